@@ -1,0 +1,1 @@
+"""Bottom layer: settings, errors, the schema and every SQL statement."""

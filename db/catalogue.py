@@ -1,0 +1,255 @@
+"""Recording what is to be done: videos and their one job each, by COPY, idempotent under any number of producers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, Self
+
+from sqlalchemy import Connection, TextClause, text
+
+from db import copy
+
+
+class VideoFacts(Protocol):
+    """What a source says of one video (`producer.sources.VideoRow`)."""
+
+    @property
+    def uri(self) -> str: ...
+    @property
+    def external_id(self) -> str | None: ...
+    @property
+    def category(self) -> str | None: ...
+    @property
+    def title(self) -> str | None: ...
+    @property
+    def group(self) -> str | None: ...
+    @property
+    def attributes(self) -> dict[str, str]: ...
+    @property
+    def size_bytes(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the jobs owe: encoder and tagger ids. `force` makes even what exists again."""
+
+    encoders: tuple[int, ...]
+    taggers: tuple[int, ...]
+    force: bool = False
+
+
+@dataclass
+class Counts:
+    """What recording did. Each selected video is in exactly one of `queued` and the `already_` counts.
+
+    `duplicates` are rows of the source whose uri was selected before; `clashes` rows whose id belongs to another uri.
+    """
+
+    selected: int = 0
+    new_videos: int = 0
+    queued: int = 0
+    already_done: int = 0
+    already_waiting: int = 0
+    already_failed: int = 0
+    duplicates: int = 0
+    clashes: int = 0
+
+    def add(self, other: Self) -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+_COLUMNS: dict[str, copy.Encoder] = {
+    "uri": copy.text,
+    "external_id": copy.text,
+    "category": copy.text,
+    "title": copy.text,
+    "group_key": copy.text,
+    "attributes": copy.jsonb,
+    "size_bytes": copy.bigint,
+}
+
+_TABLES = """
+DROP TABLE IF EXISTS incoming, chunk, selection;
+CREATE TEMP TABLE incoming (
+  uri text, external_id text, category text, title text, group_key text, attributes jsonb, size_bytes bigint);
+CREATE TEMP TABLE chunk (video_id bigint PRIMARY KEY);
+CREATE TEMP TABLE selection (video_id bigint PRIMARY KEY);
+"""
+
+# Sorted by the unique key: two producers with the same rows wait for each other instead of deadlocking.
+_INSERT_VIDEOS = text("""
+WITH made AS (
+  INSERT INTO reelvec.videos (uri, external_id, category, title, group_key, attributes, size_bytes)
+  SELECT uri, external_id, category, title, group_key, attributes, size_bytes FROM incoming ORDER BY md5(uri)
+  ON CONFLICT DO NOTHING RETURNING video_id)
+INSERT INTO chunk SELECT video_id FROM made
+""")
+
+# A later source may know more (a category, the user's id); what it does not say stays.
+_UPDATE_VIDEOS = text("""
+UPDATE reelvec.videos v SET
+  external_id = coalesce(i.external_id, v.external_id), category = coalesce(i.category, v.category),
+  title = coalesce(i.title, v.title), group_key = coalesce(i.group_key, v.group_key),
+  attributes = v.attributes || i.attributes
+FROM incoming i
+WHERE md5(v.uri) = md5(i.uri)
+  AND (v.external_id, v.category, v.title, v.group_key, v.attributes) IS DISTINCT FROM
+      (coalesce(i.external_id, v.external_id), coalesce(i.category, v.category), coalesce(i.title, v.title),
+       coalesce(i.group_key, v.group_key), v.attributes || i.attributes)
+  AND NOT EXISTS (SELECT FROM reelvec.videos o WHERE o.external_id = i.external_id AND o.video_id <> v.video_id)
+""")
+
+_CHUNK_FROM_KNOWN = text("""
+INSERT INTO chunk SELECT v.video_id FROM incoming i JOIN reelvec.videos v ON md5(v.uri) = md5(i.uri)
+ON CONFLICT DO NOTHING
+""")
+
+_FORGET_SELECTED = text("DELETE FROM chunk USING selection s WHERE chunk.video_id = s.video_id")
+
+_CHUNK_FROM_VIDEOS = text("""
+INSERT INTO chunk SELECT video_id FROM reelvec.videos
+WHERE video_id > :after AND (CAST(:categories AS text[]) IS NULL OR category = ANY(CAST(:categories AS text[])))
+ORDER BY video_id LIMIT :room
+""")
+
+_INSERT_JOBS = text("""
+INSERT INTO reelvec.jobs (video_id, encoders, taggers, force)
+SELECT video_id, CAST(:encoders AS smallint[]), CAST(:taggers AS smallint[]), :force FROM chunk ORDER BY video_id
+ON CONFLICT DO NOTHING
+""")
+
+# Widening is how a backbone is added later: the union is wanted, and a finished job opens again for what it now lacks.
+_WIDEN_JOBS = text("""
+WITH known AS (
+  SELECT j.video_id, j.state FROM reelvec.jobs j JOIN chunk USING (video_id)
+  WHERE j.state = 'cancelled' OR (:force AND j.state <> 'running')
+     OR NOT (j.encoders @> CAST(:encoders AS smallint[]) AND j.taggers @> CAST(:taggers AS smallint[]))
+  ORDER BY j.video_id FOR UPDATE OF j
+), changed AS (
+  UPDATE reelvec.jobs j SET
+    encoders = array(SELECT DISTINCT e FROM unnest(j.encoders || CAST(:encoders AS smallint[])) e ORDER BY e),
+    taggers = array(SELECT DISTINCT t FROM unnest(j.taggers || CAST(:taggers AS smallint[])) t ORDER BY t),
+    force = j.force OR :force,
+    state = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN 'pending' ELSE j.state END,
+    attempts = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN 0 ELSE j.attempts END,
+    strikes = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN 0 ELSE j.strikes END,
+    error_code = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN NULL ELSE j.error_code END,
+    error = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN NULL ELSE j.error END,
+    enqueued_at = now()
+  FROM known WHERE j.video_id = known.video_id
+  RETURNING known.state
+)
+SELECT count(*) FILTER (WHERE state IN ('done', 'failed', 'cancelled')) FROM changed
+""")
+
+_STATES = text("SELECT j.state, count(*) FROM chunk JOIN reelvec.jobs j USING (video_id) GROUP BY 1")
+
+_SELECTION_STATES = text("SELECT j.state, count(*) FROM selection JOIN reelvec.jobs j USING (video_id) GROUP BY 1")
+
+
+def begin(connection: Connection) -> None:
+    """Start a selection: this connection remembers from here on which videos were recorded on it."""
+    connection.exec_driver_sql(_TABLES)
+
+
+def record(connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted) -> Counts:
+    """Record one chunk of videos and their jobs in the connection's transaction, after `begin`; returns what was new.
+
+    A row whose `external_id` belongs to another uri is a clash: it is counted and not recorded.
+    """
+    distinct = {row.uri: row for row in rows}
+    connection.exec_driver_sql("TRUNCATE incoming, chunk")
+    copy.copy_rows(connection, "incoming", _COLUMNS, (_incoming(row) for row in distinct.values()))
+    counts = Counts(new_videos=connection.execute(_INSERT_VIDEOS).rowcount)
+    found, again = counts.new_videos, 0
+    if found < len(distinct):
+        connection.execute(_UPDATE_VIDEOS)
+        found += connection.execute(_CHUNK_FROM_KNOWN).rowcount
+        again = connection.execute(_FORGET_SELECTED).rowcount
+    counts.selected = found - again
+    counts.clashes = len(distinct) - found
+    counts.duplicates = len(rows) - len(distinct) + again
+    _record_jobs(connection, wanted, counts)
+    return counts
+
+
+def record_known(
+    connection: Connection, wanted: Wanted, *, categories: Sequence[str] | None, after_video_id: int, room: int
+) -> tuple[Counts, int | None]:
+    """The same for up to `room` videos recorded earlier, above `after_video_id`; also returns the last id, None at the end."""
+    connection.exec_driver_sql("TRUNCATE chunk")
+    facts = {"after": after_video_id, "categories": list(categories) if categories else None, "room": room}
+    counts = Counts(selected=connection.execute(_CHUNK_FROM_VIDEOS, facts).rowcount)
+    _record_jobs(connection, wanted, counts)
+    last = connection.execute(text("SELECT max(video_id) FROM chunk")).scalar()
+    return counts, last
+
+
+def _record_jobs(connection: Connection, wanted: Wanted, counts: Counts) -> None:
+    facts = {"encoders": list(wanted.encoders), "taggers": list(wanted.taggers), "force": wanted.force}
+    before = _states(connection, _STATES) if counts.new_videos < counts.selected else {}
+    counts.queued = connection.execute(_INSERT_JOBS, facts).rowcount
+    if counts.queued < counts.selected:
+        counts.queued += int(connection.execute(_WIDEN_JOBS, facts).scalar_one())
+        after = _states(connection, _STATES)
+        counts.already_done = after.get("done", 0)
+        counts.already_failed = after.get("failed", 0)
+        counts.already_waiting = sum(before.get(state, 0) for state in ("pending", "queued", "running"))
+    connection.exec_driver_sql("INSERT INTO selection SELECT video_id FROM chunk")
+
+
+def _incoming(row: VideoFacts) -> tuple[Any, ...]:
+    return (row.uri, row.external_id, row.category, row.title, row.group, row.attributes, row.size_bytes)
+
+
+def known_categories(connection: Connection) -> set[str]:
+    rows = connection.execute(text("SELECT DISTINCT category FROM reelvec.videos WHERE category IS NOT NULL"))
+    return {str(row[0]) for row in rows}
+
+
+def selection_states(connection: Connection) -> dict[str, int]:
+    """How the videos selected on this connection stand now: state -> count."""
+    return _states(connection, _SELECTION_STATES)
+
+
+def _states(connection: Connection, query: TextClause) -> dict[str, int]:
+    return {str(state): int(count) for state, count in connection.execute(query)}
+
+
+def retry(connection: Connection, *, category: str | None, code: str | None) -> int:
+    """Failed videos are pending again with fresh attempts; returns how many."""
+    return connection.execute(
+        text(
+            "UPDATE reelvec.jobs j SET state = 'pending', attempts = 0, strikes = 0, not_before = NULL,"
+            " error_code = NULL, error = NULL, finished_at = NULL"
+            " FROM reelvec.videos v WHERE v.video_id = j.video_id AND j.state = 'failed'"
+            " AND (CAST(:category AS text) IS NULL OR v.category = :category)"
+            " AND (CAST(:code AS text) IS NULL OR j.error_code = :code)"
+        ),
+        {"category": category, "code": code},
+    ).rowcount
+
+
+def cancel(connection: Connection, *, category: str | None) -> int:
+    """Waiting videos are cancelled; messages already sent for them find nothing to claim. Returns how many."""
+    return connection.execute(
+        text(
+            "UPDATE reelvec.jobs j SET state = 'cancelled', finished_at = now() FROM reelvec.videos v"
+            " WHERE v.video_id = j.video_id AND j.state IN ('pending', 'queued')"
+            " AND (CAST(:category AS text) IS NULL OR v.category = :category)"
+        ),
+        {"category": category},
+    ).rowcount
+
+
+def pause(connection: Connection, *, paused: bool, reason: str | None) -> None:
+    """While any row of `control` is paused, no video is claimed and none is fed."""
+    connection.execute(
+        text(
+            "INSERT INTO reelvec.control (name, paused, reason) VALUES ('operator', :paused, :reason)"
+            " ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, reason = excluded.reason, at = now()"
+        ),
+        {"paused": paused, "reason": reason},
+    )

@@ -1,0 +1,100 @@
+"""The one error root and every stable code.
+
+A message gives the value, what was allowed and what to do next. Codes are an interface: they are stored in `jobs.error_code`
+and `attempts.error_code`, grouped by users in SQL, and never renamed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class ReelvecError(Exception):
+    """Root of all errors this project raises on purpose. `exit_code` is what a command returns for it."""
+
+    code: str = "error"
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(ReelvecError):
+    """The command line, a setting or an input file is wrong: nothing was done."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class NoStackError(ReelvecError):
+    """No database and broker are configured, and no local stack was ever made."""
+
+    code = "no_stack"
+    exit_code = 3
+
+
+class UnavailableError(ReelvecError):
+    """Postgres, the broker or a storage service does not answer."""
+
+    code = "unavailable"
+    exit_code = 69
+
+
+class RefusedConfigurationError(ReelvecError):
+    """Everything answers, but working like this would write wrong rows: other weights, another schema, other hardware."""
+
+    code = "refused"
+    exit_code = 78
+
+
+class ErrorClass(StrEnum):
+    """What happens to a video after an error (see `db.retries`)."""
+
+    PERMANENT = "permanent"  # failed at once: trying again gives the same
+    TRANSIENT = "transient"  # tried again with growing delays
+    INFRA = "infra"  # not this video's fault: waits, burns no attempt
+    STRIKE = "strike"  # its sampler died: three and the video is `poison`
+    DEVICE = "device"  # the GPU's fault: tried again
+    BAD_OUTPUT = "bad_output"  # the model's numbers are unusable: failed, never written
+
+
+#: Every code a video can end or wait with, and its class.
+VIDEO_ERROR_CLASSES: dict[str, ErrorClass] = {
+    # source
+    "not_found": ErrorClass.PERMANENT,
+    "not_a_file": ErrorClass.PERMANENT,
+    "outside_roots": ErrorClass.PERMANENT,
+    "unsupported_scheme": ErrorClass.PERMANENT,
+    "permission_denied": ErrorClass.PERMANENT,
+    "io_error": ErrorClass.TRANSIENT,
+    "source_changed": ErrorClass.TRANSIENT,
+    "fetch_timeout": ErrorClass.TRANSIENT,
+    # media
+    "empty_file": ErrorClass.PERMANENT,
+    "not_media": ErrorClass.PERMANENT,
+    "no_video": ErrorClass.PERMANENT,
+    "truncated": ErrorClass.PERMANENT,
+    "undecodable": ErrorClass.PERMANENT,
+    "unsupported_codec": ErrorClass.PERMANENT,
+    "over_limits": ErrorClass.PERMANENT,
+    "sampler_crashed": ErrorClass.STRIKE,
+    "sampler_timeout": ErrorClass.STRIKE,
+    "poison": ErrorClass.PERMANENT,
+    # engine
+    "engine_timeout": ErrorClass.DEVICE,
+    "device_error": ErrorClass.DEVICE,
+    "device_out_of_memory": ErrorClass.DEVICE,
+    "nonfinite": ErrorClass.BAD_OUTPUT,
+    "unusable_prompt": ErrorClass.PERMANENT,
+    # delivery
+    "unavailable": ErrorClass.INFRA,
+    "internal": ErrorClass.TRANSIENT,
+}
+
+
+class VideoError(ReelvecError):
+    """One video went wrong. `code` is a key of `VIDEO_ERROR_CLASSES`; `stage` says where (fetch, sample, encode)."""
+
+    def __init__(self, code: str, message: str, *, stage: str) -> None:
+        super().__init__(message)
+        self.error_class = VIDEO_ERROR_CLASSES[code]
+        self.code = code
+        self.stage = stage

@@ -1,0 +1,295 @@
+"""The ledger: one row per video says what is owed, who works on it, and how it ended. One function per statement.
+
+    pending -> queued (feed) -> running (claim) -> done | failed | pending (finish)
+    running -> pending (reap: its worker is dead) -> ...      running -> queued (release: its worker drains)
+
+The broker only rings the bell: any message may be lost, late, doubled or forged, and nothing changes but the time.
+All times are the database's; every change of a running row is guarded by its worker and its fencing token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from db import outcome as outcomes
+from db import retries
+from db.outcome import Outcome
+
+REAP_LOCK = 7_120_431_003
+FEED_LOCK = 7_120_431_004
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One video that is ours until `finish`. `encoders` and `taggers` are what is wanted and has no row yet."""
+
+    video_id: int
+    uri: str
+    worker_id: UUID
+    token: int
+    attempts: int
+    strikes: int
+    lost_count: int
+    encoders: tuple[int, ...]
+    taggers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a process says of itself with every beat. `in_flight` is how many videos it works on at once."""
+
+    worker_id: UUID
+    host: str
+    pid: int
+    device: str
+    version: str
+    in_flight: int
+
+
+_OWED_ENCODERS = """array(SELECT e FROM unnest(j.encoders) e WHERE j.force
+  OR NOT EXISTS (SELECT FROM reelvec.embeddings m WHERE m.encoder_id = e AND m.video_id = j.video_id))"""
+_OWED_TAGGERS = """array(SELECT t FROM unnest(j.taggers) t WHERE j.force
+  OR NOT EXISTS (SELECT FROM reelvec.scores s WHERE s.tagger_id = t AND s.video_id = j.video_id))"""
+
+_CLAIM = text(f"""
+WITH j AS (
+  UPDATE reelvec.jobs SET state = 'running', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
+    not_before = NULL, started_at = now(), finished_at = NULL, deadline_at = now() + make_interval(secs => :job_seconds)
+  WHERE video_id = :video_id AND state IN ('pending', 'queued') AND (not_before IS NULL OR not_before <= now())
+    AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused)
+  RETURNING *
+)
+SELECT j.video_id, v.uri, j.worker_id, j.token, j.attempts, j.strikes, j.lost_count,
+       {_OWED_ENCODERS} AS encoders, {_OWED_TAGGERS} AS taggers
+FROM j JOIN reelvec.videos v USING (video_id)
+""")  # noqa: S608
+
+
+def claim(connection: Connection, video_id: int, worker_id: UUID, *, job_seconds: float) -> Claim | None:
+    """Take a waiting video, or None: somebody else has it, it is finished or unknown, its time has not come, or all is paused."""
+    row = connection.execute(_CLAIM, {"video_id": video_id, "worker_id": worker_id, "job_seconds": job_seconds}).first()
+    if row is None:
+        return None
+    facts = dict(row._mapping)
+    return Claim(**{**facts, "encoders": tuple(facts["encoders"]), "taggers": tuple(facts["taggers"])})
+
+
+# A job widened while it ran still owes something: it goes back to pending instead of done.
+_FINISH = text(f"""
+UPDATE reelvec.jobs j SET
+  state = CASE WHEN :state <> 'done' THEN :state
+               WHEN {_OWED_ENCODERS.replace("j.force", "false")} <@ CAST(:encoders AS smallint[])
+                AND {_OWED_TAGGERS.replace("j.force", "false")} <@ CAST(:taggers AS smallint[]) THEN 'done'
+               ELSE 'pending' END,
+  force = force AND :state <> 'done', attempts = :attempts, strikes = :strikes,
+  not_before = CASE WHEN :state = 'pending' THEN now() + make_interval(secs => :delay_seconds) END,
+  error_code = :code, error = :error, worker_id = NULL, deadline_at = NULL,
+  finished_at = CASE WHEN :state = 'pending' THEN NULL ELSE now() END,
+  bytes_read = :bytes_read, fetch_seconds = :fetch_seconds, decode_seconds = :decode_seconds,
+  wait_seconds = :wait_seconds, device_seconds = :device_seconds
+WHERE video_id = :video_id AND worker_id = :worker_id AND token = :token AND state = 'running'
+RETURNING state
+""")  # noqa: S608
+
+
+def finish(connection: Connection, claimed: Claim, outcome: Outcome, *, first_delay_seconds: float) -> str | None:
+    """Write rows and state in the connection's one transaction; returns the new state.
+
+    None: fenced, the row is no longer ours. The caller must roll back and drop the result.
+    """
+    failure = outcome.failure
+    decision = retries.Decision("done", "", claimed.attempts, claimed.strikes)
+    if failure is not None:
+        decision = retries.decide(
+            failure.error_class,
+            failure.code,
+            attempts=claimed.attempts,
+            strikes=claimed.strikes,
+            first_delay_seconds=first_delay_seconds,
+            chance=retries.jitter(),
+        )
+    error = None if failure is None else outcomes.clean_text(failure.message)
+    state = connection.execute(
+        _FINISH,
+        {
+            "video_id": claimed.video_id,
+            "worker_id": claimed.worker_id,
+            "token": claimed.token,
+            "state": decision.state,
+            "code": decision.code or None,
+            "error": error,
+            "attempts": decision.attempts,
+            "strikes": decision.strikes,
+            "delay_seconds": decision.delay_seconds,
+            "encoders": [rows.encoder_id for rows in outcome.encoder_rows],
+            "taggers": [rows.tagger_id for rows in outcome.tagger_rows],
+            "bytes_read": outcome.bytes_read,
+            "fetch_seconds": outcome.fetch_seconds,
+            "decode_seconds": outcome.decode_seconds,
+            "wait_seconds": outcome.wait_seconds,
+            "device_seconds": outcome.device_seconds,
+        },
+    ).scalar()
+    if state is None:
+        return None
+    outcomes.write(connection, claimed.video_id, claimed.worker_id, outcome)
+    if failure is not None:
+        outcomes.write_attempt(connection, claimed.video_id, claimed.worker_id, claimed.attempts, failure)
+    return str(state)
+
+
+def release(connection: Connection, claimed: Claim) -> bool:
+    """Hand a video back unfinished, as if it had never been claimed. False: it is no longer ours."""
+    row = connection.execute(
+        text(
+            "UPDATE reelvec.jobs SET state = 'queued', attempts = attempts - 1, worker_id = NULL, deadline_at = NULL,"
+            " queued_at = now() WHERE video_id = :video_id AND worker_id = :worker_id AND token = :token"
+            " AND state = 'running' RETURNING 1"
+        ),
+        {"video_id": claimed.video_id, "worker_id": claimed.worker_id, "token": claimed.token},
+    ).first()
+    return row is not None
+
+
+def beat(connection: Connection, worker: Worker, *, draining: bool, stale_seconds: float) -> None:
+    """Say that this process lives. A gap longer than `stale_seconds` starts `beating_since` anew."""
+    connection.execute(
+        text(
+            "INSERT INTO reelvec.workers (worker_id, host, pid, device, version, in_flight, draining)"
+            " VALUES (:worker_id, :host, :pid, :device, :version, :in_flight, :draining)"
+            " ON CONFLICT (worker_id) DO UPDATE SET beat_at = now(), draining = excluded.draining,"
+            " in_flight = excluded.in_flight, device = excluded.device, beating_since = CASE"
+            " WHEN workers.beat_at < now() - make_interval(secs => :stale) THEN now() ELSE workers.beating_since END"
+        ),
+        {
+            "worker_id": worker.worker_id,
+            "host": worker.host,
+            "pid": worker.pid,
+            "device": worker.device,
+            "version": worker.version,
+            "in_flight": worker.in_flight,
+            "draining": draining,
+            "stale": stale_seconds,
+        },
+    )
+
+
+def leave(connection: Connection, worker_id: UUID) -> None:
+    """Take this process off the list of workers; whatever it still runs is free for the reaper."""
+    connection.execute(text("DELETE FROM reelvec.workers WHERE worker_id = :id"), {"id": worker_id})
+
+
+_MAY_REAP = text("""
+SELECT EXISTS (
+  SELECT FROM reelvec.workers WHERE worker_id = :worker_id
+    AND beating_since <= now() - make_interval(secs => :stale) AND beat_at > now() - make_interval(secs => :stale))
+  AND pg_postmaster_start_time() <= now() - make_interval(secs => :stale)
+  AND pg_try_advisory_xact_lock(:key)
+""")
+
+_REAP = text("""
+WITH gone AS (
+  SELECT j.video_id FROM reelvec.jobs j
+  LEFT JOIN reelvec.workers w ON w.worker_id = j.worker_id
+  WHERE j.state = 'running'
+    AND (w.worker_id IS NULL OR w.beat_at < now() - make_interval(secs => :stale) OR j.deadline_at < now())
+  ORDER BY j.video_id LIMIT 1000 FOR UPDATE OF j SKIP LOCKED
+)
+UPDATE reelvec.jobs j SET state = 'pending', worker_id = NULL, deadline_at = NULL, attempts = attempts - 1,
+  lost_count = lost_count + 1
+FROM gone WHERE j.video_id = gone.video_id
+RETURNING j.video_id
+""")
+
+
+def reap(connection: Connection, worker_id: UUID, *, stale_seconds: float) -> list[int]:
+    """Give the videos of dead workers back to pending; returns their ids. One reaper at a time.
+
+    Only a process that has itself beaten unbroken for `stale_seconds`, on a Postgres that has been up as long, may judge:
+    after an outage everybody's beat is old.
+    """
+    facts = {"worker_id": worker_id, "stale": stale_seconds, "key": REAP_LOCK}
+    if not connection.execute(_MAY_REAP, facts).scalar():
+        return []
+    reaped = [int(row[0]) for row in connection.execute(_REAP, facts)]
+    connection.execute(text("DELETE FROM reelvec.workers WHERE beat_at < now() - interval '1 day'"))
+    return reaped
+
+
+_FEED = text("""
+WITH next AS (
+  SELECT video_id FROM reelvec.jobs
+  WHERE state = 'pending' AND (not_before IS NULL OR not_before <= now())
+    AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused)
+  ORDER BY video_id LIMIT :room FOR UPDATE SKIP LOCKED
+)
+UPDATE reelvec.jobs j SET state = 'queued', queued_at = now() FROM next WHERE j.video_id = next.video_id
+RETURNING j.video_id
+""")
+
+
+def feed(connection: Connection, *, room: int) -> list[int]:
+    """Mark up to `room` pending videos queued; the caller commits, then publishes. Empty while another feeder is at it."""
+    if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": FEED_LOCK}).scalar():
+        return []
+    return sorted(int(row[0]) for row in connection.execute(_FEED, {"room": room}))
+
+
+def give_back_unheld(
+    connection: Connection, worker_id: UUID, *, in_hand: Collection[int], older_than_seconds: float
+) -> list[int]:
+    """Running rows in this worker's name that it does not work on are pending again; returns their ids.
+
+    A claim or a finish whose COMMIT went through, or was lost, while the connection broke leaves such rows behind.
+    """
+    return [
+        int(row[0])
+        for row in connection.execute(
+            text(
+                "UPDATE reelvec.jobs SET state = 'pending', worker_id = NULL, deadline_at = NULL, attempts = attempts - 1"
+                " WHERE state = 'running' AND worker_id = :worker_id AND video_id <> ALL(CAST(:in_hand AS bigint[]))"
+                " AND started_at < now() - make_interval(secs => :seconds) RETURNING video_id"
+            ),
+            {"worker_id": worker_id, "in_hand": list(in_hand), "seconds": older_than_seconds},
+        )
+    ]
+
+
+def fleet_in_flight(connection: Connection, *, stale_seconds: float) -> int:
+    """Videos the live workers work on at once."""
+    return int(
+        connection.execute(
+            text(
+                "SELECT coalesce(sum(in_flight), 0) FROM reelvec.workers"
+                " WHERE NOT draining AND beat_at > now() - make_interval(secs => :stale)"
+            ),
+            {"stale": stale_seconds},
+        ).scalar_one()
+    )
+
+
+def requeue_all(connection: Connection, *, older_than_seconds: float) -> int:
+    """The broker is empty: every row that was queued before our first look has lost its message. Returns how many."""
+    return connection.execute(
+        text(
+            "UPDATE reelvec.jobs SET state = 'pending'"
+            " WHERE state = 'queued' AND queued_at < now() - make_interval(secs => :seconds)"
+        ),
+        {"seconds": older_than_seconds},
+    ).rowcount
+
+
+def requeue_overtaken(connection: Connection, *, older_than_seconds: float) -> int:
+    """A message older than one that was claimed already should have come first: it is lost. Returns how many."""
+    return connection.execute(
+        text(
+            "UPDATE reelvec.jobs SET state = 'pending' WHERE state = 'queued'"
+            " AND queued_at < now() - make_interval(secs => :seconds)"
+            " AND queued_at < (SELECT max(queued_at) FROM reelvec.jobs WHERE state = 'running')"
+        ),
+        {"seconds": older_than_seconds},
+    ).rowcount

@@ -1,0 +1,86 @@
+"""Log lines on stderr without secrets: addresses, presigned query strings and access keys are masked."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+
+MASK = "***"
+
+#: Addresses of our own two services. Loose on purpose: SQLAlchemy takes a raw "/" in a password, so a mask must reach
+#: the last "@" of the word; a file name with "@" cannot follow there.
+_SERVICE_LOGIN = re.compile(r"\b((?:postgres(?:ql)?|rediss?)(?:\+\w+)?://)([^:/\s@]*)(:\S*|[^/?#\s]*)@", re.IGNORECASE)
+#: Any other address: only what stands before the first "/", because object names may hold "@".
+_OTHER_LOGIN = re.compile(r"\b([a-z][a-z0-9+.-]{0,30}://)([^:/?#\s@]*)(:[^/?#\s]*|[^/?#\s]*)@", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(
+    r"([?&](?:x-amz-(?:signature|credential|security-token)|awsaccesskeyid|signature|token|password|sslpassword)=)"
+    r"[^&#\s\"'<>]+",
+    re.IGNORECASE,
+)
+_SECRET_WORD = re.compile(
+    r"\b(\w*(?:password|passwd|session_token|secret_access_key|secret_key)[\"']?\s*[=:]\s*[\"']?)"
+    r"[^&\s\"',;)}]+",
+    re.IGNORECASE,
+)
+_ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
+
+
+def _mask_login(match: re.Match[str]) -> str:
+    scheme, user, password = match.groups()
+    if password:
+        return f"{scheme}{user}:{MASK}@" if user else f"{scheme}{MASK}@"
+    # A lone name before "@" is a login name for Postgres and an access token nearly everywhere else.
+    return match.group(0) if scheme.lower().startswith("postgres") else f"{scheme}{MASK}@"
+
+
+def mask(text: str) -> str:
+    """`text` with every password in an address, signature, token and AWS access key replaced by `***`."""
+    text = _SERVICE_LOGIN.sub(_mask_login, text)
+    text = _OTHER_LOGIN.sub(_mask_login, text)
+    text = _SECRET_PARAMETER.sub(rf"\g<1>{MASK}", text)
+    text = _SECRET_WORD.sub(rf"\g<1>{MASK}", text)
+    return _ACCESS_KEY.sub(MASK, text)
+
+
+def mask_url(url: str) -> str:
+    """One address, fit to be shown: the user stays, the password and secret query parameters do not."""
+    return mask(url.strip())
+
+
+class RedactionFilter(logging.Filter):
+    """Masks message, exception and stack of every record that passes. Install it on handlers, not on loggers."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Mask `record` in place; never drops one."""
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001  (a wrong format string must not end the program, nor leak its arguments)
+            text = f"{record.msg} {record.args}"
+        record.msg, record.args = mask(text), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = mask(record.exc_text)
+        if record.stack_info:
+            record.stack_info = mask(record.stack_info)
+        return True
+
+
+def configure_logging(level: str | int = "INFO") -> None:
+    """Send everything from `level` up to stderr as plain lines with UTC time, masked. A second call replaces the first.
+
+    Raises `ValueError` for an unknown level.
+    """
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.set_name("reelvec")
+    handler.setFormatter(formatter)
+    handler.addFilter(RedactionFilter())
+    root = logging.getLogger()
+    root.setLevel(level)
+    for old in [known for known in root.handlers if known.get_name() == "reelvec"]:
+        root.removeHandler(old)
+    root.addHandler(handler)

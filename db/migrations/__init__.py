@@ -1,0 +1,1 @@
+"""Schema versions. Rules: docs/architecture.md, "Changing the schema"."""

@@ -1,0 +1,68 @@
+"""Settings every process shares: the addresses and the local stack. One field per `REELVEC_` variable."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from db.errors import UsageError
+
+PREFIX = "REELVEC_"
+
+
+class Settings(BaseSettings):
+    """Base of the three settings classes (`db`, `workers`, `producer`): environment only, masked secrets, no extras."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    @classmethod
+    def variables(cls) -> set[str]:
+        """Names of this class's environment variables."""
+        return {PREFIX + name.upper() for name in cls.model_fields}
+
+
+class DatabaseSettings(Settings):
+    """Where Postgres and the broker are, and where the local stack keeps its files."""
+
+    database_url: SecretStr | None = Field(None, description="Postgres address; else DATABASE_URL.")
+    broker_url: SecretStr | None = Field(None, description="Redis or Valkey address; else CELERY_BROKER_URL.")
+    data_dir: Path | None = Field(
+        None, description="Folder of the local stack; default: reelvec below the user's data folder."
+    )
+    pg_bin: Path | None = Field(
+        None, description="Folder with initdb, postgres and pg_isready for the local stack; default: the wheel's."
+    )
+    redis_server: Path | None = Field(
+        None, description="valkey-server or redis-server for the local stack; default: the wheel's."
+    )
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load(settings_class: type[SettingsT], **overrides: Any) -> SettingsT:
+    """Read one settings class from the environment. `UsageError` names each bad variable, its value and the rule."""
+    try:
+        return settings_class(**overrides)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            variable = PREFIX + "_".join(str(part) for part in problem["loc"][:1]).upper()
+            lines.append(f"{variable}={problem['input']!r}: {problem['msg']}")
+        raise UsageError("; ".join(lines)) from error
+
+
+def refuse_unknown_variables(known: set[str]) -> None:
+    """Raise `UsageError` for a `REELVEC_*` variable that is no setting: a typo must not be ignored."""
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else "see docs/configuration.md for the names."
+            raise UsageError(f"{name} is not a setting of reelvec; {hint}")

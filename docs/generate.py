@@ -1,0 +1,116 @@
+"""Writes docs/configuration.md and .env.example from the settings classes.
+
+`python docs/generate.py` writes both; with `--check` it writes nothing and exits 1 naming what is out of date.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from db.settings import PREFIX, DatabaseSettings, Settings
+from producer.settings import ProducerSettings
+from workers.settings import WorkerSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES: dict[type[Settings], str] = {
+    DatabaseSettings: "Servers and the local stack",
+    WorkerSettings: "Worker",
+    ProducerSettings: "Producer",
+}
+
+#: Read by docker-compose.yml alone, which does not start without them.
+COMPOSE = {
+    "POSTGRES_PASSWORD": "Letters and digits, as it becomes part of an address: `openssl rand -hex 24`."
+    " The first start sets it; later changes are made with ALTER ROLE.",
+    "REDIS_PASSWORD": "Letters and digits too.",
+    "VIDEOS_DIR": "Folder of this machine that containers see, read-only, as /videos; readable for user 10001.",
+    "MODELS_DIR": "The same for /models, with vivit/, timesformer/, videomae/, x-clip/; may be empty for random weights.",
+}
+
+#: Names that are not ours but count.
+OTHERS = {
+    "DATABASE_URL": f"Postgres address, if {PREFIX}DATABASE_URL is not set.",
+    "CELERY_BROKER_URL": f"Redis or Valkey address, if {PREFIX}BROKER_URL is not set; both set and different is refused.",
+    "AWS_ENDPOINT_URL_S3": "Host of your object storage (or AWS_ENDPOINT_URL): https addresses on it are recorded as s3://.",
+    "AWS_ACCESS_KEY_ID": "With AWS_SECRET_ACCESS_KEY: keys of the s3 service of docker-compose.yml, which needs them to start.",
+    "AWS_SECRET_ACCESS_KEY": "See AWS_ACCESS_KEY_ID.",
+    "CUDA_VISIBLE_DEVICES": "GPUs that `reelvec worker` starts a process for; default: all.",
+    "OMP_NUM_THREADS": "Threads of torch on the CPU; set it in a container with a CPU quota, which torch does not see.",
+}
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default as it would be written in the environment; empty for none and for a computed one."""
+    if field.default is None or field.default is PydanticUndefined:
+        return ""
+    return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+
+
+def meaning_of(field: FieldInfo) -> str:
+    computed = inspect.getdoc(field.default_factory) if field.default_factory else None
+    return f"{field.description} Default: {computed[0].lower()}{computed[1:]}" if computed else str(field.description)
+
+
+def configuration() -> str:
+    lines = [
+        "# Configuration",
+        "",
+        "<!-- Written by docs/generate.py from the settings classes; change those. -->",
+        "",
+        f"Everything is an environment variable. A `{PREFIX}` name that is not listed here is refused (exit 2), with the"
+        " nearest that is; an empty value counts as not set.",
+        "What changes the vectors is decided at `enqueue` and stored; settings of a worker change its speed and limits.",
+    ]
+    for settings_class, title in CLASSES.items():
+        lines += ["", f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]
+        for name, field in settings_class.model_fields.items():
+            default = default_of(field)
+            lines += [f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default else ''} | {meaning_of(field)} |"]
+    for title, names in (("Names that are not reelvec's own", OTHERS), ("docker-compose.yml", COMPOSE)):
+        lines += ["", f"## {title}", "", "| variable | meaning |", "|---|---|"]
+        lines += [f"| `{name}` | {meaning} |" for name, meaning in names.items()]
+    return "\n".join(lines) + "\n"
+
+
+def example() -> str:
+    lines = [
+        "# Copy to .env and fill in. Written by docs/generate.py.",
+        "# docker-compose.yml reads .env; for commands outside of containers: set -a; . ./.env",
+        "",
+        "# --- Needed by docker-compose.yml",
+    ]
+    for name, meaning in COMPOSE.items():
+        lines += ["", *comment(meaning), f"{name}="]
+    lines += ["", "# --- Not reelvec's own; docker-compose.yml sets the two addresses for its containers"]
+    for name, meaning in OTHERS.items():
+        lines += ["", *comment(meaning), f"#{name}="]
+    for settings_class, title in CLASSES.items():
+        lines += ["", f"# --- {title}"]
+        for name, field in settings_class.model_fields.items():
+            lines += ["", *comment(meaning_of(field)), f"#{PREFIX}{name.upper()}={default_of(field)}"]
+    return "\n".join(lines) + "\n"
+
+
+def comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")
+
+
+def main() -> None:
+    written = {ROOT / "docs/configuration.md": configuration(), ROOT / ".env.example": example()}
+    if sys.argv[1:] != ["--check"]:
+        for path, text in written.items():
+            path.write_text(text, encoding="utf-8")
+        return
+    stale = [path.name for path, text in written.items() if not path.exists() or path.read_text("utf-8") != text]
+    if stale:
+        sys.exit(f"{' and '.join(stale)}: not what the settings say; run python docs/generate.py")
+
+
+if __name__ == "__main__":
+    main()

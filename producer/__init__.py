@@ -1,0 +1,1 @@
+"""Top layer: everything that runs at the operator's desk."""

@@ -1,0 +1,230 @@
+"""Categories: the shipped 47, or the user's own from a label file; found by slug, id, name or folder name."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from db.errors import UsageError
+from db.labels import LabelSet
+
+SHIPPED = Path(__file__).with_name("labels") / "rutube.csv"
+
+_ID = re.compile(r"([0-9]{1,9})(?:\.0*)?")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]*)?")
+_FOLDER = re.compile(r"([0-9]{1,9})(?:\.0*)?_(.+)")
+
+
+@dataclass(frozen=True)
+class Category:
+    """One category. `names` are other spellings it is found by: English and Russian in the shipped set."""
+
+    slug: str
+    id: int | None
+    names: tuple[str, ...]
+
+
+def _key(text: str) -> str:
+    """What two spellings of one category share: not case, `_`, `-`, spaces or Unicode form."""
+    return " ".join(re.sub(r"[_\-\s]+", " ", unicodedata.normalize("NFC", text)).casefold().split())
+
+
+def looks_like_id(text: str) -> bool:
+    """Whether a text is a number, so that it can only be meant as a category's id."""
+    return _NUMBER.fullmatch(text.strip()) is not None
+
+
+def looks_like_folder(text: str) -> bool:
+    """Whether a text has the form `48.0_films` of a category folder."""
+    return _FOLDER.fullmatch(text) is not None
+
+
+def parse_id(text: str) -> int:
+    """`48` or `48.0` as an int. Raises `ValueError` for everything else."""
+    match = _ID.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a category id; write a whole number, for example 48")
+    return int(match[1])
+
+
+@dataclass(frozen=True)
+class Categories:
+    """All categories one can choose from, in their order."""
+
+    all: tuple[Category, ...]
+
+    @cached_property
+    def _by_key(self) -> dict[str, Category]:
+        keys = {_key(category.slug): category for category in self.all}
+        for category in self.all:
+            for name in category.names:
+                keys.setdefault(_key(name), category)  # a slug wins over another category's name
+        return keys
+
+    @cached_property
+    def _by_id(self) -> dict[int, Category]:
+        return {category.id: category for category in self.all if category.id is not None}
+
+    def find(self, text: str) -> Category | None:
+        """The category with this slug, name, id (`48`, `48.0`) or folder name (`48.0_films`)."""
+        text = text.strip()
+        if found := self._by_key.get(_key(text)):
+            return found
+        if match := _ID.fullmatch(text):
+            return self._by_id.get(int(match[1]))
+        if match := _FOLDER.fullmatch(text):
+            named = self._by_key.get(_key(match[2]))
+            # 48.0_serials contradicts itself; six shipped categories have no id to compare with
+            return named if named is not None and named.id in (None, int(match[1])) else None
+        return None
+
+    def suggest(self, text: str) -> list[str]:
+        """Up to three slugs near a text that `find` does not know, nearest first."""
+        folder = _FOLDER.fullmatch(text.strip())
+        wanted = _key(folder[2] if folder else text)
+        near = difflib.get_close_matches(wanted, self._by_key, n=6)
+        near += [key for key in self._by_key if wanted and wanted in key]
+        return list(dict.fromkeys(self._by_key[key].slug for key in near))[:3]
+
+
+@cache
+def load_shipped() -> Categories:
+    """The 47 example categories with their English and Russian names."""
+    with SHIPPED.open(encoding="utf-8", newline="") as file:
+        return Categories(
+            tuple(
+                Category(row["category"], parse_id(row["id"]) if row["id"] else None, (row["name_en"], row["name_ru"]))
+                for row in csv.DictReader(file)
+            )
+        )
+
+
+def label_sets_shipped() -> tuple[LabelSet, LabelSet, LabelSet]:
+    """The three sets scored by default: English prompts, Russian prompts, bare English names."""
+    categories = load_shipped().all
+    slugs = tuple(category.slug for category in categories)
+    english = tuple(category.names[0] for category in categories)
+    russian = tuple(category.names[1] for category in categories)
+    return (
+        LabelSet("en", tuple(f"Video belongs to category '{name}'" for name in english), slugs),
+        LabelSet("ru", tuple(f"Видео принадлежит категории '{name}'" for name in russian), slugs),
+        LabelSet("names", english, slugs),
+    )
+
+
+@dataclass(frozen=True)
+class _Label:
+    """One prompt of a label file."""
+
+    line: int
+    category: str
+    prompt: str
+    id: int | None = None
+    name: str = ""
+
+
+def label_sets_from_file(path: Path) -> LabelSet:
+    """The prompts of a `--labels` file as a set named after the file.
+
+    A CSV file with columns `category` and `prompt` (optional `id`, `name`; others are ignored), several rows of one
+    category being several prompts of it; or a text file with one name a line. The first line decides which.
+    Raises `UsageError`: unreadable, not UTF-8, no labels, a row without category or prompt, an id that is no number,
+    a prompt twice, a category in two spellings or with two ids, an id twice, fewer than two categories.
+    """
+    labels = _read_labels(path)
+    return LabelSet(path.stem, tuple(label.prompt for label in labels), tuple(label.category for label in labels))
+
+
+def categories_from_label_file(path: Path) -> Categories:
+    """The categories of a `--labels` file. Raises `UsageError` as `label_sets_from_file` does."""
+    labels = _read_labels(path)
+    ids = {label.category: label.id for label in labels if label.id is not None}
+    names: dict[str, list[str]] = {label.category: [] for label in labels}
+    for label in labels:
+        if label.name:
+            names[label.category].append(label.name)
+    return Categories(tuple(Category(slug, ids.get(slug), tuple(found)) for slug, found in names.items()))
+
+
+def _read_labels(path: Path) -> list[_Label]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path} line {line}: not UTF-8 text; save the label file as UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; --labels takes a CSV or text file") from error
+    lines = list(io.StringIO(text, newline=""))  # str.splitlines would also split at U+2028 and form feeds
+    head = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
+    if head is None:
+        raise UsageError(f"{path} holds no labels; write columns category,prompt or one name a line")
+    first = {cell.strip(' \t\r\n"').lower() for cell in re.split("[,;\t]", lines[head])}
+    is_csv = len(first) > 1 and not first.isdisjoint({"category", "prompt"})
+    labels = list(_csv_labels(path, lines, head) if is_csv else _text_labels(lines))
+    _check_labels(path, labels)
+    return labels
+
+
+def _text_labels(lines: list[str]) -> Iterator[_Label]:
+    for number, line in enumerate(lines, 1):
+        name = line.strip()
+        if name and not line.startswith("#"):
+            yield _Label(number, name, name)
+
+
+def _csv_labels(path: Path, lines: list[str], head: int) -> Iterator[_Label]:
+    reader = csv.reader(lines[head:])
+    try:
+        header = [name.strip().lower() for name in next(reader)]
+        if missing := [name for name in ("category", "prompt") if name not in header]:
+            found = ", ".join(header)
+            raise UsageError(f"{path} line {head + 1}: no column {missing[0]} (found: {found}); separate with commas")
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
+                yield _csv_label(path, head + reader.line_num, row)
+    except csv.Error as error:
+        raise UsageError(f"{path} line {head + reader.line_num}: {error}") from error
+
+
+def _csv_label(path: Path, line: int, row: dict[str, str]) -> _Label:
+    where = f"{path} line {line}"
+    for column in ("category", "prompt"):
+        if not row.get(column):
+            raise UsageError(f"{where}: no {column}; every row needs a category and a prompt")
+    try:
+        category_id = parse_id(row["id"]) if row.get("id") else None
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+    return _Label(line, row["category"], row["prompt"], category_id, row.get("name", ""))
+
+
+def _check_labels(path: Path, labels: list[_Label]) -> None:
+    """`UsageError` for what would silently make another set than the user means."""
+    spellings: dict[str, _Label] = {}
+    owners: dict[int, str] = {}
+    ids: dict[str, int] = {}
+    prompts: set[tuple[str, str]] = set()
+    for label in labels:
+        where = f"{path} line {label.line}"
+        if "\0" in label.category + label.prompt:
+            raise UsageError(f"{where}: a NUL character; save the label file as UTF-8 text")
+        first = spellings.setdefault(_key(label.category), label)
+        if first.category != label.category:
+            raise UsageError(f"{where}: {label.category!r} was written {first.category!r} in line {first.line}")
+        if (label.category, label.prompt) in prompts:
+            raise UsageError(f"{where}: prompt {label.prompt!r} of {label.category!r} stands here twice; remove one")
+        prompts.add((label.category, label.prompt))
+        if label.id is not None and owners.setdefault(label.id, label.category) != label.category:
+            raise UsageError(f"{where}: id {label.id} belongs to {owners[label.id]!r} already")
+        if label.id is not None and ids.setdefault(label.category, label.id) != label.id:
+            raise UsageError(f"{where}: {label.category!r} has id {ids[label.category]} already, not {label.id}")
+    if len(spellings) < 2:
+        raise UsageError(f"{path} holds {len(spellings)} category; tags choose between two or more")

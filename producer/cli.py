@@ -1,0 +1,57 @@
+"""The two scripts, `reelvec` and `enqueue`: commands are mounted here, errors become exit codes here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from db.errors import ReelvecError
+from producer.commands import db, embed, enqueue, status, steer, up, worker
+
+RUN, WATCH, SET_UP = "Run", "Watch and steer", "Set up"
+
+reelvec = typer.Typer(
+    name="reelvec",
+    help="Turn a catalogue of videos into vectors and category tags in Postgres.",
+    epilog="Environment: DATABASE_URL  CELERY_BROKER_URL  REELVEC_MODELS_DIR  (all: docs/configuration.md)",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+reelvec.command(rich_help_panel=RUN)(enqueue.enqueue)
+reelvec.command(rich_help_panel=RUN)(worker.worker)
+reelvec.command(rich_help_panel=RUN)(embed.embed)
+reelvec.command(rich_help_panel=WATCH)(status.status)
+reelvec.command(rich_help_panel=WATCH)(steer.retry)
+reelvec.command(rich_help_panel=WATCH)(steer.cancel)
+reelvec.command(rich_help_panel=WATCH)(steer.pause)
+reelvec.command(rich_help_panel=SET_UP)(up.up)
+reelvec.add_typer(db.commands, name="db", rich_help_panel=SET_UP)
+
+enqueue_alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+enqueue_alone.command()(enqueue.enqueue)
+
+
+def _run(command: Callable[[], object]) -> None:
+    try:
+        command()
+    except ReelvecError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def main() -> None:
+    """`reelvec`"""
+    _run(reelvec)
+
+
+def enqueue_main() -> None:
+    """`enqueue`"""
+    _run(enqueue_alone)

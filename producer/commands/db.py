@@ -1,0 +1,101 @@
+"""`reelvec db`: the schema, and SQL on it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from producer.desk import addresses, database, say
+
+commands = typer.Typer(help="The schema: upgrade, check, url, sql.", no_args_is_help=True)
+
+
+@commands.command()
+def upgrade() -> None:
+    """Bring the schema to this version."""
+    from db import schema
+
+    say(f"schema is at revision {schema.upgrade(addresses().database_url)}")
+
+
+@commands.command()
+def check() -> None:
+    """Say whether this version can work on the database; exit 78 if not."""
+    from db import schema, session
+
+    with database(check_schema=False) as engine, session.transaction(engine) as connection:
+        typer.echo(f"revision {schema.check(connection)}: fits this version")
+
+
+@commands.command()
+def url() -> None:
+    """Print the database's address with its password, for psql and your own code."""
+    typer.echo(addresses().database_url.replace("postgresql+psycopg2://", "postgresql://", 1))
+
+
+@commands.command()
+def sql(
+    statement: Annotated[str | None, typer.Argument(help="SQL; default: read from stdin.")] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Allow changes; without it the transaction is read-only.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
+) -> None:
+    """Run SQL with the reelvec schema on the search path.
+
+    Example: reelvec db sql "SELECT * FROM progress"
+    """
+    from db.errors import UsageError
+
+    text = statement if statement is not None else sys.stdin.read()
+    if not text.strip():
+        raise UsageError('no SQL given: reelvec db sql "SELECT * FROM progress"')
+    columns, rows = _query(text, write=write)
+    if as_json:
+        import json
+
+        for row in rows:
+            typer.echo(json.dumps(dict(zip(columns, row, strict=True)), default=str, ensure_ascii=False))
+    elif columns:
+        _print_table(columns, rows)
+        say(f"{len(rows):,} rows")
+    else:
+        say("done")
+
+
+def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, ...]]]:
+    from sqlalchemy.exc import DBAPIError
+
+    from db import results
+    from db.errors import UsageError
+
+    with database() as engine:
+        try:
+            with engine.connect() as connection:
+                answer = results.query(connection, statement, write=write)
+                connection.commit()
+                return answer
+        except DBAPIError as error:
+            reason = str(error.orig).strip()
+            hint = "; add --write to allow changes" if "read-only transaction" in reason else ""
+            raise UsageError(f"{reason}{hint}") from error
+
+
+def _print_table(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
+    """Aligned on a terminal, tab-separated for a pipe."""
+    if not sys.stdout.isatty():
+        typer.echo("\t".join(columns))
+        for row in rows:
+            typer.echo("\t".join("" if value is None else str(value) for value in row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    Console().print(table)

@@ -1,0 +1,73 @@
+"""`reelvec embed`: the pipeline of the workers, right here, with neither broker nor database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.desk import say
+
+if TYPE_CHECKING:
+    from producer.embed import Embedded
+
+
+def embed(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Video files.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write vectors here: a .npz for one file, a folder for several.")
+    ] = None,
+    backbone: Annotated[
+        list[str] | None, typer.Option(help="Repeatable. Default: those in REELVEC_MODELS_DIR, else vivit and x-clip.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="pretrained; or random-tiny, random-full: demonstration only.")
+    ] = "pretrained",
+    sampling: Annotated[str, typer.Option(help="notebook or uniform.")] = "notebook",
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Prompts for x-clip; default: the shipped English ones.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A summary per file as JSON on stdout.")] = False,
+) -> None:
+    """Embed files right here: no queue, no database.
+
+    Example: reelvec embed clip.mp4 --out clip.npz
+    """
+    from db.errors import VideoError
+    from producer import embed as desk
+
+    with desk.Embedder(backbone, weights=weights, sampling=sampling, labels=labels, out=out, files=files) as embedder:
+        failed = 0
+        for file in files:
+            try:
+                made = embedder.embed(file)
+            except VideoError as error:
+                failed += 1
+                say(f"error: {file}: {error.code}: {error}")
+                if as_json:
+                    _print_json({"file": file, "error_code": error.code, "error": str(error)})
+                continue
+            failed += bool(made.failures)
+            _show(made, as_json=as_json)
+    if failed:
+        raise typer.Exit(3)
+
+
+def _print_json(facts: dict[str, object]) -> None:
+    import json
+
+    typer.echo(json.dumps(facts, ensure_ascii=False))
+
+
+def _show(made: Embedded, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(made.summary())
+        return
+    target = f" → {made.written}" if made.written else ""
+    typer.echo(f"{made.file}: {made.codec} {made.width_px}x{made.height_px}, {made.duration_seconds:.1f} s{target}")
+    for name, shape in made.shapes.items():
+        tag = f"  {made.tags[name][0]} {made.tags[name][1]:.2f}" if name in made.tags else ""
+        typer.echo(f"  {name:<12} {shape[0]} windows x {shape[1]}{tag}")
+    for name, error in made.failures.items():
+        say(f"error: {made.file}: {name}: {error}")

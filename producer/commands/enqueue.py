@@ -1,0 +1,181 @@
+"""`enqueue`: record videos from a source and queue them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.desk import database, say
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from producer.enqueue import Report
+    from producer.request import Request
+
+
+def enqueue(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="Folder, .csv manifest, .txt list, one file or URL, or - for a list on stdin."
+            " Default: REELVEC_SOURCE, else every video recorded so far.",
+        ),
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option("--category", help="Only these: slug, id, English or Russian name, or folder name. Repeatable."),
+    ] = None,
+    as_category: Annotated[
+        str | None, typer.Option("--as", metavar="CATEGORY", help="Record all as this category.")
+    ] = None,
+    match: Annotated[str | None, typer.Option(metavar="GLOB", help="Only files whose name matches.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Your own categories and prompts: CSV category,prompt[,id,name] or one name a line."
+        ),
+    ] = None,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="vivit, timesformer, videomae, x-clip or probe. Repeatable. Default: those in REELVEC_MODELS_DIR."
+        ),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="pretrained; or random-tiny, random-full: demonstration only.")
+    ] = "pretrained",
+    sampling: Annotated[
+        str, typer.Option(help="notebook or uniform: which 96 frames of the first minute.")
+    ] = "notebook",
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many newly queued videos.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Only this many videos, drawn evenly; the same ones every time.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Make vectors again that exist already.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until all of them are done; exit 3 if some failed.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Counts as JSON on stdout.")] = False,
+) -> None:
+    """Record videos from a source and queue them. Running it twice adds nothing.
+
+    Example: enqueue ./videos --category films --wait
+    """
+    from producer import wait as waiting
+    from producer.request import checked
+
+    request = checked(
+        sources=sources or [],
+        only_categories=category or [],
+        as_category=as_category,
+        match=match,
+        labels=labels,
+        backbones=backbone or [],
+        weights=weights,
+        sampling=sampling,
+        limit=limit,
+        sample=sample,
+        force=force,
+    )
+    with database() as engine:
+        _say_choices(request, labels)
+        report, connection = _record(engine, request, dry_run=dry_run)
+        try:
+            _say_report(report, dry_run=dry_run)
+            published = 0 if dry_run else _feed(engine)
+            if as_json:
+                _print_json(report, published)
+            if wait and not dry_run:
+                raise typer.Exit(waiting.until_done(engine, connection))
+        finally:
+            connection.close()
+    if not dry_run and not wait and report.counts.queued:
+        say("next: reelvec worker (on every node), reelvec status")
+
+
+def _say_choices(request: Request, labels: Path | None) -> None:
+    from workers.backbones import registry
+
+    if request.weights != "pretrained":
+        say(f"WEIGHTS ARE {request.weights.upper()}: the vectors mean nothing; they show that the plumbing works")
+    for name in request.backbones:
+        spec = registry.get(name)
+        if not spec.commercial:
+            say(f"{name}: weights are {spec.license} (non-commercial)")
+    if any(registry.get(name).has_text for name in request.backbones):
+        shown = labels or "rutube-47 in English, Russian and bare names, shipped example; yours: --labels FILE"
+        say(f"labels: {shown}")
+
+
+def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report, Connection]:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from db.errors import UsageError
+    from producer import enqueue as desk
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("reading {task.completed} rows"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("")
+        report, connection = desk.run(
+            engine, request, dry_run=dry_run, advance=lambda count: progress.advance(task, count)
+        )
+    if not report.listed and not request.sources:
+        connection.close()
+        raise UsageError(
+            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, a .csv manifest, a .txt list,"
+            " a video file or URL, or - for a list on stdin), or set REELVEC_SOURCE"
+        )
+    return report, connection
+
+
+def _say_report(report: Report, *, dry_run: bool) -> None:
+    from producer.enqueue import ERRORS_SHOWN
+
+    for error in report.first_errors:
+        say(f"bad row: {error.where}: {error.reason}")
+    if report.bad > ERRORS_SHOWN:
+        say(f"bad row: ... and {report.bad - ERRORS_SHOWN} more")
+    if report.first_warning is not None:
+        say(f"warning: {report.first_warning} ({report.warned:,} rows)")
+    counts = report.counts
+    parts = [f"listed {report.listed:,}", f"selected {counts.selected:,}", f"queued {counts.queued:,}"]
+    parts += [f"already done {counts.already_done:,}"]
+    optional = {
+        "already waiting": counts.already_waiting,
+        "already failed": counts.already_failed,
+        "bad rows": report.bad,
+        "duplicates": counts.duplicates,
+        "ids of other videos": counts.clashes,
+    }
+    parts += [f"{name} {count:,}" for name, count in optional.items() if count]
+    say(("dry run, nothing changed: " if dry_run else "") + " · ".join(parts))
+    if counts.already_failed:
+        say("failed videos are tried again with: reelvec retry")
+
+
+def _feed(engine: Engine) -> int:
+    from db.errors import UnavailableError
+    from producer.wait import stale_seconds
+    from workers import feeder
+    from workers.app import app
+
+    try:
+        return feeder.feed(engine, app, stale_seconds=stale_seconds())
+    except UnavailableError:
+        say("recorded, but not published yet: workers, or another enqueue, do that once the broker answers")
+        raise
+
+
+def _print_json(report: Report, published: int) -> None:
+    import dataclasses
+    import json
+
+    counts = dataclasses.asdict(report.counts)
+    typer.echo(json.dumps({"listed": report.listed, "bad": report.bad, **counts, "published": published}))

@@ -1,0 +1,206 @@
+"""From a source to recorded jobs: select, declare, record, feed. Plain functions; the command is only an edge."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+
+from sqlalchemy import Connection, Engine
+
+from db import catalogue, encoders
+from db.catalogue import Counts, Wanted
+from db.errors import UsageError
+from producer.categories import Categories
+from producer.request import Request, declared_encoder
+from producer.sources import RowError, VideoRow, read_source
+from workers.backbones import registry
+
+CHUNK_ROWS = 5_000
+ERRORS_SHOWN = 20
+#: `--sample` draws the same videos from the same source every time.
+SAMPLE_SEED = 0
+
+
+@dataclass
+class Report:
+    """What happened, exactly: `listed` rows were read, `bad` of them refused, `counts.selected` recorded."""
+
+    listed: int = 0
+    bad: int = 0
+    warned: int = 0
+    first_warning: str | None = None
+    counts: Counts = field(default_factory=Counts)
+    first_errors: list[RowError] = field(default_factory=list)
+
+
+def declare(connection: Connection, request: Request) -> Wanted:
+    """Write down the encoders and taggers asked for; returns their ids."""
+    encoder_ids, tagger_ids = [], []
+    for backbone in dict.fromkeys(request.backbones):
+        encoder = declared_encoder(backbone, request.weights, request.sampling)
+        encoder_id = encoders.declare_encoder(connection, encoder)
+        encoder_ids.append(encoder_id)
+        if registry.get(backbone).has_text:
+            for labels in request.label_sets:
+                tagger_ids.append(encoders.declare_tagger(connection, encoder_id, encoder.name, labels))
+    return Wanted(tuple(encoder_ids), tuple(tagger_ids), request.force)
+
+
+def run(
+    engine: Engine, request: Request, *, dry_run: bool, advance: Callable[[int], None]
+) -> tuple[Report, Connection]:
+    """Record everything selected; returns the report and the connection that remembers the selection.
+
+    `advance` hears of every row read. A dry run does it all and rolls back. Raises `UsageError`: nothing was selected by
+    a category nobody knows, every row was bad, a source does not exist.
+    """
+    report = Report()
+    connection = engine.connect()
+    try:
+        chosen = _resolve_categories(connection, request)
+        connection.rollback()
+        catalogue.begin(connection)
+        wanted = declare(connection, request)
+        if not dry_run:
+            connection.commit()
+        chunks = _record_sources if request.sources else _record_recorded
+        for counts in chunks(connection, request, chosen, wanted, report, advance):
+            report.counts.add(counts)
+            if not dry_run:
+                connection.commit()
+    except BaseException:
+        connection.close()
+        raise
+    if dry_run:
+        connection.rollback()
+    if report.bad and report.bad == report.listed:
+        connection.close()
+        first = report.first_errors[0]
+        raise UsageError(f"all {report.bad} rows were refused; the first is {first.where}: {first.reason}")
+    return report, connection
+
+
+def s3_endpoint() -> str | None:
+    """The S3 service whose https addresses are s3:// objects."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def _resolve_categories(connection: Connection, request: Request) -> frozenset[str] | None:
+    """Slugs that `--category` means. One that no list, no recorded video and no source knows is a `UsageError`."""
+    if not request.only_categories:
+        return None
+    chosen, unknown = set(), []
+    recorded = catalogue.known_categories(connection)
+    for text in request.only_categories:
+        found = request.categories.find(text)
+        if found is not None:
+            chosen.add(found.slug)
+        elif text in recorded:
+            chosen.add(text)
+        else:
+            unknown.append(text)
+    if unknown:
+        in_source = _categories_of(request) if request.sources and "-" not in request.sources else set()
+        for text in unknown:
+            if text not in in_source:
+                _refuse_category(text, request.categories, recorded | in_source)
+        chosen.update(unknown)
+    return frozenset(chosen)
+
+
+def _categories_of(request: Request) -> set[str]:
+    return {row.category for row in _rows(request) if isinstance(row, VideoRow) and row.category is not None}
+
+
+def _refuse_category(text: str, categories: Categories, others: set[str]) -> None:
+    near = categories.suggest(text)
+    hint = f"did you mean {', '.join(near)}?" if near else "see producer/labels/rutube.csv or give --labels FILE"
+    own = f" Your videos have {', '.join(sorted(others)[:10])}." if others else ""
+    raise UsageError(f"no category {text!r}; {hint}{own}")
+
+
+def _rows(request: Request) -> Iterator[VideoRow | RowError]:
+    """All sources, opened before the first row, so that a wrong one stops the command while nothing is recorded."""
+    opened = [
+        read_source(source, categories=request.categories, match=request.match, s3_endpoint=s3_endpoint())
+        for source in request.sources
+    ]
+    return chain.from_iterable(opened)
+
+
+def _selected(
+    request: Request, chosen: frozenset[str] | None, report: Report, advance: Callable[[int], None]
+) -> Iterator[VideoRow]:
+    for row in _rows(request):
+        report.listed += 1
+        advance(1)
+        if isinstance(row, RowError):
+            report.bad += 1
+            if len(report.first_errors) < ERRORS_SHOWN:
+                report.first_errors.append(row)
+        elif chosen is None or row.category in chosen:
+            if row.warning is not None:
+                report.warned += 1
+                report.first_warning = report.first_warning or row.warning
+            yield replace(row, category=request.as_category) if request.as_category else row
+
+
+def _record_sources(
+    connection: Connection,
+    request: Request,
+    chosen: frozenset[str] | None,
+    wanted: Wanted,
+    report: Report,
+    advance: Callable[[int], None],
+) -> Iterator[Counts]:
+    rows = _selected(request, chosen, report, advance)
+    if request.sample is not None:
+        rows = iter(_draw(rows, request.sample))
+    left = request.limit
+    while chunk := list(islice(rows, CHUNK_ROWS if left is None else min(left, CHUNK_ROWS))):
+        counts = catalogue.record(connection, chunk, wanted)
+        yield counts
+        if left is not None:
+            left -= counts.queued
+            if left <= 0:
+                return
+
+
+def _draw(rows: Iterable[VideoRow], size: int) -> list[VideoRow]:
+    """`size` rows drawn evenly from a stream (reservoir sampling), in the order of the source."""
+    chance = random.Random(SAMPLE_SEED)  # noqa: S311 - repeatable on purpose
+    kept: list[tuple[int, VideoRow]] = []
+    for index, row in enumerate(rows):
+        if index < size:
+            kept.append((index, row))
+        elif (slot := chance.randrange(index + 1)) < size:
+            kept[slot] = (index, row)
+    return [row for _, row in sorted(kept, key=lambda pair: pair[0])]
+
+
+def _record_recorded(
+    connection: Connection,
+    request: Request,
+    chosen: frozenset[str] | None,
+    wanted: Wanted,
+    report: Report,
+    advance: Callable[[int], None],
+) -> Iterator[Counts]:
+    categories: Sequence[str] | None = None if chosen is None else sorted(chosen)
+    after, left = 0, request.limit
+    while True:
+        room = CHUNK_ROWS if left is None else min(left, CHUNK_ROWS)
+        counts, last = catalogue.record_known(
+            connection, wanted, categories=categories, after_video_id=after, room=room
+        )
+        report.listed += counts.selected
+        advance(counts.selected)
+        yield counts
+        if left is not None:
+            left -= counts.queued
+        if last is None or (left is not None and left <= 0):
+            return
+        after = last

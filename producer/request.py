@@ -1,0 +1,111 @@
+"""What one enqueue was asked for: everything that can be refused without a database is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from db import settings
+from db.encoders import Encoder
+from db.errors import UsageError
+from db.labels import LabelSet
+from producer import categories as category_lists
+from producer.categories import Categories
+from producer.settings import ProducerSettings
+from workers.backbones import base, registry
+from workers.backbones.license import refuse_license
+from workers.sampling import plan
+from workers.settings import WorkerSettings
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one enqueue was asked for. Without `sources` it means every video recorded so far."""
+
+    sources: tuple[str, ...]
+    categories: Categories
+    label_sets: tuple[LabelSet, ...]
+    backbones: tuple[str, ...]
+    weights: str
+    sampling: str
+    only_categories: tuple[str, ...]
+    as_category: str | None
+    match: str | None
+    limit: int | None
+    sample: int | None
+    force: bool
+
+
+def checked(
+    *,
+    sources: Sequence[str],
+    only_categories: Sequence[str],
+    as_category: str | None,
+    match: str | None,
+    labels: Path | None,
+    backbones: Sequence[str],
+    weights: str,
+    sampling: str,
+    limit: int | None,
+    sample: int | None,
+    force: bool,
+) -> Request:
+    """A request with its defaults filled in. Raises `UsageError`, `RefusedConfigurationError` (license)."""
+    if limit is not None and sample is not None:
+        raise UsageError("--limit takes the first, --sample draws evenly: give one of the two")
+    default_source = settings.load(ProducerSettings).source
+    named = sources or ([default_source] if default_source else [])
+    if not named and (match or sample or as_category):
+        raise UsageError("--match, --sample and --as need a SOURCE")
+    categories, label_sets = _labels(labels)
+    found = categories.find(as_category) if as_category is not None else None
+    return Request(
+        sources=tuple(named),
+        categories=categories,
+        label_sets=label_sets,
+        backbones=checked_backbones(backbones, weights=weights, sampling=sampling),
+        weights=weights,
+        sampling=sampling,
+        only_categories=tuple(only_categories),
+        as_category=found.slug if found else as_category,
+        match=match,
+        limit=limit,
+        sample=sample,
+        force=force,
+    )
+
+
+def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) -> tuple[str, ...]:
+    """The backbones named, or the default ones, each once. Raises `UsageError`, `RefusedConfigurationError` (license)."""
+    base.Weights(weights)
+    if sampling not in plan.POLICIES:
+        raise UsageError(f"{sampling!r} is no sampling policy; there are {', '.join(plan.POLICIES)}")
+    worker = settings.load(WorkerSettings)
+    chosen = tuple(dict.fromkeys(backbones or registry.default_backbones(worker.models_dir)))
+    for name in chosen:
+        refuse_license(name, worker.license)
+    return chosen
+
+
+def declared_encoder(backbone: str, weights: str, sampling: str) -> Encoder:
+    """The embedding space of a backbone, from the registry alone."""
+    spec = registry.get(backbone)
+    return Encoder(
+        name=registry.encoder_name(backbone, weights, sampling),
+        backbone=backbone,
+        checkpoint=spec.checkpoint or "none",
+        ref=spec.ref or "none",
+        weights=weights,
+        license=spec.license,
+        frames_per_window=spec.frames_per_window,
+        sampling=sampling,
+        preprocessing=registry.PREPROCESSING,
+    )
+
+
+def _labels(path: Path | None) -> tuple[Categories, tuple[LabelSet, ...]]:
+    """Categories and label sets in use: the user's file replaces both, else the shipped example."""
+    if path is None:
+        return category_lists.load_shipped(), category_lists.label_sets_shipped()
+    return category_lists.categories_from_label_file(path), (category_lists.label_sets_from_file(path),)

@@ -1,0 +1,193 @@
+"""One spelling per source: every path and address becomes the canonical uri under which a video is stored. Pure.
+
+- `file:///abs/percent-encoded`: bytes as the file system has them; Unicode forms are never changed.
+- `s3://bucket/key`: the key is everything after the bucket's slash, literally, not percent-encoded.
+- `http(s)://host/path?query`: without fragment and without signatures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+ALLOWED = "a path, file:, s3:, http: or https:"
+
+_SCHEME = re.compile(r"(?:file|s3|https?):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f]")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_MAX_KEY_BYTES = 1024
+_SECRET_PREFIXES = ("x-amz-", "x-goog-")
+_SECRET_NAMES = frozenset({"signature", "awsaccesskeyid", "expires", "token", "sig"})
+#: What stays as written in the path and query of a web address; the rest is percent-encoded.
+_WEB_SAFE = "%/:=&?~#+!$,;'@()*[]"
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """A canonical uri and what the user should know about the way to it."""
+
+    uri: str
+    warning: str | None = None
+
+
+def canonical(text: str, *, base: Path, s3_endpoint: str | None) -> Canonical:
+    """The canonical uri of a path or address.
+
+    `base`: absolute folder that relative paths start from. `s3_endpoint`: address or host whose web addresses are
+    S3 objects. Raises `ValueError`: empty, control characters, not UTF-8, unsupported scheme, no bucket or key,
+    user name or password in the address. No message repeats a secret.
+    """
+    _check_characters(text)
+    if _SCHEME.match(text) is None:
+        return Canonical(file_uri(_absolute(text, base)))
+    scheme, _, rest = text.partition(":")
+    scheme = scheme.lower()
+    if scheme == "file":
+        return Canonical(file_uri(_path_of_file_url(rest)))
+    if not rest.startswith("//"):
+        raise ValueError(f"{scheme}: must be followed by //")
+    if scheme == "s3":
+        bucket, _, key = rest[2:].partition("/")
+        return Canonical(_s3_uri(bucket, key))
+    if scheme in ("http", "https"):
+        return _web(scheme, rest, s3_endpoint)
+    raise ValueError(f"scheme {scheme}: is not supported; allowed are {ALLOWED}")
+
+
+def file_uri(path: Path) -> str:
+    """The uri of an absolute path, taken literally. Raises `ValueError`: control characters, not UTF-8."""
+    text = str(path)
+    _check_characters(text)
+    return "file://" + quote(text)
+
+
+def key_of(uri: str) -> str:
+    """What a canonical uri names, decoded: the path of a file or web address, the key of an S3 object."""
+    if uri.startswith("s3://"):
+        return uri.removeprefix("s3://").partition("/")[2]
+    return unquote(urlsplit(uri).path)
+
+
+def _check_characters(text: str) -> None:
+    if not text:
+        raise ValueError(f"an empty address; allowed are {ALLOWED}")
+    if bad := _UNPRINTABLE.search(text):
+        raise ValueError(f"control character {bad[0]!r} at position {bad.start()}; rename the source without it")
+    if not _is_utf8(text):
+        raise ValueError("not UTF-8; rename the source or save the list as UTF-8")
+
+
+def _is_utf8(text: str) -> bool:
+    """False for text that came from other bytes (Python keeps those as lone surrogates)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _absolute(text: str, base: Path) -> Path:
+    if text == "~" or text.startswith("~/"):
+        try:
+            text = str(Path(text).expanduser())
+        except RuntimeError as error:
+            raise ValueError(f"{text!r}: this user has no home folder; write the whole path") from error
+    # without looking at the disk: the path may exist on the workers only. // at the start means / on Linux
+    return Path("/" + os.path.normpath(base / text).lstrip("/"))
+
+
+def _path_of_file_url(rest: str) -> Path:
+    """`?` and `#` belong to the path: a file has no query, and whoever writes them forgot to encode them."""
+    host, path = "", rest
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        path = slash + path
+    if host.lower() not in ("", "localhost"):
+        raise ValueError(f"file: address on host {host!r}; write file:///path for a file of this machine")
+    if not path.startswith("/"):
+        raise ValueError(f"file: needs an absolute path, not {path!r}")
+    return _absolute(_decoded(path), Path("/"))
+
+
+def _decoded(path: str) -> str:
+    try:
+        return unquote(path, errors="strict")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path!r} is not percent-encoded UTF-8") from error
+
+
+def _s3_uri(bucket: str, key: str) -> str:
+    if _BUCKET.fullmatch(bucket) is None:
+        raise ValueError(f"{bucket!r} is not a bucket name; write s3://bucket/key")
+    if not key or key.endswith("/"):
+        raise ValueError(f"s3://{bucket}/{key} names no object; write s3://bucket/key")
+    _check_characters(key)
+    if len(key.encode()) > _MAX_KEY_BYTES:
+        raise ValueError(f"the key has {len(key.encode())} bytes; S3 allows {_MAX_KEY_BYTES}")
+    return f"s3://{bucket}/{key}"
+
+
+def _web(scheme: str, rest: str, s3_endpoint: str | None) -> Canonical:
+    if "@" in re.split(r"[/?#]", rest[2:], maxsplit=1)[0]:  # before urlsplit, whose errors quote the password
+        raise ValueError("a user name or password in an address is refused; use s3://bucket/key and keys")
+    parts = urlsplit(f"{scheme}:{rest}")
+    if not parts.hostname:
+        raise ValueError(f"{scheme}:// without a host")
+    if place := _bucket_and_key(parts, s3_endpoint):
+        why = "objects are read with keys from the environment, in their newest version"
+        return Canonical(_s3_uri(*place), _lost(parts.query.split("&") if parts.query else [], why))
+    _check_characters(unquote(parts.path) or "/")  # its last part becomes the video's title
+    kept, secret = _split_query(parts.query)
+    query = "?" + quote("&".join(kept), safe=_WEB_SAFE) if kept else ""
+    path = quote(parts.path or "/", safe=_WEB_SAFE)
+    why = "signatures are not stored; if the address does not open without them, use s3://bucket/key and keys"
+    return Canonical(f"{scheme}://{_host(parts)}{path}{query}", _lost(secret, why))
+
+
+def _host(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    return host if parts.port in (None, default) else f"{host}:{parts.port}"
+
+
+def _bucket_and_key(parts: SplitResult, s3_endpoint: str | None) -> tuple[str, str] | None:
+    """Bucket and key of an address on the S3 endpoint, in path style or with the bucket as a virtual host."""
+    if not s3_endpoint:
+        return None
+    endpoint = urlsplit(s3_endpoint if "://" in s3_endpoint else f"//{s3_endpoint}")
+    host, own = parts.hostname or "", endpoint.hostname or ""
+    if not own or _other_port(parts) != _other_port(endpoint):
+        return None
+    if host == own:
+        bucket, _, key = parts.path[1:].partition("/")
+        return _decoded(bucket), _decoded(key)
+    if host.endswith("." + own):
+        return host.removesuffix("." + own), _decoded(parts.path[1:])
+    return None
+
+
+def _other_port(parts: SplitResult) -> int | None:
+    """The port if it is no default: http and https of one endpoint name the same objects."""
+    return None if parts.port in (80, 443) else parts.port
+
+
+def _split_query(query: str) -> tuple[list[str], list[str]]:
+    """The parameters to keep, byte for byte, and those that carry a signature."""
+    kept: list[str] = []
+    secret: list[str] = []
+    for part in query.split("&") if query else []:
+        name = unquote(part.partition("=")[0]).lower()
+        is_secret = name in _SECRET_NAMES or name.startswith(_SECRET_PREFIXES)
+        (secret if is_secret else kept).append(part)
+    return kept, secret
+
+
+def _lost(parameters: list[str], why: str) -> str | None:
+    """The warning about dropped query parameters: their names only, their values may be secret."""
+    if not parameters:
+        return None
+    return f"dropped from the address: {', '.join(part.partition('=')[0] for part in parameters)} ({why})"

@@ -1,0 +1,155 @@
+"""`enqueue` as a user types it: exact counts, nothing twice, every mistake answered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.conftest import Desk
+
+CSV = """\
+,url,s3_url,parsed_category,manual_category_id,views
+0,https://site.example/video/1,https://s3.example/films-bucket/a.mp4,"('Ночной поезд', 'x')",48.0,10
+1,https://site.example/video/2,https://s3.example/films-bucket/b.mp4,"('Second', 'x')",48.0,
+2,https://site.example/video/3,https://s3.example/films-bucket/c.mp4,"('Cat, sleeping', 'x')",46.0,3
+3,https://site.example/video/4,https://s3.example/films-bucket/d.mp4,"('No category', 'x')",,4
+4,https://site.example/video/5,,"('No address', 'x')",48.0,5
+5,https://site.example/video/6,https://s3.example/films-bucket/f.mp4,"('Half a tuple",48.0,6
+6,https://site.example/video/7,https://s3.example/films-bucket/g.mp4,"('Unknown id', 'x')",23.0,7
+"""
+
+
+def counts(desk: Desk, *arguments: str, **variables: str) -> dict[str, int]:
+    """Counts of an enqueue with `probe`, from its JSON."""
+    done = desk.run("enqueue", *arguments, "--backbone", "probe", "--json", **variables)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The notebook's folders."""
+    for name, files in {"48.0_films": 3, "46.0_animals": 2, "42.0_tv shows": 1}.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(files):
+            (tmp_path / "data" / name / f"{index} ночь.mp4").write_bytes(b"x")
+        (tmp_path / "data" / name / "notes.txt").write_text("not a video")
+    return tmp_path / "data"
+
+
+def test_a_folder_by_category_then_the_rest_then_nothing(desk: Desk, folder: Path) -> None:
+    films = counts(desk, str(folder), "--category", "films")
+    assert (films["listed"], films["selected"], films["queued"], films["published"]) == (6, 3, 3, 3)
+    for spelling in ("48", "Фильмы"):
+        again = counts(desk, str(folder), "--category", spelling)
+        assert (again["selected"], again["queued"], again["already_waiting"], again["published"]) == (3, 0, 3, 0)
+    rest = counts(desk, str(folder))
+    assert (rest["selected"], rest["queued"], rest["already_waiting"]) == (6, 3, 3)
+    rows = desk.run("reelvec", "db", "sql", "SELECT category, videos FROM progress ORDER BY 1").stdout
+    assert rows.split() == ["category", "videos", "(all)", "6", "animals", "2", "films", "3", "tv-shows", "1"]
+
+
+def test_one_message_per_video_and_nothing_but_its_id(desk: Desk, folder: Path, broker_url: str) -> None:
+    counts(desk, str(folder))
+    with redis.Redis.from_url(broker_url) as client:
+        messages = [json.loads(raw) for raw in client.lrange("reelvec:reelvec", 0, -1)]
+    assert len(messages) == 6
+    assert all(b"data" not in json.dumps(message).encode() for message in messages), "no paths in the broker"
+
+
+def test_a_csv_in_the_notebooks_form(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "scraped.csv").write_text(CSV, encoding="utf-8")
+    variables = {"AWS_ENDPOINT_URL_S3": "https://s3.example"}
+    found = counts(desk, "scraped.csv", **variables)
+    assert (found["listed"], found["bad"], found["selected"], found["queued"]) == (7, 3, 4, 4)
+    again = counts(desk, "scraped.csv", "--category", "films", **variables)
+    assert (again["selected"], again["queued"], again["already_waiting"]) == (2, 0, 2)
+    sql = "SELECT uri, coalesce(category, '-'), title, attributes->>'views' FROM videos ORDER BY uri"
+    rows = [line.split("\t") for line in desk.run("reelvec", "db", "sql", sql).stdout.splitlines()[1:]]
+    assert rows == [
+        ["s3://films-bucket/a.mp4", "films", "Ночной поезд", "10"],
+        ["s3://films-bucket/b.mp4", "films", "Second", ""],
+        ["s3://films-bucket/c.mp4", "animals", "Cat, sleeping", "3"],
+        ["s3://films-bucket/d.mp4", "-", "No category", "4"],
+    ]
+
+
+def test_bad_rows_are_shown_with_their_line(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "scraped.csv").write_text(CSV, encoding="utf-8")
+    told = desk.run("enqueue", "scraped.csv", "--backbone", "probe").stderr
+    for line in (6, 7, 8):
+        assert f"scraped.csv line {line}: " in told
+
+
+def test_a_list_on_stdin_and_a_single_file(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    done = desk.run("enqueue", "-", "--backbone", "probe", "--json", stdin="a.mp4\n# no\nhttps://host.example/b.mp4\n")
+    assert json.loads(done.stdout)["queued"] == 2
+    assert counts(desk, "a.mp4")["already_waiting"] == 1
+
+
+def test_limit_and_sample(desk: Desk, folder: Path) -> None:
+    assert counts(desk, str(folder), "--limit", "2")["queued"] == 2
+    assert counts(desk, str(folder), "--limit", "3")["queued"] == 3, "the first two are known, three more are new"
+    drawn = counts(desk, str(folder), "--sample", "4", "--dry-run")
+    assert drawn["selected"] == 4
+
+
+def test_a_dry_run_changes_nothing(desk: Desk, folder: Path) -> None:
+    assert counts(desk, str(folder), "--dry-run")["queued"] == 6
+    assert desk.run("reelvec", "db", "sql", "SELECT count(*) FROM videos").stdout.split() == ["count", "0"]
+    assert desk.run("reelvec", "db", "sql", "SELECT count(*) FROM encoders").stdout.split() == ["count", "0"]
+
+
+def test_without_a_source_it_means_what_is_recorded(desk: Desk, folder: Path) -> None:
+    nothing = desk.run("enqueue", "--backbone", "probe", expect=2)
+    assert "REELVEC_SOURCE" in nothing.stderr
+    assert counts(desk, REELVEC_SOURCE=str(folder))["queued"] == 6
+    widened = desk.run("enqueue", "--category", "films", "--backbone", "vivit", "--weights", "random-tiny", "--json")
+    assert json.loads(widened.stdout)["selected"] == 3
+
+
+def test_as_labels_and_never_selects(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "a.mp4").write_bytes(b"x")
+    assert counts(desk, "flat", "--as", "Фильмы")["queued"] == 1
+    assert desk.run("reelvec", "db", "sql", "SELECT category FROM videos").stdout.split() == ["category", "films"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "told"),
+    [
+        (("data", "--category", "fims"), 2, "films"),
+        (("data", "--backbone", "vivitt"), 2, "vivit"),
+        (("data", "--weights", "random"), 2, "random-tiny"),
+        (("data", "--sampling", "all"), 2, "uniform"),
+        (("nowhere",), 2, "nowhere"),
+        (("data", "--labels", "nolabels.csv"), 2, "nolabels.csv"),
+        (("data", "--limit", "2", "--sample", "2"), 2, "one of the two"),
+        (("data", "--nonsense",), 2, "nonsense"),
+        (("s3://bucket/prefix/",), 2, "not supported yet"),
+        (("--category", "films"), 2, "SOURCE"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_answered(desk: Desk, folder: Path, arguments: tuple[str, ...], exit_code: int, told: str) -> None:
+    done = desk.run("enqueue", *arguments, expect=exit_code)
+    assert told in done.stderr
+    assert desk.run("reelvec", "db", "sql", "SELECT count(*) FROM videos").stdout.split() == ["count", "0"]
+
+
+def test_a_category_of_the_users_own_is_known_when_a_video_has_it(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "kittens").mkdir(parents=True)
+    (tmp_path / "mine" / "kittens" / "a.mp4").write_bytes(b"x")
+    assert counts(desk, "mine", "--category", "kittens")["queued"] == 1
+    assert counts(desk, "--category", "kittens")["already_waiting"] == 1
+
+
+def test_non_commercial_weights_are_named_or_refused(desk: Desk, folder: Path) -> None:
+    arguments = ("enqueue", str(folder), "--backbone", "videomae", "--weights", "random-tiny")
+    told = desk.run(*arguments, "--dry-run").stderr
+    assert "non-commercial" in told
+    assert "MEAN NOTHING" in told.upper()
+    assert "videomae" in desk.run(*arguments, expect=78, REELVEC_LICENSE="commercial").stderr

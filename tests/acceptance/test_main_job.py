@@ -1,0 +1,160 @@
+"""The main job, end to end: files through Redis, a Celery worker and the real backbones into Postgres."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+
+from tests import media
+from tests.conftest import Desk, WorkerProcess
+from tests.golden_run import probe_vectors, stored_vectors
+from tests.ledgering import one
+from tests.weights import make_models_dir
+
+FOUR = ("vivit", "timesformer", "videomae", "x-clip")
+Start = Callable[..., WorkerProcess]
+
+
+def backbones(*names: str) -> list[str]:
+    return [word for name in names for word in ("--backbone", name)]
+
+
+def rows(desk: Desk, sql: str) -> list[list[str]]:
+    return [line.split("\t") for line in desk.run("reelvec", "db", "sql", sql).stdout.splitlines()[1:]]
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    """Every codec and container, and every way a file can be bad."""
+    data = tmp_path / "data"
+    for name in ("48.0_films", "46.0_animals"):
+        (data / name).mkdir(parents=True)
+    films, animals = data / "48.0_films", data / "46.0_animals"
+    media.make_clip(films / "h264.mp4", seed=1, seconds=5)
+    media.make_clip(films / "hevc.mkv", seed=2, codec="libx265", seconds=2)
+    media.make_clip(animals / "vp9.webm", seed=3, codec="libvpx-vp9", seconds=2)
+    media.make_clip(animals / "av1.mp4", seed=4, codec="libsvtav1", seconds=2)
+    media.truncated(films / "truncated.mp4")
+    media.cut_after_moov(films / "cut.mp4")
+    media.html(animals / "html.mp4")
+    media.audio_only(animals / "audio.mp4")
+    media.empty(animals / "empty.mp4")
+    return data
+
+
+def test_files_become_rows_or_reasons(desk: Desk, catalogue: Path, start_worker: Start, engine: Engine) -> None:
+    start_worker()
+    chosen = [*backbones(*FOUR, "probe"), "--weights", "random-tiny"]
+    films = desk.run("enqueue", "data", "--category", "films", *chosen, "--wait", expect=3)
+    assert "DONE 2 done, 2 failed" in films.stderr
+    desk.run("enqueue", "-", *chosen, "--wait", expect=3, stdin="data/46.0_animals/missing.mp4\n")
+    desk.run("enqueue", "data", *chosen, "--wait", expect=3)
+
+    failed = json.loads(desk.run("reelvec", "status", "--failed", "--json").stdout)
+    codes = {row["uri"].rsplit("/", 1)[1]: row["error_code"] for row in failed}
+    assert codes == {
+        "truncated.mp4": "truncated",
+        "cut.mp4": "truncated",
+        "html.mp4": "not_media",
+        "audio.mp4": "no_video",
+        "empty.mp4": "empty_file",
+        "missing.mp4": "not_found",
+    }
+    assert all(len(row["error"]) > 10 for row in failed), "a reason, not only a code"
+
+    dims = rows(desk, "SELECT e.backbone, count(*), min(vector_dims(embedding)), max(vector_dims(embedding))"
+                      " FROM embeddings JOIN encoders e USING (encoder_id) GROUP BY 1")  # fmt: skip
+    assert {backbone: int(count) for backbone, count, _, _ in dims} == dict.fromkeys((*FOUR, "probe"), 4)
+    assert all(low == high for _, _, low, high in dims)
+    assert one(engine, "SELECT count(*) FROM reelvec.scores") == 12, "three label sets, four videos"
+    assert one(engine, "SELECT max(abs(s - 1)) < 1e-4 FROM (SELECT (SELECT sum(p) FROM unnest(probabilities) p) s"
+                       " FROM reelvec.scores) q") is True  # fmt: skip
+    facts = rows(desk, "SELECT codec, width_px, height_px, round(fps)::int, round(duration_seconds)::int FROM videos"
+                       " JOIN jobs USING (video_id) WHERE state = 'done' ORDER BY 1")  # fmt: skip
+    assert facts == [
+        ["av1", "320", "180", "25", "2"], ["h264", "320", "180", "25", "5"],
+        ["hevc", "320", "180", "25", "2"], ["vp9", "320", "180", "25", "2"],
+    ]  # fmt: skip
+    stages = "SELECT bool_and(bytes_read > 0 AND decode_seconds > 0 AND device_seconds > 0) FROM reelvec.jobs"
+    assert one(engine, f"{stages} WHERE state = 'done'") is True
+    good = [catalogue / path for path in ("48.0_films/h264.mp4", "46.0_animals/av1.mp4")]
+    stored = stored_vectors(engine, "probe-random-tiny")
+    for uri, vector in probe_vectors(good).items():
+        np.testing.assert_array_equal(stored[uri], vector)
+    status = desk.run("reelvec", "status")
+    assert status.stdout.startswith("DONE  4 done, 6 failed")
+    assert json.loads(desk.run("reelvec", "status", "--json").stdout)["state"] == "DONE"
+
+
+def test_a_backbone_added_later_is_the_only_one_computed(
+    desk: Desk, tmp_path: Path, start_worker: Start, engine: Engine
+) -> None:
+    media.make_clip(tmp_path / "a.mp4", seconds=1)
+    start_worker()
+    desk.run("enqueue", "a.mp4", "--backbone", "probe", "--wait")
+    made = one(engine, "SELECT created_at FROM reelvec.embeddings")
+    desk.run("enqueue", "--backbone", "vivit", "--weights", "random-tiny", "--wait")
+    assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 2
+    assert one(engine, "SELECT min(created_at) FROM reelvec.embeddings") == made, "the old row was left alone"
+    assert one(engine, "SELECT count(*) FROM reelvec.vivit_random_tiny") == 1
+
+
+def test_the_database_holds_what_embed_writes(desk: Desk, tmp_path: Path, start_worker: Start, engine: Engine) -> None:
+    """Published-class checkpoints of all four, through both ways."""
+    make_models_dir(tmp_path / "models")
+    media.make_clip(tmp_path / "a.mp4", seconds=3, seed=5)
+    (tmp_path / "pets.txt").write_text("a cat\na dog\na parrot\n", encoding="utf-8")
+    variables = {"REELVEC_MODELS_DIR": str(tmp_path / "models")}
+    start_worker(**variables)
+    desk.run("enqueue", "a.mp4", "--labels", "pets.txt", "--wait", **variables)
+    done = desk.run("reelvec", "embed", "a.mp4", "--out", "a.npz", "--labels", "pets.txt", "--json", **variables)
+    assert set(json.loads(done.stdout)["shapes"]) == set(FOUR)
+    with np.load(tmp_path / "a.npz") as made:
+        for name in FOUR:
+            np.testing.assert_allclose(made[f"{name}/pooled"], made[f"{name}/windows"].mean(axis=0), atol=1e-5)
+            (stored,) = stored_vectors(engine, name).values()
+            np.testing.assert_allclose(stored, made[f"{name}/pooled"], atol=1e-5)
+        assert made["x-clip/probabilities"].shape == (3, 3)
+        assert list(made["x-clip/prompts"]) == ["a cat", "a dog", "a parrot"]
+        assert made["frame_indices"].shape == made["pts_seconds"].shape == (96,)
+        window = one(engine, "SELECT window_probabilities FROM reelvec.scores")
+        np.testing.assert_allclose(np.array(window), made["x-clip/probabilities"], atol=1e-5)
+
+
+def test_a_worker_with_other_weights_refuses(desk: Desk, tmp_path: Path, start_worker: Start) -> None:
+    make_models_dir(tmp_path / "models", ["vivit"])
+    media.make_clip(tmp_path / "a.mp4", seconds=1)
+    media.make_clip(tmp_path / "b.mp4", seconds=1)
+    variables = {"REELVEC_MODELS_DIR": str(tmp_path / "models")}
+    first = start_worker(**variables)
+    desk.run("enqueue", "a.mp4", "--wait", **variables)
+    first.stop()
+    weights = tmp_path / "models" / "vivit" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 1
+    weights.write_bytes(data)
+    desk.run("enqueue", "b.mp4", **variables)
+    other = start_worker(**variables)
+    assert other.process.wait(timeout=60) == 78
+    assert "may not be mixed" in other.log()
+    assert "Traceback" not in other.log()
+    assert rows(desk, "SELECT state FROM jobs ORDER BY video_id DESC LIMIT 1") == [["queued"]], (
+        "left for another worker"
+    )
+
+
+def test_weights_that_are_missing_only_show_when_wanted(desk: Desk, tmp_path: Path, start_worker: Start) -> None:
+    """A worker that is up and meets a job it cannot do hands it back and ends with 78."""
+    media.make_clip(tmp_path / "a.mp4", seconds=1)
+    (tmp_path / "empty").mkdir()
+    worker = start_worker(REELVEC_MODELS_DIR=str(tmp_path / "empty"))
+    desk.run("enqueue", "a.mp4", "--backbone", "probe", "--wait")
+    desk.run("enqueue", "--backbone", "vivit")
+    assert worker.process.wait(timeout=60) == 78
+    assert "vivit" in worker.log()
+    assert rows(desk, "SELECT state, attempts FROM jobs")[0][0] in ("queued", "pending")

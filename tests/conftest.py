@@ -1,0 +1,211 @@
+"""Real servers for every level: one private Postgres and Valkey per run, a fresh database per test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import redis
+from sqlalchemy import Engine, create_engine, text
+
+from db import schema, session
+from db.local_stack import LocalStack, StackState
+
+TEMPLATE = "reelvec_template"
+
+
+def pytest_configure() -> None:
+    """No variable of the developer's own shell reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(("REELVEC_", "AWS_")) or name in ("DATABASE_URL", "CELERY_BROKER_URL"):
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def reachable() -> Iterator[Path]:
+    """A folder an unprivileged server process can enter, unlike pytest's own when run as root."""
+    folder = Path(tempfile.mkdtemp(prefix="reelvec-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def local(reachable: Path) -> Iterator[LocalStack]:
+    """Disposable servers: gone with the run, also when it is killed."""
+    made = LocalStack(reachable / "stack", disposable=True)
+    yield made
+    made.down()
+
+
+@pytest.fixture(scope="session")
+def stack(local: LocalStack) -> StackState:
+    return local.up()
+
+
+def _administer(stack: StackState, statement: str) -> None:
+    engine = create_engine(stack.database_url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+    finally:
+        engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def template(stack: StackState) -> str:
+    """A migrated database, made once and copied for each test (20 ms)."""
+    _administer(stack, f"CREATE DATABASE {TEMPLATE}")
+    schema.upgrade(_url(stack, TEMPLATE))
+    return TEMPLATE
+
+
+def _url(stack: StackState, name: str) -> str:
+    return stack.database_url.rsplit("/", 1)[0] + f"/{name}"
+
+
+@pytest.fixture
+def database_url(stack: StackState, template: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex[:12]}"
+    _administer(stack, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _url(stack, name)
+    _administer(stack, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_database_url(stack: StackState) -> Iterator[str]:
+    """A database nobody has migrated."""
+    name = f"test_{uuid4().hex[:12]}"
+    _administer(stack, f"CREATE DATABASE {name}")
+    yield _url(stack, name)
+    _administer(stack, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    with session.connect(database_url, pool_size=8) as made:
+        yield made
+
+
+@pytest.fixture
+def broker_url(stack: StackState) -> Iterator[str]:
+    """The run's broker, emptied before each test."""
+    client = redis.Redis.from_url(stack.broker_url)
+    client.flushall()
+    yield stack.broker_url
+    client.close()
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Runs the project's commands as a user would: child processes with nothing but the addresses in their environment."""
+
+    environment: dict[str, str]
+    folder: Path
+
+    def run(
+        self, *arguments: str, expect: int | None = 0, stdin: str | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """`run("enqueue", "videos")`. Asserts the exit code unless `expect` is None."""
+        command = [sys.executable, "-m", "celery", *arguments[1:]] if arguments[0] == "celery" else list(arguments)
+        command[0] = (
+            str(Path(sys.executable).with_name(command[0])) if command[0] in ("enqueue", "reelvec") else command[0]
+        )
+        done = subprocess.run(
+            command,
+            env={**self.environment, **variables},
+            cwd=self.folder,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+        if expect is not None:
+            assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+            assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+
+def clean_environment() -> dict[str, str]:
+    """What a child process gets: a PATH and a home, none of the developer's settings."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+        "LANG": "C.UTF-8",
+    }
+
+
+@pytest.fixture
+def desk(database_url: str, broker_url: str, tmp_path: Path) -> Desk:
+    environment = {**clean_environment(), "DATABASE_URL": database_url, "CELERY_BROKER_URL": broker_url}
+    return Desk({**environment, "REELVEC_FILE_ROOTS": str(tmp_path)}, tmp_path)
+
+
+#: Settings of a worker whose every interval is 1/20 of the default.
+FAST = {
+    "REELVEC_BEAT_SECONDS": "0.5",
+    "REELVEC_STALE_SECONDS": "2.25",
+    "REELVEC_BROKER_LOOK_SECONDS": "1.5",
+    "REELVEC_QUEUED_SECONDS": "30",
+    "REELVEC_RETRY_SECONDS": "0.25",
+}
+
+
+class WorkerProcess:
+    """A real `celery -A workers.app worker` child; its log is kept in memory until asked for."""
+
+    def __init__(self, environment: dict[str, str], folder: Path, log: Path) -> None:
+        self._log = log
+        command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-n", f"{log.stem}@%h"]
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"],
+                env=environment,
+                cwd=folder,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """SIGTERM and wait; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def start_worker(desk: Desk, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Starts workers on the test's own database and broker; all of them are gone afterwards."""
+    started: list[WorkerProcess] = []
+
+    def start(**variables: str) -> WorkerProcess:
+        environment = {**desk.environment, **FAST, "REELVEC_SAMPLERS": "1", **variables}
+        worker = WorkerProcess(environment, tmp_path, tmp_path / f"worker{len(started)}.log")
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        if worker.process.poll() is None:
+            worker.kill()

@@ -1,0 +1,142 @@
+"""Recording: idempotent, exact counts, safe with many producers at once."""
+
+from __future__ import annotations
+
+import threading
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine
+
+from db import catalogue, session
+from db.catalogue import Counts, Wanted
+from db.outcome import Outcome
+from tests.ledgering import Row, claim, declare, execute, finish, one, record, state_of, vectors
+
+
+@pytest.fixture
+def wanted(engine: Engine) -> Wanted:
+    return Wanted((declare(engine),), ())
+
+
+def rows(count: int, **facts: str) -> list[Row]:
+    return [Row(f"file:///v{i}", **facts) for i in range(count)]  # type: ignore[arg-type]
+
+
+def test_the_second_run_adds_nothing(engine: Engine, wanted: Wanted) -> None:
+    assert record(engine, rows(3), wanted) == Counts(selected=3, new_videos=3, queued=3)
+    assert record(engine, rows(3), wanted) == Counts(selected=3, already_waiting=3)
+
+
+def test_every_selected_video_is_in_exactly_one_count(engine: Engine, wanted: Wanted) -> None:
+    record(engine, rows(5), wanted)
+    for video_id, state in enumerate(("done", "failed", "cancelled", "queued", "running"), 1):
+        execute(engine, f"UPDATE reelvec.jobs SET state = '{state}' WHERE video_id = {video_id}")
+    counts = record(engine, rows(6), wanted)
+    assert counts == Counts(selected=6, new_videos=1, queued=2, already_done=1, already_failed=1, already_waiting=2), (
+        "new and cancelled are queued"
+    )
+
+
+def test_a_new_backbone_opens_finished_videos_for_it_alone(engine: Engine, wanted: Wanted) -> None:
+    record(engine, rows(1), wanted)
+    claimed = claim(engine, 1, uuid4())
+    assert claimed is not None
+    finish(engine, claimed, Outcome((vectors(wanted.encoders[0]),)))
+    other = declare(engine, "other")
+    assert record(engine, rows(1), Wanted((other,), ())).queued == 1
+    again = claim(engine, 1, uuid4())
+    assert again is not None
+    assert again.encoders == (other,)
+
+
+def test_force_makes_everything_again(engine: Engine, wanted: Wanted) -> None:
+    record(engine, rows(1), wanted)
+    claimed = claim(engine, 1, uuid4())
+    assert claimed is not None
+    finish(engine, claimed, Outcome((vectors(wanted.encoders[0], 1.0),)))
+    assert record(engine, rows(1), Wanted(wanted.encoders, (), force=True)).queued == 1
+    again = claim(engine, 1, uuid4())
+    assert again is not None
+    assert again.encoders == wanted.encoders
+    assert finish(engine, again, Outcome((vectors(wanted.encoders[0], 2.0),))) == "done"
+    assert one(engine, "SELECT embedding::text FROM reelvec.embeddings") == "[2,2,2,2]"
+    assert one(engine, "SELECT force FROM reelvec.jobs") is False
+
+
+def test_duplicates_and_clashing_ids_are_counted(engine: Engine, wanted: Wanted) -> None:
+    counts = record(engine, [Row("file:///a", "1"), Row("file:///a", "1"), Row("file:///b", "1")], wanted)
+    assert (counts.selected, counts.duplicates, counts.clashes) == (1, 1, 1)
+    assert one(engine, "SELECT string_agg(uri, ',') FROM reelvec.videos") == "file:///a"
+
+
+def test_duplicates_across_chunks_are_counted_once(engine: Engine, wanted: Wanted) -> None:
+    with session.transaction(engine) as connection:
+        catalogue.begin(connection)
+        first = catalogue.record(connection, rows(2), wanted)
+        second = catalogue.record(connection, rows(3), wanted)
+    assert (first.selected, second.selected, second.duplicates) == (2, 1, 2)
+
+
+def test_a_later_source_adds_what_it_knows_and_erases_nothing(engine: Engine, wanted: Wanted) -> None:
+    record(engine, [Row("file:///a", category="films", attributes={"likes": "1"})], wanted)
+    record(engine, [Row("file:///a", "rt-1", title="Ночь", attributes={"lang": "ru"})], wanted)
+    assert one(engine, "SELECT concat_ws('|', external_id, category, title, attributes) FROM reelvec.videos") == (
+        'rt-1|films|Ночь|{"lang": "ru", "likes": "1"}'
+    )
+
+
+def test_recorded_videos_can_be_selected_again_by_category(engine: Engine, wanted: Wanted) -> None:
+    record(engine, [*rows(3, category="films"), Row("file:///x", category="animals")], wanted)
+    other = Wanted((declare(engine, "other"),), ())
+    with session.transaction(engine) as connection:
+        catalogue.begin(connection)
+        counts, last = catalogue.record_known(connection, other, categories=["films"], after_video_id=0, room=2)
+        assert (counts.selected, counts.already_waiting) == (2, 2)
+        assert last is not None
+        counts, last = catalogue.record_known(connection, other, categories=["films"], after_video_id=last, room=2)
+        assert counts.selected == 1
+        assert last is not None
+        assert catalogue.record_known(connection, other, categories=["films"], after_video_id=last, room=2)[1] is None
+    widened = "SELECT count(*) FROM reelvec.jobs JOIN reelvec.videos USING (video_id) WHERE cardinality(encoders) = 2"
+    assert one(engine, widened) == 3
+    assert one(engine, f"{widened} AND category = 'animals'") == 0
+
+
+def test_four_producers_with_the_same_rows_agree(engine: Engine, wanted: Wanted) -> None:
+    totals = [Counts() for _ in range(4)]
+
+    def produce(slot: int) -> None:
+        mine = rows(400)
+        if slot % 2:
+            mine.reverse()
+        for start in range(0, 400, 100):
+            totals[slot].add(record(engine, mine[start : start + 100], wanted))
+
+    threads = [threading.Thread(target=produce, args=(slot,)) for slot in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(total.new_videos for total in totals) == 400
+    assert sum(total.queued for total in totals) == 400
+    assert one(engine, "SELECT count(*) FROM reelvec.jobs") == 400
+
+
+def test_retry_cancel_and_pause(engine: Engine, wanted: Wanted) -> None:
+    record(engine, [Row("file:///a", category="films"), Row("file:///b"), Row("file:///c")], wanted)
+    execute(
+        engine, "UPDATE reelvec.jobs SET state = 'failed', error_code = 'truncated', attempts = 8 WHERE video_id < 3"
+    )
+    with session.transaction(engine) as connection:
+        assert catalogue.retry(connection, category="animals", code=None) == 0
+        assert catalogue.retry(connection, category=None, code="not_media") == 0
+        assert catalogue.retry(connection, category="films", code="truncated") == 1
+    assert one(engine, "SELECT attempts FROM reelvec.jobs WHERE video_id = 1") == 0
+    with session.transaction(engine) as connection:
+        assert catalogue.cancel(connection, category=None) == 2
+    assert [state_of(engine, video) for video in (1, 2, 3)] == ["cancelled", "failed", "cancelled"]
+    with session.transaction(engine) as connection:
+        catalogue.pause(connection, paused=True, reason="maintenance")
+        catalogue.pause(connection, paused=False, reason=None)
+    assert one(engine, "SELECT paused FROM reelvec.control") is False

@@ -1,0 +1,280 @@
+"""Sampling against decoding everything: the same pixels, whatever the codec, the container and the order of the packets."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import media
+from workers.sampling import container, sparse
+from workers.sampling.decode import Decoded, sample
+from workers.sampling.plan import SHAPE
+from workers.sampling.resize import to_square
+
+SEED = 4711
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip to make: 25 frames/s; of 8 s the notebook takes every second frame, of 12 s every third."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    mode: str = "sparse"
+    seconds: int = 8
+
+    def make(self, folder: Path) -> Path:
+        arguments = {"seconds": self.seconds, "fps": 25, "width": 112, "height": 80, "seed": SEED, **self.arguments}
+        return media.make_clip(folder / self.name, **arguments)
+
+
+def h264(**options: str) -> dict[str, Any]:
+    return {"options": {"preset": "fast", "g": "40", "bf": "3"} | options}
+
+
+def hevc(parameters: str) -> dict[str, Any]:
+    return {"codec": "libx265", "options": {"preset": "superfast", "x265-params": f"log-level=none:{parameters}"}}
+
+
+CLIPS = [
+    Clip("h264_no_b_frames.mp4"),
+    Clip("h264_b_frames.mp4", h264(**{"x264-params": "b-adapt=0:b-pyramid=none"})),
+    Clip("h264_pyramid.mkv", h264(bf="7", **{"x264-params": "b-pyramid=normal:ref=4"})),
+    Clip("h264_open_gop.mp4", h264(**{"x264-params": "open-gop=1"})),
+    Clip("h264_open_gop.ts", h264(**{"x264-params": "open-gop=1"})),
+    Clip("h264_gradual_refresh.mp4", h264(bf="0", **{"x264-params": "intra-refresh=1"}), seconds=12),
+    Clip("h264_fields.mp4", h264(**{"x264-params": "interlaced=1"}), mode="full"),
+    Clip("h264_without_pts.avi", h264(), mode="full"),
+    Clip("h264_fragmented.mp4", h264() | {"container_options": {"movflags": "frag_keyframe+empty_moov"}}),
+    Clip("h264_half_fragmented.mp4", h264() | {"container_options": {"movflags": "frag_keyframe"}}),
+    Clip("h264_live.mkv", h264() | {"container_options": {"live": "1"}}),
+    Clip("h264_sound.mp4", h264() | {"audio": True, "container_options": {"movflags": "faststart"}}),
+    Clip("hevc_open_gop.mkv", hevc("keyint=31:open-gop=1:bframes=4")),
+    Clip("hevc_open_gop_short.mp4", hevc("keyint=17:min-keyint=17:scenecut=0:open-gop=1:bframes=8:b-adapt=0")),
+    Clip("hevc_closed_gop.ts", hevc("keyint=31:open-gop=0:bframes=4")),
+    Clip("hevc_temporal_layers.mp4", hevc("keyint=32:temporal-layers=3:bframes=7:b-adapt=0"), seconds=12),
+    Clip("vp9.webm", {"codec": "libvpx-vp9", "options": {"lag-in-frames": "16", "auto-alt-ref": "1", "g": "40"}}),
+    Clip("vp9_live.webm", {"codec": "libvpx-vp9", "container_options": {"live": "1"}}),
+    Clip("vp8.webm", {"codec": "libvpx", "options": {"g": "40"}}, mode="full"),
+    Clip("av1.mp4", {"codec": "libsvtav1", "options": {"g": "45", "crf": "10"}}),
+    Clip("av1.mkv", {"codec": "libsvtav1", "options": {"crf": "10"}}),
+    Clip("mpeg4.mp4", {"codec": "mpeg4", "options": {"bf": "2"}}, mode="full"),
+    Clip("mpeg2.ts", {"codec": "mpeg2video", "options": {"bf": "2"}}, mode="full"),
+    Clip("mjpeg.avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
+    Clip("prores_10_bit.mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le"}),
+    Clip("odd_size.mp4", h264() | {"pix_fmt": "yuv444p", "width": 113, "height": 81}),
+    Clip("turned_90.mp4", h264() | {"turn": 90}),
+    Clip("turned_180.mp4", h264() | {"turn": 180}),
+    Clip("turned_270.mp4", h264() | {"turn": 270, "width": 114}),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clips")
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path) -> Callable[[Clip], Path]:
+    """Makes each clip once."""
+    return lambda clip: folder / clip.name if (folder / clip.name).exists() else clip.make(folder)
+
+
+def frames_of_everything(path: Path, wanted: set[int]) -> dict[int, np.ndarray]:
+    """The reference: decode every frame in order, pick, convert, turn, resize. By position."""
+    found = {}
+    with av.open(str(path)) as opened:
+        for position, frame in enumerate(opened.decode(video=0)):
+            if position in wanted:
+                upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                found[position] = to_square(Image.fromarray(np.ascontiguousarray(upright)))
+    return found
+
+
+def sampled(path: Path, policy: str = "notebook") -> Decoded:
+    with path.open("rb") as file:
+        return sample(file, policy)
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+def test_frames_are_those_of_decoding_everything(clip: Clip, made: Callable[[Clip], Path]) -> None:
+    path = made(clip)
+    frames, step = clip.seconds * 25, clip.seconds * 25 // 96
+    plans = {"notebook": list(range(0, 96 * step, step)), "uniform": [slot * frames // 96 for slot in range(96)]}
+    reference = frames_of_everything(path, {*plans["notebook"], *plans["uniform"]})
+    for policy, planned in plans.items():
+        decoded = sampled(path, policy)
+        assert decoded.frame_indices.tolist() == planned
+        assert [media.read_frame_number(frame) for frame in decoded.frames] == planned
+        assert {media.read_seed(frame) for frame in decoded.frames} == {SEED}
+        for position, frame in zip(planned, decoded.frames, strict=True):
+            if "turned" in clip.name:  # resized before it is turned, which may round the other way
+                assert np.abs(reference[position].astype(np.int16) - frame).max() <= 1
+            else:
+                assert np.array_equal(reference[position], frame)
+        assert decoded.decode_mode == clip.mode
+        assert decoded.decode_errors == 0
+
+
+def test_facts_of_a_plain_clip(made: Callable[[Clip], Path]) -> None:
+    decoded = sampled(made(CLIPS[1]))
+    assert (decoded.codec, decoded.width_px, decoded.height_px) == ("h264", 112, 80)
+    assert (decoded.fps, decoded.duration_seconds, decoded.frame_count) == (25, 8, 200)
+    assert decoded.frames.shape == SHAPE
+    np.testing.assert_allclose(decoded.pts_seconds, np.arange(96) * 0.08, atol=1e-6)
+    assert 96 <= decoded.frames_decoded < 110  # of 191: the others are B-frames that nobody wants
+    assert decoded.cpu_seconds > 0
+
+
+@pytest.mark.parametrize(
+    "name", ["h264_pyramid.mkv", "vp9.webm", "h264_fragmented.mp4", "vp9_live.webm", "hevc_closed_gop.ts"]
+)
+def test_lengths_that_no_header_holds(name: str, made: Callable[[Clip], Path]) -> None:
+    decoded = sampled(made(next(clip for clip in CLIPS if clip.name == name)))
+    assert decoded.fps == 25
+    assert decoded.duration_seconds == pytest.approx(8, abs=0.05)
+    assert decoded.frame_count == pytest.approx(200, abs=1)
+    np.testing.assert_allclose(decoded.pts_seconds, np.arange(96) * 0.08, atol=2e-3)
+
+
+def test_width_and_height_are_those_shown(made: Callable[[Clip], Path]) -> None:
+    decoded = sampled(made(next(clip for clip in CLIPS if clip.name == "turned_270.mp4")))
+    assert (decoded.width_px, decoded.height_px) == (80, 114)
+
+
+@pytest.mark.parametrize("turn", [0, 90])
+def test_mirrored_clips_are_shown_as_a_player_does(turn: int, tmp_path: Path) -> None:
+    # the board is unreadable from behind, so reading it is the proof
+    decoded = sampled(media.make_clip(tmp_path / "mirror.mp4", seconds=0.4, turn=turn, mirror=True))
+    assert [media.read_frame_number(frame) for frame in decoded.frames[:10]] == list(range(10))
+
+
+PIECEMEAL = [
+    "h264_pyramid.mkv",
+    "h264_open_gop.mp4",
+    "hevc_open_gop_short.mp4",
+    "hevc_temporal_layers.mp4",
+    "h264_live.mkv",
+]
+
+
+@pytest.mark.parametrize("kept_bytes", [1, 50_000])
+@pytest.mark.parametrize("name", PIECEMEAL)
+def test_files_too_large_to_keep_are_decoded_piecemeal(
+    name: str, kept_bytes: int, made: Callable[[Clip], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(next(clip for clip in CLIPS if clip.name == name))
+    whole = sampled(path)
+    pieces = []
+    decode = sparse.SparsePass._decode
+
+    def counting(self: sparse.SparsePass, cut: int, *, complete: bool) -> None:
+        pieces.append(cut)
+        decode(self, cut, complete=complete)
+
+    monkeypatch.setattr(sparse.SparsePass, "_decode", counting)
+    monkeypatch.setattr(sparse, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(container, "KEPT_BYTES", kept_bytes)
+    decoded = sampled(path)
+    assert len(pieces) > 1
+    assert decoded.decode_mode == "sparse"
+    assert decoded.decode_errors == 0
+    np.testing.assert_array_equal(decoded.frames, whole.frames)
+    np.testing.assert_array_equal(decoded.pts_seconds, whole.pts_seconds)
+
+
+def test_a_gop_too_large_to_keep_is_decoded_piecemeal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """24 s in one GOP, a wanted frame every 6, and never more than 5 packets kept: what is needed lies behind the cut."""
+    options = {"preset": "fast", "g": "1000", "bf": "3", "x264-params": "b-adapt=0:b-pyramid=none:scenecut=0"}
+    path = media.make_clip(tmp_path / "gop.mp4", seconds=24, width=112, height=80, options=options)
+    whole = sampled(path)
+    monkeypatch.setattr(sparse, "KEPT_BYTES", 1)
+    monkeypatch.setattr(sparse, "REORDER_PACKETS", 4)
+    decoded = sampled(path)
+    assert (decoded.decode_mode, decoded.decode_errors) == ("sparse", 0)
+    np.testing.assert_array_equal(decoded.frames, whole.frames)
+
+
+def test_pictures_that_only_higher_layers_refer_to_are_not_skipped(
+    made: Callable[[Clip], Path], tmp_path: Path
+) -> None:
+    """HEVC calls a picture unreferenced if its own layer does not need it; x265 never says so, other encoders do."""
+    clip = next(clip for clip in CLIPS if "temporal" in clip.name)
+    data = bytearray(made(clip).read_bytes())
+    with av.open(str(made(clip))) as opened:
+        places = [(packet.pos, packet.size) for packet in opened.demux(video=0) if packet.size]
+    renamed = 0
+    for start, size in places:
+        unit = start
+        while unit < start + size:
+            kind, layer = data[unit + 4] >> 1, (data[unit + 5] & 7) - 1
+            if layer == 1 and kind in (3, 9):  # TSA_R, RASL_R: the even number below is the same, unreferenced
+                data[unit + 4] = (kind - 1) << 1
+                renamed += 1
+            unit += 4 + int.from_bytes(data[unit : unit + 4], "big")
+    path = tmp_path / "renamed.mp4"
+    path.write_bytes(data)
+    decoded = sampled(path)
+    assert renamed > 60
+    assert decoded.decode_mode == "sparse"
+    np.testing.assert_array_equal(decoded.frames, sampled(made(clip)).frames)
+
+
+@pytest.mark.parametrize("policy", ["notebook", "uniform"])
+def test_fewer_frames_than_promised_repeat_the_last(policy: str, tmp_path: Path) -> None:
+    # 9 s by the header, 161 frames: at its average rate there would be 225
+    times = [0, 10, 20, 500, 600, 2000, 2040, 3000, 3999, *range(4000, 9000, 33)]
+    decoded = sampled(media.make_clip(tmp_path / "pace.mkv", pts=times, width=96, height=96), policy)
+    numbers = [media.read_frame_number(frame) for frame in decoded.frames]
+    assert numbers == decoded.frame_indices.tolist()
+    assert numbers[-5:] == [len(times) - 1] * 5
+    np.testing.assert_allclose(decoded.pts_seconds, [times[number] / 1000 for number in numbers], atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_single_frame_fills_all_slots(suffix: str, tmp_path: Path) -> None:
+    decoded = sampled(media.make_clip(tmp_path / f"one.{suffix}", seconds=0.04, seed=5))
+    assert decoded.frame_indices.tolist() == [0] * 96
+    assert {(media.read_frame_number(frame), media.read_seed(frame)) for frame in decoded.frames} == {(0, 5)}
+
+
+def test_what_an_edit_list_cuts_away_is_no_frame(made: Callable[[Clip], Path], tmp_path: Path) -> None:
+    """A phone's lossless trim: 4 s of 8, from 2.4 s on, which is between two key frames."""
+    data = bytearray(made(CLIPS[1]).read_bytes())
+    at = data.index(b"elst") + 12  # after version and count: duration in 1/1000 s, start in the track's unit
+    _, start = struct.unpack_from(">Ii", data, at)
+    struct.pack_into(">Ii", data, at, 4000, start + int(2.4 * 12800))
+    (tmp_path / "trimmed.mp4").write_bytes(data)
+    decoded = sampled(tmp_path / "trimmed.mp4")
+    assert (decoded.duration_seconds, decoded.decode_mode) == (4, "sparse")
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == list(range(60, 156))
+    np.testing.assert_allclose(decoded.pts_seconds, np.arange(96) * 0.04, atol=1e-6)
+
+
+def test_a_change_of_size_midway_is_followed(tmp_path: Path) -> None:
+    with av.open(tmp_path / "two.ts", "w") as opened:
+        stream = opened.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for seed, (width, height) in enumerate([(128, 96), (96, 160)]):
+            encoder = av.CodecContext.create("libx264", "w")
+            encoder.width, encoder.height, encoder.pix_fmt, encoder.rate = width, height, "yuv420p", 25
+            encoder.options = {"preset": "ultrafast"}
+            pictures = [media.draw(number, seed, width, height) for number in range(50 * seed, 50 * seed + 50)]
+            frames = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in pictures]
+            for number, frame in enumerate(frames, 50 * seed):
+                frame.pts = number
+            packets = [packet for frame in [*frames, None] for packet in encoder.encode(frame)]
+            for packet in packets:
+                packet.stream = stream
+                opened.mux(packet)
+    decoded = sampled(tmp_path / "two.ts")
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == list(range(96))
+    assert [media.read_seed(frame) for frame in decoded.frames] == [0] * 50 + [1] * 46

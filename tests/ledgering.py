@@ -1,0 +1,90 @@
+"""Short ways to rows of the ledger, for tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import numpy as np
+from sqlalchemy import Engine, text
+
+from db import catalogue, encoders, ledger, session
+from db.catalogue import Counts, Wanted
+from db.encoders import Encoder
+from db.labels import LabelSet
+from db.ledger import Claim, Worker
+from db.outcome import EncoderRows, Outcome, TaggerRows
+from producer.sources import VideoRow as Row
+
+LABELS = LabelSet("pets", ("a cat", "a dog"), ("cats", "dogs"))
+
+
+def encoder(name: str = "probe", **facts: str) -> Encoder:
+    return Encoder(
+        name=name,
+        **{
+            "backbone": name, "checkpoint": "none", "ref": "none", "weights": "pretrained", "license": "MIT",
+            "sampling": "notebook", "preprocessing": "p", **facts,
+        },  # type: ignore[arg-type]
+        frames_per_window=32,
+    )  # fmt: skip
+
+
+def declare(engine: Engine, name: str = "probe") -> int:
+    with session.transaction(engine) as connection:
+        return encoders.declare_encoder(connection, encoder(name))
+
+
+def record(engine: Engine, rows: Sequence[Row], wanted: Wanted) -> Counts:
+    with session.transaction(engine) as connection:
+        catalogue.begin(connection)
+        return catalogue.record(connection, rows, wanted)
+
+
+def worker(engine: Engine, *, stale_seconds: float = 45.0) -> UUID:
+    me = Worker(worker_id=uuid4(), host="here", pid=os.getpid(), device="cpu", version="0", in_flight=3)
+    with session.transaction(engine) as connection:
+        ledger.beat(connection, me, draining=False, stale_seconds=stale_seconds)
+    return me.worker_id
+
+
+def claim(engine: Engine, video_id: int, worker_id: UUID) -> Claim | None:
+    with session.transaction(engine) as connection:
+        return ledger.claim(connection, video_id, worker_id, job_seconds=3600.0)
+
+
+def vectors(encoder_id: int, value: float = 1.0, dim: int = 4) -> EncoderRows:
+    return EncoderRows(
+        encoder_id,
+        np.full(dim, value, np.float32),
+        np.full((3, dim), value, np.float32),
+        np.array([[0, 1], [1, 2], [2, 3]], np.float32),
+        "float32",
+    )
+
+
+def scores(tagger_id: int) -> TaggerRows:
+    return TaggerRows(tagger_id, LABELS.categories, np.array([[0.2, 0.8], [0.4, 0.6], [0.3, 0.7]], np.float32))
+
+
+def finish(engine: Engine, claimed: Claim, outcome: Outcome) -> str | None:
+    with session.transaction(engine) as connection:
+        state = ledger.finish(connection, claimed, outcome, first_delay_seconds=5.0)
+        if state is None:
+            connection.rollback()
+        return state
+
+
+def one(engine: Engine, statement: str, **facts: object) -> object:
+    with session.transaction(engine) as connection:
+        return connection.execute(text(statement), facts).scalar()
+
+
+def state_of(engine: Engine, video_id: int) -> str:
+    return str(one(engine, "SELECT state FROM reelvec.jobs WHERE video_id = :video_id", video_id=video_id))
+
+
+def execute(engine: Engine, statement: str, **facts: object) -> None:
+    with session.transaction(engine) as connection:
+        connection.execute(text(statement), facts)

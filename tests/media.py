@@ -1,0 +1,153 @@
+"""Clips for tests, made with PyAV: frame number and seed can be read from the pixels, before and after resizing to 224.
+
+The centre square of every picture is an 8x8 board of dark and light blocks. Rows 0-1 spell the frame number, rows 2-3 the
+seed (most significant bit first), rows 4-7 the same bits inverted, so that a misread is noticed and never guessed away.
+Noise keeps the encoders honest: two different frames never have equal pixels, a skipped reference shows.
+"""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+BOARD = 8
+BITS = 16
+DARK, LIGHT, NOISE = 40, 215, 30
+
+#: Options that make the encoders fast and silent.
+QUIET = {
+    "libx264": {"preset": "ultrafast"},
+    "libx265": {"preset": "ultrafast", "crf": "20", "x265-params": "log-level=none"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
+    "libvpx": {"deadline": "realtime", "cpu-used": "8"},
+    "libsvtav1": {"preset": "12", "crf": "25"},
+}
+os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 prints to stderr by itself unless told so in the environment
+
+
+def draw(number: int, seed: int, width: int, height: int) -> np.ndarray:
+    """uint8 `[height, width, 3]`: the board in the centre square, noise everywhere."""
+    picture = np.random.default_rng((seed, number)).integers(0, NOISE, (height, width, 3), dtype=np.uint8)
+    value = (number % (1 << BITS)) << BITS | seed % (1 << BITS)
+    bits = [value >> (2 * BITS - 1 - i) & 1 for i in range(2 * BITS)]
+    board = np.array([*bits, *(1 - bit for bit in bits)]).reshape(BOARD, BOARD)
+    side = min(width, height)
+    top, left = (height - side) // 2, (width - side) // 2
+    cell = np.arange(side) * BOARD // side
+    levels = np.where(board[cell][:, cell], LIGHT, DARK).astype(np.uint8)
+    picture[top : top + side, left : left + side] += levels[..., None] - np.uint8(NOISE // 2)
+    return picture
+
+
+def _read(frame: np.ndarray) -> int:
+    height, width = frame.shape[:2]
+    side = min(width, height)
+    centre = (np.arange(BOARD) * 2 + 1) * side // (2 * BOARD)
+    rows, columns = centre + (height - side) // 2, centre + (width - side) // 2
+    board = (frame[rows][:, columns].mean(axis=2) > (DARK + LIGHT) / 2).ravel()
+    bits, inverted = board[: 2 * BITS], board[2 * BITS :]
+    if not np.array_equal(bits, ~inverted):
+        raise AssertionError("no frame number can be read from this picture")
+    return int("".join("1" if bit else "0" for bit in bits), 2)
+
+
+def read_frame_number(frame: np.ndarray) -> int:
+    """The position of this picture in its clip; `frame` uint8 `[height, width, 3]`, upright. AssertionError if unreadable."""
+    return _read(frame) >> BITS
+
+
+def read_seed(frame: np.ndarray) -> int:
+    """The seed its clip was made with (modulo 65536)."""
+    return _read(frame) & (1 << BITS) - 1
+
+
+def make_clip(
+    path: Path,
+    *,
+    codec: str = "libx264",
+    seconds: float = 4,
+    fps: int = 25,
+    width: int = 320,
+    height: int = 180,
+    pix_fmt: str = "yuv420p",
+    seed: int = 0,
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+    container_format: str | None = None,
+    turn: int = 0,
+    mirror: bool = False,
+    audio: bool = False,
+    pts: list[int] | None = None,
+) -> Path:
+    """Write a clip of `seconds * fps` frames; the container follows the name's ending.
+
+    `turn`: how far a player turns the stored picture clockwise (90, 180, 270), `mirror`: and then flips it left to right;
+    the board is upright in what a player shows and `width` and `height` are what is stored. `pts`: presentation times in
+    1/1000 s, one per frame, for clips of varying rate.
+    """
+    with av.open(path, "w", format=container_format, options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=fps, options={**QUIET.get(codec, {}), **(options or {})})
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        if pts:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        if turn or mirror:
+            stream.set_display_rotation(-turn, hflip=mirror)  # FFmpeg counts against the clock
+        if audio:
+            _add_silence(container, seconds)
+        shown = (height, width) if turn in (90, 270) else (width, height)
+        for number in range(len(pts) if pts else round(seconds * fps)):
+            picture = draw(number, seed, *shown)
+            picture = np.rot90(picture[:, ::-1] if mirror else picture, turn // 90)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            if pts:
+                frame.pts, frame.time_base = pts[number], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def _add_silence(container: Any, seconds: float) -> None:
+    stream = container.add_stream("aac", rate=16000, layout="mono")
+    for start in range(0, int(seconds * 16000), 1024):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 16000, start
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+def audio_only(path: Path) -> Path:
+    """An mp4 with a sound track and no picture."""
+    with av.open(path, "w") as container:
+        _add_silence(container, 1)
+    return path
+
+
+def truncated(path: Path) -> Path:
+    """An mp4 whose end, and so its index, was never uploaded."""
+    data = make_clip(path, seconds=2).read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    return path
+
+
+def cut_after_moov(path: Path) -> Path:
+    """An mp4 with its index at the start, cut in the middle of the pictures."""
+    data = make_clip(path, container_options={"movflags": "faststart"}).read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    return path
+
+
+def html(path: Path) -> Path:
+    """What a server answers instead of a video."""
+    path.write_text("<!DOCTYPE html><html><body><h1>404 Not Found</h1></body></html>\n" * 40, encoding="utf-8")
+    return path
+
+
+def empty(path: Path) -> Path:
+    """No bytes at all."""
+    path.write_bytes(b"")
+    return path

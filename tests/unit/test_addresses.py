@@ -1,0 +1,161 @@
+"""Which database and broker a command uses, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from db import local_stack
+from db.addresses import Addresses, configured_variables, describe, resolve
+from db.errors import NoStackError, RefusedConfigurationError, UsageError
+
+DATABASE = "postgresql://ann:s3cret@db:5432/videos"
+BROKER = "redis://:s3cret@broker:6379/0"
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith("REELVEC_") or name in ("DATABASE_URL", "CELERY_BROKER_URL"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("REELVEC_DATA_DIR", str(tmp_path / "stack"))
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def make_stopped_stack(folder: Path) -> None:
+    (folder / "postgres").mkdir(parents=True)
+    (folder / "postgres" / "PG_VERSION").write_text("18\n")
+    (folder / "passwords.json").write_text(json.dumps({"postgres": "s3cret", "broker": "s3cret"}))
+    (folder / "ports.json").write_text(json.dumps({"postgres": 15001, "broker": 15002}))
+
+
+@pytest.mark.parametrize("database", ["DATABASE_URL", "REELVEC_DATABASE_URL"])
+@pytest.mark.parametrize("broker", ["CELERY_BROKER_URL", "REELVEC_BROKER_URL"])
+def test_either_name_of_each_address_is_read(monkeypatch: pytest.MonkeyPatch, database: str, broker: str) -> None:
+    configure(monkeypatch, **{database: DATABASE, broker: BROKER})
+    assert resolve() == Addresses("postgresql+psycopg2://ann:s3cret@db:5432/videos", BROKER, local=False)
+
+
+def test_our_own_database_variable_wins_and_an_empty_one_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, DATABASE_URL="mysql://other/app", REELVEC_DATABASE_URL=DATABASE, CELERY_BROKER_URL=BROKER)
+    assert resolve().database_url.endswith("@db:5432/videos")
+    configure(monkeypatch, DATABASE_URL=DATABASE, REELVEC_DATABASE_URL=" ")
+    assert resolve().database_url.endswith("@db:5432/videos")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_the_driver_is_spelled_out_and_the_query_kept(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    configure(
+        monkeypatch, DATABASE_URL=f"{scheme}://ann@[::1]/v?sslmode=require&options=-c%20x%3D1", CELERY_BROKER_URL=BROKER
+    )
+    assert resolve().database_url == "postgresql+psycopg2://ann@[::1]/v?sslmode=require&options=-c%20x%3D1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://ann:s3cret@db/v",
+        "mysql://ann:s3cret@db/v",
+        "postgresql://ann:s3cret@db:port/v",
+        "host=db password=s3cret",
+    ],
+)
+def test_another_database_address_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    configure(monkeypatch, DATABASE_URL=url, CELERY_BROKER_URL=BROKER)
+    with pytest.raises(UsageError, match="database address") as caught:
+        resolve()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://h", "rediss://h:1/2?ssl_cert_reqs=required", "redis+socket:///run/v.sock"])
+def test_the_three_ways_to_a_redis_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    configure(monkeypatch, DATABASE_URL=DATABASE, REELVEC_BROKER_URL=url)
+    assert resolve().broker_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://ann:s3cret@h//", "unix:///run/v.sock", "valkey://:s3cret@h", "s3cret@h:6379", "redis://:s3cret/x@h"]
+)
+def test_another_broker_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    configure(monkeypatch, DATABASE_URL=DATABASE, REELVEC_BROKER_URL=url)
+    with pytest.raises(UsageError, match="broker address") as caught:
+        resolve()
+    assert "s3cret" not in str(caught.value).replace("unix:///run/v.sock", "")
+
+
+def test_two_different_brokers_are_refused_and_two_equal_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, DATABASE_URL=DATABASE, REELVEC_BROKER_URL=BROKER, CELERY_BROKER_URL=BROKER)
+    assert resolve().broker_url == BROKER
+    configure(monkeypatch, CELERY_BROKER_URL="redis://:s3cret@elsewhere/0")
+    with pytest.raises(
+        RefusedConfigurationError, match=r"REELVEC_BROKER_URL .*broker:6379.*CELERY_BROKER_URL .*elsewhere"
+    ) as caught:
+        resolve()
+    assert caught.value.exit_code == 78
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "missing"),
+    [
+        ("DATABASE_URL", DATABASE, "REELVEC_BROKER_URL"),
+        ("REELVEC_DATABASE_URL", DATABASE, "REELVEC_BROKER_URL"),
+        ("CELERY_BROKER_URL", BROKER, "REELVEC_DATABASE_URL"),
+        ("REELVEC_BROKER_URL", BROKER, "REELVEC_DATABASE_URL"),
+    ],
+)
+def test_one_address_alone_names_the_missing_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, value: str, missing: str
+) -> None:
+    make_stopped_stack(tmp_path / "stack")  # never half from here and half from there
+    configure(monkeypatch, **{given: value})
+    with pytest.raises(UsageError, match=f"set {missing}"):
+        resolve()
+    assert configured_variables() == [given]
+
+
+def test_nothing_configured_and_never_made_names_both_ways_on(tmp_path: Path) -> None:
+    with pytest.raises(NoStackError, match=r"`reelvec up`.*REELVEC_DATABASE_URL and REELVEC_BROKER_URL") as caught:
+        resolve()
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "stack").exists()
+
+
+def test_a_stopped_local_stack_is_started_unless_only_described(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_stopped_stack(tmp_path / "stack")
+    started: list[Path] = []
+    monkeypatch.setattr(local_stack.LocalStack, "up", lambda self: started.append(self.data_dir))
+    found = resolve(start=False)
+    assert started == []
+    assert found.database_url == "postgresql+psycopg2://reelvec:s3cret@127.0.0.1:15001/reelvec"
+    assert found.broker_url == "redis://:s3cret@127.0.0.1:15002/0"
+    assert resolve() == found
+    assert started == [tmp_path / "stack"]
+
+
+def test_the_line_for_people_names_both_services_and_no_secret() -> None:
+    local = Addresses("postgresql+psycopg2://ann:s3cret@h:5432/v", "redis://:s3cret@h:6379/0", local=True)
+    assert describe(local) == "database postgresql://ann:***@h:5432/v · broker redis://***@h:6379/0 (local stack)"
+    assert describe(Addresses(local.database_url, local.broker_url, local=False)).endswith("6379/0")
+
+
+def test_the_folder_of_the_local_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert local_stack.default_data_dir() == tmp_path / "stack"
+    monkeypatch.delenv("REELVEC_DATA_DIR")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert local_stack.default_data_dir("demo") == Path("/var/lib/reelvec/demo")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", "not/absolute")
+    assert local_stack.default_data_dir() == tmp_path / ".local/share/reelvec/default"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert local_stack.default_data_dir() == tmp_path / "data/reelvec/default"

@@ -1,0 +1,33 @@
+"""Messages can be forged: only ours are understood."""
+
+from __future__ import annotations
+
+import pytest
+
+from workers import contract
+
+
+def test_a_message_survives_the_journey() -> None:
+    assert contract.decode(contract.encode(42)) == 42
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        [1],
+        [2, 42],
+        [1, "42"],
+        [1, 0],
+        [1, -1],
+        [1, 2**63],
+        [1, 42, 43],
+        [1, None],
+        ["1", 42],
+        [1, 4.5],
+        [True, "x"],
+    ],
+)
+def test_anything_else_is_refused_and_shown(arguments: list[object]) -> None:
+    with pytest.raises(contract.MalformedMessageError, match="version 1"):
+        contract.decode(arguments)

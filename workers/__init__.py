@@ -1,0 +1,1 @@
+"""Middle layer: takes one video from a message to committed vectors."""

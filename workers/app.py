@@ -1,0 +1,118 @@
+"""All Celery configuration: pool, concurrency, queue and transport live here, so that
+
+    celery -A workers.app worker
+
+is the whole worker. Reasons and measurements for each value: docs/architecture.md, "Celery".
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, signals
+from celery.exceptions import InvalidTaskError
+
+from db import addresses, logs, settings
+from db.errors import ReelvecError
+from workers import contract
+from workers.settings import WorkerSettings
+
+
+def configuration() -> dict[str, Any]:
+    """Celery settings for the addresses and the worker settings in the environment."""
+    worker = settings.load(WorkerSettings)
+    return {
+        "broker_url": addresses.resolve().broker_url,
+        "imports": ["workers.tasks"],
+        "task_default_queue": contract.QUEUE,
+        # CUDA does not survive fork; this pool has no time limits, so every deadline is our own.
+        "worker_pool": "threads",
+        "worker_concurrency": worker.in_flight,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "task_acks_late": True,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        # Nothing of ours listens to events or remote control, and pub/sub sockets are what hangs unseen.
+        "worker_send_task_events": False,
+        "worker_enable_remote_control": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "visibility_timeout": 3600,
+            # A dead worker's message comes back in about 10 s instead of 100.
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            # A half-open socket heals in 11 s; with the defaults never.
+            "socket_timeout": 5,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+            "retry_on_timeout": False,
+            "global_keyprefix": "reelvec:",
+        },
+    }
+
+
+def _defaults() -> dict[str, Any]:
+    try:
+        return configuration()
+    except ReelvecError as error:  # Celery would show a traceback, or nothing
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(error.exit_code) from error
+
+
+app = Celery("reelvec")
+app.add_defaults(_defaults)
+
+
+def strict_strategy(task: Any, app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
+    """Celery's own way from message to request, except that a forged message is dropped instead of ending the worker."""
+    from celery.worker import strategy  # only a worker needs it
+
+    handle = strategy.default(task, app, consumer, **options)
+
+    def guarded(*arguments: Any, **named: Any) -> Any:
+        try:
+            return handle(*arguments, **named)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise InvalidTaskError(f"not a message of ours: {error}") from error
+
+    return guarded
+
+
+@signals.setup_logging.connect
+def _setup_logging(loglevel: int | None = None, **_: Any) -> None:
+    logs.configure_logging(loglevel or logging.INFO)
+
+
+@signals.worker_init.connect
+def _prepare(**_: Any) -> None:
+    from workers import launch
+
+    try:
+        launch.prepare()
+    except ReelvecError as error:  # Celery swallows ordinary exceptions in this signal
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(error.exit_code) from error
+
+
+@signals.worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    from workers import launch
+
+    launch.drain()
+
+
+@signals.worker_shutdown.connect
+def _close(**_: Any) -> None:
+    from workers import launch
+
+    launch.close()

@@ -1,0 +1,125 @@
+"""What a backbone is: facts about it (`Spec`), where its weights come from (`Weights`), what it does (`Loaded`).
+
+A backbone is one module with `SPEC` and `load`. Importing it loads neither torch nor transformers: the producer
+declares encoders from the registry without loading anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from db.errors import UsageError
+from db.labels import LabelSet
+
+#: Frames sampled from every video, and their height and width: every backbone gets the same uint8 [96, 224, 224, 3].
+FRAMES_PER_VIDEO = 96
+SIDE_PX = 224
+
+#: `pretrained` reads a folder; the other two are seeded random numbers for demonstration, tests and benches.
+WEIGHTS_KINDS = ("pretrained", "random-tiny", "random-full")
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+#: uint8 [n, T, 224, 224, 3]: a torch tensor on the device for a backbone with `needs_torch`, else a numpy array.
+Windows: TypeAlias = Any
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The facts of one backbone; numbers are those of the published checkpoint and its preprocessor_config.json."""
+
+    name: str
+    #: The published checkpoint and the ref in whose tree its safetensors file lies; None: it has no weights.
+    checkpoint: str | None
+    ref: str | None
+    license: str
+    commercial: bool
+    frames_per_window: int
+    #: Of the published checkpoint. What was really loaded (random-tiny is smaller) is said by `Loaded`.
+    dim: int
+    pooling: str
+    #: A pixel becomes `(pixel * scale - offset - mean) / std`, per channel.
+    scale: float
+    offset: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    #: `model_type` in config.json.
+    model_type: str
+    #: Keys a checkpoint may hold although the model has no place for them (whole-key regular expressions): the heads
+    #: of the published task models. No key may be missing: a missing key means random numbers in its place.
+    allowed_unexpected: tuple[str, ...]
+    #: Scores label sets, too.
+    has_text: bool
+    #: Windows of one batch on a GPU: 25,000-50,000 tokens, where matrix products reach >= 0.9 of a card's rate.
+    batch_windows: int
+    needs_torch: bool = True
+
+    @property
+    def windows_per_video(self) -> int:
+        return FRAMES_PER_VIDEO // self.frames_per_window
+
+    def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Per channel `a` and `b` of `pixel * a + b`: scaling and normalising in one step (4.8e-7 from two)."""
+        gain = tuple(self.scale / std for std in self.std)
+        shift = tuple(-(self.offset + mean) / std for mean, std in zip(self.mean, self.std, strict=True))
+        return gain, shift
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where weights come from. Raises `UsageError` for an unknown kind."""
+
+    kind: str
+    models_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in WEIGHTS_KINDS:
+            raise UsageError(f"{self.kind!r} is no kind of weights; there are {', '.join(WEIGHTS_KINDS)}")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Results of n windows: embeddings float32 [n, dim]; per label set digest float32 [n, K], rows sum to 1."""
+
+    embeddings: FloatArray
+    probabilities: Mapping[str, FloatArray]
+
+
+class Loaded(Protocol):
+    """A backbone with its weights on a device. Used by one thread at a time."""
+
+    @property
+    def spec(self) -> Spec: ...
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights: the same for the same numbers, on every machine."""
+        ...
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def pooling(self) -> str: ...
+    @property
+    def dtype(self) -> str:
+        """What it computes in (`float32`, `bfloat16`); results are float32."""
+        ...
+
+    def encode(self, windows: Windows, label_sets: Sequence[LabelSet]) -> Encoded:
+        """Embeddings of `windows`; probabilities of every label set where `spec.has_text`, else none."""
+        ...
+
+
+class Backbone(Protocol):
+    """A backbone module."""
+
+    SPEC: Spec
+
+    def load(self, weights: Weights, device: str) -> Loaded:
+        """Weights onto a torch device. Raises `RefusedConfigurationError` if they are not this backbone's."""
+        ...

@@ -1,0 +1,30 @@
+"""What a message says: a version and the id of one video. Everything else is in Postgres.
+
+Producers publish it by name, so that publishing needs none of the worker's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+TASK_NAME = "reelvec.embed"
+QUEUE = "reelvec"
+#: Raised when the meaning of a message changes. Workers drop versions they do not know: the feeder sends again.
+VERSION = 1
+
+
+class MalformedMessageError(ValueError):
+    """A message nobody of ours wrote, or one of another version."""
+
+
+def encode(video_id: int) -> list[int]:
+    """Arguments of the message for one video."""
+    return [VERSION, video_id]
+
+
+def decode(arguments: Sequence[object]) -> int:
+    """The video's id. Raises `MalformedMessageError` naming what was there: messages can be forged."""
+    match list(arguments):
+        case [int(version), int(video_id)] if version == VERSION and 0 < video_id < 2**63:
+            return video_id
+    raise MalformedMessageError(f"not a message of version {VERSION}: {str(arguments)[:200]!r}")

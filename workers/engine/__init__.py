@@ -1,0 +1,1 @@
+"""From windows of many videos to vectors: batches and the device."""

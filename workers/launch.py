@@ -1,0 +1,188 @@
+"""Everything a worker does before it is ready, and what it holds from then on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from sqlalchemy import Engine as Database
+
+from db import addresses, encoders, ledger, schema, session, settings
+from db.encoders import Encoder, Tagger
+from db.errors import ReelvecError
+from db.ledger import Claim
+from workers import heartbeat
+from workers import settings as worker_settings
+from workers.backbones.license import refuse_license
+from workers.engine.engine import Engine, ModelKey
+from workers.pipeline import Owed
+from workers.sampling.pool import SamplerPool
+from workers.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Runtime:
+    """What one worker process holds. `engine` is the database's pool, `encoding` the thread that owns the device."""
+
+    settings: WorkerSettings
+    engine: Database
+    encoding: Engine
+    samplers: SamplerPool
+    roots: tuple[Path, ...] | None
+    engine_seconds: float
+    worker: ledger.Worker
+    closing: contextlib.ExitStack
+    draining: threading.Event = field(default_factory=threading.Event)
+    refused: ReelvecError | None = None
+    _active: dict[int, float] = field(default_factory=dict)
+    _encoders: dict[int, Encoder] = field(default_factory=dict)
+    _taggers: dict[int, Tagger] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def worker_id(self) -> UUID:
+        return self.worker.worker_id
+
+    @contextlib.contextmanager
+    def working_on(self, claimed: Claim) -> Iterator[None]:
+        """Marks a video as in hand, so that the watchdog sees how long it has been."""
+        self._active[claimed.video_id] = time.monotonic()
+        try:
+            yield
+        finally:
+            self._active.pop(claimed.video_id, None)
+
+    def in_hand(self) -> list[int]:
+        """Videos this process works on now."""
+        return list(self._active)
+
+    def longest_active_seconds(self) -> float:
+        return max((time.monotonic() - started for started in list(self._active.values())), default=0.0)
+
+    def owed(self, claimed: Claim) -> list[Owed]:
+        """The encoders to run, loaded and bound: those without a vector, and those whose scores a tagger lacks.
+
+        Raises `RefusedConfigurationError` if this worker cannot or may not run one of them.
+        """
+        with self._lock, session.transaction(self.engine) as connection:
+            missing_taggers = set(claimed.taggers) - self._taggers.keys()
+            if missing_taggers:
+                self._taggers |= encoders.fetch_taggers(connection, missing_taggers)
+            taggers = [self._taggers[tagger_id] for tagger_id in claimed.taggers]
+            wanted = dict.fromkeys([*claimed.encoders, *(tagger.encoder_id for tagger in taggers)])
+            missing = wanted.keys() - self._encoders.keys()
+            fetched = encoders.fetch_encoders(connection, missing) if missing else {}
+        for encoder in fetched.values():
+            self.load(encoder)
+        return [
+            Owed(self._encoders[encoder_id], tuple(tagger for tagger in taggers if tagger.encoder_id == encoder_id))
+            for encoder_id in wanted
+        ]
+
+    def load(self, encoder: Encoder) -> None:
+        """Load an encoder's weights, bind them to its row or refuse, and keep it."""
+        refuse_license(encoder.backbone, self.settings.license)
+        bound = self.encoding.load(ModelKey(encoder.backbone, encoder.weights))
+        with session.transaction(self.engine) as connection:
+            encoders.bind(connection, encoder, weights_digest=bound.digest, dim=bound.dim, pooling=bound.pooling)
+        assert encoder.encoder_id is not None
+        self._encoders[encoder.encoder_id] = encoder
+        log.info("encoder %s: weights %s, %d dimensions, %s", encoder.name, bound.digest[:12], bound.dim, bound.pooling)
+
+    def refuse(self, error: ReelvecError) -> None:
+        """This process must not go on: hand everything back and end with the error's exit code."""
+        log.error("this worker cannot go on: %s", error)
+        self.refused = error
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+_runtime: Runtime | None = None
+
+
+def runtime() -> Runtime:
+    assert _runtime is not None, "prepare() comes first"
+    return _runtime
+
+
+def prepare() -> Runtime:
+    """Check everything, load what waiting jobs want, start the heartbeat. Raises `ReelvecError` with its exit code."""
+    global _runtime  # noqa: PLW0603 - one per process, like the process's signals
+    worker_settings.refuse_unknown()
+    chosen = settings.load(WorkerSettings)
+    where = addresses.resolve()
+    print(addresses.describe(where), file=sys.stderr)  # noqa: T201
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(session.connect(where.database_url, pool_size=chosen.in_flight + 2))
+        with session.transaction(database) as connection:
+            schema.check(connection)
+            wanted = encoders.wanted_encoders(connection)
+        encoding = Engine(device=chosen.device, models_dir=chosen.models_dir)
+        stack.callback(encoding.close)
+        samplers = SamplerPool(
+            chosen.samplers, wall_seconds=chosen.sampling_wall_seconds, cpu_seconds=chosen.sampling_cpu_seconds
+        )
+        stack.callback(samplers.close)
+        on_cpu = encoding.device_name == "cpu"
+        made = Runtime(
+            settings=chosen,
+            engine=database,
+            encoding=encoding,
+            samplers=samplers,
+            roots=None if where.local else chosen.roots,
+            engine_seconds=chosen.engine_seconds or (1800.0 if on_cpu else 300.0),
+            worker=ledger.Worker(
+                worker_id=uuid4(),
+                host=platform.node(),
+                pid=os.getpid(),
+                device=encoding.device_name,
+                version=metadata.version("reelvec"),
+                in_flight=chosen.in_flight,
+            ),
+            closing=stack,
+        )
+        for encoder in wanted:
+            made.load(encoder)
+        stack.callback(heartbeat.start(made).stop)
+        made.closing = stack.pop_all()
+    _runtime = made
+    log.info(
+        "worker %s ready on %s: %d samplers, %d videos in flight",
+        made.worker_id, encoding.device_name, chosen.samplers, chosen.in_flight,
+    )  # fmt: skip
+    return made
+
+
+def drain() -> None:
+    """SIGTERM: start nothing new, hand back what is not on the device, be gone within the deadline whatever hangs."""
+    if _runtime is None:
+        return
+    _runtime.draining.set()
+    killer = threading.Timer(
+        _runtime.settings.drain_seconds, heartbeat.end_process, args=(75, "the drain took too long")
+    )
+    killer.daemon = True
+    killer.start()
+
+
+def close() -> None:
+    """The last thing a worker does. A refusal's exit code is returned here, because Celery's own would be 0."""
+    if _runtime is None:
+        return
+    _runtime.closing.close()
+    if _runtime.refused is not None:
+        print(f"error: {_runtime.refused}", file=sys.stderr)  # noqa: T201
+        sys.stderr.flush()
+        os._exit(_runtime.refused.exit_code)

@@ -1,0 +1,160 @@
+"""One video, from its bytes to the vectors of every encoder it still owes. Plain Python: no queue, no database.
+
+The same frames serve all encoders of one sampling policy; a failing encoder costs its own result and no other's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from db.encoders import Encoder, Tagger
+from db.errors import UsageError, VideoError
+from db.outcome import EncoderRows, Failure, Outcome, TaggerRows
+from workers.engine.engine import Encoding, Engine, ModelKey
+from workers.sampling.pool import Cancelled, Sample, SamplerPool
+from workers.storage import ByteSource
+
+#: How often a waiting thread looks whether the worker is draining.
+POLL_SECONDS = 0.2
+#: A draining worker lets the batch on the device finish, but not for long.
+DRAIN_GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Owed:
+    """One encoder a video owes, and the taggers that read its scores."""
+
+    encoder: Encoder
+    taggers: tuple[Tagger, ...] = ()
+
+    @property
+    def key(self) -> ModelKey:
+        return ModelKey(self.encoder.backbone, self.encoder.weights)
+
+
+@dataclass
+class VideoResult:
+    """What one run made: `encodings` and `failures` by encoder name, `samples` by sampling policy, stage timings."""
+
+    etag: str | None
+    size_bytes: int
+    samples: dict[str, Sample] = field(default_factory=dict)
+    encodings: dict[str, Encoding] = field(default_factory=dict)
+    failures: dict[str, VideoError] = field(default_factory=dict)
+    wait_seconds: float = 0.0
+
+
+def embed_video(
+    source: ByteSource,
+    owed: Sequence[Owed],
+    *,
+    samplers: SamplerPool,
+    engine: Engine,
+    engine_seconds: float,
+    stop: threading.Event,
+) -> VideoResult:
+    """Sample once per policy, encode with every owed encoder, wait for all.
+
+    Raises `VideoError` when there are no frames to encode, `Cancelled` when `stop` is set and the work is unfinished.
+    Errors of single encoders are in the result.
+    """
+    result = VideoResult(etag=source.etag, size_bytes=source.size_bytes)
+    futures: dict[str, Future[Encoding]] = {}
+    for policy in dict.fromkeys(item.encoder.sampling for item in owed):
+        sample = samplers.sample(source, policy, stop=stop)
+        result.samples[policy] = sample
+        for item in owed:
+            if item.encoder.sampling == policy:
+                label_sets = tuple(tagger.label_set for tagger in item.taggers)
+                futures[item.encoder.name] = engine.submit(
+                    item.key, sample.frames, label_sets, timeout_seconds=engine_seconds
+                )
+    started = time.monotonic()
+    for name, future in futures.items():
+        try:
+            result.encodings[name] = _wait(future, deadline=started + engine_seconds, stop=stop)
+        except VideoError as error:
+            result.failures[name] = error
+        except UsageError as error:  # prompts are checked where the tokenizer is: here
+            result.failures[name] = VideoError("unusable_prompt", str(error), stage="encode")
+        except Cancelled:
+            for unfinished in futures.values():
+                unfinished.cancel()
+            raise
+    result.wait_seconds = time.monotonic() - started
+    return result
+
+
+def _wait(future: Future[Encoding], *, deadline: float, stop: threading.Event) -> Encoding:
+    grace: float | None = None
+    while True:
+        try:
+            return future.result(timeout=POLL_SECONDS)
+        except FutureTimeoutError:
+            now = time.monotonic()
+            if stop.is_set():
+                grace = now + DRAIN_GRACE_SECONDS if grace is None else grace
+                if now >= grace:
+                    raise Cancelled from None
+            if now >= deadline + 1.0:  # the engine answers expired items itself; this is the belt to its braces
+                raise VideoError("engine_timeout", "the engine gave no answer in time", stage="encode") from None
+
+
+def outcome_of(result: VideoResult, owed: Sequence[Owed]) -> Outcome:
+    """The rows of a finished run: everything that succeeded, and the first failure if one encoder failed."""
+    first = next(iter(result.samples.values()))
+    return Outcome(
+        encoder_rows=tuple(
+            _encoder_rows(item.encoder, result) for item in owed if item.encoder.name in result.encodings
+        ),
+        tagger_rows=tuple(
+            TaggerRows(
+                tagger.tagger_id,
+                tagger.label_set.categories,
+                result.encodings[item.encoder.name].probabilities[tagger.label_set.digest],
+            )
+            for item in owed
+            if item.encoder.name in result.encodings
+            for tagger in item.taggers
+        ),
+        failure=next((failure_of(error, encoder=name) for name, error in result.failures.items()), None),
+        media={
+            "etag": result.etag,
+            "size_bytes": result.size_bytes,
+            "codec": first.facts.codec,
+            "width_px": first.facts.width_px,
+            "height_px": first.facts.height_px,
+            "fps": first.facts.fps,
+            "duration_seconds": first.facts.duration_seconds,
+        },
+        bytes_read=sum(sample.bytes_read for sample in result.samples.values()),
+        fetch_seconds=sum(sample.fetch_seconds for sample in result.samples.values()),
+        decode_seconds=sum(sample.decode_seconds for sample in result.samples.values()),
+        wait_seconds=result.wait_seconds,
+        device_seconds=sum(encoding.device_seconds for encoding in result.encodings.values()),
+    )
+
+
+def failure_of(error: VideoError, *, encoder: str | None = None) -> Failure:
+    return Failure(error.stage, error.code, error.error_class, str(error), encoder)
+
+
+def _encoder_rows(encoder: Encoder, result: VideoResult) -> EncoderRows:
+    assert encoder.encoder_id is not None
+    encoding = result.encodings[encoder.name]
+    spans = window_spans_seconds(result.samples[encoder.sampling].pts_seconds, len(encoding.windows))
+    return EncoderRows(encoder.encoder_id, encoding.pooled, encoding.windows, spans, encoding.dtype)
+
+
+def window_spans_seconds(pts_seconds: npt.NDArray[np.float64], windows: int) -> npt.NDArray[np.float32]:
+    """First and last presentation time of each window: `[w, 2]` float32, from the 96 frames' times."""
+    frames = pts_seconds.reshape(windows, -1)
+    return np.stack([frames[:, 0], frames[:, -1]], axis=1).astype(np.float32)

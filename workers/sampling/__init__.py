@@ -1,0 +1,1 @@
+"""From the bytes of a video to 96 frames: plan, decode, isolate."""

@@ -1,0 +1,234 @@
+"""Opening a video: which formats and codecs are let in, what the header says, and which error an unreadable file is.
+
+Media is hostile until decoded, so everything here is an allow-list, and a decoder is not opened before its name was
+found on one. Files are read through the object given and through nothing else: no protocol is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
+from av.video.stream import VideoStream
+
+from db.errors import VideoError
+from workers.sampling.boxes import ByteFile, is_fragmented
+from workers.sampling.plan import MAX_SECONDS
+
+STAGE = "sample"
+
+#: Containers by FFmpeg's names.
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,avi"
+#: Codecs by FFmpeg's names, and the decoders of this build that stand for them under another name.
+CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg", "prores")
+DECODERS = (*CODECS, "libdav1d")
+#: 36 megapixels: 8K and a little more; a decoder may keep 17 such pictures.
+MAX_PIXELS = 36_000_000
+MAX_STREAMS = 16
+
+#: What a damaged or boasting header may claim: more is cut to three years and to what an `integer` column holds.
+LONGEST_SECONDS = 1e8
+MOST_FRAMES = 2**31 - 1
+
+#: Packets are kept up to this size.
+KEPT_BYTES = 128 << 20
+#: What a kept packet costs beside its data.
+PACKET_BYTES = 1024
+#: A named frame rate this near to the measured one, in parts of it, is the same.
+SAME_FPS = 0.01
+
+#: FFmpeg reads at most this much at a time from the file object.
+BUFFER_BYTES = 256 << 10
+
+_OPTIONS = {
+    "format_whitelist": FORMATS,
+    "protocol_whitelist": "none",
+    "codec_whitelist": ",".join(DECODERS),  # FFmpeg opens decoders by itself while it probes
+}
+_NOT_MOVING = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+_EBML = b"\x1a\x45\xdf\xa3"
+#: Boxes that an mp4 or QuickTime file begins with.
+_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself before anything is decoded."""
+
+    fps: float
+    duration_seconds: float
+    frame_count: int
+    #: the file holds a count of its frames; otherwise (mkv, webm, mpegts, fragmented mp4) it follows from time
+    is_counted: bool
+
+
+class OpenVideo:
+    """An open container and its one stream of pictures, to be read once from the start (or again after `rewind`).
+
+    Raises `VideoError`: empty_file, not_media, truncated, no_video, unsupported_codec, over_limits.
+    """
+
+    def __init__(self, file: ByteFile) -> None:
+        if not file.seek(0, os.SEEK_END):
+            raise VideoError("empty_file", "the file has no bytes", stage=STAGE)
+        self._file = file
+        self._fragmented = is_fragmented(file)
+        self._start()
+
+    def _start(self) -> None:
+        self.container = _open(self._file, self._fragmented)
+        self.stream = _picture_stream(self.container)
+        self.decoder = self.stream.codec_context
+        if self.decoder.width * self.decoder.height > MAX_PIXELS:
+            size = f"{self.decoder.width} x {self.decoder.height}"
+            raise VideoError("over_limits", f"pictures of {size} pixels; at most {MAX_PIXELS} are decoded", stage=STAGE)
+        self.decoder.thread_count = 1  # one process per core does better than threads within
+        self.decoder.options = {"max_pixels": str(MAX_PIXELS)}
+        self.codec: str = self.decoder.codec.canonical_name
+        self._unit_seconds = float(self.stream.time_base or 0)
+        self.start_seconds = (self.container.start_time or 0) / av.time_base
+        #: from there to the end of the last packet of any stream, and whether the file has no more of them
+        self.reached_seconds = 0.0
+        self.at_end = False
+        self._demuxed = self._demux()
+        self._returned: list[Packet[Stream]] = []
+
+    def rewind(self) -> None:
+        """Begin again with a fresh decoder."""
+        self.close()
+        self._start()
+
+    def header(self) -> Header:
+        """From what the file says, or, where it does not say how long or how fast it is, from counting."""
+        stream, duration = self.stream, _duration_seconds(self.container, self.stream)
+        fps = _fps(stream.average_rate) or _fps(stream.guessed_rate)
+        if self._fragmented or duration is None or fps is None:
+            return self._counted_header()
+        is_counted = stream.frames > 0
+        frame_count = stream.frames if is_counted else max(1, int(duration * fps))
+        return Header(fps, duration, min(frame_count, MOST_FRAMES), is_counted)
+
+    def packets(self) -> Iterator[Packet[Stream]]:
+        """The pictures' packets in file order. Damage that the demuxer cannot pass ends them."""
+        returned, self._returned = self._returned, []
+        return chain(returned, self._demuxed)
+
+    def _demux(self) -> Iterator[Packet[Stream]]:
+        if self._is_mov:  # its index says where each packet is: the sound's bytes need not even be asked for
+            for stream in self.container.streams:
+                stream.discard = Discard.default if stream.index == self.stream.index else Discard.all
+        try:
+            for packet in self.container.demux():
+                if packet.pts is not None:
+                    end_seconds = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    self.reached_seconds = max(self.reached_seconds, end_seconds - self.start_seconds)
+                if packet.size and packet.stream_index == self.stream.index:
+                    yield packet
+        except (av.error.FFmpegError, IndexError):
+            pass  # IndexError: PyAV's own, at the end of an mpegts in which a stream appeared late
+        self.at_end = True
+
+    def _counted_header(self) -> Header:
+        """The header of a file without one (fragmented, or a browser's recording): the packets of its first minute.
+
+        They are kept for `packets`, or, if they are too large for that, read again. `duration_seconds` ends with that
+        minute. Raises `VideoError` (undecodable) if there is no packet.
+        """
+        seconds: list[float] = []
+        kept_bytes = 0
+        for packet in self._demuxed:
+            kept_bytes += packet.size + PACKET_BYTES
+            if kept_bytes <= KEPT_BYTES:
+                self._returned.append(packet)
+            if packet.pts is not None:
+                seconds.append(self.seconds(packet.pts))
+                if seconds[-1] - seconds[0] >= MAX_SECONDS:
+                    break
+        if not seconds:
+            raise VideoError("undecodable", "the file has a stream of pictures without a picture", stage=STAGE)
+        fps = self._measured_fps(seconds)
+        duration = MAX_SECONDS if seconds[-1] - seconds[0] >= MAX_SECONDS else len(seconds) / fps
+        if kept_bytes > KEPT_BYTES:
+            self.rewind()
+        return Header(fps, duration, len(seconds), is_counted=False)
+
+    def _measured_fps(self, seconds: list[float]) -> float:
+        """Frames per second of these times; a rate that the file names wins if it is that one: times may be rounded."""
+        span = max(seconds) - min(seconds)
+        measured = (len(seconds) - 1) / span if span else 1.0
+        named = (_fps(self.stream.guessed_rate), _fps(self.stream.average_rate))
+        return next((fps for fps in named if fps and abs(fps - measured) < SAME_FPS * measured), measured)
+
+    @property
+    def _is_mov(self) -> bool:
+        return "mp4" in self.container.format.name
+
+    def seconds(self, pts: int) -> float:
+        """A presentation time of the stream, from the file's start."""
+        return min(LONGEST_SECONDS, max(0.0, float(pts * self._unit_seconds - self.start_seconds)))
+
+    def close(self) -> None:
+        self.container.close()
+
+
+def _open(file: ByteFile, fragmented: bool) -> InputContainer:
+    # without it FFmpeg reads all fragments of a seekable file before it gives the first packet
+    flags = {"fflags": "+ignidx"} if fragmented else {}
+    file.seek(0)
+    try:
+        container: InputContainer = av.open(
+            file, mode="r", options=_OPTIONS | flags, buffer_size=BUFFER_BYTES, metadata_errors="replace"
+        )
+    except MemoryError:
+        raise
+    except av.error.FFmpegError as error:
+        raise _unreadable(file) from error
+    return container
+
+
+def _unreadable(file: ByteFile) -> VideoError:
+    """What a file is that no allowed format recognises: its first bytes say."""
+    file.seek(0)
+    head = file.read(16)
+    if head[4:8] in _FIRST_BOXES:
+        return VideoError("truncated", "an mp4 without a readable index (moov): was its upload cut short?", stage=STAGE)
+    if head.startswith(_EBML):
+        return VideoError("truncated", "a mkv or webm that ends within its header", stage=STAGE)
+    return VideoError("not_media", f"the file begins with {head!r}; containers that are read: {FORMATS}", stage=STAGE)
+
+
+def _picture_stream(container: InputContainer) -> VideoStream:
+    """The first stream of moving pictures, its codec allowed."""
+    tracks = sum(stream.type in ("video", "audio") for stream in container.streams)
+    if tracks > MAX_STREAMS:
+        raise VideoError("over_limits", f"{tracks} picture and sound streams; at most {MAX_STREAMS}", stage=STAGE)
+    moving = [stream for stream in container.streams.video if not stream.disposition & _NOT_MOVING]
+    if not moving:
+        raise VideoError("no_video", "the file has no stream of moving pictures", stage=STAGE)
+    decoder = moving[0].codec_context
+    name = decoder.codec.canonical_name if decoder else "unknown"
+    if name not in CODECS:
+        raise VideoError("unsupported_codec", f"codec {name}; decoded are {', '.join(CODECS)}", stage=STAGE)
+    return moving[0]
+
+
+def _fps(rate: Fraction | None) -> float | None:
+    fps = float(rate or 0)
+    return fps if 0 < fps < math.inf else None
+
+
+def _duration_seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    seconds = 0.0
+    if stream.duration and stream.time_base:
+        seconds = float(stream.duration * stream.time_base)
+    elif container.duration:
+        seconds = container.duration / av.time_base
+    return min(seconds, LONGEST_SECONDS) if seconds > 0 else None

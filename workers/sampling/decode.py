@@ -1,0 +1,139 @@
+"""From the bytes of one video to its 96 frames: a pure function of a file object, run in a process of its own.
+
+Only the modules beside this one touch PyAV and Pillow.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+
+import av
+import numpy as np
+
+from db.errors import VideoError
+from workers.sampling.boxes import ByteFile
+from workers.sampling.container import STAGE, Header, OpenVideo
+from workers.sampling.plan import MAX_SECONDS, SHAPE, plan
+from workers.sampling.shelf import Shelf
+from workers.sampling.sparse import Decoding, OutOfStepError, SparsePass
+
+#: A file that ends before this part of what it promised was cut short.
+WHOLE = 0.9
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """96 frames of one video and how they were come by.
+
+    `frames` uint8 `[96, 224, 224, 3]`; `frame_indices` int64 `[96]` and `pts_seconds` float64 `[96]`: position in
+    presentation order and time from the file's start of the frame in each slot. Width and height are those a player
+    shows. `decode_mode`: "sparse" or "full".
+    """
+
+    frames: np.ndarray
+    frame_indices: np.ndarray
+    pts_seconds: np.ndarray
+    codec: str
+    width_px: int
+    height_px: int
+    fps: float
+    duration_seconds: float
+    frame_count: int
+    frames_decoded: int
+    decode_mode: str
+    decode_errors: int
+    cpu_seconds: float
+
+
+def sample(file: ByteFile, policy: str, out: np.ndarray | None = None) -> Decoded:
+    """Decode the frames that `policy` plans into `out`, uint8 `[96, 224, 224, 3]`, or into a new array.
+
+    Raises `VideoError` (stage sample): empty_file, not_media, no_video, truncated, undecodable, unsupported_codec,
+    over_limits.
+    """
+    started = time.process_time()
+    try:
+        return _sample(file, policy, np.empty(SHAPE, np.uint8) if out is None else out, started)
+    except MemoryError as error:
+        raise VideoError("over_limits", "decoding needs more memory than a sampler may use", stage=STAGE) from error
+    except av.error.FFmpegError as error:  # a conversion that FFmpeg does not know
+        raise VideoError("undecodable", f"the frames cannot be converted: {error.strerror}", stage=STAGE) from error
+
+
+def _sample(file: ByteFile, policy: str, out: np.ndarray, started: float) -> Decoded:
+    with closing(OpenVideo(file)) as video:
+        header = video.header()
+        indices = plan(policy, fps=header.fps, duration_seconds=header.duration_seconds, frame_count=header.frame_count)
+        mode, decoding, shelf = _fill(video, indices, out)
+        _refuse_cut_short(decoding, header, planned=int(indices[-1]) + 1)
+        _refuse_undecodable(decoding, indices, shelf)
+        sources = shelf.fill()
+        pts_seconds = [position / header.fps if pts is None else video.seconds(pts) for position, pts in sources]
+        return Decoded(
+            frames=out,
+            frame_indices=np.array([position for position, _ in sources], dtype=np.int64),
+            pts_seconds=np.array(pts_seconds, dtype=np.float64),
+            codec=video.codec,
+            width_px=shelf.shown_size[0],
+            height_px=shelf.shown_size[1],
+            fps=header.fps,
+            duration_seconds=header.duration_seconds,
+            frame_count=header.frame_count,
+            frames_decoded=decoding.frames,
+            decode_mode=mode,
+            decode_errors=decoding.errors + shelf.damaged_frames,
+            cpu_seconds=time.process_time() - started,
+        )
+
+
+def _fill(video: OpenVideo, indices: np.ndarray, out: np.ndarray) -> tuple[str, Decoding, Shelf]:
+    decoding, shelf = Decoding(video), Shelf(indices, out)
+    try:
+        SparsePass(decoding, shelf).run()
+    except OutOfStepError:
+        video.rewind()
+        decoding, shelf = Decoding(video), Shelf(indices, out)
+        _decode_all(decoding, shelf)
+        return "full", decoding, shelf
+    return "sparse", decoding, shelf
+
+
+def _decode_all(decoding: Decoding, shelf: Shelf) -> None:
+    """Decode every packet up to the last wanted frame and count what comes out."""
+    last_frame = None
+    for packet in chain(decoding.video.packets(), [None]):
+        decoding.packets += packet is not None
+        position = decoding.frames
+        for last_frame in decoding.decode(packet):
+            shelf.take(position, last_frame)
+            position += 1
+        if position > shelf.last:
+            return
+    if last_frame:
+        shelf.clip(decoding.frames)
+        shelf.take(decoding.frames - 1, last_frame)
+
+
+def _refuse_cut_short(decoding: Decoding, header: Header, *, planned: int) -> None:
+    """`VideoError` (truncated) if the file ended long before what it promised of the first `planned` frames."""
+    if not decoding.video.at_end or decoding.packets >= WHOLE * planned:
+        return
+    if header.is_counted:
+        cut, what = True, f"{decoding.packets} of {planned} frames"
+    else:  # frames may come at any pace: only time tells
+        promised_seconds = min(MAX_SECONDS, header.duration_seconds)
+        reached = decoding.video.reached_seconds
+        cut, what = reached < WHOLE * promised_seconds, f"{reached:.1f} of {promised_seconds:.1f} seconds"
+    if cut:
+        raise VideoError("truncated", f"the file ends after {what}: was its upload cut short?", stage=STAGE)
+
+
+def _refuse_undecodable(decoding: Decoding, indices: np.ndarray, shelf: Shelf) -> None:
+    """`VideoError` (undecodable) if fewer than half of the different frames wanted could be decoded."""
+    present = len(set(np.minimum(indices, decoding.packets - 1).tolist()))
+    if not shelf.taken or 2 * shelf.taken < present:
+        message = f"{shelf.taken} of {present} frames could be decoded, {decoding.errors} packets were refused"
+        raise VideoError("undecodable", message, stage=STAGE)

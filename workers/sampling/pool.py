@@ -1,0 +1,250 @@
+"""Sampler processes lent to the threads of a worker, one video at a time.
+
+A video that crashes, hangs or eats its process costs itself and nothing else: the process is killed at its deadline and
+another one takes its place.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections import deque
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import numpy as np
+
+from db.errors import RefusedConfigurationError, UsageError, VideoError
+from workers.sampling.answers import Done, Failed, NonsenseError, Read
+from workers.sampling.blocks import Blocks
+from workers.sampling.child import LOOK_SECONDS, Check, Child, ChildGoneError, DeadlineError, deadline_check
+from workers.sampling.plan import POLICIES
+from workers.storage import STAGE as FETCH
+from workers.storage import ByteSource
+
+STAGE = "sample"
+#: A process imports numpy, PyAV and Pillow before it is ready: 0.3 s of CPU, much more on a cold and busy machine.
+START_SECONDS = 60.0
+#: So many processes in a row that never become ready are no accident.
+START_ATTEMPTS = 3
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error: somebody wanted it
+    """The stop event was set, or the pool closed, before the frames were there."""
+
+
+@dataclass(frozen=True)
+class MediaFacts:
+    """What a video is, as its header says. Width and height as a player shows them."""
+
+    codec: str
+    width_px: int
+    height_px: int
+    fps: float
+    duration_seconds: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The frames of one video and what it took.
+
+    `frames` uint8 `[96, 224, 224, 3]`, own memory; `frame_indices` int64 `[96]` and `pts_seconds` float64 `[96]`: position
+    and time of the frame in each slot. `fetch_seconds`: spent in reads of the source; `decode_seconds`: CPU of the sampler.
+    """
+
+    frames: np.ndarray
+    frame_indices: np.ndarray
+    pts_seconds: np.ndarray
+    facts: MediaFacts
+    bytes_read: int
+    fetch_seconds: float
+    decode_seconds: float
+    frames_decoded: int
+    decode_mode: str
+    decode_errors: int
+
+
+class SamplerPool:
+    """`size` sampler processes, started in the background. Any number of threads may call `sample`."""
+
+    def __init__(self, size: int, *, wall_seconds: float, cpu_seconds: int) -> None:
+        self._wall_seconds = wall_seconds
+        self._cpu_seconds = cpu_seconds
+        self._changed = threading.Condition()
+        self._idle: deque[Child | OSError] = deque()
+        self._children: set[Child] = set()
+        self._closed = False
+        self._orders: SimpleQueue[bool] = SimpleQueue()
+        # a process dies with the thread that started it (PDEATHSIG), so one thread that lives as long as the pool starts all
+        self._starter = threading.Thread(target=self._start_ordered, name="sampler-pool", daemon=True)
+        self._starter.start()
+        for _ in range(size):
+            self._orders.put(True)
+
+    def sample(self, source: ByteSource, policy: str, *, stop: threading.Event | None = None) -> Sample:
+        """Frames of one video; blocks until a process is free, and reads the source in this thread.
+
+        Raises `VideoError`: what the source's `read` raises, what `workers.sampling.decode.sample` raises, sampler_crashed,
+        sampler_timeout, fetch_timeout (most of the time was spent reading); `Cancelled`; `UsageError` for an unknown
+        policy; `RefusedConfigurationError` if sampler processes cannot run here.
+        """
+        if policy not in POLICIES:
+            raise UsageError(f"unknown sampling policy {policy!r}; known: {', '.join(POLICIES)}")
+        child = self._lease(stop)
+        blocks, usable = Blocks(source), False
+        try:
+            answer = _converse(child, blocks, policy, self._checker(stop, self._wall_seconds))
+            result = _outcome(answer, child, blocks)
+            usable = answer.kind == "done" or answer.code != "sampler_crashed"
+        except VideoError:  # the source's
+            usable = child.abort()
+            raise
+        except DeadlineError:
+            raise self._too_slow(blocks) from None
+        except ChildGoneError:
+            raise self._death(child) from None
+        except NonsenseError as error:
+            raise VideoError("sampler_crashed", f"the sampler process sent nonsense: {error}", stage=STAGE) from error
+        finally:
+            self._give_back(child, usable=usable)
+        if isinstance(result, VideoError):
+            raise result
+        return result
+
+    def pids(self) -> list[int]:
+        """Process ids of the samplers, starting ones among them."""
+        with self._changed:
+            return [child.pid for child in self._children]
+
+    def close(self) -> None:
+        """End all processes. Samples under way end with `Cancelled`."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+        self._orders.put(False)
+        self._starter.join()
+        with self._changed:
+            idle = [child for child in self._idle if isinstance(child, Child)]
+            self._idle.clear()
+            for child in self._children:  # those at work are buried by the threads that lease them
+                child.kill()
+        for child in idle:
+            self._give_back(child, usable=False)
+
+    def _start_ordered(self) -> None:
+        """What the pool's own thread does: start a process for every order."""
+        while self._orders.get():
+            if self._closed:
+                continue
+            started: Child | OSError
+            try:
+                started = Child(self._cpu_seconds)
+            except OSError as error:  # out of processes, memory or descriptors: whoever would have had it says so
+                started = error
+            with self._changed:
+                if isinstance(started, Child):
+                    self._children.add(started)
+                self._idle.append(started)
+                self._changed.notify()
+
+    def _lease(self, stop: threading.Event | None) -> Child:
+        """A process that is ready. Those that died idle, or never get ready, cost no video anything."""
+        stillborn = 0
+        while stillborn < START_ATTEMPTS:
+            child = self._next_idle(stop)
+            usable = False
+            try:
+                child.wait_ready(self._checker(stop, START_SECONDS))
+                usable = True
+                return child
+            except (ChildGoneError, NonsenseError, DeadlineError):
+                stillborn += not child.has_started
+            finally:
+                if not usable:
+                    self._give_back(child, usable=False)
+        raise RefusedConfigurationError(
+            f"{stillborn} sampler processes ended before they were ready; `python -I -m workers.sampling.process` says why"
+        )
+
+    def _next_idle(self, stop: threading.Event | None) -> Child:
+        check = self._checker(stop, math.inf)
+        with self._changed:
+            check()
+            while not self._idle:
+                self._changed.wait(LOOK_SECONDS)
+                check()
+            child = self._idle.popleft()
+        if isinstance(child, OSError):
+            self._orders.put(True)
+            raise VideoError("internal", f"no sampler process can be started: {child}", stage=STAGE) from child
+        return child
+
+    def _give_back(self, child: Child, *, usable: bool) -> None:
+        """End a lease: the next video may have the process, or another one takes its place."""
+        with self._changed:
+            if usable and not self._closed:
+                self._idle.append(child)
+                self._changed.notify()
+                return
+            if not self._closed:
+                self._orders.put(True)
+            self._children.discard(child)
+        child.bury()
+
+    def _checker(self, stop: threading.Event | None, seconds: float) -> Check:
+        """A check that raises `Cancelled` when the work is not wanted any more, `DeadlineError` when it took too long."""
+        in_time = deadline_check(seconds)
+
+        def check() -> None:
+            if self._closed or (stop is not None and stop.is_set()):
+                raise Cancelled
+            in_time()
+
+        return check
+
+    def _too_slow(self, blocks: Blocks) -> VideoError:
+        if blocks.fetch_seconds > self._wall_seconds / 2:
+            message = f"{blocks.bytes_read} bytes took {blocks.fetch_seconds:.1f} s to read"
+            return VideoError("fetch_timeout", message, stage=FETCH)
+        return VideoError("sampler_timeout", f"sampling took more than {self._wall_seconds:g} s", stage=STAGE)
+
+    def _death(self, child: Child) -> Exception:
+        cause = child.bury()
+        if self._closed:
+            return Cancelled()
+        if cause == signal.SIGXCPU.name:
+            return VideoError("sampler_timeout", f"decoding used more than {self._cpu_seconds} s of CPU", stage=STAGE)
+        return VideoError("sampler_crashed", f"the sampler process died of {cause} over this video", stage=STAGE)
+
+
+def _converse(child: Child, blocks: Blocks, policy: str, check: Check) -> Done | Failed:
+    """Hand a video to a process and serve its reads until it is through. Raises what `Child`, `check` and reads raise."""
+    child.send({"kind": "sample", "size_bytes": blocks.size_bytes, "policy": policy}, check)
+    while True:
+        answer = child.receive(check)
+        if isinstance(answer, Done | Failed):
+            return answer
+        if not isinstance(answer, Read) or answer.block >= blocks.count:
+            raise NonsenseError(f"{answer!r} of {blocks.count} blocks")
+        child.send({"kind": "block"}, check, blocks.get(answer.block))
+        blocks.read_ahead(answer.block)
+
+
+def _outcome(answer: Done | Failed, child: Child, blocks: Blocks) -> Sample | VideoError:
+    if isinstance(answer, Failed):
+        return VideoError(answer.code, answer.clean_message, stage=STAGE)
+    return Sample(
+        frames=child.frames(),
+        frame_indices=np.array(answer.frame_indices, np.int64),
+        pts_seconds=np.array(answer.pts_seconds, np.float64),
+        facts=MediaFacts(answer.codec, answer.width_px, answer.height_px, answer.fps, answer.duration_seconds),
+        bytes_read=blocks.bytes_read,
+        fetch_seconds=blocks.fetch_seconds,
+        decode_seconds=answer.cpu_seconds,
+        frames_decoded=answer.frames_decoded,
+        decode_mode=answer.decode_mode,
+        decode_errors=answer.decode_errors,
+    )

@@ -1,0 +1,76 @@
+"""The 96 slots that decoded frames are put into, already at 224 x 224."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from PIL import Image
+
+from workers.sampling.resize import UPRIGHT, Turn, to_square, turn_of
+
+
+class Shelf:
+    """Takes frames by position. A position may be asked for by many slots: a short video repeats its last frame."""
+
+    def __init__(self, indices: np.ndarray, out: np.ndarray) -> None:
+        """`indices` int64 `[96]`, never decreasing; `out` uint8 `[96, 224, 224, 3]` is written in place."""
+        self.positions: list[int] = indices.tolist()
+        self.last = self.positions[-1]
+        self.missing = set(self.positions)
+        self.shown_size = (0, 0)
+        self.damaged_frames = 0
+        self._out = out
+        self._times: dict[int, int | None] = {}  # by position
+        self._turn: Turn | None = None
+        self._convert = VideoReformatter()  # one for all frames: its tables are made once
+
+    @property
+    def taken(self) -> int:
+        """How many different frames are here."""
+        return len(self._times)
+
+    def take(self, position: int, frame: VideoFrame) -> None:
+        """Convert a frame and put it into its slots. Frames that nobody wants and second copies are passed over."""
+        if position not in self.missing:
+            return
+        if self._turn is None:
+            # once a video: a frame whose side data was looked at lives on until the garbage collector comes
+            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+            self._turn = UPRIGHT if matrix is None else turn_of(bytes(matrix))
+        # the same conversion, bit by bit, as frame.to_ndarray(format="rgb24"), without its copy
+        rgb = self._convert.reformat(frame, format="rgb24", threads=1)
+        plane: Any = rgb.planes[0]
+        picture = Image.frombuffer("RGB", (rgb.width, rgb.height), plane, "raw", "RGB", plane.line_size, 1)
+        first = self.positions.index(position)
+        self._out[first] = to_square(picture, self._turn)
+        self._out[first + 1 : first + self.positions.count(position)] = self._out[first]
+        self._times[position] = frame.pts
+        self.missing.discard(position)
+        self.shown_size = self._turn.shown_size(rgb.width, rgb.height)
+        self.damaged_frames += bool(frame.is_corrupt)
+
+    def clip(self, count: int) -> None:
+        """The video turned out to have only `count` frames (at least one): positions beyond are its last one."""
+        if self.last < count:
+            return
+        self.positions = [min(position, count - 1) for position in self.positions]
+        self.last = count - 1
+        self.missing = set(self.positions) - self._times.keys()
+
+    def fill(self) -> list[tuple[int, int | None]]:
+        """Give slots whose frame was lost the frame before, the first ones the frame after. Needs at least one frame.
+
+        Returns position and presentation time, in the stream's own unit, of the frame in each slot.
+        """
+        source = next(slot for slot, position in enumerate(self.positions) if position in self._times)
+        sources = []
+        for slot, position in enumerate(self.positions):
+            if position in self._times:
+                source = slot
+            else:
+                self._out[slot] = self._out[source]
+            sources.append((self.positions[source], self._times[self.positions[source]]))
+        return sources

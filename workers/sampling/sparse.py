@@ -1,0 +1,136 @@
+"""Decoding only what the wanted frames need, bit-identical to decoding everything.
+
+The file is read once: packets are kept, their presentation times are sorted (the n-th time is the n-th frame), and only
+then is decoded what is needed; pictures that nobody wants and none refers to are left to the decoder's own skipping.
+Where a file does not keep the rules this rests on, `OutOfStepError` says so, and everything has to be decoded instead.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import pairwise
+
+import av
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import VideoFrame
+
+from workers.sampling.container import KEPT_BYTES, PACKET_BYTES, OpenVideo
+from workers.sampling.gops import needed
+from workers.sampling.nal import NalReader
+from workers.sampling.shelf import Shelf
+
+#: A packet is stored at most this far from its place in presentation order; H.264 and HEVC allow 16.
+REORDER_PACKETS = 32
+#: Codecs with exactly one shown frame per packet. VP8 hides frames; MPEG-4 and MPEG-2 join, drop and split them.
+CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores")
+#: Those whose decoders can be told to skip a picture while they run.
+SKIPPING_CODECS = ("h264", "hevc", "vp9")
+#: FFmpeg's AVFieldOrder: unknown and progressive. Interlaced frames may come as two packets.
+_PROGRESSIVE = (0, 1)
+
+
+class OutOfStepError(Exception):
+    """The n-th packet time of this file is not the time of its n-th frame, or its packets hide what they depend on."""
+
+
+class Decoding:
+    """A video's decoder with a count of what went in and came out."""
+
+    def __init__(self, video: OpenVideo) -> None:
+        self.video = video
+        self.packets = 0
+        self.frames = 0
+        self.errors = 0
+
+    def decode(self, packet: Packet[Stream] | None) -> list[VideoFrame]:
+        """The frames that a packet (None: the end) brings out; one that cannot be decoded is counted, not raised."""
+        try:
+            frames = list(self.video.decoder.decode(packet))
+        except MemoryError:
+            raise
+        except av.error.FFmpegError:
+            self.errors += 1
+            return []
+        self.frames += len(frames)
+        return frames
+
+
+class SparsePass:
+    """One reading of a video into a shelf."""
+
+    def __init__(self, decoding: Decoding, shelf: Shelf) -> None:
+        video = decoding.video
+        if video.codec not in CODECS or (video.codec == "h264" and video.decoder.field_order not in _PROGRESSIVE):
+            raise OutOfStepError(f"{video.codec}, field order {video.decoder.field_order}")
+        self._decoding = decoding
+        self._shelf = shelf
+        self._nals = NalReader(video.codec, video.decoder.extradata) if video.codec in ("h264", "hevc") else None
+        self._skips = video.codec in SKIPPING_CODECS
+        self._kept: list[Packet[Stream]] = []
+        self._starts_anew: list[bool] = []
+        self._kept_bytes = 0
+        self._times: list[int] = []  # of all shown packets so far
+        self._shown: int | None = None  # time of the last frame that came out
+
+    def run(self) -> None:
+        """Fill the shelf. Raises `OutOfStepError`; packets that cannot be decoded are counted, not raised."""
+        for packet in self._decoding.video.packets():
+            self._keep(packet)
+            if len(self._times) > self._shelf.last + REORDER_PACKETS:
+                break
+            if self._kept_bytes > KEPT_BYTES:  # enough: make room by decoding what is certain
+                self._decode_certain()
+        self._shelf.clip(max(1, len(self._times)))
+        self._decode(len(self._kept), complete=True)
+        if self._shelf.missing:
+            self._receive(None)
+        if self._shelf.missing and not self._decoding.errors:
+            raise OutOfStepError(f"frames {sorted(self._shelf.missing)[:4]} did not come out")
+
+    def _keep(self, packet: Packet[Stream]) -> None:
+        piece = self._nals.first_slice(packet) if self._nals else None
+        if piece and piece.temporal_layer:
+            self._skips = False  # "no reference" then only means: not for pictures of the same layer
+        self._starts_anew.append(bool(piece and piece.starts_anew) if self._nals else packet.is_keyframe)
+        self._kept.append(packet)
+        self._kept_bytes += packet.size + PACKET_BYTES
+        self._decoding.packets += 1
+        if packet.is_discard:  # before the cut of an edit list: decoded, never shown
+            return
+        if packet.pts is None:
+            raise OutOfStepError("a packet without presentation time")
+        self._times.append(packet.pts)
+
+    def _decode_certain(self) -> None:
+        """Decode what no later packet can change: up to the last whole GOP if there is one."""
+        certain = max(0, len(self._kept) - REORDER_PACKETS)
+        cut = max((at for at in range(1, certain + 1) if self._starts_anew[at]), default=certain)
+        self._decode(cut, complete=False)
+        del self._kept[:cut], self._starts_anew[:cut]
+        self._kept_bytes = sum(packet.size + PACKET_BYTES for packet in self._kept)
+
+    def _decode(self, cut: int, *, complete: bool) -> None:
+        """Decode what is needed of the first `cut` packets."""
+        self._times.sort()
+        if any(one == other for one, other in pairwise(self._times)):
+            raise OutOfStepError("two packets with one presentation time")
+        wanted = {self._times[position] for position in self._shelf.missing if position < len(self._times)}
+        times = [None if packet.is_discard else packet.pts for packet in self._kept]
+        flags = needed(times, self._starts_anew, wanted, complete=complete)
+        decoder = self._decoding.video.decoder
+        for packet, time, flag in zip(self._kept[:cut], times, flags, strict=False):
+            if flag:
+                decoder.skip_frame = "NONREF" if self._skips and time not in wanted else "DEFAULT"
+                self._receive(packet)
+                if not self._shelf.missing:
+                    return
+
+    def _receive(self, packet: Packet[Stream] | None) -> None:
+        for frame in self._decoding.decode(packet):
+            if frame.pts is None or (self._shown is not None and frame.pts <= self._shown):
+                raise OutOfStepError("frames come out of the decoder in another order than their times")
+            self._shown = frame.pts
+            position = bisect_left(self._times, frame.pts)
+            if position < len(self._times) and self._times[position] == frame.pts:
+                self._shelf.take(position, frame)
