@@ -232,6 +232,28 @@ def test_a_process_killed_between_videos_costs_none(pool: SamplerPool, tiny: byt
     assert seed_of(pool, tiny) == 7
 
 
+@pytest.mark.parametrize(("killed", "lost"), [(1, False), (2, False), (3, True)])
+def test_a_process_killed_before_it_reads_costs_no_video_unless_it_goes_on(
+    killed: int, lost: bool, pool: SamplerPool, tiny: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_ready, victims = child.Child.wait_ready, []
+
+    def ready_and_killed(self: child.Child, check: child.Check) -> None:
+        wait_ready(self, check)
+        if len(victims) < killed:
+            victims.append(self.pid)
+            os.kill(self.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(child.Child, "wait_ready", ready_and_killed)
+    if lost:
+        with pytest.raises(VideoError, match="SIGKILL"):
+            seed_of(pool, tiny)
+    else:
+        assert seed_of(pool, tiny) == 7
+    assert len(victims) == killed
+    wait_for(lambda: victims if all(map(is_gone, victims)) else [])
+
+
 def test_a_hanging_process_is_killed_at_its_deadline(tiny: bytes) -> None:
     pool = SamplerPool(1, wall_seconds=1, cpu_seconds=60)
     try:

@@ -91,26 +91,32 @@ class SamplerPool:
         """
         if policy not in POLICIES:
             raise UsageError(f"unknown sampling policy {policy!r}; known: {', '.join(POLICIES)}")
-        child = self._lease(stop)
-        blocks, usable = Blocks(source), False
-        try:
-            answer = _converse(child, blocks, policy, self._checker(stop, self._wall_seconds))
-            result = _outcome(answer, child, blocks)
-            usable = answer.kind == "done" or answer.code != "sampler_crashed"
-        except VideoError:  # the source's
-            usable = child.abort()
-            raise
-        except DeadlineError:
-            raise self._too_slow(blocks) from None
-        except ChildGoneError:
-            raise self._death(child) from None
-        except NonsenseError as error:
-            raise VideoError("sampler_crashed", f"the sampler process sent nonsense: {error}", stage=STAGE) from error
-        finally:
-            self._give_back(child, usable=usable)
-        if isinstance(result, VideoError):
-            raise result
-        return result
+        unread_deaths = 0
+        while True:
+            child = self._lease(stop)
+            blocks, usable = Blocks(source), False
+            try:
+                answer = _converse(child, blocks, policy, self._checker(stop, self._wall_seconds))
+                result = _outcome(answer, child, blocks)
+                usable = answer.kind == "done" or answer.code != "sampler_crashed"
+            except VideoError:  # the source's
+                usable = child.abort()
+                raise
+            except DeadlineError:
+                raise self._too_slow(blocks) from None
+            except ChildGoneError:
+                unread_deaths += not blocks.bytes_read
+                if not blocks.bytes_read and unread_deaths < START_ATTEMPTS and not self._closed:
+                    continue  # it died before it saw a byte of this video: somebody killed it idle, the video is not to blame
+                raise self._death(child) from None
+            except NonsenseError as error:
+                message = f"the sampler process sent nonsense: {error}"
+                raise VideoError("sampler_crashed", message, stage=STAGE) from error
+            finally:
+                self._give_back(child, usable=usable)
+            if isinstance(result, VideoError):
+                raise result
+            return result
 
     def pids(self) -> list[int]:
         """Process ids of the samplers, starting ones among them."""
