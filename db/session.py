@@ -54,10 +54,11 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 def translated(engine: Engine, error: DBAPIError) -> ReelvecError:
     """A driver's error in this project's words: `UnavailableError` for a connection, else what Postgres refused."""
-    reason = " ".join(str(error.orig).split())
-    address = mask_url(engine.url.render_as_string(hide_password=False))
+    reason = " ".join(str(error.orig).split()).rstrip("?.")
+    address = mask_url(engine.url.set(drivername="postgresql").render_as_string(hide_password=False))
     if isinstance(error, OperationalError | InterfaceError):
         return UnavailableError(
-            f"Postgres at {address} does not answer: {reason}. Check DATABASE_URL and that the server runs"
+            f"Postgres at {address} does not answer: {reason}. Check REELVEC_DATABASE_URL (or DATABASE_URL) and that the"
+            " server runs"
         )
     return ReelvecError(f"Postgres at {address} refused: {reason}. Nothing of this step was written")

@@ -20,7 +20,7 @@ def enqueue(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SOURCE]...",
+            metavar="SOURCE",
             help="Folder, .csv manifest, .txt list, one file or URL, or - for a list on stdin."
             " Default: REELVEC_SOURCE, else every video recorded so far.",
         ),
