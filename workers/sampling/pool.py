@@ -91,7 +91,7 @@ class SamplerPool:
         """
         if policy not in POLICIES:
             raise UsageError(f"unknown sampling policy {policy!r}; known: {', '.join(POLICIES)}")
-        unread_deaths = 0
+        deaths = 0
         while True:
             child = self._lease(stop)
             blocks, usable = Blocks(source), False
@@ -105,9 +105,9 @@ class SamplerPool:
             except DeadlineError:
                 raise self._too_slow(blocks) from None
             except ChildGoneError:
-                unread_deaths += not blocks.bytes_read
-                if not blocks.bytes_read and unread_deaths < START_ATTEMPTS and not self._closed:
-                    continue  # it died before it saw a byte of this video: somebody killed it idle, the video is not to blame
+                deaths += 1
+                if not blocks.bytes_read and deaths < START_ATTEMPTS and not self._closed:
+                    continue  # it died before it saw a byte of this video: killed idle, the video is not to blame
                 raise self._death(child) from None
             except NonsenseError as error:
                 message = f"the sampler process sent nonsense: {error}"
