@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 from sqlalchemy import Connection, TextClause, text
 
 from db import copy
+from db.selection import Selection, condition
 
 
 class VideoFacts(Protocol):
@@ -25,9 +26,11 @@ class VideoFacts(Protocol):
     @property
     def group(self) -> str | None: ...
     @property
-    def attributes(self) -> dict[str, str]: ...
+    def attributes(self) -> dict[str, Any]: ...
     @property
     def size_bytes(self) -> int | None: ...
+    @property
+    def etag(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ class Wanted:
 class Counts:
     """What recording did. Each selected video is in exactly one of `queued` and the `already_` counts.
 
-    `duplicates` are rows of the source whose uri was selected before; `clashes` rows whose id belongs to another uri.
+    `changed` are videos whose bytes are not those that were read before. `duplicates` are rows of the source whose uri
+    was selected before; `clashes` rows whose id belongs to another uri.
     """
 
     selected: int = 0
     new_videos: int = 0
+    changed: int = 0
     queued: int = 0
     already_done: int = 0
     already_waiting: int = 0
@@ -68,23 +73,26 @@ _COLUMNS: dict[str, copy.Encoder] = {
     "group_key": copy.text,
     "attributes": copy.jsonb,
     "size_bytes": copy.bigint,
+    "etag": copy.text,
 }
 
 _TABLES = """
 DROP TABLE IF EXISTS incoming, chunk, selection;
 CREATE TEMP TABLE incoming (
-  uri text, external_id text, category text, title text, group_key text, attributes jsonb, size_bytes bigint);
-CREATE TEMP TABLE chunk (video_id bigint PRIMARY KEY);
+  uri text, external_id text, category text, title text, group_key text, attributes jsonb, size_bytes bigint,
+  etag text);
+CREATE TEMP TABLE chunk (video_id bigint PRIMARY KEY, changed boolean NOT NULL DEFAULT false);
 CREATE TEMP TABLE selection (video_id bigint PRIMARY KEY);
 """
 
+# A video's etag is that of the bytes its vectors were made from: the worker writes it, not the source.
 # Sorted by the unique key: two producers with the same rows wait for each other instead of deadlocking.
 _INSERT_VIDEOS = text("""
 WITH made AS (
   INSERT INTO reelvec.videos (uri, external_id, category, title, group_key, attributes, size_bytes)
   SELECT uri, external_id, category, title, group_key, attributes, size_bytes FROM incoming ORDER BY md5(uri)
   ON CONFLICT DO NOTHING RETURNING video_id)
-INSERT INTO chunk SELECT video_id FROM made
+INSERT INTO chunk (video_id) SELECT video_id FROM made
 """)
 
 # A later source may know more (a category, the user's id); what it does not say stays.
@@ -102,14 +110,15 @@ WHERE md5(v.uri) = md5(i.uri)
 """)
 
 _CHUNK_FROM_KNOWN = text("""
-INSERT INTO chunk SELECT v.video_id FROM incoming i JOIN reelvec.videos v ON md5(v.uri) = md5(i.uri)
+INSERT INTO chunk SELECT v.video_id, coalesce(i.etag <> v.etag, false)
+FROM incoming i JOIN reelvec.videos v ON md5(v.uri) = md5(i.uri)
 ON CONFLICT DO NOTHING
 """)
 
 _FORGET_SELECTED = text("DELETE FROM chunk USING selection s WHERE chunk.video_id = s.video_id")
 
 _CHUNK_FROM_VIDEOS = text("""
-INSERT INTO chunk SELECT video_id FROM reelvec.videos
+INSERT INTO chunk (video_id) SELECT video_id FROM reelvec.videos
 WHERE video_id > :after AND (CAST(:categories AS text[]) IS NULL OR category = ANY(CAST(:categories AS text[])))
 ORDER BY video_id LIMIT :room
 """)
@@ -123,20 +132,21 @@ ON CONFLICT DO NOTHING
 # Widening is how a backbone is added later: the union is wanted, and a finished job opens again for what it now lacks.
 _WIDEN_JOBS = text("""
 WITH known AS (
-  SELECT j.video_id, j.state FROM reelvec.jobs j JOIN chunk USING (video_id)
-  WHERE j.state = 'cancelled' OR (:force AND j.state <> 'running')
+  SELECT j.video_id, j.state, chunk.changed FROM reelvec.jobs j JOIN chunk USING (video_id)
+  WHERE j.state = 'cancelled' OR ((:force OR chunk.changed) AND j.state <> 'running')
      OR NOT (j.encoders @> CAST(:encoders AS smallint[]) AND j.taggers @> CAST(:taggers AS smallint[]))
   ORDER BY j.video_id FOR UPDATE OF j
 ), changed AS (
   UPDATE reelvec.jobs j SET
     encoders = array(SELECT DISTINCT e FROM unnest(j.encoders || CAST(:encoders AS smallint[])) e ORDER BY e),
     taggers = array(SELECT DISTINCT t FROM unnest(j.taggers || CAST(:taggers AS smallint[])) t ORDER BY t),
-    force = j.force OR :force,
+    force = j.force OR :force OR known.changed,
     state = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN 'pending' ELSE j.state END,
     attempts = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN 0 ELSE j.attempts END,
     strikes = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN 0 ELSE j.strikes END,
     error_code = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN NULL ELSE j.error_code END,
     error = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN NULL ELSE j.error END,
+    finished_at = NULL,
     enqueued_at = now()
   FROM known WHERE j.video_id = known.video_id
   RETURNING known.state
@@ -168,6 +178,7 @@ def record(connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted) -
         connection.execute(_UPDATE_VIDEOS)
         found += connection.execute(_CHUNK_FROM_KNOWN).rowcount
         again = connection.execute(_FORGET_SELECTED).rowcount
+        counts.changed = int(connection.exec_driver_sql("SELECT count(*) FROM chunk WHERE changed").scalar_one())
     counts.selected = found - again
     counts.clashes = len(distinct) - found
     counts.duplicates = len(rows) - len(distinct) + again
@@ -201,7 +212,7 @@ def _record_jobs(connection: Connection, wanted: Wanted, counts: Counts) -> None
 
 
 def _incoming(row: VideoFacts) -> tuple[Any, ...]:
-    return (row.uri, row.external_id, row.category, row.title, row.group, row.attributes, row.size_bytes)
+    return (row.uri, row.external_id, row.category, row.title, row.group, row.attributes, row.size_bytes, row.etag)
 
 
 def known_categories(connection: Connection) -> set[str]:
@@ -218,30 +229,28 @@ def _states(connection: Connection, query: TextClause) -> dict[str, int]:
     return {str(state): int(count) for state, count in connection.execute(query)}
 
 
-def retry(connection: Connection, *, category: str | None, code: str | None) -> int:
-    """Failed videos are pending again with fresh attempts; returns how many."""
-    return connection.execute(
-        text(
-            "UPDATE reelvec.jobs j SET state = 'pending', attempts = 0, strikes = 0, not_before = NULL,"
-            " error_code = NULL, error = NULL, finished_at = NULL"
-            " FROM reelvec.videos v WHERE v.video_id = j.video_id AND j.state = 'failed'"
-            " AND (CAST(:category AS text) IS NULL OR v.category = :category)"
-            " AND (CAST(:code AS text) IS NULL OR j.error_code = :code)"
-        ),
-        {"category": category, "code": code},
-    ).rowcount
+def retry(connection: Connection, selection: Selection) -> int:
+    """Failed videos are pending again with fresh attempts; `since` is when they failed. Returns how many."""
+    chosen, facts = condition(selection, moment="j.finished_at")
+    statement = f"""
+UPDATE reelvec.jobs j SET state = 'pending', attempts = 0, strikes = 0, not_before = NULL, error_code = NULL, error = NULL,
+  infra_since = NULL, finished_at = NULL
+FROM reelvec.videos v WHERE v.video_id = j.video_id AND j.state = 'failed'{chosen}
+"""  # noqa: S608
+    return connection.execute(text(statement), facts).rowcount
 
 
-def cancel(connection: Connection, *, category: str | None) -> int:
-    """Waiting videos are cancelled; messages already sent for them find nothing to claim. Returns how many."""
-    return connection.execute(
-        text(
-            "UPDATE reelvec.jobs j SET state = 'cancelled', finished_at = now() FROM reelvec.videos v"
-            " WHERE v.video_id = j.video_id AND j.state IN ('pending', 'queued')"
-            " AND (CAST(:category AS text) IS NULL OR v.category = :category)"
-        ),
-        {"category": category},
-    ).rowcount
+def cancel(connection: Connection, selection: Selection) -> int:
+    """Waiting videos are cancelled; messages already sent for them find nothing to claim. Returns how many.
+
+    `since` is when they were enqueued, a code is that of their last attempt.
+    """
+    chosen, facts = condition(selection, moment="j.enqueued_at")
+    statement = f"""
+UPDATE reelvec.jobs j SET state = 'cancelled', infra_since = NULL, finished_at = now()
+FROM reelvec.videos v WHERE v.video_id = j.video_id AND j.state IN ('pending', 'queued'){chosen}
+"""  # noqa: S608
+    return connection.execute(text(statement), facts).rowcount
 
 
 def pause(connection: Connection, *, paused: bool, reason: str | None) -> None:

@@ -193,7 +193,8 @@ def bind(connection: Connection, encoder: Encoder, *, weights_digest: str, dim: 
         raise RefusedConfigurationError(
             f"encoder {encoder.name!r} was bound to weights {bound.weights_digest} (dim {bound.dim}, {bound.pooling}); "
             f"this worker has {weights_digest} (dim {dim}, {pooling}). Their vectors may not be mixed: "
-            "give this worker the bound weights, or enqueue under another --weights"
+            "give this worker the bound weights: copy models.lock of a machine that has them into REELVEC_MODELS_DIR and run "
+            "`reelvec models fetch`; `reelvec models list` shows digests"
         )
 
 

@@ -67,6 +67,14 @@ VIDEO_ERROR_CLASSES: dict[str, ErrorClass] = {
     "io_error": ErrorClass.TRANSIENT,
     "source_changed": ErrorClass.TRANSIENT,
     "fetch_timeout": ErrorClass.TRANSIENT,
+    "fetch_cut": ErrorClass.TRANSIENT,  # the connection ended early, every time
+    "server_error": ErrorClass.TRANSIENT,  # 5xx, 429, 408
+    "request_refused": ErrorClass.PERMANENT,  # another 4xx, or an answer that is none
+    "address_refused": ErrorClass.PERMANENT,  # a private address, or a redirect that is not followed
+    "access_denied": ErrorClass.INFRA,  # 401, 403
+    "bad_credentials": ErrorClass.INFRA,  # the service does not know the key, or the secret is not its
+    "no_bucket": ErrorClass.INFRA,
+    "unreachable": ErrorClass.INFRA,  # no such host, nobody listens, no trusted certificate
     # media
     "empty_file": ErrorClass.PERMANENT,
     "not_media": ErrorClass.PERMANENT,

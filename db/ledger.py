@@ -10,13 +10,15 @@ All times are the database's; every change of a running row is guarded by its wo
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from db import blame, retries
 from db import outcome as outcomes
-from db import retries
+from db.errors import ErrorClass
 from db.outcome import Outcome
 
 REAP_LOCK = 7_120_431_003
@@ -25,10 +27,15 @@ FEED_LOCK = 7_120_431_004
 
 @dataclass(frozen=True)
 class Claim:
-    """One video that is ours until `finish`. `encoders` and `taggers` are what is wanted and has no row yet."""
+    """One video that is ours until `finish`.
+
+    `encoders` and `taggers` are what is wanted and has no row yet; `all_encoders` and `all_taggers` what is wanted, to be
+    made where the source is no more the version `etag` that the rows were made from.
+    """
 
     video_id: int
     uri: str
+    etag: str | None
     worker_id: UUID
     token: int
     attempts: int
@@ -36,6 +43,14 @@ class Claim:
     lost_count: int
     encoders: tuple[int, ...]
     taggers: tuple[int, ...]
+    all_encoders: tuple[int, ...]
+    all_taggers: tuple[int, ...]
+
+    def for_version(self, etag: str | None) -> Self:
+        """What is owed when the source turns out to be of this version."""
+        if self.etag is None or etag == self.etag:
+            return self
+        return replace(self, encoders=self.all_encoders, taggers=self.all_taggers)
 
 
 @dataclass(frozen=True)
@@ -63,8 +78,8 @@ WITH j AS (
     AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused)
   RETURNING *
 )
-SELECT j.video_id, v.uri, j.worker_id, j.token, j.attempts, j.strikes, j.lost_count,
-       {_OWED_ENCODERS} AS encoders, {_OWED_TAGGERS} AS taggers
+SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j.lost_count,
+       {_OWED_ENCODERS} AS encoders, {_OWED_TAGGERS} AS taggers, j.encoders AS all_encoders, j.taggers AS all_taggers
 FROM j JOIN reelvec.videos v USING (video_id)
 """)  # noqa: S608
 
@@ -75,7 +90,8 @@ def claim(connection: Connection, video_id: int, worker_id: UUID, *, job_seconds
     if row is None:
         return None
     facts = dict(row._mapping)
-    return Claim(**{**facts, "encoders": tuple(facts["encoders"]), "taggers": tuple(facts["taggers"])})
+    lists = ("encoders", "taggers", "all_encoders", "all_taggers")
+    return Claim(**{**facts, **{name: tuple(facts[name]) for name in lists}})
 
 
 # A job widened while it ran still owes something: it goes back to pending instead of done.
@@ -88,6 +104,7 @@ UPDATE reelvec.jobs j SET
   force = force AND :state <> 'done', attempts = :attempts, strikes = :strikes,
   not_before = CASE WHEN :state = 'pending' THEN now() + make_interval(secs => :delay_seconds) END,
   error_code = :code, error = :error, worker_id = NULL, deadline_at = NULL,
+  infra_since = CASE WHEN :waits THEN coalesce(infra_since, now()) END,
   finished_at = CASE WHEN :state = 'pending' THEN NULL ELSE now() END,
   bytes_read = :bytes_read, fetch_seconds = :fetch_seconds, decode_seconds = :decode_seconds,
   wait_seconds = :wait_seconds, device_seconds = :device_seconds
@@ -103,7 +120,12 @@ def finish(connection: Connection, claimed: Claim, outcome: Outcome, *, first_de
     """
     failure = outcome.failure
     decision = retries.Decision("done", "", claimed.attempts, claimed.strikes)
+    waits_already = False
     if failure is not None:
+        waited = None
+        if failure.error_class is ErrorClass.INFRA:
+            waited = blame.waited(connection, claimed.video_id, claimed.uri, first_delay_seconds=first_delay_seconds)
+        waits_already = waited is not None
         decision = retries.decide(
             failure.error_class,
             failure.code,
@@ -111,6 +133,8 @@ def finish(connection: Connection, claimed: Claim, outcome: Outcome, *, first_de
             strikes=claimed.strikes,
             first_delay_seconds=first_delay_seconds,
             chance=retries.jitter(),
+            waited_seconds=waited.seconds if waited else 0.0,
+            is_alone=waited is not None and waited.is_alone and failure.stage == "fetch",
         )
     error = None if failure is None else outcomes.clean_text(failure.message)
     state = connection.execute(
@@ -125,6 +149,7 @@ def finish(connection: Connection, claimed: Claim, outcome: Outcome, *, first_de
             "attempts": decision.attempts,
             "strikes": decision.strikes,
             "delay_seconds": decision.delay_seconds,
+            "waits": decision.state == "pending" and failure is not None and failure.error_class is ErrorClass.INFRA,
             "encoders": [rows.encoder_id for rows in outcome.encoder_rows],
             "taggers": [rows.tagger_id for rows in outcome.tagger_rows],
             "bytes_read": outcome.bytes_read,
@@ -137,7 +162,7 @@ def finish(connection: Connection, claimed: Claim, outcome: Outcome, *, first_de
     if state is None:
         return None
     outcomes.write(connection, claimed.video_id, claimed.worker_id, outcome)
-    if failure is not None:
+    if failure is not None and not (waits_already and decision.state == "pending"):  # an outage is told once
         outcomes.write_attempt(connection, claimed.video_id, claimed.worker_id, claimed.attempts, failure)
     return str(state)
 
@@ -270,26 +295,3 @@ def fleet_in_flight(connection: Connection, *, stale_seconds: float) -> int:
             {"stale": stale_seconds},
         ).scalar_one()
     )
-
-
-def requeue_all(connection: Connection, *, older_than_seconds: float) -> int:
-    """The broker is empty: every row that was queued before our first look has lost its message. Returns how many."""
-    return connection.execute(
-        text(
-            "UPDATE reelvec.jobs SET state = 'pending'"
-            " WHERE state = 'queued' AND queued_at < now() - make_interval(secs => :seconds)"
-        ),
-        {"seconds": older_than_seconds},
-    ).rowcount
-
-
-def requeue_overtaken(connection: Connection, *, older_than_seconds: float) -> int:
-    """A message older than one that was claimed already should have come first: it is lost. Returns how many."""
-    return connection.execute(
-        text(
-            "UPDATE reelvec.jobs SET state = 'pending' WHERE state = 'queued'"
-            " AND queued_at < now() - make_interval(secs => :seconds)"
-            " AND queued_at < (SELECT max(queued_at) FROM reelvec.jobs WHERE state = 'running')"
-        ),
-        {"seconds": older_than_seconds},
-    ).rowcount

@@ -155,6 +155,7 @@ JOBS = Table(
     Column("decode_seconds", REAL),
     Column("wait_seconds", REAL),
     Column("device_seconds", REAL),
+    _time("infra_since"),
     Index("jobs_pending", "video_id", postgresql_where=text("state = 'pending'")),
     Index("jobs_queued", "queued_at", postgresql_where=text("state = 'queued'")),
     Index("jobs_running", "worker_id", postgresql_where=text("state = 'running'")),

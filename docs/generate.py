@@ -30,16 +30,30 @@ COMPOSE = {
     " The first start sets it; later changes are made with ALTER ROLE.",
     "REDIS_PASSWORD": "Letters and digits too.",
     "VIDEOS_DIR": "Folder of this machine that containers see, read-only, as /videos; readable for user 10001.",
-    "MODELS_DIR": "The same for /models, with vivit/, timesformer/, videomae/, x-clip/; may be empty for random weights.",
+    "MODELS_DIR": "The same for /models, as `reelvec models fetch --to` or save_pretrained fills it; may be empty for random weights.",
 }
 
-#: Names that are not ours but count.
+#: Names that are not ours but count. `tests/unit/test_docs.py` holds them against the code.
 OTHERS = {
     "DATABASE_URL": f"Postgres address, if {PREFIX}DATABASE_URL is not set.",
     "CELERY_BROKER_URL": f"Redis or Valkey address, if {PREFIX}BROKER_URL is not set; both set and different is refused.",
-    "AWS_ENDPOINT_URL_S3": "Host of your object storage (or AWS_ENDPOINT_URL): https addresses on it are recorded as s3://.",
-    "AWS_ACCESS_KEY_ID": "With AWS_SECRET_ACCESS_KEY: keys of the s3 service of docker-compose.yml, which needs them to start.",
-    "AWS_SECRET_ACCESS_KEY": "See AWS_ACCESS_KEY_ID.",
+    "AWS_ENDPOINT_URL_S3": "Address of an S3 service that is not AWS's; http and https addresses on it mean s3:// objects.",
+    "AWS_ENDPOINT_URL": "The same, if AWS_ENDPOINT_URL_S3 is not set.",
+    "AWS_ACCESS_KEY_ID": "Key of the S3 service; the s3 service of docker-compose.yml takes it as its own and needs it.",
+    "AWS_SECRET_ACCESS_KEY": "Its secret.",
+    "AWS_SESSION_TOKEN": "Third part of temporary keys.",
+    "AWS_PROFILE": "Profile whose keys and region count where the environment has none; default: default.",
+    "AWS_SHARED_CREDENTIALS_FILE": "File with the profiles' keys; default: credentials in ~/.aws.",
+    "AWS_CONFIG_FILE": "File with the profiles' regions; default: config in ~/.aws.",
+    "AWS_REGION": "Region of the buckets; default: AWS is asked, other services have us-east-1.",
+    "AWS_DEFAULT_REGION": "The same, if AWS_REGION is not set.",
+    "AWS_EC2_METADATA_DISABLED": "true: no keys are asked of the machine's role.",
+    "SSL_CERT_FILE": "Certificate authorities to trust instead of the usual ones.",
+    "AWS_CA_BUNDLE": "The same, if SSL_CERT_FILE is not set.",
+    "HF_ENDPOINT": "Hub that `reelvec models fetch` asks.",
+    "HF_TOKEN": "Token for it.",
+    "HF_HUB_OFFLINE": "1: nothing is fetched. Workers never ask the hub, whatever this says.",
+    "TMPDIR": "Folder of temporary files: videos from servers without ranges, manifests from a bucket.",
     "CUDA_VISIBLE_DEVICES": "GPUs that `reelvec worker` starts a process for; default: all.",
     "OMP_NUM_THREADS": "Threads of torch on the CPU; set it in a container with a CPU quota, which torch does not see.",
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import typer
 
 from db.errors import ReelvecError
-from producer.commands import db, embed, enqueue, status, steer, up, worker
+from producer.commands import db, doctor, embed, enqueue, models, status, steer, up, worker
 
 RUN, WATCH, SET_UP = "Run", "Watch and steer", "Set up"
 
@@ -28,7 +28,9 @@ reelvec.command(rich_help_panel=WATCH)(steer.retry)
 reelvec.command(rich_help_panel=WATCH)(steer.cancel)
 reelvec.command(rich_help_panel=WATCH)(steer.pause)
 reelvec.command(rich_help_panel=SET_UP)(up.up)
+reelvec.command(rich_help_panel=SET_UP)(doctor.doctor)
 reelvec.add_typer(db.commands, name="db", rich_help_panel=SET_UP)
+reelvec.add_typer(models.commands, name="models", rich_help_panel=SET_UP)
 
 enqueue_alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 enqueue_alone.command()(enqueue.enqueue)

@@ -20,12 +20,13 @@ from producer.request import checked_backbones, declared_encoder
 from producer.uris import canonical
 from workers import pipeline
 from workers import settings as worker_settings
-from workers.backbones import registry
+from workers.backbones import models_dir, registry
 from workers.engine.engine import Engine
 from workers.pipeline import Owed, VideoResult
 from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
-from workers.storage import open_source
+from workers.storage import Storage
+from workers.stores.s3_endpoint import endpoint
 
 CPU_ENGINE_SECONDS = 3600.0
 
@@ -76,7 +77,7 @@ class Embedder:
             for name in chosen
         ]
         self._stack = ExitStack()
-        self._engine = Engine(device=self._settings.device, models_dir=self._settings.models_dir)
+        self._engine = Engine(device=self._settings.device, models_dir=models_dir.resolve(self._settings))
         self._stack.callback(self._engine.close)
 
     def __enter__(self) -> Self:
@@ -90,6 +91,7 @@ class Embedder:
                 cpu_seconds=self._settings.sampling_cpu_seconds,
             )
             stack.callback(self._samplers.close)
+            self._storage = stack.enter_context(Storage(self._settings, roots=None))
             self._stack = stack.pop_all()
         return self
 
@@ -101,10 +103,10 @@ class Embedder:
     def embed(self, file: str) -> Embedded:
         """Run one file and write its .npz. Raises `VideoError`."""
         try:
-            uri = canonical(file, base=Path.cwd(), s3_endpoint=None).uri
+            uri = canonical(file, base=Path.cwd(), s3_endpoint=endpoint().host).uri
         except ValueError as error:
             raise UsageError(f"{file!r}: {error}") from error
-        with open_source(uri, roots=None) as source:
+        with self._storage.open(uri) as source:
             result = pipeline.embed_video(
                 source,
                 self._owed,

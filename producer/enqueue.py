@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,13 +9,16 @@ from itertools import chain, islice
 
 from sqlalchemy import Connection, Engine
 
-from db import catalogue, encoders
+from db import catalogue, encoders, settings
 from db.catalogue import Counts, Wanted
 from db.errors import UsageError
 from producer.categories import Categories
 from producer.request import Request, declared_encoder
 from producer.sources import RowError, VideoRow, read_source
 from workers.backbones import registry
+from workers.settings import WorkerSettings
+from workers.storage import Storage
+from workers.stores.s3_endpoint import endpoint
 
 CHUNK_ROWS = 5_000
 ERRORS_SHOWN = 20
@@ -83,9 +85,9 @@ def run(
     return report, connection
 
 
-def s3_endpoint() -> str | None:
-    """The S3 service whose https addresses are s3:// objects."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+def s3_endpoint() -> str:
+    """The S3 service whose https addresses are s3:// objects. Raises `UsageError` if its variable is no address."""
+    return endpoint().host
 
 
 def _resolve_categories(connection: Connection, request: Request) -> frozenset[str] | None:
@@ -124,11 +126,19 @@ def _refuse_category(text: str, categories: Categories, others: set[str]) -> Non
 
 def _rows(request: Request) -> Iterator[VideoRow | RowError]:
     """All sources, opened before the first row, so that a wrong one stops the command while nothing is recorded."""
+    storage = Storage(settings.load(WorkerSettings), roots=None)
     opened = [
-        read_source(source, categories=request.categories, match=request.match, s3_endpoint=s3_endpoint())
+        read_source(
+            source, categories=request.categories, match=request.match, s3_endpoint=s3_endpoint(), storage=storage
+        )
         for source in request.sources
     ]
-    return chain.from_iterable(opened)
+    return _closing(storage, chain.from_iterable(opened))
+
+
+def _closing(storage: Storage, rows: Iterator[VideoRow | RowError]) -> Iterator[VideoRow | RowError]:
+    with storage:
+        yield from rows
 
 
 def _selected(

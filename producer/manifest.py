@@ -1,4 +1,4 @@
-"""CSV manifests: one video per row, columns by name. Rows are read one at a time; a bad one is reported, not fatal."""
+"""Manifests: one video per row, columns by name. Rows are read one at a time; a bad one is reported, not fatal."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ast
 import csv
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from db.errors import UsageError
 from producer.categories import Categories, looks_like_id
@@ -34,8 +34,9 @@ class VideoRow:
     category: str | None = None
     title: str | None = None
     group: str | None = None
-    attributes: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
     size_bytes: int | None = None
+    etag: str | None = None
     warning: str | None = None
 
 
@@ -47,15 +48,24 @@ class RowError:
     reason: str
 
 
-def read_manifest(path: Path, *, categories: Categories, s3_endpoint: str | None) -> Iterator[VideoRow | RowError]:
-    """Stream the rows of a manifest.
+@dataclass(frozen=True)
+class Context:
+    """What the rows of a manifest are read against. `base`: where relative paths start; None refuses them."""
+
+    base: Path | None
+    categories: Categories
+    s3_endpoint: str | None
+
+
+def read_csv(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
+    """Stream the rows of a CSV manifest.
 
     Columns, in any case: `uri` or `s3_url` (`url` only where neither exists), `external_id` or `id`, `category` or
     `manual_category_id`, `title` or `parsed_category`, `group`. Of two columns for one thing the first with a value
-    counts. All other columns are kept as attributes. Relative paths start from the manifest's folder.
+    counts. All other columns are kept as attributes.
     Raises `UsageError` at once, before any row: unreadable, not UTF-8, empty, no uri column, a column twice.
     """
-    return _rows(path, _read_header(path), categories, s3_endpoint)
+    return _csv_rows(path, _read_header(path), context)
 
 
 def _open(path: Path) -> TextIO:
@@ -71,6 +81,12 @@ def _read_header(path: Path) -> list[str]:
         raise UsageError(f"{path} is not a readable CSV file: {error}") from error
     if _UNSTORABLE.search("".join(header)):
         raise UsageError(f"{path} is not UTF-8 text; save the manifest as UTF-8")
+    check_columns(path, header)
+    return header
+
+
+def check_columns(path: Path, header: Sequence[str]) -> None:
+    """Raises `UsageError`: no column for the address, a column twice."""
     names = [name.lower() for name in header if name]
     accepted = (*_URI_COLUMNS, *_FALLBACK_URI_COLUMNS)
     if not set(names) & set(accepted):
@@ -78,20 +94,14 @@ def _read_header(path: Path) -> list[str]:
         raise UsageError(f"{path} has no column for the address (found: {found}); accepted: {', '.join(accepted)}")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"{path} has column {twice!r} twice; rename one")
-    return header
 
 
 def _first_row(reader: Iterator[list[str]]) -> list[str]:
     return next((cells for cells in reader if cells), [])
 
 
-def _rows(
-    path: Path, header: list[str], categories: Categories, s3_endpoint: str | None
-) -> Iterator[VideoRow | RowError]:
+def _csv_rows(path: Path, header: list[str], context: Context) -> Iterator[VideoRow | RowError]:
     csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-    base = path.parent.absolute()
-    known = {name.lower() for name in header}
-    addresses = tuple(name for name in _URI_COLUMNS if name in known) or _FALLBACK_URI_COLUMNS
     with _open(path) as file:
         reader = csv.reader(file)
         _first_row(reader)
@@ -101,7 +111,7 @@ def _rows(
                 cells = next(reader)
                 if not any(cells):
                     continue
-                row = _video(_named(header, cells), addresses, base, categories, s3_endpoint)
+                row = video(_named(header, cells), header, context)
             except StopIteration:
                 return
             except (ValueError, csv.Error) as error:
@@ -114,29 +124,35 @@ def _named(header: list[str], cells: list[str]) -> dict[str, str]:
     if any(cells[len(header) :]):
         raise ValueError(f"{len(cells)} cells under {len(header)} columns; put quotes around text with commas")
     for name, cell in zip(header, cells, strict=False):
-        if bad := _UNSTORABLE.search(cell):
-            what = "a NUL character" if bad[0] == "\0" else "not UTF-8"
-            raise ValueError(f"column {name!r}: {what}; save the manifest as UTF-8 text")
+        check_storable(name, cell)
     stripped = ((name, cell.strip()) for name, cell in zip(header, cells, strict=False))
     return {name: cell for name, cell in stripped if name and cell not in _EMPTY}
 
 
-def _video(
-    values: dict[str, str], addresses: tuple[str, ...], base: Path, categories: Categories, s3_endpoint: str | None
-) -> VideoRow:
+def check_storable(name: str, cell: str) -> None:
+    """Raises `ValueError` for text that Postgres cannot hold."""
+    if bad := _UNSTORABLE.search(cell):
+        what = "a NUL character" if bad[0] == "\0" else "not UTF-8"
+        raise ValueError(f"column {name!r}: {what}; save the manifest as UTF-8 text")
+
+
+def video(values: dict[str, Any], header: Sequence[str], context: Context) -> VideoRow:
+    """The video of one row; `values` by column, without those that are missing. Raises `ValueError`: what is wrong."""
     columns = {name.lower(): name for name in values}
+    known = {name.lower() for name in header}
+    addresses = tuple(name for name in _URI_COLUMNS if name in known) or _FALLBACK_URI_COLUMNS
 
     def take(*names: str) -> str | None:
         """Remove and return the first value there is."""
         found = next((columns[name] for name in names if name in columns), None)
-        return None if found is None else values.pop(found)
+        return None if found is None else str(values.pop(found))
 
     address = take(*addresses)
     if address is None:
         raise ValueError(f"no address in column {' or '.join(addresses)}")
-    place = canonical(address, base=base, s3_endpoint=s3_endpoint)
+    place = canonical(address, base=context.base, s3_endpoint=context.s3_endpoint)
     external_id = take("external_id", "id")
-    category = _category(take("category", "manual_category_id"), categories)
+    category = _category(take("category", "manual_category_id"), context.categories)
     for name, value in (("id", external_id), ("category", category)):
         if value is not None and len(value) > _MAX_KEY_CHARACTERS:
             raise ValueError(f"{name} has {len(value)} characters; allowed are {_MAX_KEY_CHARACTERS}")

@@ -13,7 +13,7 @@ from db.labels import LabelSet
 from producer import categories as category_lists
 from producer.categories import Categories
 from producer.settings import ProducerSettings
-from workers.backbones import base, registry
+from workers.backbones import base, models_dir, registry
 from workers.backbones.license import refuse_license
 from workers.sampling import plan
 from workers.settings import WorkerSettings
@@ -82,7 +82,7 @@ def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) 
     if sampling not in plan.POLICIES:
         raise UsageError(f"{sampling!r} is no sampling policy; there are {', '.join(plan.POLICIES)}")
     worker = settings.load(WorkerSettings)
-    chosen = tuple(dict.fromkeys(backbones or registry.default_backbones(worker.models_dir)))
+    chosen = tuple(dict.fromkeys(backbones or registry.default_backbones(models_dir.resolve(worker))))
     for name in chosen:
         refuse_license(name, worker.license)
     return chosen

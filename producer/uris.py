@@ -19,6 +19,9 @@ _SCHEME = re.compile(r"(?:file|s3|https?):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f]")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _MAX_KEY_BYTES = 1024
+#: AWS's own service, whose hosts have the region and sometimes the bucket in their name.
+AWS_HOST = "s3.amazonaws.com"
+_AWS = re.compile(r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]+)\.)?s3(?:[.-][a-z0-9-]+)*\.amazonaws\.com(?:\.cn)?")
 _SECRET_PREFIXES = ("x-amz-", "x-goog-")
 _SECRET_NAMES = frozenset({"signature", "awsaccesskeyid", "expires", "token", "sig"})
 #: What stays as written in the path and query of a web address; the rest is percent-encoded.
@@ -33,12 +36,13 @@ class Canonical:
     warning: str | None = None
 
 
-def canonical(text: str, *, base: Path, s3_endpoint: str | None) -> Canonical:
+def canonical(text: str, *, base: Path | None, s3_endpoint: str | None) -> Canonical:
     """The canonical uri of a path or address.
 
-    `base`: absolute folder that relative paths start from. `s3_endpoint`: address or host whose web addresses are
-    S3 objects. Raises `ValueError`: empty, control characters, not UTF-8, unsupported scheme, no bucket or key,
-    user name or password in the address. No message repeats a secret.
+    `base`: absolute folder that relative paths start from; None refuses them. `s3_endpoint`: host whose web addresses
+    are S3 objects; those of `s3.amazonaws.com` are AWS's in every region. Raises `ValueError`: empty, control
+    characters, not UTF-8, unsupported scheme, no bucket or key, user name or password in the address. No message
+    repeats a secret.
     """
     _check_characters(text)
     if _SCHEME.match(text) is None:
@@ -51,7 +55,7 @@ def canonical(text: str, *, base: Path, s3_endpoint: str | None) -> Canonical:
         raise ValueError(f"{scheme}: must be followed by //")
     if scheme == "s3":
         bucket, _, key = rest[2:].partition("/")
-        return Canonical(_s3_uri(bucket, key))
+        return Canonical(s3_uri(bucket, key))
     if scheme in ("http", "https"):
         return _web(scheme, rest, s3_endpoint)
     raise ValueError(f"scheme {scheme}: is not supported; allowed are {ALLOWED}")
@@ -69,6 +73,29 @@ def key_of(uri: str) -> str:
     if uri.startswith("s3://"):
         return uri.removeprefix("s3://").partition("/")[2]
     return unquote(urlsplit(uri).path)
+
+
+def bucket_place(text: str, *, s3_endpoint: str | None) -> tuple[str, str] | None:
+    """Bucket and prefix that a source names, the prefix empty or ending in a slash; None: it names no folder of a bucket.
+
+    `s3://bucket`, `s3://bucket/prefix`, `s3://bucket/prefix/`, and web addresses on the S3 endpoint.
+    Raises `ValueError`: no bucket name.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return None
+    if scheme.lower() == "s3":
+        bucket, _, prefix = rest.partition("/")
+    elif scheme.lower() in ("http", "https") and "@" not in rest:
+        place = _bucket_and_key(urlsplit(text), s3_endpoint)
+        if place is None:
+            return None
+        bucket, prefix = place
+    else:
+        return None
+    if _BUCKET.fullmatch(bucket) is None:
+        raise ValueError(f"{bucket!r} is not a bucket name; write s3://bucket/prefix")
+    return bucket, prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
 
 
 def _check_characters(text: str) -> None:
@@ -89,14 +116,16 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _absolute(text: str, base: Path) -> Path:
+def _absolute(text: str, base: Path | None) -> Path:
+    if base is None and not text.startswith(("/", "~")):
+        raise ValueError(f"{text!r} is a relative path; write whole paths and addresses in a list that lies elsewhere")
     if text == "~" or text.startswith("~/"):
         try:
             text = str(Path(text).expanduser())
         except RuntimeError as error:
             raise ValueError(f"{text!r}: this user has no home folder; write the whole path") from error
     # without looking at the disk: the path may exist on the workers only. // at the start means / on Linux
-    return Path("/" + os.path.normpath(base / text).lstrip("/"))
+    return Path("/" + os.path.normpath((base or Path("/")) / text).lstrip("/"))
 
 
 def _path_of_file_url(rest: str) -> Path:
@@ -119,12 +148,17 @@ def _decoded(path: str) -> str:
         raise ValueError(f"{path!r} is not percent-encoded UTF-8") from error
 
 
-def _s3_uri(bucket: str, key: str) -> str:
+def s3_uri(bucket: str, key: str) -> str:
+    """The uri of an object. Raises `ValueError`: no bucket name, no key, characters or parts that cannot be asked for."""
     if _BUCKET.fullmatch(bucket) is None:
         raise ValueError(f"{bucket!r} is not a bucket name; write s3://bucket/key")
     if not key or key.endswith("/"):
         raise ValueError(f"s3://{bucket}/{key} names no object; write s3://bucket/key")
     _check_characters(key)
+    if not {".", ".."}.isdisjoint(key.split("/")):
+        raise ValueError(
+            f"s3://{bucket}/{key} has . or .. as a part, which S3 clients cannot ask for; rename the object"
+        )
     if len(key.encode()) > _MAX_KEY_BYTES:
         raise ValueError(f"the key has {len(key.encode())} bytes; S3 allows {_MAX_KEY_BYTES}")
     return f"s3://{bucket}/{key}"
@@ -138,7 +172,7 @@ def _web(scheme: str, rest: str, s3_endpoint: str | None) -> Canonical:
         raise ValueError(f"{scheme}:// without a host")
     if place := _bucket_and_key(parts, s3_endpoint):
         why = "objects are read with keys from the environment, in their newest version"
-        return Canonical(_s3_uri(*place), _lost(parts.query.split("&") if parts.query else [], why))
+        return Canonical(s3_uri(*place), _lost(parts.query.split("&") if parts.query else [], why))
     _check_characters(unquote(parts.path) or "/")  # its last part becomes the video's title
     kept, secret = _split_query(parts.query)
     query = "?" + quote("&".join(kept), safe=_WEB_SAFE) if kept else ""
@@ -158,6 +192,10 @@ def _bucket_and_key(parts: SplitResult, s3_endpoint: str | None) -> tuple[str, s
     """Bucket and key of an address on the S3 endpoint, in path style or with the bucket as a virtual host."""
     if not s3_endpoint:
         return None
+    if s3_endpoint == AWS_HOST and (aws := _AWS.fullmatch(parts.hostname or "")) and parts.port is None:
+        path = _decoded(parts.path[1:])
+        bucket, _, key = (aws["bucket"], "", path) if aws["bucket"] else path.partition("/")
+        return bucket, key
     endpoint = urlsplit(s3_endpoint if "://" in s3_endpoint else f"//{s3_endpoint}")
     host, own = parts.hostname or "", endpoint.hostname or ""
     if not own or _other_port(parts) != _other_port(endpoint):

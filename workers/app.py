@@ -90,13 +90,17 @@ def strict_strategy(task: Any, app: Celery, consumer: Any, **options: Any) -> Ca
 
 @signals.setup_logging.connect
 def _setup_logging(loglevel: int | None = None, **_: Any) -> None:
+    """Celery's default is WARNING; what our own code says of a worker's life is wanted then, too."""
     logs.configure_logging(loglevel or logging.INFO)
+    for name in ("workers", "db"):
+        logging.getLogger(name).setLevel(logging.INFO if loglevel == logging.WARNING else logging.NOTSET)
 
 
 @signals.worker_init.connect
 def _prepare(**_: Any) -> None:
     from workers import launch
 
+    _setup_logging(logging.WARNING)  # Celery does it after this
     try:
         launch.prepare()
     except ReelvecError as error:  # Celery swallows ordinary exceptions in this signal

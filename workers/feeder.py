@@ -15,7 +15,7 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 from sqlalchemy import Engine
 
-from db import ledger, session
+from db import ledger, lost_messages, session
 from db.errors import UnavailableError
 from workers import contract
 
@@ -96,9 +96,9 @@ class LostMessages:
             self._empty_since = now
         with session.transaction(engine) as connection:
             if self._empty_since is not None and now - self._empty_since >= self._look_seconds:
-                lost = ledger.requeue_all(connection, older_than_seconds=now - self._empty_since)
+                lost = lost_messages.requeue_all(connection, older_than_seconds=now - self._empty_since)
             else:
-                lost = ledger.requeue_overtaken(connection, older_than_seconds=self._queued_seconds)
+                lost = lost_messages.requeue_overtaken(connection, older_than_seconds=self._queued_seconds)
         if lost:
             log.warning("%d queued videos had lost their message: back to pending", lost)
         return lost

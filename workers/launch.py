@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 from uuid import UUID, uuid4
 
 from sqlalchemy import Engine as Database
@@ -24,11 +23,13 @@ from db.errors import ReelvecError
 from db.ledger import Claim
 from workers import heartbeat
 from workers import settings as worker_settings
+from workers.backbones import models_dir
 from workers.backbones.license import refuse_license
 from workers.engine.engine import Engine, ModelKey
 from workers.pipeline import Owed
 from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
+from workers.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Runtime:
     engine: Database
     encoding: Engine
     samplers: SamplerPool
-    roots: tuple[Path, ...] | None
+    storage: Storage
     engine_seconds: float
     worker: ledger.Worker
     closing: contextlib.ExitStack
@@ -129,7 +130,9 @@ def prepare() -> Runtime:
         with session.transaction(database) as connection:
             schema.check(connection)
             wanted = encoders.wanted_encoders(connection)
-        encoding = Engine(device=chosen.device, models_dir=chosen.models_dir)
+        storage = stack.enter_context(Storage(chosen, roots=None if where.local else chosen.roots))
+        storage.check()
+        encoding = Engine(device=chosen.device, models_dir=models_dir.resolve(chosen))
         stack.callback(encoding.close)
         samplers = SamplerPool(
             chosen.samplers, wall_seconds=chosen.sampling_wall_seconds, cpu_seconds=chosen.sampling_cpu_seconds
@@ -141,7 +144,7 @@ def prepare() -> Runtime:
             engine=database,
             encoding=encoding,
             samplers=samplers,
-            roots=None if where.local else chosen.roots,
+            storage=storage,
             engine_seconds=chosen.engine_seconds or (1800.0 if on_cpu else 300.0),
             worker=ledger.Worker(
                 worker_id=uuid4(),

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from db.settings import DatabaseSettings, Settings, refuse_unknown_variables
+from workers.stores.limits import Limits
 
 #: Variables of the layer above; a worker must not refuse them (a test holds this set against producer.settings).
 PRODUCER_VARIABLES = {"REELVEC_SOURCE"}
@@ -26,8 +27,10 @@ VIDEOS_PER_BATCH = 1
 class WorkerSettings(Settings):
     """One field per variable; defaults suit one GPU node of a fleet."""
 
-    models_dir: Path | None = Field(
-        None, description="Folder with vivit/, timesformer/, videomae/, x-clip/ as save_pretrained writes them."
+    models_dir: str | None = Field(
+        None,
+        description="Pretrained weights, as `reelvec models fetch` or save_pretrained writes them: a folder with vivit/,"
+        " timesformer/, videomae/, x-clip/, or s3://bucket/prefix. Default: models in the local stack's folder.",
     )
     license: Literal["any", "commercial"] = Field("any", description="commercial refuses non-commercial weights.")
     device: str | None = Field(
@@ -37,7 +40,18 @@ class WorkerSettings(Settings):
     file_roots: str = Field(
         "", description="Folders file: sources may be read from, separated by ':'; the local stack allows every folder."
     )
-    fetch_seconds: float = Field(10.0, gt=0, description="Deadline of one block read.")
+    fetch_seconds: float = Field(10.0, gt=0, description="Deadline of one block read (1 MiB), its retries included.")
+    fetch_bytes_per_second: float = Field(
+        100_000.0, gt=0, description="Slowest source that is waited for where more than a block has to come at once."
+    )
+    spool_bytes: int = Field(
+        4 << 30,
+        ge=1,
+        description="Largest video taken from a server without ranges; it lies in a nameless temporary file.",
+    )
+    http_allow_private: bool = Field(
+        False, description="true: http sources may be on private and loopback addresses. The S3 endpoint always may."
+    )
     sampling_wall_seconds: float = Field(120.0, gt=0, description="Deadline of sampling one video.")
     sampling_cpu_seconds: int = Field(60, ge=1, description="CPU time one video's sampler may use.")
     engine_seconds: float | None = Field(
@@ -61,6 +75,10 @@ class WorkerSettings(Settings):
     def in_flight(self) -> int:
         """Videos worked on at once: every sampler has its next one waiting while the engine holds a batch."""
         return 2 * self.samplers + VIDEOS_PER_BATCH
+
+    @property
+    def fetch_limits(self) -> Limits:
+        return Limits(self.fetch_seconds, self.fetch_bytes_per_second, self.spool_bytes)
 
     @property
     def roots(self) -> tuple[Path, ...]:

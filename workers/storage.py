@@ -1,74 +1,79 @@
-"""The one client that reads sources: a video is a run of bytes with a size and a version.
+"""The one client that reads sources and lists buckets: a video is a run of bytes with a size and a version.
 
-Nothing else in the project opens a video's file. Reads are ranges: a sampler gets the bytes it needs and no more.
+Nothing else in the project opens a video's file, object or address. Reads are ranges: a sampler gets the bytes it needs
+and no more.
 """
 
 from __future__ import annotations
 
-import os
-import stat
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Self
 
 from db.errors import VideoError
+from workers.settings import WorkerSettings
+from workers.stores.file import open_file
+from workers.stores.source import STAGE, ByteSource
 
-STAGE = "fetch"
+if TYPE_CHECKING:
+    from workers.stores.http import HttpStore
+    from workers.stores.s3 import Listed, S3Store
 
-
-class ByteSource(Protocol):
-    """An open source. `etag` names the version of the bytes; a change between two reads is `source_changed`."""
-
-    size_bytes: int
-    etag: str | None
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Bytes `[offset, offset + length)`, cut at the end of the source. Raises `VideoError` (stage fetch)."""
-        ...
-
-    def close(self) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+__all__ = ["STAGE", "ByteSource", "Storage"]
 
 
-class FileSource:
-    """A regular file, read with `pread`. Its etag is modification time and size."""
+class Storage:
+    """Files, S3 objects and web addresses. Thread-safe; clients are made when the first source needs them.
 
-    def __init__(self, path: Path) -> None:
-        # O_NONBLOCK: opening a FIFO would otherwise wait for its writer for ever
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise VideoError("not_found", f"{path} does not exist on this machine", stage=STAGE) from error
-        except PermissionError as error:
-            raise VideoError("permission_denied", f"{path} may not be read by this user", stage=STAGE) from error
-        except OSError as error:
-            raise VideoError("io_error", f"{path}: {error}", stage=STAGE) from error
-        facts = os.fstat(self._fd)
-        if not stat.S_ISREG(facts.st_mode):
-            os.close(self._fd)
-            raise VideoError("not_a_file", f"{path} is not a regular file", stage=STAGE)
-        self._path = path
-        self.size_bytes = facts.st_size
-        self.etag: str | None = self._version(facts)
+    `roots`: folders that `file:` sources must lie below; None allows every folder (local stack, `embed`).
+    """
 
-    @staticmethod
-    def _version(facts: os.stat_result) -> str:
-        return f"{facts.st_mtime_ns:x}-{facts.st_size:x}"
+    def __init__(self, settings: WorkerSettings, *, roots: tuple[Path, ...] | None) -> None:
+        self._settings = settings
+        self._roots = roots
 
-    def read(self, offset: int, length: int) -> bytes:
-        if self._version(os.fstat(self._fd)) != self.etag:
-            raise VideoError("source_changed", f"{self._path} was changed while it was read", stage=STAGE)
-        try:
-            return os.pread(self._fd, length, offset)
-        except OSError as error:
-            raise VideoError("io_error", f"{self._path}: {error}", stage=STAGE) from error
+    def check(self) -> None:
+        """Look at the environment without asking anybody.
+
+        Raises `UsageError`, `RefusedConfigurationError` if it names no usable S3 account.
+        """
+        from workers.stores.s3_account import account
+
+        account()
+
+    def open(self, uri: str) -> ByteSource:
+        """Open a canonical uri.
+
+        Raises `VideoError`: not_found, access_denied, source_changed and the other codes of stage fetch in
+        `db.errors`; `UsageError`, `RefusedConfigurationError` if the environment names no usable S3 account.
+        """
+        scheme = uri.partition(":")[0]
+        if scheme == "file":
+            return open_file(uri, self._roots)
+        if scheme == "s3":
+            return self._s3.open(uri)
+        if scheme in ("http", "https"):
+            return self._http.open(uri)
+        raise VideoError("unsupported_scheme", f"{scheme}: is none of file:, s3:, http:, https:", stage=STAGE)
+
+    def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
+        """Objects of a bucket whose key begins with `prefix`. Raises as `open`, while it is read."""
+        return self._s3.list(bucket, prefix)
+
+    def download(self, uri: str, path: Path) -> None:
+        """An `s3:` object into a file, which is complete or not there. Raises as `open`."""
+        self._s3.download(uri, path)
+
+    def upload(self, path: Path, uri: str) -> None:
+        """A file into an `s3:` object. Raises as `open`."""
+        self._s3.upload(path, uri)
 
     def close(self) -> None:
-        os.close(self._fd)
+        for name in ("_s3", "_http"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
 
     def __enter__(self) -> Self:
         return self
@@ -78,24 +83,21 @@ class FileSource:
     ) -> None:
         self.close()
 
+    @cached_property
+    def _s3(self) -> S3Store:
+        from workers.stores.s3 import S3Store
+        from workers.stores.s3_account import account
 
-def open_source(uri: str, *, roots: tuple[Path, ...] | None) -> ByteSource:
-    """Open a canonical uri.
+        return S3Store(account(), self._settings.fetch_limits, connections=self._settings.in_flight)
 
-    `roots`: folders that `file:` sources must lie below; None allows every folder (local stack, `embed`).
-    Raises `VideoError`: not_found, not_a_file, outside_roots, permission_denied, unsupported_scheme, io_error.
-    """
-    parts = urlsplit(uri)
-    if parts.scheme != "file":
-        raise VideoError(
-            "unsupported_scheme", f"{parts.scheme}: sources cannot be read yet; this version reads file:", stage=STAGE
+    @cached_property
+    def _http(self) -> HttpStore:
+        from workers.stores.http import HttpStore
+        from workers.stores.s3_endpoint import endpoint
+
+        return HttpStore(
+            self._settings.fetch_limits,
+            allow_private=self._settings.http_allow_private,
+            s3_host=endpoint().host,
+            connections=self._settings.in_flight,
         )
-    path = Path(unquote(parts.path)).resolve()
-    if roots is not None and not any(path.is_relative_to(root) for root in roots):
-        allowed = ", ".join(map(str, roots)) or "none"
-        raise VideoError(
-            "outside_roots",
-            f"{path} is below no folder of REELVEC_FILE_ROOTS (now: {allowed}); set it on every worker to allow it",
-            stage=STAGE,
-        )
-    return FileSource(path)

@@ -16,7 +16,6 @@ from workers import contract, launch, pipeline
 from workers.app import app
 from workers.launch import Runtime
 from workers.sampling.pool import Cancelled
-from workers.storage import open_source
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -66,11 +65,13 @@ def _claim(runtime: Runtime, video_id: int) -> Claim | None:
 
 
 def _run(runtime: Runtime, claimed: Claim) -> Outcome:
+    media: dict[str, object] | None = None
     try:
-        owed = runtime.owed(claimed)
-        if not owed:
+        if not runtime.owed(claimed):
             return Outcome()
-        with open_source(claimed.uri, roots=runtime.roots) as source:
+        with runtime.storage.open(claimed.uri) as source:
+            media = {"etag": source.etag, "size_bytes": source.size_bytes}
+            owed = runtime.owed(claimed.for_version(source.etag))
             result = pipeline.embed_video(
                 source,
                 owed,
@@ -82,7 +83,7 @@ def _run(runtime: Runtime, claimed: Claim) -> Outcome:
         return pipeline.outcome_of(result, owed)
     except VideoError as error:
         log.warning("video %d: %s at %s: %s", claimed.video_id, error.code, error.stage, error)
-        return Outcome(failure=pipeline.failure_of(error))
+        return Outcome(failure=pipeline.failure_of(error), media=media)
     except (Cancelled, RefusedConfigurationError):
         raise
     except UnavailableError as error:  # the database went away in between: nothing the video can do about

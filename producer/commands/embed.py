@@ -19,7 +19,8 @@ def embed(
         Path | None, typer.Option(help="Write vectors here: a .npz for one file, a folder for several.")
     ] = None,
     backbone: Annotated[
-        list[str] | None, typer.Option(help="Repeatable. Default: those in REELVEC_MODELS_DIR, else vivit and x-clip.")
+        list[str] | None,
+        typer.Option(help="Repeatable. Default: those whose weights are there, else vivit and x-clip."),
     ] = None,
     weights: Annotated[
         str, typer.Option(help="pretrained; or random-tiny, random-full: demonstration only.")

@@ -21,8 +21,8 @@ def enqueue(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="Folder, .csv manifest, .txt list, one file or URL, or - for a list on stdin."
-            " Default: REELVEC_SOURCE, else every video recorded so far.",
+            help="Folder, s3://bucket/prefix, .csv or .parquet manifest, .txt list, one file or URL, or - for a list on"
+            " stdin. Default: REELVEC_SOURCE, else every video recorded so far.",
         ),
     ] = None,
     category: Annotated[
@@ -32,7 +32,9 @@ def enqueue(
     as_category: Annotated[
         str | None, typer.Option("--as", metavar="CATEGORY", help="Record all as this category.")
     ] = None,
-    match: Annotated[str | None, typer.Option(metavar="GLOB", help="Only files whose name matches.")] = None,
+    match: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Only videos whose name matches; in a bucket also the whole key.")
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -42,7 +44,7 @@ def enqueue(
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            help="vivit, timesformer, videomae, x-clip or probe. Repeatable. Default: those in REELVEC_MODELS_DIR."
+            help="vivit, timesformer, videomae, x-clip or probe. Repeatable. Default: those whose weights are there."
         ),
     ] = None,
     weights: Annotated[
@@ -118,6 +120,7 @@ def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report,
 
     from db.errors import UsageError
     from producer import enqueue as desk
+    from producer.naming import VIDEO_SUFFIXES
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("reading {task.completed} rows"), TimeElapsedColumn())
@@ -129,9 +132,12 @@ def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report,
     if not report.listed and not request.sources:
         connection.close()
         raise UsageError(
-            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, a .csv manifest, a .txt list,"
-            " a video file or URL, or - for a list on stdin), or set REELVEC_SOURCE"
+            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, s3://bucket/prefix, a .csv or"
+            " .parquet manifest, a .txt list, a video file or URL, or - for a list on stdin), or set REELVEC_SOURCE"
         )
+    if not report.listed and request.sources:
+        endings = " ".join(sorted(VIDEO_SUFFIXES))
+        say(f"no video found; their names end in {endings}, or in nothing where --match chooses them")
     return report, connection
 
 
@@ -148,6 +154,7 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
     parts = [f"listed {report.listed:,}", f"selected {counts.selected:,}", f"queued {counts.queued:,}"]
     parts += [f"already done {counts.already_done:,}"]
     optional = {
+        "changed": counts.changed,
         "already waiting": counts.already_waiting,
         "already failed": counts.already_failed,
         "bad rows": report.bad,

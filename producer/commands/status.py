@@ -2,65 +2,135 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import contextlib
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from producer import selectors
 from producer.desk import database, say
 
 if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
     from sqlalchemy import Engine
 
-    from db.results import Fleet, Progress
+    from db.results import Failed, Fleet, Outage, Progress
+    from db.selection import Selection
+    from producer.bottleneck import Bottleneck
     from producer.verdict import Verdict
+
+INTERVAL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """Everything one look at the ledger says; `bottleneck` only while videos are worked on."""
+
+    verdict: Verdict
+    bottleneck: Bottleneck | None
+    rows: list[Progress]
+    fleet: Fleet
+    codes: list[tuple[str, int]]
+    outages: list[Outage]
 
 
 def status(
     failed: Annotated[bool, typer.Option("--failed", help="The failed videos and their reasons.")] = False,
-    category: Annotated[str | None, typer.Option("--category", help="With --failed: only this category.")] = None,
-    error: Annotated[str | None, typer.Option("--error", help="With --failed: only this code.")] = None,
+    category: selectors.Categories = None,
+    error: selectors.Errors = None,
+    source: selectors.Source = None,
+    since: selectors.Since = None,
     limit: Annotated[int, typer.Option(min=1, help="With --failed: at most this many.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON on stdout.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again until all is done.")] = False,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, metavar="SECONDS", help=f"With --watch: between two looks; default {INTERVAL_SECONDS:g}."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON on stdout; one line a look.")] = False,
 ) -> None:
-    """Progress, rate and time to finish; exit 1 when videos wait and nobody works."""
+    """Progress, rate, bottleneck and time to finish; exit 1 when videos wait and nothing gets them done.
+
+    The selectors go with --failed: reelvec status --failed --error truncated --since 2h
+    """
     from db.errors import UsageError
 
-    if (category or error) and not failed:
-        raise UsageError("--category and --error go with --failed")
+    if (category or error or source is not None or since is not None) and not failed:
+        raise UsageError("--category, --error, --source and --since go with --failed")
+    if watch and failed:
+        raise UsageError("--watch looks at the progress; it does not go with --failed")
+    if interval is not None and not watch:
+        raise UsageError("--interval goes with --watch")
+    if failed:
+        _show_failures(category, selectors.parse(category, error, source, since), limit, as_json=as_json)
+        return
     with database() as engine:
-        if failed:
-            _show_failures(engine, category, error, limit, as_json=as_json)
+        if watch:
+            code = _watch(engine, INTERVAL_SECONDS if interval is None else interval, as_json=as_json)
         else:
-            raise typer.Exit(_show_progress(engine, as_json=as_json))
+            look = _look(engine)
+            _show(look, as_json=as_json)
+            code = look.verdict.exit_code
+    raise typer.Exit(code)
 
 
-def _show_progress(engine: Engine, *, as_json: bool) -> int:
+def _look(engine: Engine) -> Look:
     from db import results, session
-    from producer import verdict
+    from producer import bottleneck, verdict
     from producer.wait import stale_seconds
 
     with session.transaction(engine) as connection:
-        rows = results.progress(connection)
-        rate = results.recent_rate(connection)
+        groups = results.census(connection)
+        recent = results.recent(connection)
+        stages = results.stages(connection)
         fleet = results.fleet(connection, stale_seconds=stale_seconds())
-        codes = results.failure_counts(connection)
-    judged = verdict.judge(rows, rate, fleet)
+        outages = results.outages(connection, groups)
+    rows, codes = results.progress(groups), results.failure_counts(groups)
+    delayed = sum(group.videos for group in groups if group.delayed)
+    runs = [group.oldest_start_seconds for group in groups if group.state == "running"]
+    judged = verdict.judge(
+        rows,
+        recent,
+        fleet,
+        codes=codes,
+        outages=outages,
+        delayed=delayed,
+        oldest_run_seconds=max((seconds for seconds in runs if seconds is not None), default=None),
+    )
+    found = None
+    if judged.state == "RUNNING":
+        have = bottleneck.capacity(fleet, taken=rows[0].running, ready=rows[0].waiting - delayed)
+        found = bottleneck.find(stages, have)
+    return Look(judged, found, rows, fleet, codes, outages)
+
+
+def _show(look: Look, *, as_json: bool) -> None:
     if as_json:
-        _print_json(judged, rows, fleet, codes)
-    else:
-        typer.echo(judged.line)
-        _print_table(rows)
-        beat = "none yet" if fleet.last_beat_seconds is None else f"{fleet.last_beat_seconds:.0f} s ago"
-        typer.echo(f"workers alive {fleet.alive}, {fleet.in_flight} videos in flight, last beat {beat}")
-        if codes:
-            typer.echo(
-                "failures " + " · ".join(f"{code} {count:,}" for code, count in codes) + "  → reelvec status --failed"
-            )
-    return judged.exit_code
+        import json
+
+        typer.echo(json.dumps(_as_json(look)))
+        return
+    above, below = _lines(look)
+    typer.echo("\n".join(above))
+    _print(_table(look.rows))
+    typer.echo("\n".join(below))
 
 
-def _print_table(rows: list[Progress]) -> None:
-    from rich.console import Console
+def _lines(look: Look) -> tuple[list[str], list[str]]:
+    """What stands above and below the table of categories."""
+    from producer import verdict
+
+    above = [look.verdict.line, look.bottleneck and look.bottleneck.line, verdict.waiting_line(look.outages)]
+    running = look.rows[0].running if look.rows else 0
+    below = [verdict.workers_line(look.fleet, running=running), verdict.failures_line(look.codes)]
+    return [line for line in above if line], [line for line in below if line]
+
+
+def _table(rows: list[Progress]) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -70,36 +140,109 @@ def _print_table(rows: list[Progress]) -> None:
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(row.category, *(f"{getattr(row, name):,}" for name in names))
-    Console(soft_wrap=True).print(table)
+    return table
 
 
-def _print_json(judged: Verdict, rows: list[Progress], fleet: Fleet, codes: list[tuple[str, int]]) -> None:
-    import dataclasses
-    import json
+def _print(table: RenderableType) -> None:
+    from rich.console import Console
 
-    report = {
-        **dataclasses.asdict(judged),
-        "categories": [dataclasses.asdict(row) for row in rows],
-        "fleet": dataclasses.asdict(fleet),
-        "failures": dict(codes),
+    Console(soft_wrap=True, markup=False, highlight=False).print(table)
+
+
+def _as_json(look: Look) -> dict[str, Any]:
+    return {
+        **asdict(look.verdict),
+        "bottleneck": look.bottleneck and asdict(look.bottleneck),
+        "categories": [asdict(row) for row in look.rows],
+        "fleet": asdict(look.fleet),
+        "failures": dict(look.codes),
+        "outages": [asdict(outage) for outage in look.outages],
     }
-    typer.echo(json.dumps(report))
 
 
-def _show_failures(engine: Engine, category: str | None, error: str | None, limit: int, *, as_json: bool) -> None:
-    import dataclasses
-    import json
+def _watch(engine: Engine, interval_seconds: float, *, as_json: bool) -> int:
+    """Look until everything is done; a database that goes away is waited for. Returns the verdict's exit code."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
 
+    from db.errors import UnavailableError
+
+    in_place = sys.stdout.isatty() and not as_json
+    live = Live(console=Console(highlight=False), auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    with live if in_place else contextlib.nullcontext():
+        while True:
+            try:
+                look = _look(engine)
+            except UnavailableError as error:
+                trouble = f"{error}; trying again every {interval_seconds:g} s"
+                if in_place:
+                    live.update(Text(trouble), refresh=True)
+                else:
+                    say(trouble)
+            else:
+                if in_place:
+                    live.update(_picture(look), refresh=True)
+                elif as_json:
+                    _show(look, as_json=True)
+                else:
+                    typer.echo(look.verdict.line)
+                if look.verdict.state == "DONE":
+                    return look.verdict.exit_code
+            time.sleep(interval_seconds)
+
+
+def _picture(look: Look) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    above, below = _lines(look)
+    return Group(*map(Text, above), _table(look.rows), *map(Text, below))
+
+
+def _show_failures(categories: list[str] | None, selection: Selection, limit: int, *, as_json: bool) -> None:
     from db import results, session
+    from db.selection import Selection
 
-    with session.transaction(engine) as connection:
-        rows = results.failures(connection, category=category, code=error, limit=limit)
+    with database() as engine, session.transaction(engine) as connection:
+        selectors.refuse_unknown_categories(connection, categories)
+        rows = results.failures(connection, selection, limit=limit)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(row) for row in rows]))
+        import json
+
+        typer.echo(json.dumps([asdict(row) for row in rows]))
         return
-    for row in rows:
-        typer.echo(f"{row.video_id}\t{row.error_code}\t{row.uri}\n\t{row.error}")
+    _print_failures(rows)
     if not rows:
-        say("no failed videos" + (" of that kind" if category or error else ""))
+        say("no failed videos of that kind" if selection != Selection() else "no failed videos")
     elif len(rows) == limit:
         say(f"the latest {limit}; more with --limit, all of them in the view failures")
+
+
+def _print_failures(rows: list[Failed]) -> None:
+    """Aligned on a terminal, tab-separated without a header for a pipe."""
+    from rich.table import Table
+
+    from producer.verdict import first_line
+
+    cells = [
+        [
+            str(row.video_id),
+            first_line(row.external_id or ""),
+            row.error_code,
+            str(row.attempts),
+            row.uri,
+            first_line(row.error),
+        ]
+        for row in rows
+    ]
+    if not sys.stdout.isatty():
+        for line in cells:
+            typer.echo("\t".join(line))
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("video", "id", "code", "attempts", "uri", "error"):
+        table.add_column(name, overflow="fold")
+    for line in cells:
+        table.add_row(*line)
+    _print(table)

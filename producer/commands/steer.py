@@ -6,35 +6,57 @@ from typing import Annotated
 
 import typer
 
+from producer import selectors
 from producer.desk import database, say
 
-Category = Annotated[str | None, typer.Option("--category", help="Only videos of this category.")]
+Json = Annotated[bool, typer.Option("--json", help="The count as JSON on stdout.")]
 
 
 def retry(
-    category: Category = None,
-    error: Annotated[str | None, typer.Option("--error", help="Only videos that failed with this code.")] = None,
+    category: selectors.Categories = None,
+    error: selectors.Errors = None,
+    source: selectors.Source = None,
+    since: selectors.Since = None,
+    as_json: Json = False,
 ) -> None:
-    """Queue failed videos again, with fresh attempts."""
+    """Queue failed videos again, with fresh attempts. Without a selector: all of them. --since: when they failed."""
     from db import catalogue, session
     from producer.wait import stale_seconds
     from workers import feeder
     from workers.app import app
 
+    selection = selectors.parse(category, error, source, since)
     with database() as engine:
         with session.transaction(engine) as connection:
-            count = catalogue.retry(connection, category=category, code=error)
+            selectors.refuse_unknown_categories(connection, category)
+            count = catalogue.retry(connection, selection)
+        _tell("retried", count, f"{count:,} failed videos are waiting again", as_json=as_json)
         feeder.feed(engine, app, stale_seconds=stale_seconds())
-    say(f"{count:,} failed videos are waiting again")
 
 
-def cancel(category: Category = None) -> None:
-    """Take waiting videos off the queue; those in hand finish. enqueue brings them back."""
+def cancel(
+    category: selectors.Categories = None,
+    error: selectors.Errors = None,
+    source: selectors.Source = None,
+    since: selectors.Since = None,
+    as_json: Json = False,
+) -> None:
+    """Take waiting videos off the queue; those in hand finish. enqueue brings them back. --since: when they were enqueued."""
     from db import catalogue, session
 
+    selection = selectors.parse(category, error, source, since)
     with database() as engine, session.transaction(engine) as connection:
-        count = catalogue.cancel(connection, category=category)
-    say(f"{count:,} waiting videos are cancelled")
+        selectors.refuse_unknown_categories(connection, category)
+        count = catalogue.cancel(connection, selection)
+    _tell("cancelled", count, f"{count:,} waiting videos are cancelled", as_json=as_json)
+
+
+def _tell(name: str, count: int, sentence: str, *, as_json: bool) -> None:
+    import json
+
+    say(sentence)
+    if as_json:
+        typer.echo(json.dumps({name: count}))
 
 
 def pause(

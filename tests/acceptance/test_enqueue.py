@@ -130,7 +130,6 @@ def test_as_labels_and_never_selects(desk: Desk, tmp_path: Path) -> None:
         (("data", "--labels", "nolabels.csv"), 2, "nolabels.csv"),
         (("data", "--limit", "2", "--sample", "2"), 2, "one of the two"),
         (("data", "--nonsense",), 2, "nonsense"),
-        (("s3://bucket/prefix/",), 2, "not supported yet"),
         (("--category", "films"), 2, "SOURCE"),
     ],
 )  # fmt: skip

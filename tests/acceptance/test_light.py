@@ -39,6 +39,8 @@ def loaded(script: str, argv: list[str], environment: dict[str, str] | None = No
         ("enqueue_main", ["enqueue", "--help"]),
         ("main", ["reelvec", "--help"]),
         ("main", ["reelvec", "status", "--help"]),
+        ("main", ["reelvec", "models", "--help"]),
+        ("main", ["reelvec", "doctor", "--help"]),
     ],
 )
 def test_help_loads_nothing_heavy(script: str, argv: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -10,8 +11,11 @@ from sqlalchemy import Engine
 
 from db import catalogue, session
 from db.catalogue import Counts, Wanted
+from db.errors import VideoError
 from db.outcome import Outcome
+from db.selection import Selection
 from tests.ledgering import Row, claim, declare, execute, finish, one, record, state_of, vectors
+from workers.pipeline import failure_of
 
 
 @pytest.fixture
@@ -48,6 +52,48 @@ def test_a_new_backbone_opens_finished_videos_for_it_alone(engine: Engine, wante
     again = claim(engine, 1, uuid4())
     assert again is not None
     assert again.encoders == (other,)
+
+
+def test_an_object_that_was_replaced_is_made_again(engine: Engine, wanted: Wanted) -> None:
+    """The etag is that of the bytes the rows were made from; a source that says none, or the same, changes nothing."""
+    row = Row("s3://bucket/v.mp4", etag="v1")
+    record(engine, [row], wanted)
+    claimed = claim(engine, 1, uuid4())
+    assert claimed is not None
+    finish(engine, claimed, Outcome((vectors(wanted.encoders[0]),), media={"etag": "v1"}))
+    assert record(engine, [row], wanted) == Counts(selected=1, already_done=1)
+    assert record(engine, [Row("s3://bucket/v.mp4")], wanted) == Counts(selected=1, already_done=1)
+    assert record(engine, [replace(row, etag="v2")], wanted) == Counts(selected=1, changed=1, queued=1)
+    again = claim(engine, 1, uuid4())
+    assert again is not None
+    assert again.encoders == wanted.encoders
+    finish(engine, again, Outcome((vectors(wanted.encoders[0], 2.0),), media={"etag": "v2"}))
+    assert record(engine, [replace(row, etag="v2")], wanted) == Counts(selected=1, already_done=1)
+
+
+def test_a_failed_upload_that_was_replaced_is_tried_again(engine: Engine, wanted: Wanted) -> None:
+    row = Row("s3://bucket/v.mp4", etag="cut")
+    record(engine, [row], wanted)
+    claimed = claim(engine, 1, uuid4())
+    assert claimed is not None
+    failure = failure_of(VideoError("truncated", "why", stage="sample"))
+    assert finish(engine, claimed, Outcome(failure=failure, media={"etag": "cut"})) == "failed"
+    assert record(engine, [row], wanted) == Counts(selected=1, already_failed=1)
+    assert record(engine, [replace(row, etag="whole")], wanted) == Counts(selected=1, changed=1, queued=1)
+    assert state_of(engine, 1) == "pending"
+
+
+def test_a_worker_that_meets_another_version_owes_everything(engine: Engine, wanted: Wanted) -> None:
+    record(engine, [Row("s3://bucket/v.mp4")], wanted)
+    claimed = claim(engine, 1, uuid4())
+    assert claimed is not None
+    finish(engine, claimed, Outcome((vectors(wanted.encoders[0]),), media={"etag": "v1"}))
+    other = declare(engine, "other")
+    record(engine, [Row("s3://bucket/v.mp4")], Wanted((other,), ()))
+    again = claim(engine, 1, uuid4())
+    assert again is not None
+    assert again.for_version("v1").encoders == (other,)
+    assert again.for_version("v2").encoders == (*wanted.encoders, other)
 
 
 def test_force_makes_everything_again(engine: Engine, wanted: Wanted) -> None:
@@ -129,12 +175,12 @@ def test_retry_cancel_and_pause(engine: Engine, wanted: Wanted) -> None:
         engine, "UPDATE reelvec.jobs SET state = 'failed', error_code = 'truncated', attempts = 8 WHERE video_id < 3"
     )
     with session.transaction(engine) as connection:
-        assert catalogue.retry(connection, category="animals", code=None) == 0
-        assert catalogue.retry(connection, category=None, code="not_media") == 0
-        assert catalogue.retry(connection, category="films", code="truncated") == 1
+        assert catalogue.retry(connection, Selection(categories=("animals",))) == 0
+        assert catalogue.retry(connection, Selection(codes=("not_media",))) == 0
+        assert catalogue.retry(connection, Selection(categories=("films",), codes=("truncated",))) == 1
     assert one(engine, "SELECT attempts FROM reelvec.jobs WHERE video_id = 1") == 0
     with session.transaction(engine) as connection:
-        assert catalogue.cancel(connection, category=None) == 2
+        assert catalogue.cancel(connection, Selection()) == 2
     assert [state_of(engine, video) for video in (1, 2, 3)] == ["cancelled", "failed", "cancelled"]
     with session.transaction(engine) as connection:
         catalogue.pause(connection, paused=True, reason="maintenance")

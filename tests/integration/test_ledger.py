@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine
 
-from db import encoders, ledger, session
+from db import encoders, ledger, lost_messages, session
 from db.catalogue import Wanted
 from db.errors import ErrorClass
 from db.outcome import Failure, Outcome
@@ -291,7 +291,7 @@ def test_queued_rows_without_a_message_come_back(engine: Engine, probe: int) -> 
         ledger.feed(connection, room=3)
     execute(engine, "UPDATE reelvec.jobs SET queued_at = now() - interval '1 minute' WHERE video_id < 3")
     with session.transaction(engine) as connection:
-        assert ledger.requeue_all(connection, older_than_seconds=30.0) == 2
+        assert lost_messages.requeue_all(connection, older_than_seconds=30.0) == 2
     assert [state_of(engine, video) for video in (1, 2, 3)] == ["pending", "pending", "queued"]
 
 
@@ -301,10 +301,10 @@ def test_a_message_overtaken_by_a_younger_one_is_lost(engine: Engine, probe: int
         ledger.feed(connection, room=3)
     execute(engine, "UPDATE reelvec.jobs SET queued_at = now() - make_interval(mins => 30 - video_id::int)")
     with session.transaction(engine) as connection:
-        assert ledger.requeue_overtaken(connection, older_than_seconds=600.0) == 0, "nothing was claimed yet"
+        assert lost_messages.requeue_overtaken(connection, older_than_seconds=600.0) == 0, "nothing was claimed yet"
     claim(engine, 2, uuid4())
     with session.transaction(engine) as connection:
-        assert ledger.requeue_overtaken(connection, older_than_seconds=600.0) == 1
+        assert lost_messages.requeue_overtaken(connection, older_than_seconds=600.0) == 1
     assert [state_of(engine, video) for video in (1, 2, 3)] == ["pending", "running", "queued"]
 
 

@@ -26,7 +26,7 @@ from tests.weights import PUBLISHED, SMALL, make_models_dir, save_checkpoint, sy
 from workers.engine.engine import Encoding, Engine, ModelKey
 from workers.pipeline import Owed, embed_video
 from workers.sampling.pool import SamplerPool
-from workers.storage import open_source
+from workers.stores.file import open_file
 
 ENGLISH = LabelSet("en", ("Category: cooking", "Category: films", "Category: news"), ("cooking", "films", "news"))
 #: Two prompts of one category, apart from each other; not only ASCII.
@@ -168,7 +168,7 @@ def test_from_a_file_to_all_four_vectors(models: Path, engine: Engine, tmp_path:
         engine.load(item.key)
     samplers = SamplerPool(1, wall_seconds=60, cpu_seconds=60)
     try:
-        with open_source(path.as_uri(), roots=None) as source:
+        with open_file(path.as_uri(), None) as source:
             result = embed_video(
                 source, owed, samplers=samplers, engine=engine, engine_seconds=60, stop=threading.Event()
             )

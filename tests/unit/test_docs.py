@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -54,3 +55,23 @@ def test_every_command_and_option_has_help(path: str, command: Any) -> None:
     assert command.help, path
     for parameter in command.params:
         assert getattr(parameter, "help", None), f"{path} {parameter.name}"
+
+
+def test_every_variable_that_is_not_ours_is_read_somewhere() -> None:
+    """By our own code, or by the library that is said to."""
+    listed = re.findall(
+        r"^\| `([A-Z_0-9]+)` \|", (ROOT / "docs/configuration.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    others = {name for name in listed if not name.startswith("REELVEC_")}
+    files = [path for folder in ("db", "workers", "producer") for path in (ROOT / folder).rglob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in [*files, ROOT / "docker-compose.yml"])
+    theirs = {"AWS_SESSION_TOKEN": "minio.credentials.providers", "HF_ENDPOINT": "huggingface_hub.constants",
+              "HF_TOKEN": "huggingface_hub.utils._auth", "TMPDIR": "tempfile", "OMP_NUM_THREADS": None}  # fmt: skip
+    assert len(others) > 20
+    for name in sorted(others):
+        if name not in theirs:
+            assert name in code, name
+        elif module := theirs[name]:
+            spec = importlib.util.find_spec(module)
+            assert spec is not None
+            assert name in Path(str(spec.origin)).read_text(encoding="utf-8"), name

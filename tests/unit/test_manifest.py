@@ -9,13 +9,13 @@ import pytest
 
 from db.errors import UsageError
 from producer.categories import load_shipped
-from producer.manifest import RowError, VideoRow, read_manifest
+from producer.manifest import Context, RowError, VideoRow, read_csv
 
 
 def read(folder: Path, text: str | bytes) -> list[VideoRow | RowError]:
     path = folder / "videos.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return list(read_manifest(path, categories=load_shipped(), s3_endpoint="https://storage.example.net"))
+    return list(read_csv(path, Context(folder, load_shipped(), "https://storage.example.net")))
 
 
 def read_one(folder: Path, text: str | bytes) -> VideoRow:
@@ -219,7 +219,7 @@ def test_a_wrong_file_is_refused_before_any_row(tmp_path: Path, text: str | byte
     path = tmp_path / "videos.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UsageError) as caught:
-        read_manifest(path, categories=load_shipped(), s3_endpoint=None)
+        read_csv(path, Context(tmp_path, load_shipped(), None))
     assert message in str(caught.value)
 
 
@@ -229,7 +229,7 @@ def test_rows_are_not_held_in_memory(tmp_path: Path) -> None:
     count = 0
     tracemalloc.start()
     try:
-        for _ in read_manifest(path, categories=load_shipped(), s3_endpoint=None):
+        for _ in read_csv(path, Context(tmp_path, load_shipped(), None)):
             count += 1
         peak = tracemalloc.get_traced_memory()[1]
     finally:

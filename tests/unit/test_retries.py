@@ -39,6 +39,24 @@ def test_an_outage_burns_no_attempt() -> None:
     assert (decision.state, decision.attempts, decision.delay_seconds) == ("pending", 7, 60.0)
 
 
+def test_a_long_outage_is_looked_at_ever_more_rarely() -> None:
+    def delay_seconds(waited_seconds: float, chance: float = 1.0) -> float:
+        return retries.decide(
+            ErrorClass.INFRA, "c", attempts=1, strikes=0, first_delay_seconds=5.0, chance=chance,
+            waited_seconds=waited_seconds,
+        ).delay_seconds  # fmt: skip
+
+    assert [delay_seconds(waited) for waited in (0, 61, 300, 10_000)] == [60.0, 61.0, 300.0, 900.0]
+    assert delay_seconds(300, chance=0.0) == 150.0
+
+
+def test_one_that_is_alone_with_its_trouble_fails() -> None:
+    decision = retries.decide(
+        ErrorClass.INFRA, "access_denied", attempts=3, strikes=0, first_delay_seconds=5.0, chance=1.0, is_alone=True
+    )
+    assert decision == retries.Decision("failed", "access_denied", 3, 0)
+
+
 def test_jitter_spreads_delays() -> None:
     assert decide(ErrorClass.TRANSIENT, chance=0.0).delay_seconds == pytest.approx(0.5)
     assert 0 <= retries.jitter() < 1

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from producer.uris import canonical, file_uri, key_of
+from producer.uris import bucket_place, canonical, file_uri, key_of
 
 BASE = Path("/base/folder")
 ENDPOINT = "https://storage.example.net"
@@ -166,3 +166,38 @@ def test_refusals_name_the_reason_and_no_secret(text: str, reason: str) -> None:
         canonical(text, base=BASE, s3_endpoint=ENDPOINT)
     assert reason in str(caught.value)
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("https://s3.amazonaws.com/bucket/a%20b.mp4", "s3://bucket/a b.mp4"),
+        ("https://s3.eu-west-1.amazonaws.com/bucket/a.mp4", "s3://bucket/a.mp4"),
+        ("https://bucket.s3.eu-west-1.amazonaws.com/a.mp4", "s3://bucket/a.mp4"),
+        ("https://my.bucket.s3-eu-west-1.amazonaws.com/x/a.mp4", "s3://my.bucket/x/a.mp4"),
+        ("https://bucket.s3.dualstack.us-east-2.amazonaws.com/a.mp4", "s3://bucket/a.mp4"),
+        ("https://bucket.s3.amazonaws.com.example.org/a.mp4", "https://bucket.s3.amazonaws.com.example.org/a.mp4"),
+        ("https://cloudfront.amazonaws.com/a.mp4", "https://cloudfront.amazonaws.com/a.mp4"),
+    ],
+)
+def test_aws_has_one_name_in_every_region(address: str, expected: str) -> None:
+    assert canonical(address, base=BASE, s3_endpoint="s3.amazonaws.com").uri == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("s3://bucket", ("bucket", "")),
+        ("s3://bucket/", ("bucket", "")),
+        ("s3://bucket/a/b", ("bucket", "a/b/")),
+        ("S3://bucket/a b/", ("bucket", "a b/")),
+        ("http://s3.example.net:9000/bucket/a%20b", ("bucket", "a b/")),
+        ("https://bucket.s3.amazonaws.com/a", None),
+        ("https://other.example.org/bucket", None),
+        ("https://me:secret@s3.example.net:9000/bucket", None),
+        ("folder/x", None),
+        ("file:///bucket", None),
+    ],
+)
+def test_folders_of_buckets(source: str, place: tuple[str, str] | None) -> None:
+    assert bucket_place(source, s3_endpoint="s3.example.net:9000") == place

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from db.errors import UsageError
 from workers.backbones.base import Backbone, Spec
+
+if TYPE_CHECKING:
+    from workers.backbones.bucket import Bucket
 
 #: One line per backbone: its name and its module.
 BACKBONES = {
@@ -19,7 +22,7 @@ BACKBONES = {
     "probe": "workers.backbones.probe",
 }
 
-#: Those whose checkpoints allow commercial use: the default where no models folder says otherwise.
+#: Those whose checkpoints allow commercial use: the default where no weights are there to say otherwise.
 DEFAULT_PERMISSIVE = ("vivit", "x-clip")
 
 #: How frames became 224 px (stored with every encoder): Pillow's bilinear filter, short edge 224, centre crop.
@@ -52,10 +55,15 @@ def encoder_name(backbone: str, weights: str = "pretrained", sampling: str = "no
     return "-".join(parts)
 
 
-def default_backbones(models_dir: Path | None) -> list[str]:
-    """Those with a folder in `models_dir`, else the permissive ones. `probe` has no weights and is never a default."""
-    if models_dir is not None:
-        present = [name for name in BACKBONES if get(name).checkpoint and (models_dir / name).is_dir()]
-        if present:
-            return present
-    return list(DEFAULT_PERMISSIVE)
+def default_backbones(models_dir: Path | Bucket | None) -> list[str]:
+    """Those whose weights are in `models_dir`, else the permissive ones. `probe` has none and is never a default.
+
+    Of a bucket models.lock alone is read. Raises as `Bucket.lock` does.
+    """
+    with_weights = [name for name in BACKBONES if get(name).checkpoint]
+    if isinstance(models_dir, Path):
+        present = [name for name in with_weights if (models_dir / name).is_dir()]
+    else:
+        listed = models_dir.lock() if models_dir is not None else {}
+        present = [name for name in with_weights if name in listed]
+    return present or list(DEFAULT_PERMISSIVE)

@@ -1,4 +1,6 @@
-"""Models with their weights, on the CPU in float32: from a folder `save_pretrained` wrote, or seeded random numbers.
+"""Models with their weights, on the CPU in float32: from a folder, or seeded random numbers.
+
+Files that models.lock lists are held against it before anything of them is loaded.
 
 A checkpoint is refused unless every parameter of the model comes from it: transformers fills what is missing with
 random numbers and says so only in a report (the published ViViT has no pooler; loaded the plain way its
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import RefusedConfigurationError
+from workers.backbones import lock
 from workers.backbones.base import SIDE_PX, Spec, Weights
 from workers.backbones.digest import StoredTensor, stored_digest, stored_tensors
 from workers.backbones.random_weights import fill
@@ -40,15 +43,16 @@ def folder_of(spec: Spec, weights: Weights) -> Path:
     """The folder of a backbone's files. Raises `RefusedConfigurationError` naming what is not there."""
     if weights.models_dir is None:
         raise RefusedConfigurationError(
-            f"{spec.name}: there are no weights, as REELVEC_MODELS_DIR is not set; set it to a folder that holds "
-            f"{spec.name}/ as save_pretrained writes it ({spec.checkpoint}, {spec.ref}), or use random weights"
+            f"{spec.name}: there are no weights, as REELVEC_MODELS_DIR is not set and this user has no data folder; set it "
+            f"to a folder and run `reelvec models fetch {spec.name}`, or use random weights"
         )
     folder = weights.models_dir / spec.name
     for path in (folder, folder / "config.json"):
         if not path.exists():
             raise RefusedConfigurationError(
-                f"{spec.name}: {path} does not exist; REELVEC_MODELS_DIR must hold {spec.name}/ with config.json and "
-                f"model.safetensors as save_pretrained writes them ({spec.checkpoint}, {spec.ref})"
+                f"{spec.name}: {path} does not exist; run `reelvec models fetch {spec.name}`, or set REELVEC_MODELS_DIR to a "
+                f"folder that holds {spec.name}/ with config.json and model.safetensors as save_pretrained writes them "
+                f"({spec.checkpoint}, {spec.ref})"
             )
     return folder
 
@@ -87,10 +91,19 @@ def obtain(
         made = getattr(library, model)(getattr(library, config)(**(tiny if weights.kind == "random-tiny" else full)))
         return made.float().eval(), fill(made)
     folder = folder_of(spec, weights)
+    entry = lock.read(folder.parent).get(spec.name)
+    if entry is not None:
+        lock.verify(spec, folder, entry)
     tensors = stored_tensors(weight_files(spec, folder))
     settings = _checked_config(spec, folder, getattr(library, config))
     loaded = _from_pretrained(spec, folder, getattr(library, model), settings, tensors)
-    return loaded.eval(), stored_digest(tensors)
+    digest = stored_digest(tensors)
+    if entry is not None and digest != entry.weights_digest:
+        raise RefusedConfigurationError(
+            f"{spec.name}: {folder} has weights {digest}, not {entry.weights_digest} as {lock.LOCK_NAME} says; "
+            f"`reelvec models fetch {spec.name}` writes both again"
+        )
+    return loaded.eval(), digest
 
 
 def _checked_config(spec: Spec, folder: Path, config_class: Any) -> Any:

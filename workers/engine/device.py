@@ -21,6 +21,8 @@ import numpy.typing as npt
 from db.errors import ReelvecError, RefusedConfigurationError, VideoError
 from workers.backbones import registry
 from workers.backbones.base import SIDE_PX, Encoded, FloatArray, Loaded, Weights, Windows
+from workers.backbones.bucket import Bucket
+from workers.backbones.models_dir import local_folder
 from workers.engine.values import Bound, Encoding, Job, ModelKey
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class Device:
     Raises `RefusedConfigurationError` for a device that does not work, or a visible GPU that torch cannot use.
     """
 
-    def __init__(self, requested: str | None, models_dir: Path | None) -> None:
+    def __init__(self, requested: str | None, models_dir: Path | Bucket | None) -> None:
         self._requested = requested
         self._models_dir = models_dir
         self._torch_device: str | None = None  # on the CPU decided with the first torch backbone
@@ -56,7 +58,8 @@ class Device:
         """Load and warm up a model, once. Raises as `Engine.load` says."""
         if key not in self._loaded:
             module = registry.module(key.backbone)
-            weights = Weights(key.weights, self._models_dir)
+            from_files = module.SPEC.checkpoint is not None and key.weights == "pretrained"
+            weights = Weights(key.weights, local_folder(self._models_dir, key.backbone) if from_files else None)
             if module.SPEC.needs_torch and self._torch_device is None:
                 self._torch_device = choose_device(self._requested)
             started = time.perf_counter()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from db.labels import LabelSet
 from workers.backbones import registry
 from workers.backbones.base import FRAMES_PER_VIDEO, SIDE_PX
+from workers.backbones.bucket import Bucket
 from workers.engine.batcher import Batcher
 from workers.engine.device import Device
 from workers.engine.values import Bound, Encoding, Job, ModelKey
@@ -35,7 +36,7 @@ LOAD_LANE = "load"
 class Engine:
     """`device`: a torch device; None: a GPU if torch sees one, else the CPU. `models_dir`: the pretrained weights."""
 
-    def __init__(self, *, device: str | None, models_dir: Path | None) -> None:
+    def __init__(self, *, device: str | None, models_dir: Path | Bucket | None) -> None:
         self._device = Device(device, models_dir)
         self._batcher = Batcher(self._run, max_queued_windows=MAX_QUEUED_WINDOWS)
         self._batcher.lane(LOAD_LANE, max_windows=1, max_delay_seconds=0)
@@ -50,7 +51,8 @@ class Engine:
         """Load and warm up a model; at once if that was done before.
 
         Raises `UsageError` for an unknown backbone or kind of weights, `RefusedConfigurationError` for weights that are
-        not there or not this backbone's and for a GPU torch cannot use, `VideoError` if the device fails while loading.
+        not there, damaged or not this backbone's and for a GPU torch cannot use, `UnavailableError` for weights in a
+        bucket that does not answer, `VideoError` if the device fails while loading.
         """
         if key not in self._bound:
             self._bound[key] = self._batcher.submit(LOAD_LANE, key, windows=1).result()

@@ -24,7 +24,7 @@ class Blocks:
         self._kept: OrderedDict[int, bytes] = OrderedDict()
         self._last: int | None = None
         self.bytes_read = 0
-        self.fetch_seconds = 0.0
+        self.fetch_seconds = source.open_seconds
 
     def get(self, index: int) -> bytes:
         """Block `index`, below `count`, from memory or from the source. Raises the source's `VideoError`."""

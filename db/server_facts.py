@@ -1,0 +1,120 @@
+"""What a Postgres is and lets this role do, and who works on its ledger: facts for `reelvec doctor`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True)
+class PostgresFacts:
+    """`connections_*` count: `limit` is what this role may have in all, `used` what the server serves now."""
+
+    version: str
+    version_number: int
+    encoding: str
+    read_only: bool
+    may_make_temporary_tables: bool
+    may_make_schemas: bool
+    connections_limit: int
+    connections_used: int
+
+
+@dataclass(frozen=True)
+class VectorFacts:
+    """pgvector: `installed` in this database, `available` on this server; None: not. `may_install`: this role."""
+
+    installed: str | None
+    available: str | None
+    may_install: bool
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """One row of `workers`."""
+
+    host: str
+    pid: int
+    device: str
+    version: str
+    beat_age_seconds: float
+
+
+def postgres(connection: Connection) -> PostgresFacts:
+    row = connection.execute(
+        text(
+            "SELECT current_setting('server_version') AS version,"
+            " current_setting('server_version_num')::int AS version_number,"
+            " current_setting('server_encoding') AS encoding,"
+            " current_setting('transaction_read_only') = 'on' AS read_only,"
+            " has_database_privilege(current_database(), 'TEMPORARY') AS may_make_temporary_tables,"
+            " has_database_privilege(current_database(), 'CREATE') AS may_make_schemas,"
+            " (SELECT min(n) FROM (VALUES (current_setting('max_connections')::int"
+            "   - current_setting('superuser_reserved_connections')::int"
+            "   - coalesce(current_setting('reserved_connections', true)::int, 0)), (d.datconnlimit), (r.rolconnlimit)"
+            "   ) AS limits (n) WHERE n > 0) AS connections_limit,"
+            " (SELECT sum(numbackends) FROM pg_stat_database)::int AS connections_used"
+            " FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
+        )
+    ).one()
+    return PostgresFacts(**row._mapping)
+
+
+def pgvector(connection: Connection) -> VectorFacts:
+    row = connection.execute(
+        text(
+            "SELECT a.installed_version AS installed, a.default_version AS available,"
+            " bool_or(r.rolsuper OR NOT v.superuser"
+            "  OR (v.trusted AND has_database_privilege(current_database(), 'CREATE'))) AS may_install"
+            " FROM pg_available_extensions a JOIN pg_available_extension_versions v USING (name)"
+            " JOIN pg_roles r ON r.rolname = current_user"
+            " WHERE name = 'vector' AND v.version = a.default_version GROUP BY 1, 2"
+        )
+    ).first()
+    return VectorFacts(None, None, may_install=False) if row is None else VectorFacts(**row._mapping)
+
+
+def forbidden(connection: Connection) -> list[str]:
+    """What a worker and a producer must do in an existing schema and this role may not: `UPDATE on jobs`, ..."""
+    rows = connection.execute(
+        text(
+            "SELECT what FROM (SELECT privilege || ' on ' || c.relname AS what, has_table_privilege(c.oid, privilege) AS may"
+            "  FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) privilege"
+            "  WHERE c.relnamespace = to_regnamespace('reelvec') AND c.relkind = 'r'"
+            "   AND (privilege = 'SELECT' OR c.relname NOT IN ('alembic_version', 'schema_revisions'))"
+            " UNION ALL SELECT privilege || ' on schema reelvec', has_schema_privilege(n.oid, privilege)"
+            "  FROM pg_namespace n, unnest(ARRAY['USAGE', 'CREATE']) privilege WHERE n.nspname = 'reelvec'"
+            ") AS needed WHERE NOT may ORDER BY what"
+        )
+    )
+    return [str(row[0]) for row in rows]
+
+
+def round_trip_seconds(connection: Connection, *, tries: int = 3) -> float:
+    """The shortest of some answers to `SELECT 1`."""
+    best = float("inf")
+    for _ in range(tries):
+        started = time.perf_counter()
+        connection.execute(text("SELECT 1"))
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def workers(connection: Connection) -> list[WorkerRow]:
+    rows = connection.execute(
+        text(
+            "SELECT host, pid, device, version, extract(epoch FROM now() - beat_at)::double precision AS beat_age_seconds"
+            " FROM reelvec.workers ORDER BY host, pid"
+        )
+    )
+    return [WorkerRow(**row._mapping) for row in rows]
+
+
+def videos_wait(connection: Connection) -> bool:
+    return bool(
+        connection.execute(
+            text("SELECT EXISTS (SELECT FROM reelvec.jobs WHERE state IN ('pending', 'queued'))")
+        ).scalar_one()
+    )

@@ -1,0 +1,194 @@
+"""`reelvec models`: the pretrained weights, fetched and looked at. Needs no database."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.desk import say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from workers.backbones.base import Spec
+    from workers.backbones.fetch import Watch
+    from workers.backbones.inventory import Held
+    from workers.settings import WorkerSettings
+
+commands = typer.Typer(help="The weights: list, fetch.", no_args_is_help=True)
+
+LOOK_SECONDS = 0.25
+#: Digits of a commit and of a digest in a table; all of them with --json.
+SHOWN_DIGITS = 12
+
+
+@commands.command()
+def fetch(
+    backbones: Annotated[
+        list[str] | None, typer.Argument(metavar="BACKBONE", help="Default: vivit and x-clip.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="FOLDER|s3://...", help="Where to; default: REELVEC_MODELS_DIR.")
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Take the newest commit, also where models.lock names one.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per backbone on stdout.")] = False,
+) -> None:
+    """Fetch published weights, verify them, and write down in models.lock which they are.
+
+    What is there and whole is left alone. Workers load from there without a network.
+    Example: reelvec models fetch vivit x-clip
+    """
+    from dataclasses import asdict
+
+    from db.errors import UsageError
+    from workers.backbones import fetch as fetching
+    from workers.backbones import models_dir
+
+    settings = _settings()
+    target = models_dir.parse(to, settings, "--to") if to is not None else models_dir.resolve(settings)
+    if target is None:
+        raise UsageError("this user has no data folder: set REELVEC_MODELS_DIR, or give --to FOLDER")
+    specs = fetching.checked(backbones or (), allowed_license=settings.license)
+    for spec in specs:
+        say(f"{spec.name}: {spec.checkpoint} ({spec.ref}), license {_license(spec)}")
+    with _bars() as watch:
+        done = fetching.fetch(specs, target, update=update, watch=watch)
+    for one in done:
+        if as_json:
+            typer.echo(json.dumps(asdict(one)))
+        what = "fetched" if one.downloaded else "there already"
+        say(
+            f"{one.backbone}: {what} in {one.where}: commit {one.sha[:SHOWN_DIGITS]}, weights "
+            f"{one.weights_digest[:SHOWN_DIGITS]}, {one.size_bytes / 1e6:,.1f} MB, verified"
+        )
+    if target != models_dir.resolve(settings):
+        say(f"to use them: REELVEC_MODELS_DIR={target}")
+
+
+@commands.command("list")
+def list_(
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file and compute its digest; exit 1 if one is damaged.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per backbone on stdout.")] = False,
+) -> None:
+    """Which weights there are: commit, digest, license, size, place."""
+    from dataclasses import asdict
+
+    from workers.backbones import models_dir
+    from workers.backbones.inventory import inventory
+
+    held = inventory(models_dir.resolve(_settings()), verify=verify)
+    if as_json:
+        for one in held:
+            typer.echo(json.dumps(asdict(one)))
+    else:
+        _print_table(held)
+    for one in held:
+        if one.problem:
+            say(f"{one.backbone}: {one.problem}")
+    if verify and any(one.problem for one in held):
+        raise typer.Exit(1)
+
+
+def _settings() -> WorkerSettings:
+    from db.settings import load
+    from workers import settings
+
+    settings.refuse_unknown()
+    return load(settings.WorkerSettings)
+
+
+def _license(spec: Spec) -> str:
+    return spec.license if spec.commercial else f"{spec.license}: non-commercial use only"
+
+
+def _print_table(held: list[Held]) -> None:
+    columns = ("backbone", "checkpoint", "ref", "license", "state", "commit", "weights", "MB", "where")
+    rows = [
+        (
+            one.backbone,
+            one.checkpoint,
+            one.ref,
+            one.license,
+            one.state,
+            (one.sha or "")[:SHOWN_DIGITS],
+            (one.weights_digest or "")[:SHOWN_DIGITS],
+            "" if one.size_bytes is None else f"{one.size_bytes / 1e6:,.1f}",
+            one.where or "",
+        )
+        for one in held
+    ]
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            typer.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column == "MB" else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@contextmanager
+def _bars() -> Iterator[Watch]:
+    """Progress bars on a terminal's stderr: how full the folder is that a download fills."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+
+        @contextmanager
+        def watch(backbone: str, folder: Path, total_bytes: int) -> Iterator[None]:
+            bar = progress.add_task(backbone, total=total_bytes)
+            stop = threading.Event()
+            looking = threading.Thread(target=_look, args=(progress, bar, folder, stop), daemon=True)
+            looking.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                looking.join()
+            progress.update(bar, completed=total_bytes)
+
+        yield watch
+
+
+def _look(progress: Progress, bar: int, folder: Path, stop: threading.Event) -> None:
+    from rich.progress import TaskID
+
+    while not stop.wait(LOOK_SECONDS):
+        progress.update(TaskID(bar), completed=_bytes_in(folder))
+
+
+def _bytes_in(folder: Path) -> int:
+    """Disk space of a folder's files: names come and go while a download runs."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            facts = path.stat()
+        except OSError:
+            continue
+        total += facts.st_blocks * 512 if path.is_file() else 0
+    return total

@@ -1,0 +1,1 @@
+"""What `reelvec doctor` looks at: one module per group of checks, judgements apart from facts."""

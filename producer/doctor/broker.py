@@ -1,0 +1,115 @@
+"""The broker: does it answer, is it new enough, does it keep what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from db.errors import UnavailableError
+from db.logs import mask_url
+from producer.doctor import requirements
+from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
+from producer.doctor.configuration import servers
+
+GROUP = "Broker"
+MINIMUM = (6, 2)
+CONNECT_SECONDS = 5.0
+
+
+def checks() -> list[Check]:
+    return [Check(GROUP, "server", look)]
+
+
+def look() -> Iterator[Finding]:
+    import redis
+
+    where = servers()
+    if where is None:
+        yield skipped("server", "no server to ask")
+        return
+    client = redis.Redis.from_url(
+        client_url(where.broker_url), socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS
+    )
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        yield _refusal(error, mask_url(where.broker_url))
+        return
+    try:
+        facts: Mapping[str, Any] = client.info()
+    except redis.RedisError as error:  # a managed service may forbid it
+        yield warn("server", f"answers, but says nothing of itself: {error}", "allow this user INFO to have it checked")
+    else:
+        yield from judge(facts)
+    finally:
+        client.close()
+    yield _queue()
+
+
+def client_url(url: str) -> str:
+    """Celery's address in the words of its client: sockets and TLS options are spelled differently."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    if parts.scheme == "redis+socket":
+        database = options.pop("virtual_host", "0")
+        return f"unix://{parts.netloc}{parts.path}?{urlencode({'db': database, **options})}"
+    if "ssl_cert_reqs" in options:
+        options["ssl_cert_reqs"] = options["ssl_cert_reqs"].lower().removeprefix("cert_")
+    return urlunsplit(parts._replace(query=urlencode(options)))
+
+
+def _refusal(error: Exception, address: str) -> Finding:
+    import redis
+
+    said = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError) or "NOAUTH" in said:
+        return fail("server", f"{address} refuses the login: {said}", "check user and password in the broker's address")
+    return fail(
+        "server",
+        f"{address} does not answer: {said}",
+        "check REELVEC_BROKER_URL (or CELERY_BROKER_URL) and that it runs",
+    )
+
+
+def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """`facts` as the server's INFO gives them."""
+    name = "Valkey" if "valkey_version" in facts else "Redis"
+    version = str(facts.get("valkey_version") or facts.get("redis_version") or "0")
+    if requirements.numbers(version) < MINIMUM:
+        yield fail("server", f"{name} {version} is too old", f"use {'.'.join(map(str, MINIMUM))} or newer, or Valkey")
+    else:
+        yield ok("server", f"{name} {version}, {_persistence(facts)}")
+    if facts.get("role") in ("slave", "replica"):
+        yield fail("role", "this server is a replica: it takes no messages", "use the primary's address")
+    if facts.get("cluster_enabled") == 1:
+        yield fail("cluster", "this server is a cluster's: Celery cannot use one", "use a server without cluster mode")
+    yield _judge_memory(facts)
+
+
+def _persistence(facts: Mapping[str, Any]) -> str:
+    if facts.get("aof_enabled") == 1:
+        return "keeps messages over a restart"
+    return "may forget messages in a restart (the ledger sends them again)"
+
+
+def _judge_memory(facts: Mapping[str, Any]) -> Finding:
+    policy = str(facts.get("maxmemory_policy", "unknown"))
+    used, limit = int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
+    said = f"{used >> 20} MiB of {f'{limit >> 20} MiB' if limit else 'no limit'} in use, {policy}"
+    if policy.startswith("allkeys"):
+        return warn("memory", f"{said}: a full server throws the queue away", "set maxmemory-policy noeviction")
+    if limit and used > 0.9 * limit:
+        return warn("memory", f"{said}: nearly full", "raise maxmemory, or give reelvec a broker of its own")
+    return ok("memory", said)
+
+
+def _queue() -> Finding:
+    """Asked the way producers and workers do."""
+    from workers import contract, feeder
+    from workers.app import app
+
+    try:
+        return ok("queue", f"{feeder.depth(app):,} messages wait in {contract.QUEUE!r}")
+    except UnavailableError as error:
+        return failed_with("queue", error, advice_after=". Check ")

@@ -1,0 +1,139 @@
+"""The machine: cores, memory, open files and disks against what a worker with these settings takes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from producer.doctor import packages
+from producer.doctor.check import Check, Finding, ok, skipped, warn
+
+GROUP = "Machine"
+GIB = 1 << 30
+#: What a sampler takes for a common video (an 8K one takes much more), one video in flight, and torch with one model.
+SAMPLER_BYTES, VIDEO_BYTES, ENGINE_BYTES = 300 << 20, 30 << 20, 3 * GIB
+#: Descriptors of a video in flight (source, database), of a sampler, and of everything else.
+VIDEO_FILES, SAMPLER_FILES, OTHER_FILES = 3, 4, 150
+LEAST_FREE_BYTES = 5 * GIB
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def checks() -> list[Check]:
+    return [Check(GROUP, "machine", look), Check(GROUP, "disk", disks)]
+
+
+def look() -> Iterator[Finding]:
+    from db import settings
+    from workers.settings import WorkerSettings
+
+    chosen = settings.load(WorkerSettings)
+    if packages.missing():
+        yield skipped("machine", f"{usable_cores():g} cores; limits matter where a worker runs")
+        return
+    yield judge_cores(chosen.samplers, usable_cores(), bool(os.environ.get("REELVEC_SAMPLERS")))
+    yield judge_memory(chosen.samplers, chosen.in_flight, free_memory_bytes())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield judge_files(chosen.samplers, chosen.in_flight, soft, hard)
+
+
+def usable_cores() -> float:
+    """Cores this process may use: of the machine, of its affinity, of its container's quota."""
+    here = getattr(os, "sched_getaffinity", None)
+    cores = float(len(here(0)) if here else os.cpu_count() or 1)
+    quota = parse_quota(_read(CGROUP / "cpu.max"))
+    return min(cores, quota) if quota else cores
+
+
+def parse_quota(text: str) -> float | None:
+    """Cores in cgroup v2's cpu.max, `200000 100000`; None without a quota."""
+    quota, _, period = text.partition(" ")
+    return int(quota) / int(period) if quota.isdecimal() and period.strip().isdecimal() else None
+
+
+def free_memory_bytes() -> int | None:
+    """What is left of the machine's memory or of its container's limit; None where nobody says."""
+    free = parse_available(_read(Path("/proc/meminfo")))
+    limit, used = _read(CGROUP / "memory.max"), _read(CGROUP / "memory.current")
+    if limit.isdecimal() and used.isdecimal():
+        left = max(0, int(limit) - int(used))
+        return left if free is None else min(free, left)
+    return free
+
+
+def parse_available(text: str) -> int | None:
+    """MemAvailable of /proc/meminfo, in bytes."""
+    for line in text.splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def judge_cores(samplers: int, cores: float, chosen: bool) -> Finding:
+    said = f"{cores:g} cores, REELVEC_SAMPLERS is {samplers}"
+    if samplers > max(1, cores):
+        why = "more than there are" if chosen else "its default counts cores that this container may not use"
+        best = max(1, int(cores) - 1)
+        return warn("cores", f"{said}: {why}", f"set REELVEC_SAMPLERS={best} and, on the CPU, OMP_NUM_THREADS={best}")
+    return ok("cores", said)
+
+
+def judge_memory(samplers: int, in_flight: int, free_bytes: int | None) -> Finding:
+    need = samplers * SAMPLER_BYTES + in_flight * VIDEO_BYTES + ENGINE_BYTES
+    if free_bytes is None:
+        return skipped("memory", "this system does not say how much is free")
+    said = f"{free_bytes / GIB:.1f} GiB free, a worker takes about {need / GIB:.1f}"
+    if free_bytes < need:
+        return warn("memory", said, "lower REELVEC_SAMPLERS, or give the machine or container more memory")
+    return ok("memory", said)
+
+
+def judge_files(samplers: int, in_flight: int, soft: int, hard: int) -> Finding:
+    need = samplers * SAMPLER_FILES + in_flight * VIDEO_FILES + OTHER_FILES
+    unlimited = soft == resource.RLIM_INFINITY
+    said = f"{'no limit' if unlimited else f'{soft:,}'} open files, a worker takes about {need}"
+    if not unlimited and soft < need:
+        allowed = hard == resource.RLIM_INFINITY or hard >= need
+        best = f"ulimit -n {need}" if allowed else f"have the hard limit raised to {need}"
+        return warn("open files", said, f"{best} before starting it, or lower REELVEC_SAMPLERS")
+    return ok("open files", said)
+
+
+def disks() -> Iterator[Finding]:
+    """Free space where something is written: the local stack, the models, temporary files."""
+    from db import settings
+    from db.local_stack import LocalStack, default_data_dir
+    from workers.backbones import models_dir
+    from workers.settings import WorkerSettings
+
+    places = {"temporary files": Path(tempfile.gettempdir())}
+    data_dir = default_data_dir()
+    if LocalStack(data_dir).exists():
+        places["local stack"] = data_dir
+    models = models_dir.resolve(settings.load(WorkerSettings))
+    if isinstance(models, Path):
+        places["models"] = models
+    for what, folder in places.items():
+        yield judge_disk(what, folder, shutil.disk_usage(_existing(folder)).free)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def judge_disk(what: str, folder: Path, free_bytes: int) -> Finding:
+    said = f"{free_bytes / GIB:.0f} GiB free for {what} ({folder})"
+    if free_bytes < LEAST_FREE_BYTES:
+        return warn("disk", said, "make room: a video, a model or an index of millions of vectors takes some GiB")
+    return ok("disk", said)

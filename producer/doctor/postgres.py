@@ -1,0 +1,120 @@
+"""Postgres: does it answer, is it new enough, what may we do there, does the schema fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from producer.doctor import requirements
+from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
+from producer.doctor.configuration import servers
+
+if TYPE_CHECKING:
+    from db.server_facts import PostgresFacts, VectorFacts
+
+GROUP = "Postgres"
+#: Every video takes about four round trips.
+SLOW_SECONDS = 0.05
+#: Without these even the schema's revision cannot be read.
+UNREADABLE = {"USAGE on schema reelvec", "SELECT on alembic_version", "SELECT on schema_revisions"}
+MAKE_EXTENSION = "CREATE EXTENSION vector WITH SCHEMA public"
+
+
+def checks() -> list[Check]:
+    return [Check(GROUP, "server", look)]
+
+
+def look() -> Iterator[Finding]:
+    from db import schema, server_facts, session, settings
+    from db.errors import RefusedConfigurationError, UnavailableError
+    from workers.settings import WorkerSettings
+
+    where = servers()
+    if where is None:
+        yield skipped("server", "no server to ask")
+        return
+    try:
+        with session.connect(where.database_url, pool_size=1) as engine, session.transaction(engine) as connection:
+            facts = server_facts.postgres(connection)
+            yield from judge_server(facts, server_facts.round_trip_seconds(connection))
+            yield judge_pgvector(server_facts.pgvector(connection))
+            yield judge_connections(facts, settings.load(WorkerSettings).in_flight + 2)
+            forbidden = server_facts.forbidden(connection)
+            yield judge_rights(facts, forbidden)
+            if not UNREADABLE.isdisjoint(forbidden):
+                yield skipped("schema", "this role may not look which revision it is")
+                return
+            try:
+                yield ok("schema", f"revision {schema.check(connection)} fits this version")
+            except RefusedConfigurationError as error:
+                yield failed_with("schema", error)
+    except UnavailableError as error:
+        yield failed_with("server", error, advice_after=". Check ")
+
+
+def judge_server(facts: PostgresFacts, round_trip_seconds: float) -> Iterator[Finding]:
+    from db.schema import MINIMUM_POSTGRES
+
+    answer = f"answers in {round_trip_seconds * 1000:.1f} ms"
+    if facts.version_number < MINIMUM_POSTGRES:
+        yield fail("server", f"Postgres {facts.version} is too old", f"use {MINIMUM_POSTGRES // 10000} or newer")
+    elif round_trip_seconds > SLOW_SECONDS:
+        yield warn(
+            "server", f"Postgres {facts.version} {answer}: slow", "put workers near it: a video asks it four times"
+        )
+    else:
+        yield ok("server", f"Postgres {facts.version} {answer}")
+    if facts.read_only:
+        yield fail(
+            "writing",
+            "this server or role is read-only",
+            "use the primary's address, and no default_transaction_read_only",
+        )
+    if facts.encoding != "UTF8":
+        yield fail(
+            "encoding",
+            f"the database is {facts.encoding}: names and prompts in other scripts cannot be stored",
+            "make another one: CREATE DATABASE reelvec ENCODING 'UTF8' TEMPLATE template0",
+        )
+
+
+def judge_pgvector(facts: VectorFacts) -> Finding:
+    from db.schema import MINIMUM_PGVECTOR
+
+    least = ".".join(map(str, MINIMUM_PGVECTOR))
+    version = facts.installed or facts.available
+    if version is None:
+        return fail("pgvector", "this server does not have it", f"install pgvector {least} or newer on the server")
+    if requirements.numbers(version) < MINIMUM_PGVECTOR:
+        newer = facts.available is not None and requirements.numbers(facts.available) >= MINIMUM_PGVECTOR
+        first = "" if newer else "install it on the server, then "
+        return fail(
+            "pgvector",
+            f"{version} is too old, {least} is needed",
+            f"{first}have a DBA run ALTER EXTENSION vector UPDATE",
+        )
+    if facts.installed is not None:
+        return ok("pgvector", f"{version} installed")
+    if facts.may_install:
+        return ok("pgvector", f"{version} available; reelvec db upgrade installs it")
+    return fail(
+        "pgvector", f"{version} available, but this role may not install it", f"have a DBA run {MAKE_EXTENSION} here"
+    )
+
+
+def judge_connections(facts: PostgresFacts, pool: int) -> Finding:
+    free = facts.connections_limit - facts.connections_used
+    said = f"{facts.connections_used} of {facts.connections_limit} in use; a worker with the settings here takes up to {pool}"
+    if free < pool:
+        return warn("connections", said, "raise max_connections (or the role's limit), or lower REELVEC_SAMPLERS")
+    return ok("connections", said)
+
+
+def judge_rights(facts: PostgresFacts, forbidden: list[str]) -> Finding:
+    missing = [*([] if facts.may_make_temporary_tables else ["TEMPORARY on the database"]), *forbidden]
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        return fail(
+            "rights", f"this role lacks {shown}", "GRANT them to it, or use the role that ran reelvec db upgrade"
+        )
+    return ok("rights", "temporary tables and everything in the schema")

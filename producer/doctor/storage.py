@@ -1,0 +1,170 @@
+"""Sources: is the S3 service reachable, as whom, and can one video really be listed and opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from db.errors import ReelvecError, VideoError
+from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
+from producer.doctor.configuration import servers
+
+if TYPE_CHECKING:
+    from workers.storage import Storage
+
+GROUP = "Sources"
+#: A stalled service is tried five times before its listing fails.
+SECONDS = 60.0
+#: As many objects as S3 gives for one call; as many rows are looked at for a good one.
+PAGE_OBJECTS = 1000
+LISTS = {".csv", ".parquet", ".txt"}
+#: Variables that say that S3 is meant, besides an s3:// source.
+S3_VARIABLES = (
+    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE",
+)  # fmt: skip
+
+
+def checks(named: str | None) -> list[Check]:
+    """`named`: the source given on the command line; default: REELVEC_SOURCE."""
+    source = named or os.environ.get("REELVEC_SOURCE", "").strip() or None
+    return [
+        Check(GROUP, "s3", lambda: _s3(source), SECONDS),
+        Check(GROUP, "source", lambda: _source(source), SECONDS),
+        Check(GROUP, "file roots", _roots),
+    ]
+
+
+def _s3(source: str | None) -> Iterator[Finding]:
+    """Which service, and as whom. Values of keys are never looked at here."""
+    if not (source or "").startswith("s3:") and not any(os.environ.get(name) for name in S3_VARIABLES):
+        yield skipped("s3", "not configured, and no s3:// source")
+        return
+    from workers.stores.s3_account import account
+
+    try:
+        found = account()
+    except ReelvecError as error:
+        yield failed_with("s3", error, advice_after="; " if "; " in str(error) else ": ")
+        return
+    found.credentials.retrieve()
+    address = f"{'https' if found.secure else 'http'}://{found.host}"
+    said = f"{address}, region {found.region or 'of each bucket'}, credentials: {found.credentials.source}"
+    if found.credentials.source == "anonymous":
+        yield warn(
+            "s3",
+            f"{said}: only public buckets can be read",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
+        )
+        return
+    yield ok("s3", said)
+
+
+def _source(source: str | None) -> Iterator[Finding]:
+    from db import settings
+    from workers.settings import WorkerSettings
+    from workers.storage import Storage
+
+    if source is None:
+        yield skipped("source", "none named: give --source, or set REELVEC_SOURCE, to have it tried")
+        return
+    if source == "-":
+        yield skipped("source", "standard input is not read here")
+        return
+    where = servers()
+    chosen = settings.load(WorkerSettings)
+    with Storage(chosen, roots=chosen.roots if where is not None and not where.local else None) as storage:
+        yield from _try(source, storage)
+
+
+def _try(source: str, storage: Storage) -> Iterator[Finding]:
+    """List until the first video, then open that: of an object or address this reads its first block."""
+    try:
+        said, uri = _first(source, storage)
+    except ReelvecError as error:
+        yield _failure("source", "cannot be listed", error)
+        return
+    if uri is None:
+        yield warn("source", said, "look whether its name is complete; enqueue --dry-run shows what would be recorded")
+        return
+    yield ok("source", said)
+    try:
+        with storage.open(uri) as opened:
+            yield ok("first video", f"{uri} opens, {opened.size_bytes:,} bytes")
+    except VideoError as error:
+        yield _failure("first video", "cannot be opened", error)
+
+
+_CURES = {
+    "access_denied": "allow the account above to list the bucket and get its objects (s3:ListBucket, s3:GetObject)",
+    "bad_credentials": "check the keys, or the profile; where they come from is said above",
+    "no_bucket": "check the bucket's name, and AWS_ENDPOINT_URL_S3 if it is not on AWS",
+    "unreachable": "check AWS_ENDPOINT_URL_S3 (or the address), DNS and firewalls from this machine",
+    "not_found": "check the address",
+    "outside_roots": "set REELVEC_FILE_ROOTS on every worker",
+}
+
+
+def _failure(name: str, what: str, error: ReelvecError) -> Finding:
+    """The code and words of storage, which is what the jobs of such videos would end or wait with."""
+    told = error.__cause__ if isinstance(error.__cause__, VideoError) else error
+    code = f"{told.code}: " if isinstance(told, VideoError) else ""
+    return fail(name, f"{what}: {code}{told}", _CURES.get(told.code, "the message says what to do"))
+
+
+def _first(source: str, storage: Storage) -> tuple[str, str | None]:
+    """What to say of a source, and the uri of its first video: one real list call, or its first good row."""
+    from producer.categories import load_shipped
+    from producer.enqueue import s3_endpoint
+    from producer.naming import VIDEO_SUFFIXES
+    from producer.sources import RowError, read_source
+    from producer.uris import bucket_place, s3_uri
+
+    host = s3_endpoint()
+    try:
+        place = bucket_place(source, s3_endpoint=host)
+    except ValueError:  # `read_source` refuses it in the words of enqueue
+        place = None
+    if place is not None and PurePosixPath(source).suffix.lower() not in VIDEO_SUFFIXES | LISTS:
+        keys = [listed.key for listed in islice(storage.list(*place), PAGE_OBJECTS)]
+        if keys:
+            videos = [key for key in keys if PurePosixPath(key).suffix.lower() in VIDEO_SUFFIXES]
+            said = f"{source} can be listed, {len(videos)} of its first {len(keys)} objects are videos by name"
+            return said, s3_uri(place[0], videos[0]) if videos else None
+    bad: RowError | None = None
+    rows = read_source(source, categories=load_shipped(), match=None, s3_endpoint=host, storage=storage)
+    for row in islice(rows, PAGE_OBJECTS):
+        if not isinstance(row, RowError):
+            return f"{source} can be read", row.uri
+        bad = bad or row
+    if bad is not None:
+        return f"{source} has no good row at its beginning: {bad.where}: {bad.reason}", None
+    return f"{source} can be read, but holds no video", None
+
+
+def _roots() -> Iterator[Finding]:
+    from db import settings
+    from workers.settings import WorkerSettings
+
+    where = servers()
+    chosen = settings.load(WorkerSettings)
+    if not chosen.file_roots:
+        every = where is not None and where.local
+        yield skipped(
+            "file roots", "every folder (local stack)" if every else "not set: workers here read no file: source"
+        )
+        return
+    for folder in chosen.roots:
+        yield judge_root(folder)
+
+
+def judge_root(folder: Path) -> Finding:
+    if not folder.is_dir():
+        return fail(
+            "file roots", f"{folder} is no folder on this machine", "mount it here, or correct REELVEC_FILE_ROOTS"
+        )
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return fail("file roots", f"{folder} may not be read by this user", "give the user of the workers read access")
+    return ok("file roots", f"{folder} can be read")

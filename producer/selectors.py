@@ -1,0 +1,103 @@
+"""The selectors `--category --error --source --since`, the same for `status --failed`, `retry` and `cancel`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from db.errors import VIDEO_ERROR_CLASSES, UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from db.selection import Selection
+
+CATEGORY_FORMS = "slug, id, English or Russian name, or folder name"
+SOURCE_FORMS = "a folder or file, s3://bucket/prefix, or the beginning of an http(s) address"
+SINCE_FORMS = "30m, 2h, 3d or 1w ago, or a date or time such as 2026-01-31 or 2026-01-31T18:00"
+
+Categories = Annotated[
+    list[str] | None, typer.Option("--category", help=f"Only of this category: {CATEGORY_FORMS}. Repeatable.")
+]
+Errors = Annotated[list[str] | None, typer.Option("--error", help="Only with this error code. Repeatable.")]
+Source = Annotated[str | None, typer.Option("--source", metavar="PREFIX", help=f"Only from there: {SOURCE_FORMS}.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="WHEN", help=f"Only since then: {SINCE_FORMS}.")]
+
+_AGO = re.compile(r"([0-9]{1,5}) ?(m|h|d|w)")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse(
+    categories: Sequence[str] | None, errors: Sequence[str] | None, source: str | None, since: str | None
+) -> Selection:
+    """What was asked for, without a database. Raises `UsageError`: an unknown code, a source or time in no known form."""
+    from db.selection import Selection
+
+    return Selection(
+        categories=tuple(spelling for text in categories or () for spelling in _spellings(text)),
+        codes=tuple(_code(text) for text in errors or ()),
+        uri_prefix=None if source is None else _prefix(source),
+        since=None if since is None else _moment(since),
+    )
+
+
+def refuse_unknown_categories(connection: Connection, categories: Sequence[str] | None) -> None:
+    """`UsageError` for a category that no recorded video has: a mistyped one must not look like "nothing failed"."""
+    from db import catalogue, selection
+    from producer.categories import load_shipped
+
+    for text in categories or ():
+        if selection.recorded_categories(connection, _spellings(text)):
+            continue
+        recorded = sorted(catalogue.known_categories(connection))
+        near = [slug for slug in load_shipped().suggest(text) if slug in recorded]
+        hint = f"did you mean {', '.join(near)}?" if near else f"they have: {', '.join(recorded[:10]) or 'none'}"
+        raise UsageError(f"no recorded video has category {text!r}; {hint} (by {CATEGORY_FORMS})")
+
+
+def _spellings(text: str) -> list[str]:
+    """As it was written, for categories of the user's own, and the slug of the shipped one it names."""
+    from producer.categories import load_shipped
+
+    found = load_shipped().find(text)
+    return list(dict.fromkeys([text, found.slug] if found else [text]))
+
+
+def _code(text: str) -> str:
+    import difflib
+
+    if text in VIDEO_ERROR_CLASSES:
+        return text
+    near = difflib.get_close_matches(text, VIDEO_ERROR_CLASSES, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(VIDEO_ERROR_CLASSES))}"
+    raise UsageError(f"--error: no error code {text!r}; {hint}")
+
+
+def _prefix(text: str) -> str:
+    """The beginning of canonical uris. A bucket or an existing folder stands for itself, not for `bucket2` beside it."""
+    from producer.uris import canonical, key_of
+    from workers.stores.s3_endpoint import endpoint
+
+    if text.startswith("s3://") and len(text) > len("s3://"):  # keys are stored as they are, and a prefix may be none
+        return text if "/" in text.removeprefix("s3://") else f"{text}/"
+    try:
+        uri = canonical(text, base=Path.cwd(), s3_endpoint=endpoint().host).uri
+    except ValueError as error:
+        raise UsageError(f"--source: {error}; a source is {SOURCE_FORMS}") from error
+    is_folder = uri.startswith("file:") and (text.endswith("/") or Path(key_of(uri)).is_dir())
+    return f"{uri.rstrip('/')}/" if is_folder else uri
+
+
+def _moment(text: str) -> datetime | timedelta:
+    """How long ago, or when: a time without a zone is this machine's."""
+    if match := _AGO.fullmatch(text.strip()):
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"--since: {text!r} is no time; write {SINCE_FORMS}") from error

@@ -1,0 +1,266 @@
+"""Objects of a real S3 service, and every way it can fail: the right code and class, and nothing left behind."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from db import settings
+from db.errors import ErrorClass, RefusedConfigurationError, UsageError, VideoError
+from tests.s3_server import BreakingProxy, S3Server
+from workers.settings import WorkerSettings
+from workers.storage import Storage
+from workers.stores import s3 as s3_store
+from workers.stores import s3_account
+
+MIB = 1 << 20
+BODY = random.Random(2).randbytes(3 * MIB + 17)
+
+OpenStorage = Callable[..., Storage]
+
+
+@pytest.fixture
+def storage(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenStorage]:
+    """Opens a `Storage` in the server's environment, changed by what is given; None unsets a variable."""
+    opened: list[Storage] = []
+
+    def make(**variables: str | None) -> Storage:
+        for name, value in {**s3.environment, "REELVEC_FETCH_SECONDS": "1.5", **variables}.items():
+            if value is None:
+                monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv(name, value)
+        opened.append(Storage(settings.load(WorkerSettings), roots=None))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()
+
+
+def failure_of(storage: Storage, uri: str, *, offset: int = 0) -> VideoError:
+    with pytest.raises(VideoError) as caught, storage.open(uri) as source:
+        source.read(offset, MIB)
+    assert caught.value.stage == "fetch"
+    return caught.value
+
+
+KEYS = [
+    "48.0_films/a b/ä+1.mp4", "юни/к😀.mp4", "x//y.mp4", "/lead.mp4", "q?x=1&y#z.mp4", "per%20cent.mp4", "new\nline.mp4",
+    "q'\"<>.mp4", "space .mp4",
+]  # fmt: skip
+
+
+def test_odd_keys_are_listed_and_read_byte_for_byte(s3: S3Server, storage: OpenStorage) -> None:
+    bucket = s3.bucket()
+    etags = {key: s3.put(bucket, key, BODY[: 1000 + index]) for index, key in enumerate(KEYS)}
+    here = storage()
+    found = list(here.list(bucket, ""))
+    assert {each.key: each.etag for each in found} == etags
+    assert {each.key: each.size_bytes for each in found} == {key: 1000 + i for i, key in enumerate(KEYS)}
+    for each in found:
+        with here.open(f"s3://{bucket}/{each.key}") as source:
+            assert (source.size_bytes, source.etag) == (each.size_bytes, each.etag)
+            assert source.read(0, MIB) == BODY[: each.size_bytes]
+
+
+def test_ranges_are_read_and_an_empty_object_is_empty(s3: S3Server, storage: OpenStorage) -> None:
+    bucket = s3.bucket()
+    s3.put(bucket, "big.mp4", BODY)
+    s3.put(bucket, "empty.mp4", b"")
+    with storage().open(f"s3://{bucket}/big.mp4") as source:
+        assert source.read(2 * MIB - 5, 10) == BODY[2 * MIB - 5 : 2 * MIB + 5]
+        assert source.read(3 * MIB, MIB) == BODY[3 * MIB :]
+    with storage().open(f"s3://{bucket}/empty.mp4") as source:
+        assert (source.size_bytes, source.read(0, 10)) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("variables", "code"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, "bad_credentials"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "bad_credentials"),
+        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, "unreachable"),
+        ({"AWS_ENDPOINT_URL_S3": "http://no-such-host.invalid"}, "unreachable"),
+        ({"AWS_ENDPOINT_URL_S3": "https://{endpoint}"}, "unreachable"),  # no TLS there
+    ],
+)
+def test_what_is_wrong_with_the_account_is_no_fault_of_the_video(
+    s3: S3Server, storage: OpenStorage, variables: dict[str, str], code: str
+) -> None:
+    bucket = s3.bucket()
+    s3.put(bucket, "v.mp4", BODY[:100])
+    here = storage(**{name: value.format(endpoint=s3.endpoint) for name, value in variables.items()})
+    failed = failure_of(here, f"s3://{bucket}/v.mp4")
+    assert (failed.code, failed.error_class) == (code, ErrorClass.INFRA)
+    with pytest.raises(VideoError) as caught:
+        list(here.list(bucket, ""))
+    assert caught.value.code == code
+    assert "only-for-tests" not in str(failed) + str(caught.value)
+
+
+def test_missing_buckets_and_objects_have_their_codes(s3: S3Server, storage: OpenStorage) -> None:
+    bucket = s3.bucket()
+    here = storage()
+    missing = failure_of(here, "s3://no-such-bucket/v.mp4")
+    assert (missing.code, missing.error_class) == ("no_bucket", ErrorClass.INFRA)
+    with pytest.raises(VideoError, match="no bucket 'no-such-bucket'"):
+        list(here.list("no-such-bucket", ""))
+    deleted = failure_of(here, f"s3://{bucket}/deleted.mp4")
+    assert (deleted.code, deleted.error_class) == ("not_found", ErrorClass.PERMANENT)
+    assert failure_of(here, f"s3://{bucket}/a/../b.mp4").code == "request_refused"
+
+
+def test_an_object_deleted_or_replaced_halfway_is_noticed(s3: S3Server, storage: OpenStorage) -> None:
+    bucket = s3.bucket()
+    s3.put(bucket, "v.mp4", BODY)
+    with storage().open(f"s3://{bucket}/v.mp4") as source:
+        s3.put(bucket, "v.mp4", BODY[::-1])
+        with pytest.raises(VideoError, match="replaced") as caught:
+            source.read(2 * MIB, MIB)
+    assert (caught.value.code, caught.value.error_class) == ("source_changed", ErrorClass.TRANSIENT)
+    with storage().open(f"s3://{bucket}/v.mp4") as source:
+        s3.client.remove_object(bucket, "v.mp4")
+        with pytest.raises(VideoError) as caught:
+            source.read(2 * MIB, MIB)
+    assert caught.value.code == "not_found"
+
+
+@pytest.fixture
+def proxy(s3: S3Server) -> Iterator[BreakingProxy]:
+    made = BreakingProxy(s3.endpoint)
+    yield made
+    made.close()
+
+
+def test_a_cut_at_one_megabyte_is_made_good_or_has_its_code(
+    s3: S3Server, storage: OpenStorage, proxy: BreakingProxy, tmp_path: Path
+) -> None:
+    bucket = s3.bucket()
+    s3.put(bucket, "v.mp4", BODY)
+    here = storage(AWS_ENDPOINT_URL_S3=f"http://{proxy.endpoint}")
+    uri = f"s3://{bucket}/v.mp4"
+    proxy.cut_after, proxy.times = 1_000_000, 2
+    target = tmp_path / "v.mp4"
+    here.download(uri, target)
+    assert target.read_bytes() == BODY
+    assert proxy.times == 0
+    target.unlink()
+    proxy.cut_after, proxy.times = 1, 1000
+    failed = failure_of(here, uri)
+    assert (failed.code, failed.error_class) == ("fetch_cut", ErrorClass.TRANSIENT)
+    with pytest.raises(VideoError, match="ended early"):
+        here.download(uri, target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stalled_connection_ends_at_the_deadline(
+    s3: S3Server, storage: OpenStorage, proxy: BreakingProxy, tmp_path: Path
+) -> None:
+    bucket = s3.bucket()
+    s3.put(bucket, "v.mp4", BODY)
+    here = storage(AWS_ENDPOINT_URL_S3=f"http://{proxy.endpoint}")
+    uri = f"s3://{bucket}/v.mp4"
+    proxy.stall_after, proxy.times = 500_000, 1
+    with here.open(uri) as source:  # the second try goes on behind the stall
+        assert source.read(0, MIB) == BODY[:MIB]
+    proxy.stall_after, proxy.times = 100, 1000
+    failed = failure_of(storage(AWS_ENDPOINT_URL_S3=f"http://{proxy.endpoint}", REELVEC_FETCH_SECONDS="0.6"), uri)
+    assert (failed.code, failed.error_class) == ("fetch_timeout", ErrorClass.TRANSIENT)
+
+
+def test_a_listing_goes_on_where_it_was_cut(
+    s3: S3Server, storage: OpenStorage, proxy: BreakingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = s3.bucket()
+    keys = [f"p/{index:02d}.mp4" for index in range(12)]
+    for key in keys:
+        s3.put(bucket, key, b"x")
+    real = s3_store.Minio.list_objects
+    calls: list[str | None] = []
+
+    def cut(self: object, bucket: str, **options: object) -> Iterator[object]:
+        calls.append(options["start_after"])  # type: ignore[arg-type]
+        for index, each in enumerate(real(self, bucket, **options)):
+            if index == 5:
+                raise ConnectionResetError("cut")
+            yield each
+
+    monkeypatch.setattr(s3_store.Minio, "list_objects", cut)
+    assert [each.key for each in storage().list(bucket, "p/")] == keys
+    assert calls == [None, keys[4], keys[9]]
+
+
+def test_files_go_up_and_come_down(s3: S3Server, storage: OpenStorage, tmp_path: Path) -> None:
+    bucket = s3.bucket()
+    (tmp_path / "a").write_bytes(BODY)
+    here = storage()
+    here.upload(tmp_path / "a", f"s3://{bucket}/x/a")
+    here.download(f"s3://{bucket}/x/a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == BODY
+    with pytest.raises(VideoError) as caught:
+        here.upload(tmp_path / "a", "s3://no-such-bucket/a")
+    assert caught.value.code == "no_bucket"
+    with pytest.raises(VideoError, match="cannot be written"):
+        here.download(f"s3://{bucket}/x/a", tmp_path / "missing" / "b")
+
+
+def test_keys_come_from_the_environment_a_profile_or_nowhere(
+    s3: S3Server, storage: OpenStorage, tmp_path: Path
+) -> None:
+    """Environment before profile; without keys requests go unsigned, which this bucket refuses."""
+    bucket = s3.bucket()
+    s3.put(bucket, "v.mp4", b"x")
+    uri = f"s3://{bucket}/v.mp4"
+    credentials = tmp_path / "credentials"
+    key, secret = s3.environment["AWS_ACCESS_KEY_ID"], s3.environment["AWS_SECRET_ACCESS_KEY"]
+    credentials.write_text(f"[team]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n[sso]\nregion = x\n")
+    files = {"AWS_SHARED_CREDENTIALS_FILE": str(credentials), "AWS_CONFIG_FILE": str(tmp_path / "none")}
+    no_keys = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+    storage(**no_keys, **files, AWS_PROFILE="team").open(uri).close()
+    assert s3_account.account().credentials.retrieve() is not None
+    failed = failure_of(
+        storage(**files, AWS_PROFILE="team", AWS_ACCESS_KEY_ID="nobody", AWS_SECRET_ACCESS_KEY="x"), uri
+    )
+    assert failed.code == "bad_credentials"
+    assert failure_of(storage(**no_keys, **files, AWS_PROFILE=None), uri).code == "request_refused"  # Swift's own 400
+    chain = s3_account.account().credentials
+    assert (chain.retrieve(), chain.source) == (None, "anonymous")
+    with pytest.raises(RefusedConfigurationError, match="aws configure export-credentials --profile sso"):
+        storage(**no_keys, **files, AWS_PROFILE="sso").check()
+    with pytest.raises(RefusedConfigurationError, match="AWS_SECRET_ACCESS_KEY is not"):
+        storage(AWS_SECRET_ACCESS_KEY=None, AWS_PROFILE=None).check()
+    with pytest.raises(UsageError, match="AWS_ENDPOINT_URL_S3='ftp://x'"):
+        storage(AWS_ENDPOINT_URL_S3="ftp://x").check()
+
+
+def test_the_role_of_a_container_is_used(
+    s3: S3Server, storage: OpenStorage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tests.http_server import Handler, serving
+
+    def role(handler: Handler) -> bool:
+        key, secret = s3.environment["AWS_ACCESS_KEY_ID"], s3.environment["AWS_SECRET_ACCESS_KEY"]
+        body = (
+            f'{{"AccessKeyId": "{key}", "SecretAccessKey": "{secret}", "Token": "",'
+            ' "Expiration": "2999-01-01T00:00:00Z", "Code": "Success"}'
+        )
+        handler.answer(200, body.encode())
+        return True
+
+    bucket = s3.bucket()
+    s3.put(bucket, "v.mp4", b"x")
+    with serving(bend=role) as metadata:
+        here = storage(
+            AWS_ACCESS_KEY_ID=None,
+            AWS_SECRET_ACCESS_KEY=None,
+            AWS_CONTAINER_CREDENTIALS_FULL_URI=metadata.url("/role"),
+            AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "none"),
+            AWS_CONFIG_FILE=str(tmp_path / "none"),
+        )
+        here.open(f"s3://{bucket}/v.mp4").close()
+        here.open(f"s3://{bucket}/v.mp4").close()
+        assert len(metadata.requests) == 1  # kept until they end

@@ -1,0 +1,116 @@
+"""The stage that limits: every number below is worked out by hand in the comment beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from db.results import Fleet, Stages
+from producer.bottleneck import MIN_VIDEOS, Bottleneck, Capacity, capacity, find
+from workers.settings import WorkerSettings
+
+
+def busy(samplers: int, devices: int, *, gpus: int | None = None) -> Capacity:
+    """A fleet with a video in every place."""
+    places = 2 * samplers + devices
+    return Capacity(samplers, devices, devices if gpus is None else gpus, places, taken=places, ready=1000)
+
+
+def means(fetch: float, decode: float, device: float, **facts: float) -> Stages:
+    """Timings of a video; `held` is left short, so that the stages explain it."""
+    rest = {"wait_seconds": device, "held_seconds": fetch + decode + device, "bytes_read": 18e6, **facts}
+    return Stages(1000, fetch, decode, device_seconds=device, **rest)
+
+
+def shares(found: Bottleneck) -> list[float | None]:
+    return [found.decode_share, found.fetch_share, found.device_share]
+
+
+def test_decode_limits_and_twice_the_cores_are_as_much_as_is_promised() -> None:
+    found = find(means(0.2, 2.2, 0.04), busy(48, 4))  # 48 / 2.4 s = 20/s; devices 4 / 0.04 s = 100/s
+    assert found.stage == "decode"
+    assert found.videos_per_second == pytest.approx(20.0)
+    # 20/s x 2.2 s / 48, 20/s x 0.2 s / 48, 20/s x 0.04 s / 4
+    assert shares(found) == pytest.approx([0.91667, 0.08333, 0.2], abs=1e-4)
+    assert found.gain_videos_per_second == pytest.approx(20.0)
+    assert found.line == (
+        "bottleneck: decode (samplers 92 % decode, 8 % fetch; devices 20 % busy):"
+        " 48 more cores for samplers would give about 20 videos/s more"
+    )
+
+
+def test_more_cores_help_until_the_device_limits() -> None:
+    found = find(means(0.2, 2.2, 0.16), busy(48, 4))  # devices 4 / 0.16 s = 25/s, which 25 x 2.4 = 60 samplers feed
+    assert found.gain_videos_per_second == pytest.approx(5.0)
+    assert found.advice == "12 more cores for samplers would give about 5.0 videos/s more (then the device limits)"
+    # 4 / 0.158 s = 25.32/s, which 60.8 samplers feed: a part of a core is a whole one
+    assert find(means(0.2, 2.2, 0.158), busy(48, 4)).advice.startswith("13 more cores ")
+    # 4 / 0.199 s = 20.1/s, which 48.2 samplers feed
+    assert find(means(0.2, 2.2, 0.199), busy(48, 4)).advice.startswith("1 more core for samplers would give about 0.1 ")
+
+
+def test_fetch_limits_where_samplers_mostly_wait_for_bytes() -> None:
+    found = find(means(0.9, 0.1, 0.1), busy(8, 2))  # 8 / 1 s = 8/s; devices 20/s
+    assert found.stage == "fetch"
+    assert shares(found) == pytest.approx([0.1, 0.9, 0.4])
+    assert found.gain_videos_per_second == pytest.approx(8.0)
+    assert "one sampler reads 20.0 MB/s" in found.advice  # 18 MB in 0.9 s
+    assert "REELVEC_SAMPLERS=8 (now 4 per worker) would give about 8.0 videos/s more; or move" in found.advice
+    capped = find(means(0.9, 0.1, 0.2), busy(8, 2))  # devices 10/s, which 10 samplers feed
+    assert "REELVEC_SAMPLERS=5 (now 4 per worker) would give about 2.0 videos/s more (then the device" in capped.advice
+
+
+def test_device_limits() -> None:
+    found = find(means(0.1, 0.3, 0.1), busy(32, 2))  # samplers 32 / 0.4 s = 80/s; devices 2 / 0.1 s = 20/s
+    assert found.stage == "device"
+    assert shares(found) == pytest.approx([0.1875, 0.0625, 1.0])
+    assert found.advice == "another GPU would give about 10 videos/s more"  # 3 / 0.1 s = 30/s
+    fed = find(means(0.1, 1.18, 0.1), busy(32, 2))  # samplers 32 / 1.28 s = 25/s
+    assert fed.advice == "another GPU would give about 5.0 videos/s more (then decode limits)"
+    assert "(then fetch limits)" in find(means(1.18, 0.1, 0.1), busy(32, 2)).advice
+
+
+def test_where_the_cpu_computes_no_other_gpu_is_promised() -> None:
+    found = find(means(0.1, 0.3, 1.0), busy(2, 2, gpus=0))  # devices 2 / 1 s = 2/s, one of them 1/s
+    assert found.stage == "device"
+    assert found.advice == "a GPU would help; another node like these would give about 1.0 videos/s more"
+
+
+@pytest.mark.parametrize("videos", [0, MIN_VIDEOS - 1])
+def test_few_finished_say_nothing(videos: int) -> None:
+    found = find(replace(means(0.2, 2.2, 0.04), videos=videos), busy(48, 4))
+    assert found.stage == "unknown"
+    assert shares(found) == [None, None, None]
+    assert found.line.endswith(f"too few finished in the last 10 minutes to say ({videos} of {MIN_VIDEOS})")
+    assert find(replace(means(0.2, 2.2, 0.04), videos=MIN_VIDEOS), busy(48, 4)).stage == "decode"
+
+
+def test_empty_hands_are_no_bottleneck() -> None:
+    full = busy(16, 2)
+    idle = replace(full, taken=full.places // 2 - 1, ready=5)
+    assert find(means(0.2, 2.2, 0.04), idle).line == (
+        "bottleneck: nothing: only 16 of 34 places in the workers are taken"
+    )
+    assert find(means(0.2, 2.2, 0.04), replace(idle, taken=17)).stage == "decode"
+    unfed = find(means(0.2, 2.2, 0.04), replace(idle, ready=35))
+    assert unfed.advice.endswith("although 35 videos are ready; does the broker answer?")
+
+
+def test_time_the_stages_do_not_explain_is_not_blamed_on_one_of_them() -> None:
+    # 20/s from 100 places means 5 s a video in hand; at more than 10 s the machine is busy with something else
+    assert find(means(0.2, 2.2, 0.04, held_seconds=9.9), busy(48, 4)).stage == "decode"
+    found = find(means(0.2, 2.2, 0.04, held_seconds=10.1), busy(48, 4))
+    assert found.stage == "unknown"
+    assert "10.1 s in a worker's hands" in found.advice
+    assert find(means(0.0, 0.0, 0.0), busy(48, 4)).stage == "unknown"
+
+
+def test_nobody_takes_videos() -> None:
+    assert find(means(0.2, 2.2, 0.04), busy(0, 0)).advice == "no worker takes videos"
+
+
+def test_samplers_are_derived_from_what_workers_say() -> None:
+    in_flight = WorkerSettings(samplers=7).in_flight + WorkerSettings(samplers=3).in_flight
+    fleet = Fleet(alive=3, draining=1, in_flight=in_flight, gpus=2, last_beat_seconds=1.0)
+    assert capacity(fleet, taken=4, ready=5) == Capacity(10, 2, 2, places=in_flight, taken=4, ready=5)

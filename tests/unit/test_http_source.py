@@ -1,0 +1,308 @@
+"""Videos at web addresses: bytes right whatever the server does, or the code that says what it did."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from db.errors import VideoError
+from tests.http_server import Handler, WebServer, serving
+from workers.stores import patience
+from workers.stores.guard import is_public
+from workers.stores.http import HttpStore
+from workers.stores.limits import Limits
+from workers.stores.remote import FIRST_BYTES
+
+BODY = random.Random(1).randbytes(3 * FIRST_BYTES + 17)
+LIMITS = Limits(fetch_seconds=1.5, bytes_per_second=100_000, spool_bytes=1 << 30)
+PATH = "/a%20b/video.mp4?size=big"
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.005)
+
+
+@pytest.fixture
+def server() -> Iterator[WebServer]:
+    with serving(files={PATH: BODY}) as made:
+        yield made
+
+
+@pytest.fixture
+def store() -> Iterator[HttpStore]:
+    made = HttpStore(LIMITS, allow_private=True, s3_host=None, connections=2)
+    yield made
+    made.close()
+
+
+def code_of(store: HttpStore, url: str) -> str:
+    with pytest.raises(VideoError) as caught:
+        read_all(store, url)
+    assert caught.value.stage == "fetch"
+    return caught.value.code
+
+
+def read_all(store: HttpStore, url: str) -> bytes:
+    with store.open(url) as source:
+        blocks = range(0, source.size_bytes, FIRST_BYTES)
+        return b"".join(source.read(offset, FIRST_BYTES) for offset in blocks)
+
+
+def test_ranges_are_read_and_the_first_block_only_once(server: WebServer, store: HttpStore) -> None:
+    with store.open(server.url(PATH)) as source:
+        assert (source.size_bytes, source.etag) == (len(BODY), "v1")
+        assert source.open_seconds > 0
+        assert source.read(0, FIRST_BYTES) == BODY[:FIRST_BYTES]
+        assert source.read(len(BODY) - 10, 500) == BODY[-10:]
+        assert source.read(len(BODY), 1) == b""
+    assert server.requests == [
+        (PATH, f"bytes=0-{FIRST_BYTES - 1}"),
+        (PATH, f"bytes={len(BODY) - 10}-{len(BODY) - 1}"),
+    ]
+
+
+@pytest.mark.parametrize("stated_length", [True, False])
+@pytest.mark.parametrize("size", [0, 5, FIRST_BYTES, len(BODY)])
+def test_a_server_without_ranges_is_asked_once(store: HttpStore, stated_length: bool, size: int) -> None:
+    with serving(files={"/v": BODY[:size]}, ranges=False, stated_length=stated_length) as server:
+        assert read_all(store, server.url("/v")) == BODY[:size]
+        assert len(server.requests) == 1
+
+
+def test_an_empty_file_has_no_bytes(store: HttpStore) -> None:
+    with serving(files={"/v": b""}) as server, store.open(server.url("/v")) as source:
+        assert (source.size_bytes, source.read(0, 10)) == (0, b"")
+
+
+def cut_first(times: int, after: int) -> object:
+    left = [times]
+
+    def bend(handler: Handler) -> bool:
+        if not left[0]:
+            return False
+        left[0] -= 1
+        start, _, end = handler.headers["Range"].removeprefix("bytes=").partition("-")
+        whole = BODY[int(start) : min(int(end), len(BODY) - 1) + 1]
+        if handler.shared.ranges:
+            span = f"bytes {start}-{int(start) + len(whole) - 1}/{len(BODY)}"
+            handler.begin(206, len(whole), {"Content-Range": span})
+        else:
+            whole = BODY
+            handler.begin(200, len(whole))
+        handler.wfile.write(whole[:after])
+        handler.cut()
+        return True
+
+    return bend
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_cut_is_made_good(server: WebServer, store: HttpStore, ranges: bool) -> None:
+    server.ranges = ranges
+    server.bend = cut_first(2, after=FIRST_BYTES // 3)  # type: ignore[assignment]
+    assert read_all(store, server.url(PATH)) == BODY
+
+
+def test_after_a_cut_only_the_rest_is_asked_for(server: WebServer, store: HttpStore) -> None:
+    with store.open(server.url(PATH)) as source:
+        server.bend = cut_first(1, after=1000)  # type: ignore[assignment]
+        assert source.read(FIRST_BYTES, 5000) == BODY[FIRST_BYTES : FIRST_BYTES + 5000]
+    assert server.requests[-1][1] == f"bytes={FIRST_BYTES + 1000}-{FIRST_BYTES + 4999}"
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_one_that_cuts_every_time_has_its_code(server: WebServer, store: HttpStore, ranges: bool) -> None:
+    server.ranges = ranges
+    server.bend = cut_first(100, after=10)  # type: ignore[assignment]
+    assert code_of(store, server.url(PATH)) == "fetch_cut"
+
+
+def test_silence_and_trickle_end_at_the_deadline(server: WebServer) -> None:
+    def stall(handler: Handler) -> bool:
+        handler.begin(206, 1000, {"Content-Range": "bytes 0-999/1000"})
+        handler.shared.closing.wait(10)
+        handler.cut()
+        return True
+
+    def trickle(handler: Handler) -> bool:
+        handler.begin(200 if not handler.shared.ranges else 206, 1000, {"Content-Range": "bytes 0-999/1000"})
+        for _ in range(1000):
+            handler.wfile.write(b"x")
+            if handler.shared.closing.wait(0.02):
+                break
+        handler.cut()
+        return True
+
+    quick = HttpStore(
+        Limits(fetch_seconds=0.6, bytes_per_second=1 << 22, spool_bytes=1 << 30),
+        allow_private=True, s3_host=None, connections=2,
+    )  # fmt: skip
+    for bend, ranges in ((stall, True), (trickle, True), (trickle, False)):
+        server.bend, server.ranges = bend, ranges
+        started = time.monotonic()
+        assert code_of(quick, server.url(PATH)) == "fetch_timeout"
+        assert time.monotonic() - started < 5  # not the 20 s the body takes
+    quick.close()
+
+
+@pytest.mark.parametrize("etag", ['"v1"', 'W/"v1"', None])
+def test_a_file_replaced_halfway_is_noticed(store: HttpStore, etag: str | None) -> None:
+    with serving(files={"/v": BODY}, etag=etag) as server, store.open(server.url("/v")) as source:
+        assert source.read(FIRST_BYTES, 10) == BODY[FIRST_BYTES : FIRST_BYTES + 10]
+        server.files["/v"] = BODY + b"longer" if etag is None else BODY[::-1]
+        server.etag = etag and etag.replace("v1", "v2")
+        with pytest.raises(VideoError, match="replaced") as caught:
+            source.read(2 * FIRST_BYTES, 10)
+        assert caught.value.code == "source_changed"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (404, "not_found"),
+        (410, "not_found"),
+        (401, "access_denied"),
+        (403, "access_denied"),
+        (429, "server_error"),
+        (500, "server_error"),
+        (503, "server_error"),
+        (400, "request_refused"),
+        (412, "request_refused"),
+        (451, "request_refused"),
+    ],
+)
+def test_every_status_has_its_code(server: WebServer, store: HttpStore, status: int, code: str) -> None:
+    def refuse(handler: Handler) -> bool:
+        handler.answer(status, b"no")
+        return True
+
+    server.bend = refuse
+    assert code_of(store, server.url(PATH)) == code
+
+
+def test_a_busy_server_is_asked_again(server: WebServer, store: HttpStore) -> None:
+    def busy_once(handler: Handler) -> bool:
+        if len(server.requests) > 1:
+            return False
+        handler.answer(503, b"busy")
+        return True
+
+    server.bend = busy_once
+    assert read_all(store, server.url(PATH)) == BODY
+
+
+def test_what_is_no_answer_to_the_question_is_refused(server: WebServer, store: HttpStore) -> None:
+    def other_range(handler: Handler) -> bool:
+        handler.answer(206, b"12345", {"Content-Range": "bytes 5-9/100"})
+        return True
+
+    def compressed(handler: Handler) -> bool:
+        handler.answer(200, b"\x1f\x8b", {"Content-Encoding": "gzip"})
+        return True
+
+    for server.bend in (other_range, compressed):
+        assert code_of(store, server.url(PATH)) == "request_refused"
+
+
+def test_a_body_over_the_limit_is_not_taken(server: WebServer) -> None:
+    small = HttpStore(Limits(1.5, 100_000, spool_bytes=2000), allow_private=True, s3_host=None, connections=1)
+    server.ranges = False
+    for server.stated_length in (True, False):
+        assert code_of(small, server.url(PATH)) == "over_limits"
+    small.close()
+
+
+def redirect(handler: Handler) -> bool:
+    if not handler.path.startswith("/to/"):
+        return False
+    handler.begin(302, 0, {"Location": handler.path.removeprefix("/to/")})
+    return True
+
+
+def test_few_redirects_are_followed(server: WebServer, store: HttpStore) -> None:
+    server.bend = redirect
+    assert read_all(store, server.url(f"/to//to/{PATH}")) == BODY
+    assert len(server.requests) == 3 + 3  # where they lead is remembered
+    assert code_of(store, server.url("/to//to//to//to/" + PATH)) == "address_refused"
+    assert code_of(store, server.url("/to/file:///etc/passwd")) == "address_refused"
+    assert code_of(store, server.url("/to/ftp://127.0.0.1/x")) == "address_refused"
+    assert code_of(store, server.url("/to/http://user:secret@127.0.0.1/x")) == "address_refused"
+
+
+def test_a_redirect_that_had_its_time_is_asked_for_again(server: WebServer, store: HttpStore) -> None:
+    expired: list[str] = []
+
+    def signed(handler: Handler) -> bool:
+        if handler.path == "/old":
+            handler.begin(302, 0, {"Location": f"/signed{len(expired)}"})
+            return True
+        if handler.path in expired:
+            handler.answer(403, b"expired")
+            return True
+        handler.path = PATH
+        return False
+
+    server.bend = signed
+    with store.open(server.url("/old")) as source:
+        expired.append("/signed0")
+        assert source.read(FIRST_BYTES, 10) == BODY[FIRST_BYTES : FIRST_BYTES + 10]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.1.1",
+     "255.255.255.255", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
+     "64:ff9b::a9fe:a9fe", "2002:7f00:1::1", "ff02::1"],
+)  # fmt: skip
+def test_private_addresses_are_known_in_every_dress(address: str) -> None:
+    assert not is_public(address)
+
+
+def test_public_addresses_are_public() -> None:
+    assert all(map(is_public, ("1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8")))
+
+
+def test_private_addresses_are_refused_where_the_connection_is_made(server: WebServer) -> None:
+    strict = HttpStore(LIMITS, allow_private=False, s3_host=None, connections=1)
+    for host in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.1", "[::ffff:127.0.0.1]", "2130706433"):
+        with pytest.raises(VideoError, match="REELVEC_HTTP_ALLOW_PRIVATE") as caught:
+            strict.open(f"http://{host}:{server.port}{PATH}")
+        assert caught.value.code == "address_refused"
+    assert not server.requests
+    strict.close()
+
+
+def test_the_s3_endpoint_may_be_private_and_redirects_to_others_may_not(server: WebServer) -> None:
+    exempt = HttpStore(LIMITS, allow_private=False, s3_host=f"127.0.0.1:{server.port}", connections=1)
+    server.bend = redirect
+    assert read_all(exempt, server.url(PATH)) == BODY
+    assert code_of(exempt, server.url(f"/to/http://localhost:{server.port}{PATH}")) == "address_refused"
+    exempt.close()
+
+
+def test_nobody_there_is_unreachable(store: HttpStore) -> None:
+    assert code_of(store, "http://127.0.0.1:9/v.mp4") == "unreachable"
+    assert code_of(store, "http://no-such-host.invalid/v.mp4") == "unreachable"
+
+
+def test_no_message_holds_a_query(server: WebServer, store: HttpStore) -> None:
+    with pytest.raises(VideoError) as caught:
+        store.open(server.url("/missing?token=SECRET"))
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_spool_leaves_nothing_behind(
+    server: WebServer, store: HttpStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    server.ranges = False
+    with store.open(server.url(PATH)) as source:
+        source.read(len(BODY) - 5, 5)
+        assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="closed"):
+        source.read(0, 1)

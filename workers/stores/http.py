@@ -1,0 +1,103 @@
+"""Videos at web addresses: ranges, few redirects, public addresses only."""
+
+from __future__ import annotations
+
+from urllib.parse import urljoin, urlsplit
+
+from urllib3 import BaseHTTPResponse, PoolManager
+
+from db.errors import VideoError
+from workers.stores.failures import failure, from_status, shown
+from workers.stores.guard import AddressRefusedError, PublicPoolManager
+from workers.stores.limits import Limits
+from workers.stores.pools import pool_options
+from workers.stores.remote import RemoteSource
+
+MAX_REDIRECTS = 3
+#: Statuses by which the address a redirect led to says that it has had its time.
+_OUTLIVED = frozenset({401, 403, 404, 410})
+
+
+class HttpStore:
+    """`allow_private`: private and loopback addresses may be read; else only that of `s3_host` (`host:port`) may."""
+
+    def __init__(self, limits: Limits, *, allow_private: bool, s3_host: str | None, connections: int) -> None:
+        options = pool_options(limits, connections)
+        self._limits = limits
+        self._allow_private = allow_private
+        self._s3_host = s3_host
+        self._anywhere = PoolManager(**options)
+        self._public = PublicPoolManager(**options)
+
+    def open(self, uri: str) -> RemoteSource:
+        """Raises `VideoError`: address_refused, request_refused, access_denied, not_found and those of `RemoteSource`."""
+        return RemoteSource(uri, _Asker(self, uri), self._limits)
+
+    def close(self) -> None:
+        self._anywhere.clear()
+        self._public.clear()
+
+    def request(self, url: str, headers: dict[str, str]) -> BaseHTTPResponse:
+        """One GET, its body unread, redirects not followed. Raises `VideoError` (address_refused), urllib3's errors."""
+        netloc = urlsplit(url).netloc
+        allowed = self._allow_private or netloc == self._s3_host
+        pool = self._anywhere if allowed else self._public
+        try:
+            return pool.urlopen("GET", url, headers=headers, redirect=False, retries=False, preload_content=False)
+        except AddressRefusedError as error:
+            raise failure(
+                "address_refused",
+                url,
+                f"{urlsplit(url).hostname} is on the address {error}, which is not public;"
+                " set REELVEC_HTTP_ALLOW_PRIVATE=true on every worker to allow private ones",
+            ) from error
+
+
+class _Asker:
+    """Asks one address for ranges, through its redirects. Where they led is kept until it stops answering."""
+
+    def __init__(self, store: HttpStore, uri: str) -> None:
+        self._store = store
+        self._uri = uri
+        self._target = uri
+
+    def __call__(self, offset: int, length: int, version: str | None) -> BaseHTTPResponse | None:
+        headers = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "identity"}
+        if version is not None and version.startswith('"'):  # a weak etag matches nothing here
+            headers["If-Match"] = version
+        response = self._follow(self._target, headers)
+        if response.status in _OUTLIVED and self._target != self._uri:
+            response.close()
+            response = self._follow(self._uri, headers)
+        if response.status in (200, 206):
+            return response
+        response.close()
+        if response.status == 416 and offset == 0:  # nothing to give a range of
+            return None
+        if response.status == 412 and "If-Match" in headers:
+            raise failure("source_changed", self._uri, "it was replaced while it was read")
+        raise from_status(response.status, self._uri)
+
+    def _follow(self, url: str, headers: dict[str, str]) -> BaseHTTPResponse:
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._store.request(url, headers)
+            location = response.get_redirect_location()
+            if not location:
+                self._target = url
+                return response
+            response.close()
+            url = self._redirected(url, location)
+        raise failure("address_refused", self._uri, f"more than {MAX_REDIRECTS} redirects")
+
+    def _redirected(self, url: str, location: str) -> str:
+        """The next address. Raises `VideoError`: another scheme (http to https is well), a user name in it."""
+        following = urljoin(url, location)
+        before, after = urlsplit(url), urlsplit(following)
+        if after.scheme not in ("http", "https") or (before.scheme, after.scheme) == ("https", "http"):
+            raise self._refused(f"it redirects from {before.scheme}: to {after.scheme}:, which is not followed")
+        if not after.hostname or "@" in after.netloc:
+            raise self._refused(f"it redirects to {shown(following)}, which is no plain address")
+        return following
+
+    def _refused(self, why: str) -> VideoError:
+        return failure("address_refused", self._uri, why)

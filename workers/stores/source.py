@@ -1,0 +1,32 @@
+"""What every open source is."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self
+
+#: The stage of every error that reading a source raises.
+STAGE = "fetch"
+
+
+class ByteSource(Protocol):
+    """An open source. `etag` names the version of the bytes; a change between two reads is `source_changed`.
+
+    `open_seconds`: what opening it took, which for an object or address includes its first block.
+    """
+
+    size_bytes: int
+    open_seconds: float
+
+    @property
+    def etag(self) -> str | None: ...
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes `[offset, offset + length)`, cut at the end of the source. Raises `VideoError` (stage fetch)."""
+        ...
+
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
