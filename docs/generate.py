@@ -30,7 +30,7 @@ COMPOSE = {
     " The first start sets it; later changes are made with ALTER ROLE.",
     "REDIS_PASSWORD": "Letters and digits too.",
     "VIDEOS_DIR": "Folder of this machine that containers see, read-only, as /videos; readable for user 10001.",
-    "MODELS_DIR": "The same for /models, as `reelvec models fetch --to` or save_pretrained fills it; may be empty for random weights.",
+    "MODELS_DIR": "The same for /models, as `reelvec models fetch --to` fills it; may be empty for random weights.",
 }
 
 #: Names that are not ours but count. `tests/unit/test_docs.py` holds them against the code.

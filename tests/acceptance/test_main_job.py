@@ -126,28 +126,6 @@ def test_the_database_holds_what_embed_writes(desk: Desk, tmp_path: Path, start_
         np.testing.assert_allclose(np.array(window), made["x-clip/probabilities"], atol=1e-5)
 
 
-def test_a_worker_with_other_weights_refuses(desk: Desk, tmp_path: Path, start_worker: Start) -> None:
-    make_models_dir(tmp_path / "models", ["vivit"])
-    media.make_clip(tmp_path / "a.mp4", seconds=1)
-    media.make_clip(tmp_path / "b.mp4", seconds=1)
-    variables = {"REELVEC_MODELS_DIR": str(tmp_path / "models")}
-    first = start_worker(**variables)
-    desk.run("enqueue", "a.mp4", "--wait", **variables)
-    first.stop()
-    weights = tmp_path / "models" / "vivit" / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-3] ^= 1
-    weights.write_bytes(data)
-    desk.run("enqueue", "b.mp4", **variables)
-    other = start_worker(**variables)
-    assert other.process.wait(timeout=60) == 78
-    assert "may not be mixed" in other.log()
-    assert "Traceback" not in other.log()
-    assert rows(desk, "SELECT state FROM jobs ORDER BY video_id DESC LIMIT 1") == [["queued"]], (
-        "left for another worker"
-    )
-
-
 def test_weights_that_are_missing_only_show_when_wanted(desk: Desk, tmp_path: Path, start_worker: Start) -> None:
     """A worker that is up and meets a job it cannot do hands it back and ends with 78."""
     media.make_clip(tmp_path / "a.mp4", seconds=1)

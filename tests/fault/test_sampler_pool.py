@@ -31,6 +31,7 @@ class MemorySource:
     """A `ByteSource` of bytes; `on_read(offset)` is called before each read."""
 
     etag = None
+    open_seconds = 0.0
 
     def __init__(self, data: bytes, on_read: Callable[[int], None] = lambda offset: None) -> None:
         self._data = data

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from sqlalchemy import Engine
 
 from db.errors import ReelvecError, RefusedConfigurationError, UnavailableError, UsageError
 from tests import hub as hubs
+from tests import ledgering, media
+from tests.conftest import Desk, WorkerProcess
 from tests.hub import Hub
 from tests.s3_server import S3Server
 from tests.weights import PUBLISHED, make_models_dir
@@ -431,3 +434,37 @@ def _counted(method, calls: list[str]):
         method(self, backbone, *rest)
 
     return counting
+
+
+def test_two_workers_of_a_node_load_from_a_bucket(
+    desk: Desk, server: Hub, s3: S3Server, tmp_path: Path, start_worker: Callable[..., WorkerProcess], engine: Engine
+) -> None:
+    prefix = f"s3://{s3.bucket()}/models"
+    variables = {**s3.environment, "REELVEC_MODELS_DIR": prefix, "REELVEC_DATA_DIR": str(tmp_path / "node")}
+    at_the_desk = {**variables, "REELVEC_DATA_DIR": str(tmp_path / "desk")}
+    done = desk.run("reelvec", "models", "fetch", "x-clip", "--json", HF_ENDPOINT=server.url, **at_the_desk)
+    fetched = json.loads(done.stdout)
+    assert fetched["where"] == f"{prefix}/x-clip"
+    for name in ("a", "b"):
+        media.make_clip(tmp_path / f"{name}.mp4", seconds=1)
+    (tmp_path / "pets.txt").write_text("a cat\na dog\n", encoding="utf-8")
+    chosen = ("--labels", "pets.txt")
+    desk.run("enqueue", "a.mp4", "b.mp4", *chosen, **at_the_desk)
+    server.requests.clear()
+    workers = [start_worker(**variables) for _ in range(2)]
+    desk.run("enqueue", *chosen, "--wait", **at_the_desk)
+    assert ledgering.one(engine, "SELECT weights_digest FROM reelvec.encoders") == fetched["weights_digest"]
+    assert ledgering.one(engine, "SELECT count(*) FROM reelvec.embeddings") == 2
+    for worker in workers:
+        assert worker.stop() == 0, worker.log()
+    assert sum(worker.log().count(f"from {prefix}") for worker in workers) == 1, "downloaded once"
+    copies = tmp_path / "node" / "models-cache"
+    assert [path.name for path in copies.iterdir() if path.is_dir()] == [fetched["weights_digest"]]
+    rows = desk.run("reelvec", "models", "list", "--json", "--verify", **variables).stdout.splitlines()
+    assert {row["backbone"]: row["state"] for row in map(json.loads, rows)}["x-clip"] == "fetched"
+    assert server.requests == []
+    embed = ("reelvec", "embed", "a.mp4", "--backbone", "x-clip")
+    told = desk.run(*embed, expect=78, **{**variables, "AWS_SECRET_ACCESS_KEY": "wrong"}).stderr
+    assert f"models in {prefix}: bad_credentials" in told
+    told = desk.run(*embed, expect=69, **{**variables, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}).stderr
+    assert f"models in {prefix}: unreachable" in told
