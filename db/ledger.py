@@ -67,8 +67,10 @@ class Worker:
 
 _OWED_ENCODERS = """array(SELECT e FROM unnest(j.encoders) e WHERE j.force
   OR NOT EXISTS (SELECT FROM reelvec.embeddings m WHERE m.encoder_id = e AND m.video_id = j.video_id))"""
-_OWED_TAGGERS = """array(SELECT t FROM unnest(j.taggers) t WHERE j.force
-  OR NOT EXISTS (SELECT FROM reelvec.scores s WHERE s.tagger_id = t AND s.video_id = j.video_id))"""
+# A tagger that the operator has deleted is owed no more.
+_TAGGERS = "array(SELECT tagger_id FROM reelvec.taggers WHERE tagger_id = ANY(j.taggers) ORDER BY 1)"
+_OWED_TAGGERS = f"""array(SELECT t FROM unnest({_TAGGERS}) t WHERE j.force
+  OR NOT EXISTS (SELECT FROM reelvec.scores s WHERE s.tagger_id = t AND s.video_id = j.video_id))"""  # noqa: S608
 
 _CLAIM = text(f"""
 WITH j AS (
@@ -79,7 +81,7 @@ WITH j AS (
   RETURNING *
 )
 SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j.lost_count,
-       {_OWED_ENCODERS} AS encoders, {_OWED_TAGGERS} AS taggers, j.encoders AS all_encoders, j.taggers AS all_taggers
+       {_OWED_ENCODERS} AS encoders, {_OWED_TAGGERS} AS taggers, j.encoders AS all_encoders, {_TAGGERS} AS all_taggers
 FROM j JOIN reelvec.videos v USING (video_id)
 """)  # noqa: S608
 

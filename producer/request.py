@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from db.labels import LabelSet
 from producer import categories as category_lists
 from producer.categories import Categories
 from producer.settings import ProducerSettings
-from workers.backbones import base, models_dir, registry
+from workers.backbones import base, models_dir, prompts, registry
 from workers.backbones.license import refuse_license
 from workers.sampling import plan
 from workers.settings import WorkerSettings
@@ -59,12 +60,14 @@ def checked(
     if not named and (match or sample or as_category):
         raise UsageError("--match, --sample and --as need a SOURCE")
     categories, label_sets = _labels(labels)
+    chosen = checked_backbones(backbones, weights=weights, sampling=sampling)
+    _refuse_long_prompts(chosen, weights, label_sets)
     found = categories.find(as_category) if as_category is not None else None
     return Request(
         sources=tuple(named),
         categories=categories,
         label_sets=label_sets,
-        backbones=checked_backbones(backbones, weights=weights, sampling=sampling),
+        backbones=chosen,
         weights=weights,
         sampling=sampling,
         only_categories=tuple(only_categories),
@@ -86,6 +89,19 @@ def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) 
     for name in chosen:
         refuse_license(name, worker.license)
     return chosen
+
+
+def _refuse_long_prompts(backbones: Sequence[str], weights: str, label_sets: Sequence[LabelSet]) -> None:
+    """Where the tokenizer is on this machine, a prompt that is too long is told now and not by every video."""
+    where = models_dir.resolve(settings.load(WorkerSettings))
+    for name in backbones:
+        if weights != "pretrained" or not registry.get(name).has_text or not isinstance(where, Path):
+            continue
+        folder = where / name
+        if (folder / "tokenizer.json").exists() and importlib.util.find_spec("tokenizers"):
+            tokenize = prompts.folder_tokenizer(folder)
+            for labels in label_sets:
+                prompts.batch_ids(labels.prompts, tokenize)
 
 
 def declared_encoder(backbone: str, weights: str, sampling: str) -> Encoder:

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from tests.conftest import Desk
+from tests.weights import make_models_dir
 
 CSV = """\
 ,url,s3_url,parsed_category,manual_category_id,views
@@ -152,3 +153,12 @@ def test_non_commercial_weights_are_named_or_refused(desk: Desk, folder: Path) -
     assert "non-commercial" in told
     assert "MEAN NOTHING" in told.upper()
     assert "videomae" in desk.run(*arguments, expect=78, REELVEC_LICENSE="commercial").stderr
+
+
+def test_a_prompt_that_is_too_long_is_told_before_any_video_meets_it(desk: Desk, tmp_path: Path) -> None:
+    models = make_models_dir(tmp_path / "models", ["x-clip"])
+    (tmp_path / "tags.csv").write_text(f"category,prompt\ncats,a cat\ndogs,{'very ' * 40}long\n", encoding="utf-8")
+    arguments = ("enqueue", "s3://bucket/a.mp4", "--backbone", "x-clip", "--labels", "tags.csv")
+    done = desk.run(*arguments, expect=2, REELVEC_MODELS_DIR=str(models))
+    assert "tokens long; X-CLIP reads 77" in done.stderr
+    desk.run(*arguments, REELVEC_MODELS_DIR=str(tmp_path / "elsewhere"))

@@ -89,6 +89,17 @@ def test_a_claim_owes_only_what_has_no_row_yet(engine: Engine, probe: int) -> No
     assert second.token == first.token + 1
 
 
+def test_a_deleted_tagger_is_owed_no_more(engine: Engine, probe: int) -> None:
+    with session.transaction(engine) as connection:
+        tagger = encoders.declare_tagger(connection, probe, "probe", LABELS)
+    record(engine, [Row("file:///v0")], Wanted((probe,), (tagger,)))
+    execute(engine, "DELETE FROM reelvec.taggers")
+    claimed = claim(engine, 1, uuid4())
+    assert claimed is not None
+    assert (claimed.taggers, claimed.all_taggers) == ((), ())
+    assert finish(engine, claimed, Outcome((vectors(probe),))) == "done"
+
+
 def test_finish_writes_vectors_windows_and_scores(engine: Engine, probe: int) -> None:
     with session.transaction(engine) as connection:
         tagger = encoders.declare_tagger(connection, probe, "probe", LABELS)
