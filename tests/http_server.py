@@ -52,7 +52,8 @@ class Handler(BaseHTTPRequestHandler):
         if start >= len(body):
             self.answer(416, b"")
             return
-        if self.headers.get("If-Match") not in (None, self.shared.etag):
+        asked_version = self.headers.get("If-Match")
+        if asked_version is not None and (asked_version != self.shared.etag or asked_version.startswith("W/")):
             self.answer(412, b"")
             return
         self.answer(206, body[start : end + 1], {"Content-Range": f"bytes {start}-{end}/{len(body)}"})

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from sqlalchemy import Engine
 
 from tests.conftest import Desk, WorkerProcess
@@ -74,13 +76,28 @@ def test_one_object_is_one_video_by_whatever_address(at_bucket: Desk, s3: S3Serv
     assert "SECRET" not in done.stderr
 
 
-def test_a_manifest_in_the_bucket(at_bucket: Desk, s3: S3Server, engine: Engine) -> None:
+def test_an_object_without_an_ending_is_itself(at_bucket: Desk, s3: S3Server, engine: Engine) -> None:
     bucket = s3.bucket()
-    s3.put(bucket, "lists/all.csv", f"uri,id,lang\ns3://{bucket}/a.mp4,rt-1,ru\nb.mp4,rt-2,ru\n".encode())
-    done = at_bucket.run("enqueue", f"s3://{bucket}/lists/all.csv", "--backbone", "probe")
-    assert one(engine, "SELECT attributes->>'lang' FROM reelvec.videos WHERE external_id = 'rt-1'") == "ru"
-    assert "all.csv line 3: 'b.mp4' is a relative path" in done.stderr
-    assert not list(Path("/tmp").glob("reelvec-list-*"))
+    s3.put(bucket, "videos/3f9c", b"x")
+    at_bucket.run("enqueue", f"s3://{bucket}/videos/3f9c", "--backbone", "probe")
+    assert one(engine, "SELECT uri FROM reelvec.videos") == f"s3://{bucket}/videos/3f9c"
+
+
+def test_a_manifest_in_the_bucket_keeps_its_ten_columns(
+    at_bucket: Desk, s3: S3Server, engine: Engine, tmp_path: Path
+) -> None:
+    bucket = s3.bucket()
+    extra = {f"column_{number}": [number, number * 1.5] for number in range(9)}
+    columns = {"uri": [f"s3://{bucket}/a.mp4", "b.mp4"], "id": [7, 8], "lang": ["ru", "ru"], **extra}
+    parquet.write_table(pa.table(columns), tmp_path / "all.parquet")
+    s3.put(bucket, "lists/all.parquet", (tmp_path / "all.parquet").read_bytes())
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = at_bucket.run("enqueue", f"s3://{bucket}/lists/all.parquet", "--backbone", "probe", TMPDIR=str(temporary))
+    kept = one(engine, "SELECT attributes FROM reelvec.videos WHERE external_id = '7'")
+    assert kept == {"lang": "ru", **{name: values[0] for name, values in extra.items()}}
+    assert "all.parquet row 2: 'b.mp4' is a relative path" in done.stderr
+    assert list(temporary.iterdir()) == []
 
 
 MISTAKES: list[tuple[str, dict[str, str], int, str]] = [

@@ -81,6 +81,12 @@ def test_another_bucket_an_earlier_time_and_another_stage_prove_nothing(engine: 
             " FROM reelvec.videos v WHERE v.video_id = jobs.video_id AND v.uri = :uri", uri=BUCKET[1])  # fmt: skip
     refuse(engine, BUCKET[0], me)
     assert state_of(engine, mine.video_id) == "pending"
+    began_before = (
+        "UPDATE reelvec.jobs SET finished_at = now(), started_at = now() - interval '62 s' WHERE state = 'done'"
+    )
+    execute(engine, began_before)
+    refuse(engine, BUCKET[0], me)
+    assert state_of(engine, mine.video_id) == "pending", "its bytes may have come before the trouble began"
     execute(engine, "UPDATE reelvec.jobs SET finished_at = now(), started_at = now() WHERE state = 'done'")
     refuse(engine, BUCKET[0], me, "unavailable", stage="run")
     assert state_of(engine, mine.video_id) == "pending"

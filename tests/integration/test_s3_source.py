@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from minio.credentials.credentials import Credentials
+from minio.credentials.providers import Provider
 
 from db import settings
 from db.errors import ErrorClass, RefusedConfigurationError, UsageError, VideoError
@@ -15,6 +18,7 @@ from workers.settings import WorkerSettings
 from workers.storage import Storage
 from workers.stores import s3 as s3_store
 from workers.stores import s3_account
+from workers.stores.remote import RemoteSource
 
 MIB = 1 << 20
 BODY = random.Random(2).randbytes(3 * MIB + 17)
@@ -208,6 +212,26 @@ def test_files_go_up_and_come_down(s3: S3Server, storage: OpenStorage, tmp_path:
         here.download(f"s3://{bucket}/x/a", tmp_path / "missing" / "b")
 
 
+def test_a_download_that_fails_halfway_leaves_no_file(
+    s3: S3Server, storage: OpenStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = s3.bucket()
+    s3.put(bucket, "v.mp4", BODY)
+    monkeypatch.setattr(s3_store, "CHUNK_BYTES", MIB)
+    real = RemoteSource.read
+
+    def fails(self: RemoteSource, offset: int, length: int) -> bytes:
+        if offset == 2 * MIB:
+            assert (tmp_path / "v.mp4").exists()
+            raise VideoError("fetch_cut", "cut", stage="fetch")
+        return real(self, offset, length)
+
+    monkeypatch.setattr(RemoteSource, "read", fails)
+    with pytest.raises(VideoError, match="cut"):
+        storage().download(f"s3://{bucket}/v.mp4", tmp_path / "v.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_keys_come_from_the_environment_a_profile_or_nowhere(
     s3: S3Server, storage: OpenStorage, tmp_path: Path
 ) -> None:
@@ -235,6 +259,23 @@ def test_keys_come_from_the_environment_a_profile_or_nowhere(
         storage(AWS_SECRET_ACCESS_KEY=None, AWS_PROFILE=None).check()
     with pytest.raises(UsageError, match="AWS_ENDPOINT_URL_S3='ftp://x'"):
         storage(AWS_ENDPOINT_URL_S3="ftp://x").check()
+
+
+def test_an_instance_without_a_role_is_not_asked_at_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class NoRole(Provider):
+        def retrieve(self) -> Credentials:
+            asked.append("role")
+            raise ValueError("no role")
+
+    chain = s3_account.Chain({"role": NoRole()})
+    assert chain.retrieve() is None
+    assert chain.retrieve() is None
+    assert asked == ["role"]
+    monkeypatch.setattr(s3_account.time, "monotonic", lambda: time.time() + 1e9)
+    assert chain.retrieve() is None
+    assert asked == ["role", "role"]
 
 
 def test_the_role_of_a_container_is_used(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 
 from db.errors import VideoError
 from tests.http_server import Handler, WebServer, serving
-from workers.stores import patience
+from workers.stores import guard, patience
 from workers.stores.guard import is_public
-from workers.stores.http import HttpStore
+from workers.stores.http import Asker, HttpStore
 from workers.stores.limits import Limits
 from workers.stores.remote import FIRST_BYTES
 
@@ -161,6 +162,28 @@ def test_a_file_replaced_halfway_is_noticed(store: HttpStore, etag: str | None) 
         assert caught.value.code == "source_changed"
 
 
+def test_a_whole_body_replaced_after_a_cut_is_noticed(server: WebServer, store: HttpStore) -> None:
+    server.ranges = False
+    cut = cut_first(1, after=2 * FIRST_BYTES)
+
+    def replaced(handler: Handler) -> bool:
+        if len(server.requests) > 1:
+            server.etag = '"v2"'
+        return bool(cut(handler))  # type: ignore[operator]
+
+    server.bend = replaced
+    assert code_of(store, server.url(PATH)) == "source_changed"
+
+
+def test_no_pause_goes_beyond_the_deadline(
+    server: WebServer, store: HttpStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 60)
+    server.bend = cut_first(1, after=10)  # type: ignore[assignment]
+    assert code_of(store, server.url(PATH)) == "fetch_cut"
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [
@@ -183,6 +206,7 @@ def test_every_status_has_its_code(server: WebServer, store: HttpStore, status: 
 
     server.bend = refuse
     assert code_of(store, server.url(PATH)) == code
+    assert len(server.requests) == (patience.TRIES if code == "server_error" else 1)
 
 
 def test_a_busy_server_is_asked_again(server: WebServer, store: HttpStore) -> None:
@@ -205,7 +229,11 @@ def test_what_is_no_answer_to_the_question_is_refused(server: WebServer, store: 
         handler.answer(200, b"\x1f\x8b", {"Content-Encoding": "gzip"})
         return True
 
-    for server.bend in (other_range, compressed):
+    def compressed_range(handler: Handler) -> bool:
+        handler.answer(206, b"\x1f\x8b", {"Content-Encoding": "gzip", "Content-Range": "bytes 0-1/2"})
+        return True
+
+    for server.bend in (other_range, compressed, compressed_range):
         assert code_of(store, server.url(PATH)) == "request_refused"
 
 
@@ -232,6 +260,32 @@ def test_few_redirects_are_followed(server: WebServer, store: HttpStore) -> None
     assert code_of(store, server.url("/to/file:///etc/passwd")) == "address_refused"
     assert code_of(store, server.url("/to/ftp://127.0.0.1/x")) == "address_refused"
     assert code_of(store, server.url("/to/http://user:secret@127.0.0.1/x")) == "address_refused"
+
+
+def test_a_redirect_may_not_leave_https(store: HttpStore) -> None:
+    asker = Asker(store, "https://host.example/v.mp4")
+    assert asker.redirected("http://host.example/v.mp4", "https://host.example/v.mp4").startswith("https:")
+    with pytest.raises(VideoError, match="from https: to http:"):
+        asker.redirected("https://host.example/v.mp4", "http://host.example/v.mp4")
+
+
+def test_the_connection_goes_to_the_address_that_was_judged(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a private and a public address is read at the public one."""
+    reached: list[str] = []
+
+    def connect(address: tuple[str, int], *arguments: object, **options: object) -> socket.socket:
+        reached.append(address[0])
+        made = socket.socket()
+        made.connect(("127.0.0.1", server.port))
+        return made
+
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 80)) for ip in ("10.0.0.1", "93.184.215.14")]
+    monkeypatch.setattr(guard.socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(guard.sockets, "create_connection", connect)
+    strict = HttpStore(LIMITS, allow_private=False, s3_host=None, connections=1)
+    assert read_all(strict, "http://two-faced.example" + PATH) == BODY
+    assert reached == ["93.184.215.14"]
+    strict.close()
 
 
 def test_a_redirect_that_had_its_time_is_asked_for_again(server: WebServer, store: HttpStore) -> None:

@@ -201,3 +201,9 @@ def test_aws_has_one_name_in_every_region(address: str, expected: str) -> None:
 )
 def test_folders_of_buckets(source: str, place: tuple[str, str] | None) -> None:
     assert bucket_place(source, s3_endpoint="s3.example.net:9000") == place
+
+
+@pytest.mark.parametrize("key", ["a/../b.mp4", "./a.mp4", "..", "a/."])
+def test_keys_that_cannot_be_asked_for_are_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="cannot ask for"):
+        canonical(f"s3://bucket/{key}", base=BASE, s3_endpoint=None)

@@ -31,7 +31,7 @@ class HttpStore:
 
     def open(self, uri: str) -> RemoteSource:
         """Raises `VideoError`: address_refused, request_refused, access_denied, not_found and those of `RemoteSource`."""
-        return RemoteSource(uri, _Asker(self, uri), self._limits)
+        return RemoteSource(uri, Asker(self, uri), self._limits)
 
     def close(self) -> None:
         self._anywhere.clear()
@@ -53,7 +53,7 @@ class HttpStore:
             ) from error
 
 
-class _Asker:
+class Asker:
     """Asks one address for ranges, through its redirects. Where they led is kept until it stops answering."""
 
     def __init__(self, store: HttpStore, uri: str) -> None:
@@ -86,10 +86,10 @@ class _Asker:
                 self._target = url
                 return response
             response.close()
-            url = self._redirected(url, location)
+            url = self.redirected(url, location)
         raise failure("address_refused", self._uri, f"more than {MAX_REDIRECTS} redirects")
 
-    def _redirected(self, url: str, location: str) -> str:
+    def redirected(self, url: str, location: str) -> str:
         """The next address. Raises `VideoError`: another scheme (http to https is well), a user name in it."""
         following = urljoin(url, location)
         before, after = urlsplit(url), urlsplit(following)

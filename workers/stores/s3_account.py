@@ -39,28 +39,25 @@ class Account:
 class Chain(Provider):
     """Keys from environment, else the profile, else the instance's or container's role; else requests are not signed.
 
-    A role's keys are renewed before they end.
+    The role's provider keeps its keys and renews them before they end.
     """
 
     def __init__(self, providers: dict[str, Provider]) -> None:
         self._providers = providers
-        self._kept: Credentials | None = None
         self._again_at = 0.0
         self.source = "not looked for yet"
 
     def retrieve(self) -> Credentials | None:  # type: ignore[override]  # None is minio's word for anonymous
-        if self._kept is not None and not self._kept.is_expired():
-            return self._kept
-        if self._kept is None and time.monotonic() < self._again_at:
+        if time.monotonic() < self._again_at:
             return None
         for name, provider in self._providers.items():
             try:
-                self._kept = provider.retrieve()
+                found = provider.retrieve()
             except (ValueError, HTTPError, OSError):  # it has none
                 continue
             self.source = name
-            return self._kept
-        self._kept, self.source = None, "anonymous"
+            return found
+        self.source = "anonymous"
         self._again_at = time.monotonic() + ROLE_AGAIN_SECONDS
         return None
 
