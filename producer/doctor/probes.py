@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from io import BytesIO
-from types import TracebackType
 from typing import Any, Self
 
 #: What the four backbones load from transformers.
@@ -106,9 +105,7 @@ class _Memory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
