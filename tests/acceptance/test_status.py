@@ -41,7 +41,13 @@ def watch(desk: Desk) -> Iterator[Watch]:
     def start(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
         command = [REELVEC, "status", "--watch", "--interval", "0.2", *arguments]
         environment = {**desk.environment, "TERM": "xterm"}
-        process = subprocess.Popen(command, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        before = signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # a run in the background ignores it, and so would its child
+        try:
+            process = subprocess.Popen(command, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        finally:
+            signal.signal(signal.SIGINT, before)
         started.append(process)
         return process
 
