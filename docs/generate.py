@@ -49,7 +49,7 @@ OTHERS = {
     "AWS_DEFAULT_REGION": "The same, if AWS_REGION is not set.",
     "AWS_EC2_METADATA_DISABLED": "true: no keys are asked of the machine's role.",
     "SSL_CERT_FILE": "Certificate authorities to trust instead of the usual ones.",
-    "AWS_CA_BUNDLE": "The same, if SSL_CERT_FILE is not set.",
+    "AWS_CA_BUNDLE": "The same for the S3 service alone; it goes first there.",
     "HF_ENDPOINT": "Hub that `reelvec models fetch` asks.",
     "HF_TOKEN": "Token for it.",
     "HF_HUB_OFFLINE": "1: nothing is fetched. Workers never ask the hub, whatever this says.",

@@ -85,11 +85,6 @@ def run(
     return report, connection
 
 
-def s3_endpoint() -> str:
-    """The S3 service whose https addresses are s3:// objects. Raises `UsageError` if its variable is no address."""
-    return endpoint().host
-
-
 def _resolve_categories(connection: Connection, request: Request) -> frozenset[str] | None:
     """Slugs that `--category` means. One that no list, no recorded video and no source knows is a `UsageError`."""
     if not request.only_categories:
@@ -129,7 +124,7 @@ def _rows(request: Request) -> Iterator[VideoRow | RowError]:
     storage = Storage(settings.load(WorkerSettings), roots=None)
     opened = [
         read_source(
-            source, categories=request.categories, match=request.match, s3_endpoint=s3_endpoint(), storage=storage
+            source, categories=request.categories, match=request.match, s3_endpoint=endpoint().host, storage=storage
         )
         for source in request.sources
     ]

@@ -54,10 +54,10 @@ def _matching(rows: Iterator[VideoRow | RowError], match: str) -> Iterator[Video
 def _rows(source: str, context: Context, match: str | None, storage: Storage) -> Iterator[VideoRow | RowError]:
     if source == "-":
         return _list_rows(sys.stdin.buffer, "standard input", context)
-    suffix = PurePosixPath(source.partition("?")[0]).suffix.lower()
+    suffix = _suffix(source)
     try:
-        bucket = bucket_place(source, s3_endpoint=context.s3_endpoint)
-        if bucket is not None and (source.endswith("/") or suffix not in VIDEO_SUFFIXES | set(_LISTS)):
+        bucket = bucket_folder(source, context.s3_endpoint)
+        if bucket is not None:
             return bucket_rows(*bucket, categories=context.categories, match=match, storage=storage)
         place = canonical(source, base=context.base, s3_endpoint=context.s3_endpoint)
     except ValueError as error:
@@ -69,6 +69,20 @@ def _rows(source: str, context: Context, match: str | None, storage: Storage) ->
     if suffix in _LISTS:
         raise UsageError(f"{place.uri} is not on this machine: copy the {suffix} file here; {FORMS}")
     return iter([_single(place)])
+
+
+def bucket_folder(source: str, s3_endpoint: str | None) -> tuple[str, str] | None:
+    """Bucket and prefix of a source whose objects are listed; None: it names a video, a list, or no bucket at all.
+
+    Raises `ValueError`: no bucket name.
+    """
+    place = bucket_place(source, s3_endpoint=s3_endpoint)
+    is_one = _suffix(source) in VIDEO_SUFFIXES | set(_LISTS) and not source.endswith("/")
+    return None if is_one else place
+
+
+def _suffix(source: str) -> str:
+    return PurePosixPath(source.partition("?")[0]).suffix.lower()
 
 
 def _single(place: Canonical, facts: os.stat_result | None = None) -> VideoRow:

@@ -26,7 +26,7 @@ TEMPLATE = "reelvec_template"
 def pytest_configure() -> None:
     """No variable of the developer's own shell reaches a test."""
     for name in list(os.environ):
-        if name.startswith(("REELVEC_", "AWS_")) or name in ("DATABASE_URL", "CELERY_BROKER_URL"):
+        if name.startswith(("REELVEC_", "AWS_")) or name in ("DATABASE_URL", "CELERY_BROKER_URL", "SSL_CERT_FILE"):
             del os.environ[name]
 
 

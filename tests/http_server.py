@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ class WebServer:
     stated_length: bool = True
     bend: Bend | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
     port: int = 0
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -98,6 +100,8 @@ def serving(**facts: object) -> Iterator[WebServer]:
 
     server = Server(("127.0.0.1", 0), handler)
     shared.port = server.server_address[1]
+    if shared.tls is not None:
+        server.socket = shared.tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -131,7 +131,6 @@ def prepare() -> Runtime:
             schema.check(connection)
             wanted = encoders.wanted_encoders(connection)
         storage = stack.enter_context(Storage(chosen, roots=None if where.local else chosen.roots))
-        storage.check()
         encoding = Engine(device=chosen.device, models_dir=models_dir.resolve(chosen))
         stack.callback(encoding.close)
         samplers = SamplerPool(

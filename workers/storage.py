@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from db.errors import VideoError
 from workers.settings import WorkerSettings
 from workers.stores.file import open_file
+from workers.stores.s3_endpoint import endpoint
 from workers.stores.source import STAGE, ByteSource
 
 if TYPE_CHECKING:
@@ -27,26 +28,20 @@ class Storage:
     """Files, S3 objects and web addresses. Thread-safe; clients are made when the first source needs them.
 
     `roots`: folders that `file:` sources must lie below; None allows every folder (local stack, `embed`).
+    Raises `UsageError` for an S3 endpoint that is no address. Keys are looked for when the first object is: somebody
+    whose videos are files may have none.
     """
 
     def __init__(self, settings: WorkerSettings, *, roots: tuple[Path, ...] | None) -> None:
         self._settings = settings
         self._roots = roots
-
-    def check(self) -> None:
-        """Look at the environment without asking anybody.
-
-        Raises `UsageError`, `RefusedConfigurationError` if it names no usable S3 account.
-        """
-        from workers.stores.s3_account import account
-
-        account()
+        self._s3_host = endpoint().host
 
     def open(self, uri: str) -> ByteSource:
         """Open a canonical uri.
 
         Raises `VideoError`: not_found, access_denied, source_changed and the other codes of stage fetch in
-        `db.errors`; `UsageError`, `RefusedConfigurationError` if the environment names no usable S3 account.
+        `db.errors`; `RefusedConfigurationError` if the environment names no usable S3 account.
         """
         scheme = uri.partition(":")[0]
         if scheme == "file":
@@ -90,11 +85,10 @@ class Storage:
     @cached_property
     def _http(self) -> HttpStore:
         from workers.stores.http import HttpStore
-        from workers.stores.s3_endpoint import endpoint
 
         return HttpStore(
             self._settings.fetch_limits,
             allow_private=self._settings.http_allow_private,
-            s3_host=endpoint().host,
+            s3_host=self._s3_host,
             connections=self._settings.in_flight,
         )

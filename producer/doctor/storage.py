@@ -20,7 +20,6 @@ GROUP = "Sources"
 SECONDS = 60.0
 #: As many objects as S3 gives for one call; as many rows are looked at for a good one.
 PAGE_OBJECTS = 1000
-LISTS = {".csv", ".parquet", ".txt"}
 #: Variables that say that S3 is meant, besides an s3:// source.
 S3_VARIABLES = (
     "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE",
@@ -117,17 +116,17 @@ def _failure(name: str, what: str, error: ReelvecError) -> Finding:
 def _first(source: str, storage: Storage) -> tuple[str, str | None]:
     """What to say of a source, and the uri of its first video: one real list call, or its first good row."""
     from producer.categories import load_shipped
-    from producer.enqueue import s3_endpoint
     from producer.naming import VIDEO_SUFFIXES
-    from producer.sources import RowError, read_source
-    from producer.uris import bucket_place, s3_uri
+    from producer.sources import RowError, bucket_folder, read_source
+    from producer.uris import s3_uri
+    from workers.stores.s3_endpoint import endpoint
 
-    host = s3_endpoint()
+    host = endpoint().host
     try:
-        place = bucket_place(source, s3_endpoint=host)
+        place = bucket_folder(source, host)
     except ValueError:  # `read_source` refuses it in the words of enqueue
         place = None
-    if place is not None and PurePosixPath(source).suffix.lower() not in VIDEO_SUFFIXES | LISTS:
+    if place is not None:
         keys = [listed.key for listed in islice(storage.list(*place), PAGE_OBJECTS)]
         if keys:
             videos = [key for key in keys if PurePosixPath(key).suffix.lower() in VIDEO_SUFFIXES]

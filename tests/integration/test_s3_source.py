@@ -254,11 +254,11 @@ def test_keys_come_from_the_environment_a_profile_or_nowhere(
     chain = s3_account.account().credentials
     assert (chain.retrieve(), chain.source) == (None, "anonymous")
     with pytest.raises(RefusedConfigurationError, match="aws configure export-credentials --profile sso"):
-        storage(**no_keys, **files, AWS_PROFILE="sso").check()
+        storage(**no_keys, **files, AWS_PROFILE="sso").open(uri)
     with pytest.raises(RefusedConfigurationError, match="AWS_SECRET_ACCESS_KEY is not"):
-        storage(AWS_SECRET_ACCESS_KEY=None, AWS_PROFILE=None).check()
+        storage(AWS_SECRET_ACCESS_KEY=None, AWS_PROFILE=None).open(uri)
     with pytest.raises(UsageError, match="AWS_ENDPOINT_URL_S3='ftp://x'"):
-        storage(AWS_ENDPOINT_URL_S3="ftp://x").check()
+        storage(AWS_ENDPOINT_URL_S3="ftp://x")
 
 
 def test_an_instance_without_a_role_is_not_asked_at_every_request(monkeypatch: pytest.MonkeyPatch) -> None:

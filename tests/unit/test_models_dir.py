@@ -23,7 +23,7 @@ TOKENIZER = {"tokenizer.json", "vocab.json", "merges.txt"}
     ("text", "expected"),
     [
         ("models", Path("models")),
-        ("/srv/models", Path("/srv/models")),
+        ("/a/models", Path("/a/models")),
         ("~/models", Path.home() / "models"),
         ("s3://my-bucket", "s3://my-bucket"),
         ("s3://my-bucket/", "s3://my-bucket"),

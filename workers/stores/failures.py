@@ -80,7 +80,7 @@ def from_network(error: Exception, uri: str) -> VideoError:
     elif isinstance(error, http.ConnectTimeoutError):
         code, why = "unreachable", f"nobody answers ({_reason(error)})"
     elif isinstance(error, http.SSLError):
-        advice = "for a private authority set SSL_CERT_FILE or AWS_CA_BUNDLE"
+        advice = "for a private authority set SSL_CERT_FILE, for S3 alone AWS_CA_BUNDLE"
         code, why = "unreachable", f"TLS failed ({_reason(error)}); {advice}"
     elif isinstance(error, http.TimeoutError):
         code, why = "fetch_timeout", "the connection stalled"

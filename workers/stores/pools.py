@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import certifi
@@ -10,13 +11,15 @@ from urllib3 import Timeout
 
 from workers.stores.limits import Limits
 
-#: Names of files with certificate authorities, the standard ones first.
-CA_VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
 
+def pool_options(
+    limits: Limits, connections: int, *, ca_variables: Sequence[str] = ("SSL_CERT_FILE",)
+) -> dict[str, Any]:
+    """TLS is always verified, proxies of the environment are ignored, retries are ours.
 
-def pool_options(limits: Limits, connections: int) -> dict[str, Any]:
-    """TLS is always verified, proxies of the environment are ignored, retries are ours."""
-    own = next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), None)
+    `ca_variables`: those that may name a file of authorities to trust instead of the usual ones; the first that is set.
+    """
+    own = next((os.environ[name] for name in ca_variables if os.environ.get(name)), None)
     return {
         "maxsize": connections,
         "timeout": Timeout(connect=limits.wait_seconds, read=limits.wait_seconds),

@@ -43,7 +43,7 @@ class S3Store:
         # retries are ours; a redirect to the bucket's region is the client's
         self._pool = PoolManager(
             retries=Retry(total=None, connect=0, read=0, status=0, other=0, redirect=2),
-            **pool_options(limits, connections),
+            **pool_options(limits, connections, ca_variables=("AWS_CA_BUNDLE", "SSL_CERT_FILE")),
         )
         self._client = Minio(
             account.host,
