@@ -51,6 +51,7 @@ class Sample:
 
     `frames` uint8 `[96, 224, 224, 3]`, own memory; `frame_indices` int64 `[96]` and `pts_seconds` float64 `[96]`: position
     and time of the frame in each slot. `fetch_seconds`: spent in reads of the source; `decode_seconds`: CPU of the sampler.
+    `frame_count`: frames that the video has by its header, or that were counted in its first minute.
     """
 
     frames: np.ndarray
@@ -60,6 +61,7 @@ class Sample:
     bytes_read: int
     fetch_seconds: float
     decode_seconds: float
+    frame_count: int
     frames_decoded: int
     decode_mode: str
     decode_errors: int
@@ -250,6 +252,7 @@ def _outcome(answer: Done | Failed, child: Child, blocks: Blocks) -> Sample | Vi
         bytes_read=blocks.bytes_read,
         fetch_seconds=blocks.fetch_seconds,
         decode_seconds=answer.cpu_seconds,
+        frame_count=answer.frame_count,
         frames_decoded=answer.frames_decoded,
         decode_mode=answer.decode_mode,
         decode_errors=answer.decode_errors,
