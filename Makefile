@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit integration acceptance fault bench clean
+.PHONY: help demo test lint unit integration acceptance fault soak bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -40,6 +40,9 @@ unit fault: $(VENV)/test-installed
 
 integration acceptance: $(VENV)/test-installed
 	$(BIN)/pytest -n 2 tests/$@
+
+soak: $(VENV)/test-installed ## Put the sampler through thousands of damaged and hostile videos (minutes)
+	$(BIN)/pytest tests/soak
 
 bench: $(VENV)/test-installed ## Measure; tables go to bench/RESULTS.md
 	@for script in bench/*.py; do $(BIN)/python $$script || exit 1; done

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import typer
 
 from db.errors import ReelvecError
-from producer.commands import db, doctor, embed, enqueue, models, status, steer, up, worker
+from producer.commands import db, doctor, embed, enqueue, models, sample, status, steer, up, worker
 
 RUN, WATCH, SET_UP = "Run", "Watch and steer", "Set up"
 
@@ -31,6 +31,7 @@ reelvec.command(rich_help_panel=SET_UP)(up.up)
 reelvec.command(rich_help_panel=SET_UP)(doctor.doctor)
 reelvec.add_typer(db.commands, name="db", rich_help_panel=SET_UP)
 reelvec.add_typer(models.commands, name="models", rich_help_panel=SET_UP)
+reelvec.command(hidden=True)(sample.sample)
 
 enqueue_alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 enqueue_alone.command()(enqueue.enqueue)

@@ -151,3 +151,50 @@ def empty(path: Path) -> Path:
     """No bytes at all."""
     path.write_bytes(b"")
     return path
+
+
+def planes_of(frame: av.VideoFrame) -> list[np.ndarray]:
+    """The samples of each plane as they are stored, uint8 or uint16 `[height, width]`, for planar formats."""
+    planes = []
+    for plane, component in zip(frame.planes, frame.format.components, strict=True):
+        kind = np.uint16 if component.bits > 8 else np.uint8
+        rows = np.frombuffer(plane, kind).reshape(plane.height, -1)
+        planes.append(rows[:, : plane.width])
+    return planes
+
+
+def planar_clip(
+    path: Path,
+    levels: list[np.ndarray],
+    *,
+    codec: str,
+    pix_fmt: str,
+    matrix: int = 2,
+    color_range: int = 0,
+    transfer: int = 2,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write two equal frames of given levels, which no conversion touches.
+
+    `levels`: one `[height, width]` per plane, full size and in levels of 8 bits; chroma is thinned out and all is scaled
+    to the depth of `pix_fmt`. `matrix`, `color_range`, `transfer`: FFmpeg's numbers for what the stream says of itself.
+    """
+    height, width = levels[0].shape
+    with av.open(path, "w") as container:
+        # of two frames x265's decoding times are undefined if it may reorder them
+        stream = container.add_stream(codec, rate=25, options={**QUIET.get(codec, {}), "bf": "0", **(options or {})})
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        context = stream.codec_context
+        context.colorspace, context.color_range, context.color_trc = matrix, color_range, transfer
+        for number in range(2):
+            frame = av.VideoFrame(width, height, pix_fmt)
+            frame.colorspace, frame.color_range, frame.color_trc = matrix, color_range, transfer
+            for plane, component, level in zip(frame.planes, frame.format.components, levels, strict=False):
+                thin = level[:: height // plane.height, :: width // plane.width] * (1 << component.bits - 8)
+                rows = np.zeros((plane.height, plane.line_size), np.uint8).view(f"u{(component.bits + 7) // 8}")
+                rows[:, : plane.width] = np.rint(thin)
+                plane.update(rows.tobytes())
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

@@ -25,7 +25,7 @@ def embed(
     weights: Annotated[
         str, typer.Option(help="pretrained; or random-tiny, random-full: demonstration only.")
     ] = "pretrained",
-    sampling: Annotated[str, typer.Option(help="notebook or uniform.")] = "notebook",
+    sampling: Annotated[str, typer.Option(help="notebook, uniform or fast.")] = "notebook",
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Prompts for x-clip; default: the shipped English ones.")
     ] = None,

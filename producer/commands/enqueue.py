@@ -51,7 +51,10 @@ def enqueue(
         str, typer.Option(help="pretrained; or random-tiny, random-full: demonstration only.")
     ] = "pretrained",
     sampling: Annotated[
-        str, typer.Option(help="notebook or uniform: which 96 frames of the first minute.")
+        str,
+        typer.Option(
+            help="Which 96 frames of the first minute: notebook, uniform; or fast, the notebook's scaled roughly."
+        ),
     ] = "notebook",
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many newly queued videos.")] = None,
     sample: Annotated[

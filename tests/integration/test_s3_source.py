@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import resource
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,11 +15,12 @@ from minio.credentials.providers import Provider
 
 from db import settings
 from db.errors import ErrorClass, RefusedConfigurationError, UsageError, VideoError
+from tests.http_server import Handler, serving
 from tests.s3_server import BreakingProxy, S3Server
 from workers.settings import WorkerSettings
 from workers.storage import Storage
+from workers.stores import patience, s3_account
 from workers.stores import s3 as s3_store
-from workers.stores import s3_account
 from workers.stores.remote import RemoteSource
 
 MIB = 1 << 20
@@ -54,7 +57,8 @@ def failure_of(storage: Storage, uri: str, *, offset: int = 0) -> VideoError:
 
 KEYS = [
     "48.0_films/a b/ä+1.mp4", "юни/к😀.mp4", "x//y.mp4", "/lead.mp4", "q?x=1&y#z.mp4", "per%20cent.mp4", "new\nline.mp4",
-    "q'\"<>.mp4", "space .mp4",
+    "q'\"<>.mp4", "space .mp4", "%2e%2e/x.mp4", "rtl\u202egpj.mp4", "dot.", unicodedata.normalize("NFC", "й.mp4"),
+    unicodedata.normalize("NFD", "й.mp4"), "long/" + "n" * 1019,
 ]  # fmt: skip
 
 
@@ -116,6 +120,62 @@ def test_missing_buckets_and_objects_have_their_codes(s3: S3Server, storage: Ope
     deleted = failure_of(here, f"s3://{bucket}/deleted.mp4")
     assert (deleted.code, deleted.error_class) == ("not_found", ErrorClass.PERMANENT)
     assert failure_of(here, f"s3://{bucket}/a/../b.mp4").code == "request_refused"
+
+
+REFUSAL = "<Error><Code>{}</Code><Message>no</Message><Resource>/b/v</Resource><RequestId>1</RequestId></Error>"
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "code", "error_class"),
+    [
+        (503, "SlowDown", "server_error", ErrorClass.TRANSIENT),
+        (500, "InternalError", "server_error", ErrorClass.TRANSIENT),
+        (429, "TooManyRequests", "server_error", ErrorClass.TRANSIENT),
+        (403, "AccessDenied", "access_denied", ErrorClass.INFRA),
+        (400, "ExpiredToken", "bad_credentials", ErrorClass.INFRA),
+        (403, "RequestTimeTooSkewed", "bad_credentials", ErrorClass.INFRA),
+        (403, "InvalidObjectState", "request_refused", ErrorClass.PERMANENT),  # archived
+        (404, "NoSuchKey", "not_found", ErrorClass.PERMANENT),
+        (404, "NoSuchBucket", "no_bucket", ErrorClass.INFRA),
+    ],
+)
+def test_what_the_service_says_has_its_code(
+    storage: OpenStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    word: str,
+    code: str,
+    error_class: ErrorClass,
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.005)
+
+    def refuse(handler: Handler) -> bool:
+        handler.answer(status, REFUSAL.format(word).encode(), {"Content-Type": "application/xml"})
+        return True
+
+    with serving(bend=refuse) as server:
+        failed = failure_of(storage(AWS_ENDPOINT_URL_S3=server.url("")), "s3://bucket/v.mp4")
+        assert (failed.code, failed.error_class) == (code, error_class)
+        assert len(server.requests) == (patience.TRIES if code == "server_error" else 1)
+
+
+def test_a_service_that_asks_for_a_pause_gets_it_and_is_asked_again(
+    storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(patience.time, "sleep", slept.append)
+
+    def slow_down(handler: Handler) -> bool:
+        if len(server.requests) > 1:
+            return False
+        body = REFUSAL.format("SlowDown").encode()
+        handler.answer(503, body, {"Content-Type": "application/xml", "Retry-After": "1"})
+        return True
+
+    with serving(files={"/bucket/v.mp4": BODY}, bend=slow_down) as server:
+        with storage(AWS_ENDPOINT_URL_S3=server.url("")).open("s3://bucket/v.mp4") as source:
+            assert source.read(0, MIB) == BODY[:MIB]
+        assert 1 < slept[0] < 1.5
 
 
 def test_an_object_deleted_or_replaced_halfway_is_noticed(s3: S3Server, storage: OpenStorage) -> None:
@@ -232,6 +292,23 @@ def test_a_download_that_fails_halfway_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_not_the_objects_fault_and_keeps_no_file(
+    s3: S3Server, storage: OpenStorage, tmp_path: Path
+) -> None:
+    bucket = s3.bucket()
+    s3.put(bucket, "v.mp4", BODY)
+    here = storage()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(BODY) - 1, before[1]))  # to this process, a full disk
+    try:
+        with pytest.raises(VideoError, match="cannot be written") as caught:
+            here.download(f"s3://{bucket}/v.mp4", tmp_path / "v.mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (caught.value.code, caught.value.error_class) == ("io_error", ErrorClass.TRANSIENT)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_keys_come_from_the_environment_a_profile_or_nowhere(
     s3: S3Server, storage: OpenStorage, tmp_path: Path
 ) -> None:
@@ -281,8 +358,6 @@ def test_an_instance_without_a_role_is_not_asked_at_every_request(monkeypatch: p
 def test_the_role_of_a_container_is_used(
     s3: S3Server, storage: OpenStorage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from tests.http_server import Handler, serving
-
     def role(handler: Handler) -> bool:
         key, secret = s3.environment["AWS_ACCESS_KEY_ID"], s3.environment["AWS_SECRET_ACCESS_KEY"]
         body = (

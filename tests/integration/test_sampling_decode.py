@@ -11,13 +11,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests import media
 from workers.sampling import container, sparse
 from workers.sampling.decode import Decoded, sample
 from workers.sampling.plan import SHAPE
-from workers.sampling.resize import to_square
+from workers.sampling.resample import Resampler
 
 SEED = 4711
 
@@ -95,7 +94,8 @@ def frames_of_everything(path: Path, wanted: set[int]) -> dict[int, np.ndarray]:
         for position, frame in enumerate(opened.decode(video=0)):
             if position in wanted:
                 upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-                found[position] = to_square(Image.fromarray(np.ascontiguousarray(upright)))
+                height, width, _ = upright.shape
+                found[position] = Resampler(width, height)(np.ascontiguousarray(upright).reshape(height, -1))
     return found
 
 
@@ -122,6 +122,19 @@ def test_frames_are_those_of_decoding_everything(clip: Clip, made: Callable[[Cli
                 assert np.array_equal(reference[position], frame)
         assert decoded.decode_mode == clip.mode
         assert decoded.decode_errors == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["h264_pyramid.mkv", "prores_10_bit.mov", "odd_size.mp4", "turned_90.mp4", "turned_180.mp4", "turned_270.mp4"],
+)
+def test_the_fast_policy_shows_the_same_frames_less_exactly(name: str, made: Callable[[Clip], Path]) -> None:
+    path = made(next(clip for clip in CLIPS if clip.name == name))
+    exact, fast = sampled(path), sampled(path, "fast")
+    assert fast.frame_indices.tolist() == exact.frame_indices.tolist()
+    assert [media.read_frame_number(frame) for frame in fast.frames] == exact.frame_indices.tolist()
+    assert (fast.width_px, fast.height_px) == (exact.width_px, exact.height_px)
+    assert 0 < np.abs(fast.frames.astype(np.int16) - exact.frames).mean() < 4
 
 
 def test_facts_of_a_plain_clip(made: Callable[[Clip], Path]) -> None:
@@ -157,7 +170,17 @@ def test_mirrored_clips_are_shown_as_a_player_does(turn: int, tmp_path: Path) ->
     assert [media.read_frame_number(frame) for frame in decoded.frames[:10]] == list(range(10))
 
 
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [("h264_pyramid.mkv", 0.75), ("hevc_open_gop.mkv", 0.8), ("vp9.webm", 1.0), ("av1.mp4", 0.75), ("av1.mkv", 0.75)],
+)
+def test_frames_that_no_wanted_one_needs_are_not_decoded(name: str, share: float, made: Callable[[Clip], Path]) -> None:
+    decoded = sampled(made(next(clip for clip in CLIPS if clip.name == name)))
+    assert 96 <= decoded.frames_decoded <= share * 191  # the last wanted frame is the 191st
+
+
 PIECEMEAL = [
+    "av1.mp4",
     "h264_pyramid.mkv",
     "h264_open_gop.mp4",
     "hevc_open_gop_short.mp4",
@@ -181,6 +204,7 @@ def test_files_too_large_to_keep_are_decoded_piecemeal(
         decode(self, cut, complete=complete)
 
     monkeypatch.setattr(sparse.SparsePass, "_decode", counting)
+    monkeypatch.setattr(sparse, "GATHERED_BYTES", 1)
     monkeypatch.setattr(sparse, "KEPT_BYTES", kept_bytes)
     monkeypatch.setattr(container, "KEPT_BYTES", kept_bytes)
     decoded = sampled(path)
@@ -196,6 +220,7 @@ def test_a_gop_too_large_to_keep_is_decoded_piecemeal(tmp_path: Path, monkeypatc
     options = {"preset": "fast", "g": "1000", "bf": "3", "x264-params": "b-adapt=0:b-pyramid=none:scenecut=0"}
     path = media.make_clip(tmp_path / "gop.mp4", seconds=24, width=112, height=80, options=options)
     whole = sampled(path)
+    monkeypatch.setattr(sparse, "GATHERED_BYTES", 1)
     monkeypatch.setattr(sparse, "KEPT_BYTES", 1)
     monkeypatch.setattr(sparse, "REORDER_PACKETS", 4)
     decoded = sampled(path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,12 +15,21 @@ from PIL import Image
 
 from db.errors import VideoError
 from tests import media
+from workers.sampling import container
 from workers.sampling.decode import Decoded, sample
 
 
 def sampled(path: Path) -> Decoded:
     with path.open("rb") as file:
         return sample(file, "notebook")
+
+
+def ended_as(path: Path) -> Decoded | str:
+    """What was decoded, or the code of what it was not."""
+    try:
+        return sampled(path)
+    except VideoError as error:
+        return error.code
 
 
 def picture(path: Path) -> Path:
@@ -61,6 +72,29 @@ def cover_only(path: Path) -> Path:
         media._add_silence(opened, 1)
         opened.mux(cover.encode(av.VideoFrame(64, 64, "yuvj420p")))
         opened.mux(cover.encode())
+    return path
+
+
+def cover_alone(path: Path) -> Path:
+    with av.open(path, "w", format="mp4") as opened:
+        cover = opened.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        opened.mux(cover.encode(av.VideoFrame(64, 64, "yuvj420p")))
+        opened.mux(cover.encode())
+    return path
+
+
+def subtitles_only(path: Path) -> Path:
+    with av.open(path, "w") as opened:
+        stream = opened.add_stream("subrip")
+        stream.codec_context.subtitle_header = b"[Script Info]\n[Events]\n"
+        for second in range(4):
+            packet = av.Packet(b"words")
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
+            packet.pts = packet.dts = second * 1000
+            packet.duration = 900
+            opened.mux(packet)
     return path
 
 
@@ -123,6 +157,8 @@ BAD = {
     "cut avi": (first_part(".avi", 0.5), "truncated"),
     "sound": (media.audio_only, "no_video"),
     "sound and cover": (cover_only, "no_video"),
+    "cover": (cover_alone, "no_video"),
+    "subtitles": (lambda path: subtitles_only(path.with_suffix(".mkv")), "no_video"),
     "lossless codec": (
         lambda path: media.make_clip(path.with_suffix(".mkv"), codec="ffv1", seconds=0.2),
         "unsupported_codec",
@@ -170,3 +206,100 @@ def test_damage_is_passed_over_and_counted(tmp_path: Path) -> None:
 def test_the_name_says_nothing(name: str, tmp_path: Path) -> None:
     path = media.make_clip(tmp_path / "clip.mp4", seconds=0.4).rename(tmp_path / name)
     assert media.read_frame_number(sampled(path).frames[3]) == 3
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "ts", "avi"])
+def test_row_47_nor_does_the_ending_mp4(suffix: str, tmp_path: Path) -> None:
+    codec = "libvpx-vp9" if suffix == "webm" else "libx264"
+    path = media.make_clip(tmp_path / f"clip.{suffix}", codec=codec, seconds=0.4).rename(tmp_path / "clip.mp4")
+    assert media.read_frame_number(sampled(path).frames[3]) == 3
+
+
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.85])
+def test_row_48_an_mp4_cut_within_its_pictures(part: float, tmp_path: Path) -> None:
+    path = media.make_clip(tmp_path / "cut.mp4", options={"g": "25"}, container_options={"movflags": "faststart"})
+    data = path.read_bytes()
+    pictures = data.index(b"mdat")
+    path.write_bytes(data[: pictures + int((len(data) - pictures) * part)])
+    with pytest.raises(VideoError, match="cut short") as caught:
+        sampled(path)
+    assert caught.value.code == "truncated"
+
+
+FLIPPED = {
+    "h264.mp4": {"options": {"preset": "veryfast", "g": "50"}},
+    "h264.ts": {"options": {"preset": "veryfast", "g": "50"}},
+    "hevc.mkv": {"codec": "libx265"},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+    "av1.mp4": {"codec": "libsvtav1"},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mjpeg.mov": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+}
+
+
+@pytest.mark.parametrize("name", FLIPPED)
+def test_row_49_flipped_bits_end_with_frames_or_a_code(name: str, tmp_path: Path) -> None:
+    """1, 10 and 1,000 wrong bits among those of the pictures, three times over; and what came out was counted."""
+    path = media.make_clip(tmp_path / name, seconds=2, width=160, height=96, **FLIPPED[name])  # type: ignore[arg-type]
+    data = path.read_bytes()
+    with av.open(str(path)) as opened:
+        places = [(packet.pos, packet.size) for packet in opened.demux(video=0) if packet.size]
+    start, end = places[0][0], places[-1][0] + places[-1][1]
+    random = np.random.default_rng(49)
+    counted = []
+    for flips in (1, 10, 1000) * 3:
+        broken = bytearray(data)
+        for bit in random.integers(start * 8, end * 8, flips).tolist():
+            broken[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(broken)
+        ended = ended_as(path)
+        if isinstance(ended, str):
+            assert ended in ("truncated", "undecodable", "not_media")
+            counted.append(1)
+        else:
+            assert (np.diff(ended.frame_indices) >= 0).all()
+            assert (ended.pts_seconds >= 0).all()
+            counted.append(ended.decode_errors)
+    assert sum(counted[2::3]) > 0
+
+
+@pytest.mark.parametrize(
+    ("times", "suffix", "unseen"),
+    [
+        ([number * 40 - 900 for number in range(100)], "mp4", 23),
+        ([2**41 + number * 40 for number in range(100)], "mp4", 0),
+        ([number // 2 * 80 for number in range(100)], "mkv", 0),
+        ([0] * 100, "mkv", 0),
+        ([0, *range(10**6, 10**6 + 99 * 40, 40)], "mkv", 0),
+    ],
+    ids=["negative", "huge", "each twice", "all the same", "a gap of 1000 s"],
+)
+def test_row_52_presentation_times_of_any_kind(times: list[int], suffix: str, unseen: int, tmp_path: Path) -> None:
+    """Frames are numbered in the order they are shown in, from the first that is: an mp4 shows none before time 0."""
+    source = media.make_clip(tmp_path / "source.mp4", options={"preset": "ultrafast", "g": "10", "bf": "0"})
+    path = tmp_path / f"times.{suffix}"
+    with av.open(str(source)) as original, av.open(path, "w") as copy:
+        stream = copy.add_stream_from_template(original.streams.video[0])
+        stream.time_base = Fraction(1, 1000)
+        for packet, time in zip(original.demux(video=0), times, strict=False):
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
+            packet.pts = packet.dts = time
+            packet.duration = 40
+            copy.mux(packet)
+    decoded = sampled(path)
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == (decoded.frame_indices + unseen).tolist()
+    assert (np.diff(decoded.frame_indices) >= 0).all()
+    assert (np.diff(decoded.pts_seconds) >= 0).all()
+    assert decoded.decode_errors == 0
+
+
+def test_an_unbelievable_rate_is_not_believed(tmp_path: Path) -> None:
+    """A damaged avi that claims 2147483647 frames a second, found by the fuzzer."""
+    path = media.make_clip(tmp_path / "rate.avi", codec="mjpeg", pix_fmt="yuvj420p", seconds=1, width=96, height=96)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"strh") + 8 + 20  # scale, rate
+    struct.pack_into("<II", data, at, 1, 2**31 - 1)
+    path.write_bytes(data)
+    decoded = sampled(path)
+    assert 0 < decoded.fps <= container.MOST_FPS
+    assert media.read_frame_number(decoded.frames[0]) == 0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import random
+import resource
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from db.errors import VideoError
+from db.errors import ErrorClass, VideoError
 from tests.http_server import Handler, WebServer, serving
 from workers.stores import guard, patience
 from workers.stores.guard import is_public
@@ -220,6 +223,29 @@ def test_a_busy_server_is_asked_again(server: WebServer, store: HttpStore) -> No
     assert read_all(store, server.url(PATH)) == BODY
 
 
+@pytest.mark.parametrize(("said", "tries"), [("1", 2), ("60", 1), ("9" * 5000, 1), ("soon", 2)])
+def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(
+    server: WebServer, store: HttpStore, monkeypatch: pytest.MonkeyPatch, said: str, tries: int
+) -> None:
+    """Retry-After; where the deadline comes first, asking again would be in vain."""
+    slept: list[float] = []
+    monkeypatch.setattr(patience.time, "sleep", slept.append)
+
+    def busy_once(handler: Handler) -> bool:
+        if len(server.requests) > 1:
+            return False
+        handler.begin(503, 0, {"Retry-After": said})
+        return True
+
+    server.bend = busy_once
+    if tries == 1:
+        assert code_of(store, server.url(PATH)) == "server_error"
+        assert (len(server.requests), slept) == (1, [])
+    else:
+        assert read_all(store, server.url(PATH)) == BODY
+        assert (slept[0] > 1) == (said == "1")
+
+
 def test_what_is_no_answer_to_the_question_is_refused(server: WebServer, store: HttpStore) -> None:
     def other_range(handler: Handler) -> bool:
         handler.answer(206, b"12345", {"Content-Range": "bytes 5-9/100"})
@@ -237,12 +263,128 @@ def test_what_is_no_answer_to_the_question_is_refused(server: WebServer, store: 
         assert code_of(store, server.url(PATH)) == "request_refused"
 
 
+@pytest.mark.parametrize("size", ["*", "-5", str((1 << 50) + 1), "9" * 5000])
+def test_an_impossible_size_is_refused(server: WebServer, store: HttpStore, size: str) -> None:
+    def claim(handler: Handler) -> bool:
+        handler.answer(206, b"12345", {"Content-Range": f"bytes 0-4/{size}"})
+        return True
+
+    server.bend = claim
+    assert code_of(store, server.url(PATH)) == "request_refused"
+
+
 def test_a_body_over_the_limit_is_not_taken(server: WebServer) -> None:
     small = HttpStore(Limits(1.5, 100_000, spool_bytes=2000), allow_private=True, s3_host=None, connections=1)
     server.ranges = False
     for server.stated_length in (True, False):
         assert code_of(small, server.url(PATH)) == "over_limits"
     small.close()
+
+
+class Flood:
+    """Answers without an end. `taken`: what the client let through before it left, what lies in sockets included."""
+
+    def __init__(self, status: int, *headers: tuple[str, str]) -> None:
+        self._status, self._headers = status, headers
+        self.taken = 0
+
+    def __call__(self, handler: Handler) -> bool:
+        handler.send_response(self._status)
+        for name, value in self._headers:
+            handler.send_header(name, value)
+        handler.end_headers()
+        piece = b"10000\r\n" + bytes(1 << 16) + b"\r\n"  # one of Transfer-Encoding: chunked, or just bytes
+        while self.taken < 64 << 20 and not handler.shared.closing.is_set():
+            handler.wfile.write(piece)
+            self.taken += len(piece)
+        return True
+
+
+CHUNKED = ("Transfer-Encoding", "chunked")
+TEN_TERABYTES = str(10 * 10**12)
+
+
+@pytest.mark.parametrize(
+    ("flood", "code"),
+    [
+        (Flood(200, CHUNKED), "over_limits"),
+        (Flood(200), "over_limits"),
+        (Flood(200, ("Content-Length", TEN_TERABYTES)), "over_limits"),
+        (Flood(200, ("Content-Length", "9" * 5000)), "over_limits"),
+        (Flood(200, CHUNKED, ("Content-Encoding", "gzip")), "request_refused"),
+        (Flood(206, CHUNKED, ("Content-Encoding", "gzip"), ("Content-Range", "bytes 0-9/10")), "request_refused"),
+        (Flood(404, CHUNKED), "not_found"),
+        (Flood(302, CHUNKED, ("Location", "ftp://host/")), "address_refused"),
+    ],
+)
+def test_a_body_without_an_end_is_not_read(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flood: Flood, code: str
+) -> None:
+    """Of an endless body, one of ten terabytes, or a bomb that unpacks to more, at most the limit is taken."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    small = HttpStore(Limits(1.5, 100_000, spool_bytes=2 << 20), allow_private=True, s3_host=None, connections=1)
+    server.bend = flood
+    with pytest.raises(VideoError) as caught:
+        small.open(server.url(PATH))
+    assert caught.value.code == code
+    assert flood.taken < 32 << 20
+    assert list(tmp_path.iterdir()) == []
+    small.close()
+
+
+def test_of_an_object_of_ten_terabytes_only_what_is_asked_for_is_read(server: WebServer, store: HttpStore) -> None:
+    span = ("Content-Range", f"bytes 0-{FIRST_BYTES - 1}/{TEN_TERABYTES}")
+    server.bend = flood = Flood(206, span, ("Content-Length", TEN_TERABYTES))
+    with store.open(server.url(PATH)) as source:
+        assert source.size_bytes == 10 * 10**12
+        assert len(source.read(0, FIRST_BYTES)) == FIRST_BYTES
+    assert flood.taken < 32 << 20
+
+
+@pytest.mark.parametrize("cuts", [1, 100])
+def test_a_body_of_unstated_length_that_is_cut_is_not_taken_for_whole(
+    server: WebServer, store: HttpStore, cuts: int
+) -> None:
+    server.ranges = server.stated_length = False
+
+    def cut(handler: Handler) -> bool:
+        if len(server.requests) > cuts:
+            return False
+        handler.begin(200, None)
+        handler.wfile.write(b"%x\r\n" % len(BODY) + BODY[: len(BODY) // 2])
+        handler.cut()
+        return True
+
+    server.bend = cut
+    if cuts == 1:
+        assert read_all(store, server.url(PATH)) == BODY
+    else:
+        assert code_of(store, server.url(PATH)) == "fetch_cut"
+
+
+@contextmanager
+def small_disk(size_bytes: int) -> Iterator[None]:
+    """No file of this process may grow beyond `size_bytes`: to it, a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("missing", [1, 100, 1 << 20, len(BODY)])
+def test_a_full_disk_is_not_the_videos_fault_and_keeps_nothing(
+    server: WebServer, store: HttpStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int
+) -> None:
+    """Wherever the room ends: among the last bytes, which may wait in a buffer, too."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    server.ranges = False
+    with small_disk(len(BODY) - missing), pytest.raises(VideoError, match="TMPDIR") as caught:
+        read_all(store, server.url(PATH))
+    assert (caught.value.code, caught.value.error_class) == ("io_error", ErrorClass.TRANSIENT)
+    assert list(tmp_path.iterdir()) == []
+    assert read_all(store, server.url(PATH)) == BODY
 
 
 def redirect(handler: Handler) -> bool:
@@ -269,23 +411,100 @@ def test_a_redirect_may_not_leave_https(store: HttpStore) -> None:
         asker.redirected("https://host.example/v.mp4", "http://host.example/v.mp4")
 
 
-def test_the_connection_goes_to_the_address_that_was_judged(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+PUBLIC, OTHER = "93.184.215.14", "93.184.215.15"
+
+
+class Internet:
+    """Names as they are to be resolved, one list of addresses per question; public addresses lead to one server."""
+
+    def __init__(self, server: WebServer, monkeypatch: pytest.MonkeyPatch, **names: list[list[str]]) -> None:
+        self._server, self._names = server, names
+        self._resolve = socket.getaddrinfo
+        self.reached: list[str] = []
+        monkeypatch.setattr(guard.socket, "getaddrinfo", self._found)
+        monkeypatch.setattr(guard.sockets, "create_connection", self._connected)
+
+    def _found(self, host: str, port: int, *arguments: int, **options: int) -> list[object]:
+        if host not in self._names:
+            return list(self._resolve(host, port, *arguments, **options))
+        addresses = self._names[host].pop(0)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    def _connected(self, address: tuple[str, int], *_: object, **__: object) -> socket.socket:
+        self.reached.append(address[0])
+        return socket.create_connection(("127.0.0.1", self._server.port))
+
+
+@pytest.fixture
+def strict() -> Iterator[HttpStore]:
+    made = HttpStore(LIMITS, allow_private=False, s3_host=None, connections=1)
+    yield made
+    made.close()
+
+
+def test_the_connection_goes_to_the_address_that_was_judged(
+    server: WebServer, strict: HttpStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A name with a private and a public address is read at the public one."""
-    reached: list[str] = []
+    internet = Internet(server, monkeypatch, twofaced=[["10.0.0.1", PUBLIC]])
+    assert read_all(strict, "http://twofaced" + PATH) == BODY
+    assert internet.reached == [PUBLIC]
 
-    def connect(address: tuple[str, int], *arguments: object, **options: object) -> socket.socket:
-        reached.append(address[0])
-        made = socket.socket()
-        made.connect(("127.0.0.1", server.port))
-        return made
 
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 80)) for ip in ("10.0.0.1", "93.184.215.14")]
-    monkeypatch.setattr(guard.socket, "getaddrinfo", lambda *_, **__: found)
-    monkeypatch.setattr(guard.sockets, "create_connection", connect)
-    strict = HttpStore(LIMITS, allow_private=False, s3_host=None, connections=1)
-    assert read_all(strict, "http://two-faced.example" + PATH) == BODY
-    assert reached == ["93.184.215.14"]
-    strict.close()
+def test_a_name_that_changes_its_mind_is_judged_at_every_connection(
+    server: WebServer, strict: HttpStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: public when it was first asked for, then this machine."""
+    internet = Internet(server, monkeypatch, rebound=[[PUBLIC], ["127.0.0.1"]])
+    server.bend = cut_first(1, after=1000)  # type: ignore[assignment]  # so that it must connect again
+    assert code_of(strict, "http://rebound" + PATH) == "address_refused"
+    assert internet.reached == [PUBLIC]
+
+
+@pytest.mark.parametrize(
+    "address", ["10.1.2.3", "127.0.0.1", "169.254.169.254", "::1", "fd00::1", "::ffff:192.168.0.1", "0.0.0.0"]
+)
+def test_a_name_of_a_private_address_is_refused(
+    server: WebServer, strict: HttpStore, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    internet = Internet(server, monkeypatch, inside=[[address]])
+    with pytest.raises(VideoError, match="REELVEC_HTTP_ALLOW_PRIVATE") as caught:
+        strict.open("http://inside" + PATH)
+    assert caught.value.code == "address_refused"
+    assert internet.reached == server.requests == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["http://169.254.169.254/latest/meta-data/", "http://127.0.0.1:{port}/x", "http://[::1]:{port}/x",
+     "http://[::ffff:127.0.0.1]:{port}/x", "http://0.0.0.0:{port}/x", "http://2130706433:{port}/x",
+     "http://localhost:{port}/x", "http://inside/x", "//inside/x", "https://inside/x", "file:///etc/passwd",
+     "ftp://public/x", "data:,x", "http://me:secret@public/x"],
+)  # fmt: skip
+def test_a_public_server_cannot_send_us_into_the_private_network(
+    server: WebServer, strict: HttpStore, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    internet = Internet(server, monkeypatch, public=[[PUBLIC]], inside=[["192.168.1.1"]])
+
+    def bend(handler: Handler) -> bool:
+        handler.begin(302, 0, {"Location": target.format(port=server.port)})
+        return True
+
+    server.bend = bend
+    with pytest.raises(VideoError) as caught:
+        strict.open("http://public" + PATH)
+    assert caught.value.code == "address_refused"
+    assert internet.reached == [PUBLIC]
+    assert [path for path, _ in server.requests] == [PATH]
+
+
+def test_a_public_server_may_send_us_to_another(
+    server: WebServer, strict: HttpStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    internet = Internet(server, monkeypatch, public=[[PUBLIC]], other=[[OTHER]])
+    server.bend = redirect
+    assert read_all(strict, "http://public/to/http://other" + PATH) == BODY
+    assert internet.reached == [PUBLIC, OTHER]
 
 
 def test_a_redirect_that_had_its_time_is_asked_for_again(server: WebServer, store: HttpStore) -> None:
@@ -342,6 +561,20 @@ def test_the_s3_endpoint_may_be_private_and_redirects_to_others_may_not(server: 
 def test_nobody_there_is_unreachable(store: HttpStore) -> None:
     assert code_of(store, "http://127.0.0.1:9/v.mp4") == "unreachable"
     assert code_of(store, "http://no-such-host.invalid/v.mp4") == "unreachable"
+
+
+def test_an_address_that_does_not_answer_is_unreachable() -> None:
+    """As behind a firewall that drops what it does not like: here, a queue of connections that is full."""
+    quick = HttpStore(Limits(0.6, 100_000, 1), allow_private=True, s3_host=None, connections=1)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            assert each.connect_ex(silent.getsockname()) == errno.EINPROGRESS
+        assert code_of(quick, f"http://127.0.0.1:{silent.getsockname()[1]}/v.mp4") == "unreachable"
+        for each in waiting:
+            each.close()
+    quick.close()
 
 
 def test_no_message_holds_a_query(server: WebServer, store: HttpStore) -> None:

@@ -6,9 +6,9 @@ found on one. Files are read through the object given and through nothing else: 
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -32,27 +32,28 @@ CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg", "
 DECODERS = (*CODECS, "libdav1d")
 #: 36 megapixels: 8K and a little more; a decoder may keep 17 such pictures.
 MAX_PIXELS = 36_000_000
+#: Streams of pictures and sound, and those of every kind: each costs a decoder while FFmpeg probes.
 MAX_STREAMS = 16
+MAX_TRACKS = 64
+#: Read for one video, all streams together: a minute of pictures and a few sounds of 1,200 packets a second.
+MAX_PACKETS = 300_000
 
 #: What a damaged or boasting header may claim: more is cut to three years and to what an `integer` column holds.
 LONGEST_SECONDS = 1e8
 MOST_FRAMES = 2**31 - 1
 
 #: Packets are kept up to this size.
-KEPT_BYTES = 128 << 20
+KEPT_BYTES = 64 << 20
 #: What a kept packet costs beside its data.
 PACKET_BYTES = 1024
+#: More frames a second than this are damage, and not believed: an avi may claim 2^31 - 1.
+MOST_FPS = 1e6
 #: A named frame rate this near to the measured one, in parts of it, is the same.
 SAME_FPS = 0.01
 
 #: FFmpeg reads at most this much at a time from the file object.
 BUFFER_BYTES = 256 << 10
 
-_OPTIONS = {
-    "format_whitelist": FORMATS,
-    "protocol_whitelist": "none",
-    "codec_whitelist": ",".join(DECODERS),  # FFmpeg opens decoders by itself while it probes
-}
 _NOT_MOVING = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 _EBML = b"\x1a\x45\xdf\xa3"
 #: Boxes that an mp4 or QuickTime file begins with.
@@ -66,7 +67,8 @@ class Header:
     fps: float
     duration_seconds: float
     frame_count: int
-    #: the file holds a count of its frames; otherwise (mkv, webm, mpegts, fragmented mp4) it follows from time
+    #: the file holds a count of its frames and shows them all; otherwise (mkv, webm, mpegts, fragmented mp4) it follows
+    #: from time, or (mp4 with an edit list) only some of the frames counted are shown
     is_counted: bool
 
 
@@ -82,14 +84,14 @@ class OpenVideo:
         self._file = file
         self._fragmented = is_fragmented(file)
         self._start()
+        if not self.decoder.width:
+            self._refuse_forgotten_size()
 
     def _start(self) -> None:
         self.container = _open(self._file, self._fragmented)
         self.stream = _picture_stream(self.container)
         self.decoder = self.stream.codec_context
-        if self.decoder.width * self.decoder.height > MAX_PIXELS:
-            size = f"{self.decoder.width} x {self.decoder.height}"
-            raise VideoError("over_limits", f"pictures of {size} pixels; at most {MAX_PIXELS} are decoded", stage=STAGE)
+        _refuse_large(self.stream)
         self.decoder.thread_count = 1  # one process per core does better than threads within
         self.decoder.options = {"max_pixels": str(MAX_PIXELS)}
         self.codec: str = self.decoder.codec.canonical_name
@@ -100,6 +102,13 @@ class OpenVideo:
         self.at_end = False
         self._demuxed = self._demux()
         self._returned: list[Packet[Stream]] = []
+
+    def _refuse_forgotten_size(self) -> None:
+        """FFmpeg forgets a size above `max_pixels`: read what the container says of it, with no decoder open."""
+        self.close()
+        with closing(_open(self._file, self._fragmented, decoders="none")) as unprobed:
+            _refuse_large(_picture_stream(unprobed))
+        self.rewind()
 
     def rewind(self) -> None:
         """Begin again with a fresh decoder."""
@@ -112,8 +121,9 @@ class OpenVideo:
         fps = _fps(stream.average_rate) or _fps(stream.guessed_rate)
         if self._fragmented or duration is None or fps is None:
             return self._counted_header()
-        is_counted = stream.frames > 0
-        frame_count = stream.frames if is_counted else max(1, int(duration * fps))
+        frame_count = stream.frames or max(1, int(duration * fps))
+        is_edited = self._is_mov and round(duration * fps) < stream.frames
+        is_counted = stream.frames > 0 and not is_edited
         return Header(fps, duration, min(frame_count, MOST_FRAMES), is_counted)
 
     def packets(self) -> Iterator[Packet[Stream]]:
@@ -125,10 +135,16 @@ class OpenVideo:
         if self._is_mov:  # its index says where each packet is: the sound's bytes need not even be asked for
             for stream in self.container.streams:
                 stream.discard = Discard.default if stream.index == self.stream.index else Discard.all
+        unit_seconds: dict[int, float] = {}  # by stream: multiplying fractions takes longer than reading the packet
         try:
-            for packet in self.container.demux():
+            for count, packet in enumerate(self.container.demux()):
+                if count == MAX_PACKETS:
+                    message = f"more than {MAX_PACKETS} packets before the last wanted frame; at most so many are read"
+                    raise VideoError("over_limits", message, stage=STAGE)
                 if packet.pts is not None:
-                    end_seconds = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    if packet.stream_index not in unit_seconds:
+                        unit_seconds[packet.stream_index] = float(packet.time_base)
+                    end_seconds = (packet.pts + (packet.duration or 0)) * unit_seconds[packet.stream_index]
                     self.reached_seconds = max(self.reached_seconds, end_seconds - self.start_seconds)
                 if packet.size and packet.stream_index == self.stream.index:
                     yield packet
@@ -163,7 +179,7 @@ class OpenVideo:
     def _measured_fps(self, seconds: list[float]) -> float:
         """Frames per second of these times; a rate that the file names wins if it is that one: times may be rounded."""
         span = max(seconds) - min(seconds)
-        measured = (len(seconds) - 1) / span if span else 1.0
+        measured = min(MOST_FPS, (len(seconds) - 1) / span) if span else 1.0
         named = (_fps(self.stream.guessed_rate), _fps(self.stream.average_rate))
         return next((fps for fps in named if fps and abs(fps - measured) < SAME_FPS * measured), measured)
 
@@ -179,16 +195,25 @@ class OpenVideo:
         self.container.close()
 
 
-def _open(file: ByteFile, fragmented: bool) -> InputContainer:
-    # without it FFmpeg reads all fragments of a seekable file before it gives the first packet
-    flags = {"fflags": "+ignidx"} if fragmented else {}
+def _open(file: ByteFile, fragmented: bool, decoders: str = ",".join(DECODERS)) -> InputContainer:
+    """The one place that lets FFmpeg at a file. `decoders`: those it may open by itself while it probes."""
+    options = {
+        "format_whitelist": FORMATS,
+        "protocol_whitelist": "none",
+        "codec_whitelist": decoders,
+        "max_pixels": str(MAX_PIXELS),
+        "max_streams": str(MAX_TRACKS),
+    }
+    if fragmented:  # otherwise FFmpeg reads all fragments of a seekable file before it gives the first packet
+        options["fflags"] = "+ignidx"
     file.seek(0)
     try:
         container: InputContainer = av.open(
-            file, mode="r", options=_OPTIONS | flags, buffer_size=BUFFER_BYTES, metadata_errors="replace"
+            file, mode="r", options=options, buffer_size=BUFFER_BYTES, metadata_errors="replace"
         )
-    except MemoryError:
-        raise
+    except MemoryError as error:  # FFmpeg's word for a stream too many, too
+        message = f"more than {MAX_TRACKS} streams, or an index that a sampler has no memory for"
+        raise VideoError("over_limits", message, stage=STAGE) from error
     except av.error.FFmpegError as error:
         raise _unreadable(file) from error
     return container
@@ -220,9 +245,16 @@ def _picture_stream(container: InputContainer) -> VideoStream:
     return moving[0]
 
 
+def _refuse_large(stream: VideoStream) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_PIXELS:
+        message = f"pictures of {width} x {height} pixels; at most {MAX_PIXELS} are decoded"
+        raise VideoError("over_limits", message, stage=STAGE)
+
+
 def _fps(rate: Fraction | None) -> float | None:
     fps = float(rate or 0)
-    return fps if 0 < fps < math.inf else None
+    return fps if 0 < fps <= MOST_FPS else None
 
 
 def _duration_seconds(container: InputContainer, stream: VideoStream) -> float | None:

@@ -19,6 +19,7 @@ from workers.sampling.container import STAGE, Header, OpenVideo
 from workers.sampling.plan import MAX_SECONDS, SHAPE, plan
 from workers.sampling.shelf import Shelf
 from workers.sampling.sparse import Decoding, OutOfStepError, SparsePass
+from workers.sampling.squares import ExactSquares, FastSquares
 
 #: A file that ends before this part of what it promised was cut short.
 WHOLE = 0.9
@@ -67,7 +68,7 @@ def _sample(file: ByteFile, policy: str, out: np.ndarray, started: float) -> Dec
     with closing(OpenVideo(file)) as video:
         header = video.header()
         indices = plan(policy, fps=header.fps, duration_seconds=header.duration_seconds, frame_count=header.frame_count)
-        mode, decoding, shelf = _fill(video, indices, out)
+        mode, decoding, shelf = _fill(video, policy, indices, out)
         _refuse_cut_short(decoding, header, planned=int(indices[-1]) + 1)
         _refuse_undecodable(decoding, indices, shelf)
         sources = shelf.fill()
@@ -89,13 +90,16 @@ def _sample(file: ByteFile, policy: str, out: np.ndarray, started: float) -> Dec
         )
 
 
-def _fill(video: OpenVideo, indices: np.ndarray, out: np.ndarray) -> tuple[str, Decoding, Shelf]:
-    decoding, shelf = Decoding(video), Shelf(indices, out)
+def _fill(video: OpenVideo, policy: str, indices: np.ndarray, out: np.ndarray) -> tuple[str, Decoding, Shelf]:
+    squares = FastSquares if policy == "fast" else ExactSquares
+    pixel_aspect = video.stream.sample_aspect_ratio
+    decoding, shelf = Decoding(video), Shelf(indices, out, pixel_aspect, squares)
     try:
         SparsePass(decoding, shelf).run()
     except OutOfStepError:
-        video.rewind()
-        decoding, shelf = Decoding(video), Shelf(indices, out)
+        if decoding.packets:  # else nothing was read yet
+            video.rewind()
+        decoding, shelf = Decoding(video), Shelf(indices, out, pixel_aspect, squares)
         _decode_all(decoding, shelf)
         return "full", decoding, shelf
     return "sparse", decoding, shelf

@@ -17,13 +17,14 @@ SHAPE = (FRAMES, SIDE, SIDE, 3)
 #: Only the beginning of a video is looked at.
 MAX_SECONDS = 60
 #: `notebook`: every r-th frame, as the embeddings that exist were made. `uniform`: spread over the whole beginning.
-POLICIES = ("notebook", "uniform")
+#: `fast`: the notebook's frames, scaled by FFmpeg on the way (`workers.sampling.squares`).
+POLICIES = ("notebook", "uniform", "fast")
 
 
 def plan(policy: str, *, fps: float, duration_seconds: float, frame_count: int) -> np.ndarray:
     """Positions in presentation order, int64 `[96]`, never decreasing, each below `frame_count`.
 
-    `notebook` steps by `floor(fps * seconds / 96)`, so it may stop well before the end of the beginning (a clip just
+    `notebook` and `fast` step by `floor(fps * seconds / 96)`, so they may stop well before the end of the beginning (a clip just
     under twice 96 frames is looked at to its middle); a video with fewer than 96 frames repeats its last one.
     Raises `UsageError` for an unknown policy, `ValueError` for facts that no video has.
     """
@@ -31,7 +32,7 @@ def plan(policy: str, *, fps: float, duration_seconds: float, frame_count: int) 
         raise ValueError(f"no frames to plan: {frame_count} frames, {fps} frames/s, {duration_seconds} s")
     slots = np.arange(FRAMES, dtype=np.int64)
     seconds = min(MAX_SECONDS, duration_seconds)
-    if policy == "notebook":
+    if policy in ("notebook", "fast"):
         return np.minimum(slots * max(1, math.floor(fps * seconds / FRAMES)), frame_count - 1)
     if policy == "uniform":
         return slots * max(1, min(frame_count, round(fps * seconds))) // FRAMES

@@ -1,52 +1,66 @@
-"""From a full-size picture to the 224 x 224 that every backbone sees: the geometry, and Pillow's one call.
+"""From a full-size picture to the 224 x 224 that every backbone sees: the geometry.
 
-The reference is "resize the short edge to 224, then cut out the centre". Here both happen in one resize of the part
-that the cut keeps, which leaves out the work on the margins and differs by one grey level at most.
-A phone's picture is stored lying down: it is turned after the resize, on 224 x 224, and the part to keep is chosen in
-the picture as it is shown, so that the odd pixel of an uneven margin falls on the same side either way.
+The reference is "what a player shows, its short edge resized to 224, the centre cut out". Here all of it happens in one
+resize of the part that the cut keeps, which leaves out the work on the margins and differs by one grey level at most.
+Pixels that are not square are stretched by that resize. A phone's picture is stored lying down: it is turned after the
+resize, on 224 x 224, and the part to keep is chosen in the picture as it is shown, so that the odd pixel of an uneven
+margin falls on the same side either way.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from workers.sampling.plan import SIDE
 
 #: left, top, right, bottom in pixels of a picture; not whole numbers.
 Box = tuple[float, float, float, float]
 
+#: Pixels up to this many times as wide as high, or as high as wide, are stretched; beyond it a header is wrong.
+MOST_STRETCH = 4
 
-class Turn(NamedTuple):
-    """How a stored picture becomes the shown one: first swap rows and columns, then flip."""
+
+class View(NamedTuple):
+    """How a stored picture becomes the shown one: stretch its rows, then swap rows and columns, then flip."""
 
     swap: bool = False
     flip_x: bool = False
     flip_y: bool = False
+    #: width of a stored pixel in its heights
+    pixel_aspect: float = 1.0
 
     def shown_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height as shown, from those that are stored."""
-        return (height, width) if self.swap else (width, height)
+        """Width and height in a player, in square pixels, from those that are stored."""
+        stretched = max(1, round(width * self.pixel_aspect))
+        return (height, stretched) if self.swap else (stretched, height)
 
 
-UPRIGHT = Turn()
+AS_STORED = View()
 
 
-def turn_of(matrix: bytes) -> Turn:
-    """The turn nearest to a display matrix: 9 int32 `a b u c d v x y w`, `x' = a x + c y`, `y' = b x + d y`.
+def view_of(matrix: bytes | None, pixel_aspect: Fraction | None) -> View:
+    """The view of a stream with this display matrix and sample aspect ratio; None: the stream has none.
 
-    Source: FFmpeg, libavutil/display.h. Only quarter turns and mirrors are followed; a matrix of zeros changes nothing.
+    The turn is the one nearest to the matrix, 9 int32 `a b u c d v x y w`, `x' = a x + c y`, `y' = b x + d y`: only quarter
+    turns and mirrors are followed, a matrix of zeros changes nothing. Source: FFmpeg, libavutil/display.h. An aspect that
+    is not positive, or beyond `MOST_STRETCH` either way, counts as 1.
     """
+    aspect = float(pixel_aspect or 1)
+    if not 1 / MOST_STRETCH <= aspect <= MOST_STRETCH:
+        aspect = 1.0
+    if matrix is None:
+        return View(pixel_aspect=aspect)
     a, b, _, c, d = (int(number) for number in np.frombuffer(matrix, dtype=np.int32, count=5))
     if abs(b) > abs(a):
-        return Turn(swap=True, flip_x=c < 0, flip_y=b < 0)
-    return Turn(flip_x=a < 0, flip_y=d < 0)
+        return View(swap=True, flip_x=c < 0, flip_y=b < 0, pixel_aspect=aspect)
+    return View(flip_x=a < 0, flip_y=d < 0, pixel_aspect=aspect)
 
 
 def kept_box(width: int, height: int) -> Box:
-    """The part of an upright picture that the centre cut keeps, in its own pixels."""
+    """The part of a shown picture that the centre cut keeps, in its own pixels."""
     # long edge truncated, as PIL and the Hugging Face processors do
     if width <= height:
         new_width, new_height = SIDE, int(SIDE * height / width)
@@ -61,21 +75,22 @@ def kept_box(width: int, height: int) -> Box:
     )
 
 
-def stored_box(width: int, height: int, turn: Turn) -> Box:
+def stored_box(width: int, height: int, view: View) -> Box:
     """The kept part in the pixels of the stored picture; `width` and `height` are the stored ones."""
-    shown_width, shown_height = turn.shown_size(width, height)
+    shown_width, shown_height = view.shown_size(width, height)
     left, top, right, bottom = kept_box(shown_width, shown_height)
-    if turn.flip_x:
+    if view.flip_x:
         left, right = shown_width - right, shown_width - left
-    if turn.flip_y:
+    if view.flip_y:
         top, bottom = shown_height - bottom, shown_height - top
-    return (top, left, bottom, right) if turn.swap else (left, top, right, bottom)
+    if view.swap:
+        left, top, right, bottom = top, left, bottom, right
+    stretch = width / (shown_height if view.swap else shown_width)
+    return left * stretch, top, min(right * stretch, width), bottom
 
 
-def to_square(picture: Image.Image, turn: Turn = UPRIGHT) -> np.ndarray:
-    """An RGB picture as stored -> uint8 `[224, 224, 3]` as shown."""
-    box = stored_box(picture.width, picture.height, turn)
-    square = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
-    if turn.swap:
+def turned(square: np.ndarray, view: View) -> np.ndarray:
+    """The kept part, uint8 `[224, 224, 3]`, resized as it was stored -> as it is shown. No copy."""
+    if view.swap:
         square = square.transpose(1, 0, 2)
-    return square[:: -1 if turn.flip_y else 1, :: -1 if turn.flip_x else 1]
+    return square[:: -1 if view.flip_y else 1, :: -1 if view.flip_x else 1]

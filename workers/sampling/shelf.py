@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
-from PIL import Image
 
-from workers.sampling.resize import UPRIGHT, Turn, to_square, turn_of
+from workers.sampling.resize import View, view_of
+from workers.sampling.squares import ExactSquares, FastSquares
 
 
 class Shelf:
     """Takes frames by position. A position may be asked for by many slots: a short video repeats its last frame."""
 
-    def __init__(self, indices: np.ndarray, out: np.ndarray) -> None:
+    def __init__(
+        self,
+        indices: np.ndarray,
+        out: np.ndarray,
+        pixel_aspect: Fraction | None,
+        squares: type[ExactSquares | FastSquares],
+    ) -> None:
         """`indices` int64 `[96]`, never decreasing; `out` uint8 `[96, 224, 224, 3]` is written in place."""
         self.positions: list[int] = indices.tolist()
         self.last = self.positions[-1]
@@ -24,8 +30,11 @@ class Shelf:
         self.damaged_frames = 0
         self._out = out
         self._times: dict[int, int | None] = {}  # by position
-        self._turn: Turn | None = None
-        self._convert = VideoReformatter()  # one for all frames: its tables are made once
+        self._pixel_aspect = pixel_aspect
+        self._view: View | None = None
+        self._squares = squares
+        self._square: ExactSquares | FastSquares | None = None  # for frames of the stored size
+        self._stored_size = (0, 0)
 
     @property
     def taken(self) -> int:
@@ -36,21 +45,24 @@ class Shelf:
         """Convert a frame and put it into its slots. Frames that nobody wants and second copies are passed over."""
         if position not in self.missing:
             return
-        if self._turn is None:
-            # once a video: a frame whose side data was looked at lives on until the garbage collector comes
-            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-            self._turn = UPRIGHT if matrix is None else turn_of(bytes(matrix))
-        # the same conversion, bit by bit, as frame.to_ndarray(format="rgb24"), without its copy
-        rgb = self._convert.reformat(frame, format="rgb24", threads=1)
-        plane: Any = rgb.planes[0]
-        picture = Image.frombuffer("RGB", (rgb.width, rgb.height), plane, "raw", "RGB", plane.line_size, 1)
         first = self.positions.index(position)
-        self._out[first] = to_square(picture, self._turn)
+        self._out[first] = self._squares_like(frame)(frame)
         self._out[first + 1 : first + self.positions.count(position)] = self._out[first]
         self._times[position] = frame.pts
         self.missing.discard(position)
-        self.shown_size = self._turn.shown_size(rgb.width, rgb.height)
         self.damaged_frames += bool(frame.is_corrupt)
+
+    def _squares_like(self, frame: VideoFrame) -> ExactSquares | FastSquares:
+        """What makes squares of frames of this one's size, which may change midway."""
+        if self._view is None:
+            # once a video: a frame whose side data was looked at lives on until the garbage collector comes
+            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+            self._view = view_of(None if matrix is None else bytes(matrix), self._pixel_aspect)
+        size = frame.width, frame.height
+        if self._square is None or size != self._stored_size:
+            self._square, self._stored_size = self._squares(*size, self._view), size
+            self.shown_size = self._view.shown_size(*size)
+        return self._square
 
     def clip(self, count: int) -> None:
         """The video turned out to have only `count` frames (at least one): positions beyond are its last one."""

@@ -1,13 +1,13 @@
-"""How a worker and a sampler process talk: two lengths, a JSON object, then bytes if there are any.
+"""How a worker and a sampler process talk: messages over a socket, and memory that both have for what is large.
 
     worker                                        sampler
     {"kind": "sample", "size_bytes", "policy"} -->
-                                               <-- {"kind": "read", "block": 7}       as often as it needs
-    {"kind": "block"} + up to 1 MiB            -->                                    or {"kind": "abort"}
+                                               <-- {"kind": "read", "block": 7, "slot": 1}     as often as it needs
+    {"kind": "block"}, which lies in the slot  -->                                             or {"kind": "abort"}
                                                <-- {"kind": "done", ...} or "failed" or "aborted"
 
-JSON, because a sampler has decoded hostile bytes and the worker must never run what it sends. The frames themselves lie in
-memory both map.
+A message is its length and then JSON, because a sampler has decoded hostile bytes and the worker must never run what it
+sends. The memory holds a few slots for blocks of the source, and the frames behind them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from typing import Any
 
 #: A source is served in blocks of this size; the last one is shorter.
 BLOCK_BYTES = 1 << 20
+#: Blocks a sampler has at a time: interleaved sound and picture may lie in two places.
+SLOTS = 2
+#: Where the frames begin in the memory.
+FRAMES_START = SLOTS * BLOCK_BYTES
+
 #: A sampler's longest message: 96 positions and times are about 4 KB.
 MAX_JSON_BYTES = 64 << 10
-#: bytes of JSON, bytes that follow it
-LENGTHS = struct.Struct(">II")
+LENGTH = struct.Struct(">I")
 
 
-def pack(message: dict[str, Any], payload: bytes = b"") -> bytes:
+def pack(message: dict[str, Any]) -> bytes:
     """One message, ready to send."""
     text = json.dumps(message).encode()
-    return LENGTHS.pack(len(text), len(payload)) + text + payload
+    return LENGTH.pack(len(text)) + text

@@ -11,6 +11,8 @@ from urllib3 import BaseHTTPResponse
 from workers.stores.failures import failure
 
 PIECE_BYTES = 1 << 16
+#: Python refuses to read numbers of thousands of digits.
+MAX_DIGITS = 19
 
 
 @contextmanager
@@ -46,8 +48,12 @@ def version_in(response: BaseHTTPResponse) -> str | None:
 
 def stated_bytes(response: BaseHTTPResponse) -> int | None:
     """The length the server promises, if it does."""
-    stated = response.headers.get("Content-Length", "")
-    return int(stated) if stated.isdecimal() else None
+    return size_in(response.headers.get("Content-Length", ""))
+
+
+def size_in(text: str) -> int | None:
+    """A number of bytes as headers write it; None for what is none. Of an endless number, enough to be too many."""
+    return int(text[:MAX_DIGITS]) if text.isdecimal() else None
 
 
 def is_compressed(response: BaseHTTPResponse) -> bool:

@@ -31,6 +31,15 @@ _ADVICE = {
 _BUSY = frozenset({408, 425, 429})
 
 
+class BusyError(VideoError):
+    """server_error, and how long the server asked to be left alone (0: it did not say)."""
+
+    def __init__(self, message: str, retry_after: str | None) -> None:
+        super().__init__("server_error", message, stage=STAGE)
+        # it may also be a date, which hardly anybody sends
+        self.pause_seconds = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
+
+
 def shown(uri: str) -> str:
     """An address for a message."""
     if uri.startswith("s3://"):
@@ -43,20 +52,23 @@ def failure(code: str, uri: str, why: str) -> VideoError:
     return VideoError(code, f"{shown(uri)}: {why}", stage=STAGE)
 
 
-def from_status(status: int, uri: str, word: str = "") -> VideoError:
-    """What an HTTP status other than 200 and 206 means for the one object it was asked for."""
+def from_status(status: int, uri: str, word: str = "", *, retry_after: str | None = None) -> VideoError:
+    """What an HTTP status other than 200 and 206 means for the one object it was asked for.
+
+    `retry_after`: the header of that name.
+    """
     said = f"HTTP {status}{f' {word}' if word else ''}"
     if status in (401, 403):
         return failure("access_denied", uri, f"{said}: it may not be read; with a key that may, try again")
     if status in (404, 410):
         return failure("not_found", uri, f"{said}: there is no such object")
     if status in _BUSY or status >= 500:
-        return failure("server_error", uri, f"{said}: the server could not answer")
+        return BusyError(f"{shown(uri)}: {said}: the server could not answer", retry_after)
     return failure("request_refused", uri, f"{said}: the server does not serve this")
 
 
-def from_s3(code: str, status: int, uri: str, message: str) -> VideoError:
-    """What an error answer of S3 means. `code` and `message` are the service's own."""
+def from_s3(code: str, status: int, uri: str, message: str, *, retry_after: str | None = None) -> VideoError:
+    """What an error answer of S3 means. `code`, `message` and `retry_after` are the service's own."""
     bucket = uri.removeprefix("s3://").partition("/")[0]
     if code == "NoSuchBucket":
         return failure("no_bucket", uri, f"there is no bucket {bucket!r} on this S3 service; check AWS_ENDPOINT_URL_S3")
@@ -65,7 +77,7 @@ def from_s3(code: str, status: int, uri: str, message: str) -> VideoError:
         return failure("bad_credentials", uri, f"{code}: {message.strip()[:200]}; {advice}")
     if code == "InvalidObjectState":
         return failure("request_refused", uri, "the object is archived; restore it, then run reelvec retry")
-    return from_status(status, uri, code)
+    return from_status(status, uri, code, retry_after=retry_after)
 
 
 def from_network(error: Exception, uri: str) -> VideoError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 from db.errors import VideoError
 from workers.stores.source import STAGE
+
+#: A socket; a name that no file can have; links that lead to each other.
+_NEVER_FILES = (errno.ENXIO, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def version_of(facts: os.stat_result) -> str:
@@ -29,7 +33,8 @@ class FileSource:
         except PermissionError as error:
             raise VideoError("permission_denied", f"{path} may not be read by this user", stage=STAGE) from error
         except OSError as error:
-            raise VideoError("io_error", f"{path}: {error}", stage=STAGE) from error
+            code = "not_a_file" if error.errno in _NEVER_FILES else "io_error"
+            raise VideoError(code, f"{str(path)[:200]}: {error.strerror}", stage=STAGE) from error
         facts = os.fstat(self._fd)
         if not stat.S_ISREG(facts.st_mode):
             os.close(self._fd)
@@ -62,7 +67,7 @@ def open_file(uri: str, roots: tuple[Path, ...] | None) -> FileSource:
 
     Raises `VideoError`: not_found, not_a_file, outside_roots, permission_denied, io_error.
     """
-    path = Path(unquote(urlsplit(uri).path)).resolve()
+    path = Path(os.path.realpath(unquote(urlsplit(uri).path)))  # Path.resolve stumbles over links in a ring
     if roots is not None and not any(path.is_relative_to(root) for root in roots):
         allowed = ", ".join(map(str, roots)) or "none"
         raise VideoError(

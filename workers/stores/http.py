@@ -76,7 +76,7 @@ class Asker:
             return None
         if response.status == 412 and "If-Match" in headers:
             raise failure("source_changed", self._uri, "it was replaced while it was read")
-        raise from_status(response.status, self._uri)
+        raise from_status(response.status, self._uri, retry_after=response.headers.get("Retry-After"))
 
     def _follow(self, url: str, headers: dict[str, str]) -> BaseHTTPResponse:
         for _ in range(MAX_REDIRECTS + 1):

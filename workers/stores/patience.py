@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from db.errors import VideoError
-from workers.stores.failures import from_network
+from workers.stores.failures import BusyError, from_network
 
 #: Tries of one fetch, all within its deadline.
 TRIES = 4
@@ -22,6 +22,7 @@ T = TypeVar("T")
 def patiently(uri: str, deadline: float, attempt: Callable[[], T]) -> T:
     """What `attempt` returns, tried again with growing pauses while failures pass and the deadline is not over.
 
+    A pause that the server asks for is added; if the deadline does not allow it, there is no further try.
     Raises `VideoError`; exceptions of urllib3 become one.
     """
     pause_seconds = FIRST_PAUSE_SECONDS
@@ -31,8 +32,9 @@ def patiently(uri: str, deadline: float, attempt: Callable[[], T]) -> T:
         except Exception as error:
             failed = error if isinstance(error, VideoError) else from_network(error, uri)
             pause_seconds *= 1.5 + random.random()  # noqa: S311 - spreads load
-            over = time.monotonic() + pause_seconds > deadline
+            asked_seconds = failed.pause_seconds if isinstance(failed, BusyError) else 0.0
+            over = time.monotonic() + pause_seconds + asked_seconds > deadline
             if failed.code not in PASSING or number == TRIES or over:
                 raise failed from error
-            time.sleep(pause_seconds)
+            time.sleep(pause_seconds + asked_seconds)
     raise AssertionError("the last try returns or raises")

@@ -8,10 +8,11 @@ from typing import Self
 
 from urllib3 import BaseHTTPResponse
 
-from workers.stores.body import is_compressed, take, used_up, version_in
+from workers.stores.body import is_compressed, size_in, take, used_up, version_in
 from workers.stores.failures import failure
 from workers.stores.limits import Limits
 from workers.stores.patience import patiently
+from workers.stores.source import MAX_BYTES
 from workers.stores.spool import Spool
 
 #: What opening a source fetches: the block every container is recognised by.
@@ -104,8 +105,9 @@ class RemoteSource:
         said = response.headers.get("Content-Range", "")
         unit, _, rest = said.partition(" ")
         span, _, total = rest.partition("/")
-        if unit != "bytes" or span.partition("-")[0] != str(start) or not total.isdecimal():
+        size_bytes = size_in(total)
+        if unit != "bytes" or span.partition("-")[0] != str(start) or size_bytes is None or size_bytes > MAX_BYTES:
             raise failure(
                 "request_refused", self._uri, f"asked for bytes from {start}, got Content-Range {said[:60]!r}"
             )
-        return int(total)
+        return size_bytes

@@ -134,7 +134,9 @@ def _split(uri: str) -> tuple[str, str]:
 def _meaning(error: Exception, uri: str) -> VideoError:
     """The code of what minio raised; exceptions of urllib3 pass through it, too."""
     if isinstance(error, S3Error):
-        return from_s3(error.code or "", error.response.status, uri, error.message or "")
+        answer = error.response
+        again = answer.headers.get("Retry-After")
+        return from_s3(error.code or "", answer.status, uri, error.message or "", retry_after=again)
     if isinstance(error, InvalidResponseError):  # a proxy's page, or a server's that is none of S3
         return from_status(error._code, uri, "with an answer that is not S3's")
     if isinstance(error, ServerError):

@@ -6,6 +6,8 @@ from typing import Protocol, Self
 
 #: The stage of every error that reading a source raises.
 STAGE = "fetch"
+#: No store holds so large an object; a sampler counts blocks of 1 MiB in 31 bits.
+MAX_BYTES = 1 << 50
 
 
 class ByteSource(Protocol):

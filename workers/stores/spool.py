@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -56,7 +57,8 @@ class Spool:
 
     def close(self) -> None:
         self._drop_response()
-        self._file.close()
+        with contextlib.suppress(OSError):  # bytes that found no room on the disk
+            self._file.close()
 
     def _advance(self, end: int) -> None:
         """Read on until `end`, or the body's end where its length is not known."""
@@ -85,6 +87,7 @@ class Spool:
         try:
             self._file.seek(self._have)
             self._file.write(piece)
+            self._file.flush()
         except OSError as error:
             where = tempfile.gettempdir()
             why = f"the server has no ranges, and {where} does not hold it all: {error}; TMPDIR names another folder"

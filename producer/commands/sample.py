@@ -1,0 +1,70 @@
+"""`reelvec sample`: which frames of a video are looked at, and what it takes to get them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.desk import say
+
+if TYPE_CHECKING:
+    from producer.sample import Sampled
+
+
+def sample(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE|URL...", help="Video files, s3:// objects, web addresses.")
+    ],
+    sampling: Annotated[str, typer.Option(help="notebook, uniform or fast.")] = "notebook",
+    as_json: Annotated[bool, typer.Option("--json", help="All there is to know per video as JSON on stdout.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the frames here: a .npz for one video, a folder for several.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Draw a contact sheet: a .png for one video, a folder for several.")
+    ] = None,
+) -> None:
+    """Show the 96 frames a worker would look at, and what it takes to get them.
+
+    Example: reelvec sample clip.mp4 --sheet clip.png
+    """
+    from db.errors import VideoError
+    from producer import sample as desk
+
+    failed = 0
+    with desk.Sampling(files, policy=sampling, out=out, sheet=sheet) as sampling_desk:
+        for warning in sampling_desk.warnings:
+            say(f"warning: {warning}")
+        for number, name in enumerate(sampling_desk.names):
+            try:
+                made = sampling_desk.sample(number)
+            except VideoError as error:
+                failed += 1
+                say(f"error: {name}: {error.code}: {error}")
+                if as_json:
+                    _print_json({"file": name, "error_code": error.code, "error": str(error)})
+                continue
+            if as_json:
+                _print_json(made.summary())
+            else:
+                _show(made)
+    if failed:
+        raise typer.Exit(3)
+
+
+def _print_json(facts: dict[str, object]) -> None:
+    import json
+
+    typer.echo(json.dumps(facts, ensure_ascii=False))
+
+
+def _show(made: Sampled) -> None:
+    typer.echo(made.file)
+    for subject, words in made.facts().items():
+        typer.echo(f"  {subject:<9}{words}")
+    for line in made.table():
+        typer.echo(f"    {line}")
+    for path in made.written:
+        typer.echo(f"  written  {path}")

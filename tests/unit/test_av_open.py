@@ -1,0 +1,82 @@
+"""FFmpeg is let at a file in one place, with its three allow-lists: any other would follow what a file points at."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from workers.sampling import container
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(path for folder in ("db", "workers", "producer") for path in (ROOT / folder).rglob("*.py"))
+#: Whatever of PyAV opens files.
+OPENERS = ("av.open", "av.container.open", "av.container.core.open")
+
+
+def opened_in(source: str) -> Iterator[ast.AST]:
+    """Every mention of an opener, by whatever name it was imported, called or not."""
+    names: dict[str, str] = {}
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name):
+            first, *rest = ast.unparse(node).split(".")
+            if ".".join([names.get(first, first), *rest]) in OPENERS:
+                yield node
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import av\nav.open(file)",
+        "import av as ffmpeg\nffmpeg.open(file)",
+        "from av import open as look\nlook(file)",
+        "import av.container\nav.container.open(file)",
+        "from av import container\ncontainer.open(file)",
+        "import av\nopener = av.open",
+    ],
+)
+def test_the_search_finds_what_it_looks_for(source: str) -> None:
+    assert len(list(opened_in(source))) == 1
+
+
+def test_row_57_there_is_one_av_open() -> None:
+    found = {str(path.relative_to(ROOT)) for path in FILES for _ in opened_in(path.read_text(encoding="utf-8"))}
+    assert found == {"workers/sampling/container.py"}
+    assert len(list(opened_in((ROOT / "workers/sampling/container.py").read_text(encoding="utf-8")))) == 1
+
+
+@pytest.mark.parametrize("fragmented", [False, True])
+def test_row_57_it_always_has_its_allow_lists(
+    fragmented: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(container.av, "open", lambda file, **facts: seen.append(facts["options"]))
+    with (tmp_path / "file").open("rb") as file:
+        container._open(file, fragmented)
+    (options,) = seen
+    assert options["protocol_whitelist"] == "none"
+    assert options["format_whitelist"].split(",") == [
+        "mov",
+        "mp4",
+        "m4a",
+        "3gp",
+        "3g2",
+        "mj2",
+        "matroska",
+        "webm",
+        "mpegts",
+        "avi",
+    ]
+    codecs = "h264 hevc vp8 vp9 av1 mpeg4 mpeg2video mjpeg prores libdav1d"
+    assert options["codec_whitelist"].split(",") == codecs.split()
+    assert options["max_pixels"] == "36000000"
+    assert options["max_streams"] == "64"

@@ -1,0 +1,93 @@
+"""Where results go: refused before any work, written as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from db.errors import UsageError
+from producer.targets import targets, whole_file
+
+A, B = "file:///videos/a.mp4", "s3://bucket/x/b.tar.mkv"
+
+
+def test_one_video_to_a_file_or_a_folder_several_to_a_folder(tmp_path: Path) -> None:
+    assert targets("--out", tmp_path / "x.npz", ".npz", [A]) == [tmp_path / "x.npz"]
+    assert targets("--out", tmp_path / "X.NPZ", ".npz", [A]) == [tmp_path / "X.NPZ"]
+    folder = tmp_path / "new" / "folder"
+    assert targets("--out", folder, ".npz", [A, B]) == [folder / "a.npz", folder / "b.tar.npz"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_there_may_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "v1.0").mkdir()
+    assert targets("--sheet", tmp_path / "v1.0", ".png", [A]) == [tmp_path / "v1.0" / "a.png"]
+
+
+def test_an_address_without_a_path_has_a_name_too(tmp_path: Path) -> None:
+    assert targets("--out", tmp_path, ".npz", ["https://host.example/"]) == [tmp_path / "video.npz"]
+
+
+@pytest.mark.parametrize(
+    ("given", "uris", "told"),
+    [
+        ("sheet.jpg", [A], r"does not end in \.png"),
+        ("sheet.png", [A, B], "2 videos: give a folder"),
+        ("missing/sheet.png", [A], "no folder"),
+        ("file/sheets", [A], "no folder"),
+        ("file/sheet.png", [A], "no folder"),
+        ("sheets", [A, "https://host.example/a.mp4"], "run them apart"),
+    ],
+)
+def test_what_cannot_be_written_is_told(tmp_path: Path, given: str, uris: list[str], told: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=told):
+        targets("--sheet", tmp_path / given, ".png", uris)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_made_after_all_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"), whole_file(tmp_path / "file" / "x.npz"):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir(mode=0o500)
+    for given in ("theirs/x.npz", "theirs/new", "theirs"):
+        with pytest.raises(UsageError, match=r"may not write to the folder .*theirs;"):
+            targets("--out", tmp_path / given, ".npz", [A])
+
+
+def write_half(path: Path) -> None:
+    with whole_file(path) as file:
+        file.write(b"half")
+        file.flush()
+        assert path.read_text() == "old"
+        raise KeyboardInterrupt
+
+
+def test_what_is_not_written_to_the_end_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "frames.npz"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        write_half(path)
+    assert [(made.name, made.read_text()) for made in tmp_path.iterdir()] == [("frames.npz", "old")]
+    with whole_file(path) as file:
+        file.write(b"new")
+    assert [(made.name, made.read_text()) for made in tmp_path.iterdir()] == [("frames.npz", "new")]
+
+
+def test_the_folder_is_made_with_the_first_file(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "new" / "folder" / "x.npz") as file:
+        file.write(b"new")
+    assert (tmp_path / "new" / "folder" / "x.npz").read_bytes() == b"new"
+
+
+def test_a_disk_that_fails_is_told_by_path(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"x\.npz cannot be written: No space left"), whole_file(tmp_path / "x.npz"):
+        raise OSError(28, "No space left on device")
+    assert not list(tmp_path.iterdir())
