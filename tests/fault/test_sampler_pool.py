@@ -20,35 +20,10 @@ import pytest
 
 from db.errors import RefusedConfigurationError, UsageError, VideoError
 from tests import media
+from tests.samplers import BLOCK, Held, MemorySource, is_gone, only_pid, program, seed_of, wait_for
 from workers.sampling import blocks, child
 from workers.sampling.plan import SHAPE
 from workers.sampling.pool import Cancelled, SamplerPool
-
-BLOCK = 1 << 20
-
-
-class MemorySource:
-    """A `ByteSource` of bytes; `on_read(offset)` is called before each read."""
-
-    etag = None
-    open_seconds = 0.0
-
-    def __init__(self, data: bytes, on_read: Callable[[int], None] = lambda offset: None) -> None:
-        self._data = data
-        self._on_read = on_read
-        self.size_bytes = len(data)
-        self.reads: list[int] = []
-
-    def read(self, offset: int, length: int) -> bytes:
-        self.reads.append(offset)
-        self._on_read(offset)
-        return self._data[offset : offset + length]
-
-    def close(self) -> None: ...
-    def __enter__(self) -> MemorySource:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -72,31 +47,6 @@ def pool() -> Iterator[SamplerPool]:
     made = SamplerPool(1, wall_seconds=60, cpu_seconds=60)
     yield made
     made.close()
-
-
-def seed_of(pool: SamplerPool, data: bytes) -> int:
-    return media.read_seed(pool.sample(MemorySource(data), "notebook").frames[0])
-
-
-def only_pid(pool: SamplerPool) -> int:
-    (pid,) = wait_for(pool.pids)
-    return pid
-
-
-def wait_for(look: Callable[[], list[int]], *, seconds: float = 30) -> list[int]:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if seen := look():
-            return seen
-        time.sleep(0.01)
-    raise AssertionError("it never came")
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 # What a sample says
@@ -188,18 +138,29 @@ def test_an_unknown_policy_is_a_mistake_of_the_caller(pool: SamplerPool, tiny: b
 def test_the_process_has_nothing(pool: SamplerPool, tiny: bytes) -> None:
     assert seed_of(pool, tiny) == 7
     process = Path(f"/proc/{only_pid(pool)}")
+    limits = (process / "limits").read_text(encoding="ascii")
+    words = {line[:25].strip(): line[26:].split()[0] for line in limits.splitlines()}
+    for none in ("Max core file size", "Max file size", "Max processes"):
+        assert words[none] == "0"
+    assert words["Max open files"] == "3"
+    assert 60 <= int(words["Max cpu time"]) < 70
+    status = dict(line.split(":\t", 1) for line in (process / "status").read_text(encoding="ascii").splitlines())
+    assert (status["NoNewPrivs"], status["Threads"], status["CapEff"], status["CapPrm"]) == (
+        "1",
+        "1",
+        "0" * 16,
+        "0" * 16,
+    )
+    assert (status["Seccomp"] == "2") is pool.has_seccomp
+    assert int(status["SigIgn"], 16) & (1 << (signal.SIGTERM - 1))
+    if os.geteuid() != 0:  # it is not dumpable: nobody else may look
+        with pytest.raises(PermissionError):
+            (process / "environ").read_bytes()
+        return
     assert (process / "environ").read_bytes() == b""
     assert str((process / "cwd").readlink()) == "/"
     opened = sorted(str(link.readlink()).split(":[")[0] for link in (process / "fd").iterdir())
-    assert opened == ["/dev/null", "/dev/null", "/dev/null", "/memfd:frames (deleted)", "socket"]
-    limits = (process / "limits").read_text(encoding="ascii")
-    words = {line[:25].strip(): line[26:].split()[0] for line in limits.splitlines()}
-    assert (words["Max core file size"], words["Max file size"], words["Max open files"]) == ("0", "0", "3")
-    assert words["Max address space"] == str(4 << 30)
-    assert 60 <= int(words["Max cpu time"]) < 70
-    status = (process / "status").read_text(encoding="ascii")
-    assert "NoNewPrivs:\t1\n" in status
-    assert int(status.split("SigIgn:\t")[1].split()[0], 16) & (1 << (signal.SIGTERM - 1))
+    assert opened == ["/dev/null", "/dev/null", "/dev/null", "socket"]
 
 
 def test_no_memory_file_on_this_system(monkeypatch: pytest.MonkeyPatch, tiny: bytes) -> None:
@@ -346,6 +307,16 @@ def test_blocks_are_read_ahead_only_where_somebody_reads_on(large: bytes) -> Non
     assert source.reads == [0, 3 * BLOCK, BLOCK, 2 * BLOCK, 4 * BLOCK]
 
 
+def test_a_file_that_is_read_in_circles_comes_to_an_end() -> None:
+    source = MemorySource(bytes(10 * BLOCK))
+    asked = blocks.Blocks(source)
+    for number in range(105):  # ten blocks in turn, of which eight are kept
+        asked.get(number % 10)
+    with pytest.raises(VideoError, match="in circles") as caught:
+        asked.get(105 % 10)
+    assert (caught.value.code, len(source.reads)) == ("over_limits", 105)
+
+
 def test_a_short_read_is_a_changed_source(pool: SamplerPool, large: bytes) -> None:
     source = MemorySource(large)
     source.size_bytes += 10
@@ -441,53 +412,40 @@ def test_processes_die_with_their_worker() -> None:
     wait_for(lambda: pids if all(map(is_gone, pids)) else [])
 
 
-def test_a_hundred_videos_and_some_faults_leave_nothing_behind(tiny: bytes, large: bytes) -> None:
-    def open_files() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    def children() -> int:
-        tasks = Path("/proc/self/task").iterdir()
-        return sum(len((task / "children").read_text(encoding="ascii").split()) for task in tasks)
-
+def test_videos_that_fail_in_the_worker_leave_nothing_behind(tiny: bytes) -> None:
     def fail(offset: int) -> None:
         raise VideoError("io_error", "no", stage="fetch")
 
-    before = open_files(), children()
+    before = Held.now()
     pool = SamplerPool(2, wall_seconds=60, cpu_seconds=60)
+    stop = threading.Event()
     seed_of(pool, tiny)
     wait_for(lambda: pool.pids() if len(pool.pids()) == 2 else [])
-    with_pool = open_files(), children()
-    stop = threading.Event()
-    stop.set()
-    for number in range(100):
-        if number % 10 == 3:
-            with pytest.raises(VideoError):
-                pool.sample(MemorySource(tiny, fail), "notebook")
-        elif number % 50 == 7:
-            with pytest.raises(VideoError):
-                pool.sample(MemorySource(large, lambda offset: [os.kill(pid, 9) for pid in pool.pids()]), "notebook")
-        elif number % 10 == 5:
-            with pytest.raises(Cancelled):
-                pool.sample(MemorySource(tiny), "notebook", stop=stop)
-        else:
-            seed_of(pool, tiny)
-    wait_for(lambda: [1] if (open_files(), children()) == with_pool else [])
+    with_pool = Held.now()
+    for _ in range(5):
+        with pytest.raises(VideoError):
+            pool.sample(MemorySource(tiny, fail), "notebook")
+        with pytest.raises(Cancelled):
+            pool.sample(MemorySource(tiny, lambda offset: stop.set()), "notebook", stop=stop)
+        stop.clear()
+        seed_of(pool, tiny)
+    wait_for(lambda: [1] if Held.now() == with_pool else [])
     pool.close()
-    assert (open_files(), children()) == before
+    assert Held.now() == before
 
 
 # Processes that lie, and that never start
 
-LIAR = """#!{python} -I
+LIAR = """
 import json, os, pickle, socket, struct, sys
 sock = socket.socket(fileno=int(sys.argv[4]))
-def say(message, payload=b""):
+def say(message):
     text = message if isinstance(message, bytes) else json.dumps(message).encode()
-    sock.sendall(struct.pack(">II", len(text), len(payload)) + text + payload)
+    sock.sendall(struct.pack(">I", len(text)) + text)
 done = dict(kind="done", codec="h264", width_px=64, height_px=64, fps=25.0, duration_seconds=4.0, frame_count=100,
     frame_indices=list(range(96)), pts_seconds=[0.0] * 96, frames_decoded=96, decode_mode="sparse", decode_errors=0,
     cpu_seconds=0.1)
-say(dict(kind="ready"))
+say(dict(kind="ready", seccomp=True))
 sock.recv(4096)
 {lie}
 sock.recv(4096)
@@ -502,12 +460,13 @@ LIES = {
     "one field less": "say(dict(list(done.items())[:-1]))",
     "a code of its own": "say(dict(kind='failed', code='not_found', message=''))",
     "an unknown word": "say(dict(kind='hello'))",
-    "ready twice": "say(dict(kind='ready'))",
+    "ready twice": "say(dict(kind='ready', seccomp=True))",
     "a pickle": "say(pickle.dumps(done))",
-    "a block behind the end": "say(dict(kind='read', block=1))",
-    "a block before the start": "say(dict(kind='read', block=-1))",
-    "an endless message": "sock.sendall(struct.pack('>II', 1 << 31, 0))",
-    "bytes after it": "say(done, b'x')",
+    "a block behind the end": "say(dict(kind='read', block=1, slot=0))",
+    "a block before the start": "say(dict(kind='read', block=-1, slot=0))",
+    "a slot of its own": "say(dict(kind='read', block=0, slot=2))",
+    "a slot over the frames": "say(dict(kind='read', block=0, slot=-1))",
+    "an endless message": "sock.sendall(struct.pack('>I', 1 << 31))",
     "memory cut short": "os.ftruncate(int(sys.argv[5]), 0); say(done)",
 }
 
@@ -516,10 +475,7 @@ LIES = {
 def test_a_process_that_lies_is_not_believed(
     lie: str, tmp_path: Path, tiny: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "liar"
-    program.write_text(LIAR.format(python=sys.executable, lie=LIES[lie]), encoding="utf-8")
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", program(tmp_path / "liar", LIAR.format(lie=LIES[lie])))
     pool = SamplerPool(1, wall_seconds=30, cpu_seconds=30)
     try:
         with pytest.raises(VideoError, match="nonsense") as caught:
@@ -534,10 +490,7 @@ def test_the_liar_is_believed_when_it_tells_the_truth(
     tmp_path: Path, tiny: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the lies above might fail for another reason."""
-    program = tmp_path / "liar"
-    program.write_text(LIAR.format(python=sys.executable, lie="say(done)"), encoding="utf-8")
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", program(tmp_path / "liar", LIAR.format(lie="say(done)")))
     pool = SamplerPool(1, wall_seconds=30, cpu_seconds=30)
     try:
         assert pool.sample(MemorySource(tiny), "notebook").facts.width_px == 64

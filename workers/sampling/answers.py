@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from workers.sampling.plan import FRAMES
+from workers.sampling.wire import SLOTS
 
 #: What fits into an `integer` column.
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -25,16 +26,18 @@ class _Answer(BaseModel):
 
 
 class Ready(_Answer):
-    """Sent once, when a process may be given videos."""
+    """Sent once, when a process may be given videos. `seccomp`: its system calls are filtered."""
 
     kind: Literal["ready"]
+    seccomp: bool
 
 
 class Read(_Answer):
-    """A block of the source is needed."""
+    """A block of the source is needed, in this slot of the memory."""
 
     kind: Literal["read"]
     block: Count
+    slot: Annotated[int, Field(ge=0, lt=SLOTS)]
 
 
 class Failed(_Answer):

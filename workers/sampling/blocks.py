@@ -12,6 +12,10 @@ from workers.storage import STAGE, ByteSource
 
 #: Enough for an index at the end, sound lying apart, and what FFmpeg probed and reads again.
 KEPT_BLOCKS = 8
+#: So many times its size may be read of a video, and this much more: FFmpeg probes, and files without usable times are read
+#: again from the start. More is a file made to be read for ever.
+MOST_READINGS = 4
+SPARE_BYTES = 64 << 20
 
 
 class Blocks:
@@ -27,8 +31,13 @@ class Blocks:
         self.fetch_seconds = source.open_seconds
 
     def get(self, index: int) -> bytes:
-        """Block `index`, below `count`, from memory or from the source. Raises the source's `VideoError`."""
+        """Block `index`, below `count`, from memory or from the source. Raises `VideoError`: the source's, over_limits."""
         if index not in self._kept:
+            if self.bytes_read > MOST_READINGS * self.size_bytes + SPARE_BYTES:
+                message = (
+                    f"{self.bytes_read} bytes were read of a video of {self.size_bytes}; its index leads in circles"
+                )
+                raise VideoError("over_limits", message, stage=STAGE)
             self._kept[index] = self._fetch(index)
             if len(self._kept) > KEPT_BLOCKS:
                 self._kept.popitem(last=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import signal
@@ -19,7 +20,7 @@ import numpy as np
 
 from workers.sampling.answers import Aborted, Answer, NonsenseError, Ready, parse
 from workers.sampling.plan import SHAPE
-from workers.sampling.wire import LENGTHS, MAX_JSON_BYTES, pack
+from workers.sampling.wire import BLOCK_BYTES, FRAMES_START, LENGTH, MAX_JSON_BYTES, pack
 
 #: How often a wait looks up.
 LOOK_SECONDS = 0.1
@@ -55,46 +56,57 @@ class Child:
     """One process, used by one thread at a time. Raises `OSError` if it cannot be started."""
 
     def __init__(self, cpu_seconds: int) -> None:
-        self._socket, theirs = socket.socketpair()
-        self._memory_fd = _frame_memory()
+        self._memory_fd = _shared_memory()
         module = "workers.sampling.process"
+        try:
+            self._socket, theirs = socket.socketpair()
+        except OSError:
+            os.close(self._memory_fd)
+            raise
         descriptors = (theirs.fileno(), self._memory_fd)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-m", module, *map(str, descriptors), str(cpu_seconds)],
+                [sys.executable, "-I", "-m", module, *map(str, (*descriptors, cpu_seconds, os.getpid()))],
                 env={},
                 pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-        except OSError:
+        except BaseException:
             self._close()
             raise
         finally:
             theirs.close()
         self._socket.setblocking(False)
         self.pid = self._process.pid
-        self._said_ready = False
+        #: whether its system calls are filtered; None before it was ready
+        self.has_seccomp: bool | None = None
         self._died_of: str | None = None
 
     def wait_ready(self, check: Check) -> None:
         """Return once it may be given a video, at once if it has had one. Raises like `receive`."""
-        if self._said_ready:
+        if self.has_started:
             if _poll(self._socket, select.POLLIN, 0):  # it died idle, or talks out of turn
                 raise ChildGoneError
             return
-        if not isinstance(self.receive(check), Ready):
+        answer = self.receive(check)
+        if not isinstance(answer, Ready):
             raise NonsenseError("it did not begin with ready")
-        self._said_ready = True
+        self.has_seccomp = answer.seccomp
 
     @property
     def has_started(self) -> bool:
-        return self._said_ready
+        return self.has_seccomp is not None
 
-    def send(self, message: dict[str, Any], check: Check, payload: bytes = b"") -> None:
+    def give_block(self, block: bytes, slot: int, check: Check) -> None:
+        """Answer a read. Raises like `send`."""
+        os.pwrite(self._memory_fd, block, slot * BLOCK_BYTES)
+        self.send({"kind": "block"}, check)
+
+    def send(self, message: dict[str, Any], check: Check) -> None:
         """Raises `ChildGoneError` and whatever `check` raises."""
-        view = memoryview(pack(message, payload))
+        view = memoryview(pack(message))
         while view:
             self._wait(select.POLLOUT, check)
             try:
@@ -106,9 +118,9 @@ class Child:
 
     def receive(self, check: Check) -> Answer:
         """Raises `ChildGoneError`, `NonsenseError`, and whatever `check` raises."""
-        json_bytes, payload_bytes = LENGTHS.unpack(self._exactly(LENGTHS.size, check))
-        if json_bytes > MAX_JSON_BYTES or payload_bytes:
-            raise NonsenseError(f"a message of {json_bytes} + {payload_bytes} bytes")
+        (json_bytes,) = LENGTH.unpack(self._exactly(LENGTH.size, check))
+        if json_bytes > MAX_JSON_BYTES:
+            raise NonsenseError(f"a message of {json_bytes} bytes")
         return parse(self._exactly(json_bytes, check))
 
     def abort(self) -> bool:
@@ -124,7 +136,7 @@ class Child:
         """A copy of the frames, uint8 `[96, 224, 224, 3]`. Raises `NonsenseError` if the process cut their memory short."""
         frames = np.empty(SHAPE, np.uint8)
         # read, not mapped: a mapping that the other side cut short would kill this process
-        if os.preadv(self._memory_fd, [frames.data], 0) != frames.nbytes:
+        if os.preadv(self._memory_fd, [frames.data], FRAMES_START) != frames.nbytes:
             raise NonsenseError("the frames' memory is shorter than it was made")
         return frames
 
@@ -176,12 +188,12 @@ def _poll(connection: socket.socket, event: int, seconds: float) -> int:
     return next((what for _, what in poll.poll(seconds * 1000)), 0)
 
 
-def _frame_memory() -> int:
-    """A descriptor of memory for the frames that no path leads to."""
+def _shared_memory() -> int:
+    """A descriptor of memory for frames and blocks that no path leads to."""
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("frames")
+        fd = os.memfd_create("sampler")
     else:
         fd, name = tempfile.mkstemp()
         Path(name).unlink()
-    os.ftruncate(fd, int(np.prod(SHAPE)))
+    os.ftruncate(fd, FRAMES_START + math.prod(SHAPE))  # none of it is taken before it is written
     return fd

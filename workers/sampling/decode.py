@@ -53,13 +53,11 @@ def sample(file: ByteFile, policy: str, out: np.ndarray | None = None) -> Decode
     """Decode the frames that `policy` plans into `out`, uint8 `[96, 224, 224, 3]`, or into a new array.
 
     Raises `VideoError` (stage sample): empty_file, not_media, no_video, truncated, undecodable, unsupported_codec,
-    over_limits.
+    over_limits; `MemoryError`.
     """
     started = time.process_time()
     try:
         return _sample(file, policy, np.empty(SHAPE, np.uint8) if out is None else out, started)
-    except MemoryError as error:
-        raise VideoError("over_limits", "decoding needs more memory than a sampler may use", stage=STAGE) from error
     except av.error.FFmpegError as error:  # a conversion that FFmpeg does not know
         raise VideoError("undecodable", f"the frames cannot be converted: {error.strerror}", stage=STAGE) from error
 

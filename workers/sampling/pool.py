@@ -6,6 +6,7 @@ another one takes its place.
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -22,6 +23,8 @@ from workers.sampling.child import LOOK_SECONDS, Check, Child, ChildGoneError, D
 from workers.sampling.plan import POLICIES
 from workers.storage import STAGE as FETCH
 from workers.storage import ByteSource
+
+log = logging.getLogger(__name__)
 
 STAGE = "sample"
 #: A process imports numpy, PyAV and Pillow before it is ready: 0.3 s of CPU, much more on a cold and busy machine.
@@ -74,9 +77,11 @@ class SamplerPool:
         self._wall_seconds = wall_seconds
         self._cpu_seconds = cpu_seconds
         self._changed = threading.Condition()
-        self._idle: deque[Child | OSError] = deque()
+        self._idle: deque[Child | Exception] = deque()
         self._children: set[Child] = set()
         self._closed = False
+        #: Whether the system calls of the samplers are filtered; None before one of them was ready.
+        self.has_seccomp: bool | None = None
         self._orders: SimpleQueue[bool] = SimpleQueue()
         # a process dies with the thread that started it (PDEATHSIG), so one thread that lives as long as the pool starts all
         self._starter = threading.Thread(target=self._start_ordered, name="sampler-pool", daemon=True)
@@ -147,10 +152,10 @@ class SamplerPool:
         while self._orders.get():
             if self._closed:
                 continue
-            started: Child | OSError
+            started: Child | Exception
             try:
                 started = Child(self._cpu_seconds)
-            except OSError as error:  # out of processes, memory or descriptors: whoever would have had it says so
+            except Exception as error:  # noqa: BLE001 - out of processes, memory or descriptors: who would have had it says so
                 started = error
             with self._changed:
                 if isinstance(started, Child):
@@ -166,6 +171,7 @@ class SamplerPool:
             usable = False
             try:
                 child.wait_ready(self._checker(stop, START_SECONDS))
+                self._note_seccomp(child)
                 usable = True
                 return child
             except (ChildGoneError, NonsenseError, DeadlineError):
@@ -177,6 +183,14 @@ class SamplerPool:
             f"{stillborn} sampler processes ended before they were ready; `python -I -m workers.sampling.process` says why"
         )
 
+    def _note_seccomp(self, child: Child) -> None:
+        with self._changed:
+            known, self.has_seccomp = self.has_seccomp, child.has_seccomp
+        if known is None and not self.has_seccomp:
+            log.warning(
+                "this system filters no system calls (seccomp): a hostile video is held by resource limits alone"
+            )
+
     def _next_idle(self, stop: threading.Event | None) -> Child:
         check = self._checker(stop, math.inf)
         with self._changed:
@@ -185,7 +199,7 @@ class SamplerPool:
                 self._changed.wait(LOOK_SECONDS)
                 check()
             child = self._idle.popleft()
-        if isinstance(child, OSError):
+        if isinstance(child, Exception):
             self._orders.put(True)
             raise VideoError("internal", f"no sampler process can be started: {child}", stage=STAGE) from child
         return child
@@ -217,15 +231,27 @@ class SamplerPool:
         if blocks.fetch_seconds > self._wall_seconds / 2:
             message = f"{blocks.bytes_read} bytes took {blocks.fetch_seconds:.1f} s to read"
             return VideoError("fetch_timeout", message, stage=FETCH)
-        return VideoError("sampler_timeout", f"sampling took more than {self._wall_seconds:g} s", stage=STAGE)
+        message = f"sampling took more than {self._wall_seconds:g} s; REELVEC_SAMPLING_WALL_SECONDS allows more"
+        return VideoError("sampler_timeout", message, stage=STAGE)
 
     def _death(self, child: Child) -> Exception:
         cause = child.bury()
         if self._closed:
             return Cancelled()
         if cause == signal.SIGXCPU.name:
-            return VideoError("sampler_timeout", f"decoding used more than {self._cpu_seconds} s of CPU", stage=STAGE)
-        return VideoError("sampler_crashed", f"the sampler process died of {cause} over this video", stage=STAGE)
+            message = f"decoding used more than {self._cpu_seconds} s of CPU; REELVEC_SAMPLING_CPU_SECONDS allows more"
+            return VideoError("sampler_timeout", message, stage=STAGE)
+        return VideoError(
+            "sampler_crashed", f"the sampler process died of {cause} over this video{_hint(cause)}", stage=STAGE
+        )
+
+
+def _hint(cause: str) -> str:
+    if cause == signal.SIGKILL.name:
+        return (
+            ": if nobody killed it, the machine ran out of memory, and fewer samplers (REELVEC_SAMPLERS) leave it more"
+        )
+    return ": the decoder cannot cope with this file, and encoding it again may help"
 
 
 def _converse(child: Child, blocks: Blocks, policy: str, check: Check) -> Done | Failed:
@@ -237,7 +263,7 @@ def _converse(child: Child, blocks: Blocks, policy: str, check: Check) -> Done |
             return answer
         if not isinstance(answer, Read) or answer.block >= blocks.count:
             raise NonsenseError(f"{answer!r} of {blocks.count} blocks")
-        child.send({"kind": "block"}, check, blocks.get(answer.block))
+        child.give_block(blocks.get(answer.block), answer.slot, check)
         blocks.read_ahead(answer.block)
 
 

@@ -1,42 +1,32 @@
 """A sampler process: decodes one video after the other and opens nothing.
 
 It is started by `workers.sampling.child` with an empty environment and two descriptors: a socket, over which it asks for the
-blocks of a video that some worker thread reads, and memory for the frames. Whatever a hostile video makes of it has no
-files, no network, no credentials, and ends with its process.
+blocks of a video that some worker thread reads, and memory for blocks and frames. `workers.sampling.lockdown` takes the rest away:
+whatever a hostile video makes of it has no files, no network, no credentials, and ends with its process.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
-import math
 import mmap
 import os
-import resource
-import signal
 import socket
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from db.errors import VideoError
-from workers.sampling.wire import BLOCK_BYTES, LENGTHS, pack
+from workers.sampling import lockdown
+from workers.sampling.heap import Heap
+from workers.sampling.wire import BLOCK_BYTES, FRAMES_START, LENGTH, SLOTS, pack
 
 if TYPE_CHECKING:
     import numpy as np
 
     from workers.sampling.decode import Decoded
-
-#: Address space, libraries included; an 8K decoder needs about 2 GB.
-MEMORY_BYTES = 4 << 30
-#: The worker's own threads come first.
-NICENESS = 5
-#: Blocks kept here: interleaved sound and picture may lie in two places.
-KEPT_BLOCKS = 2
 
 #: What PyAV and Pillow import only when they need it, which here is when no file can be opened any more.
 LATE_IMPORTS = (
@@ -46,9 +36,6 @@ LATE_IMPORTS = (
     "av.subtitles.codeccontext",
     "av.subtitles.stream",
 )
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS = 38
 
 
 class AbortedError(Exception):
@@ -67,12 +54,12 @@ class Channel:
         except OSError:
             leave()
 
-    def receive(self) -> tuple[dict[str, Any], bytes]:
-        json_bytes, payload_bytes = LENGTHS.unpack(self._exactly(LENGTHS.size))
+    def receive(self) -> dict[str, Any]:
+        (json_bytes,) = LENGTH.unpack(self._exactly(LENGTH.size))
         message: dict[str, Any] = json.loads(self._exactly(json_bytes))
-        return message, self._exactly(payload_bytes)
+        return message
 
-    def _exactly(self, count: int) -> bytes:
+    def _exactly(self, count: int) -> bytearray:
         data = bytearray(count)
         view = memoryview(data)
         while view:
@@ -83,7 +70,7 @@ class Channel:
             if not received:
                 leave()
             view = view[received:]
-        return bytes(data)
+        return data
 
 
 def leave() -> NoReturn:
@@ -94,11 +81,12 @@ def leave() -> NoReturn:
 class RemoteFile:
     """A file whose blocks are asked for over the channel (`workers.sampling.boxes.ByteFile`)."""
 
-    def __init__(self, channel: Channel, size_bytes: int) -> None:
+    def __init__(self, channel: Channel, memory: mmap.mmap, size_bytes: int) -> None:
         self._channel = channel
+        self._memory = memory
         self._size_bytes = size_bytes
         self._position = 0
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._slots: OrderedDict[int, int] = OrderedDict()  # by block, the one used last at the end
         self.aborted = False
 
     def read(self, count: int) -> bytes:
@@ -106,9 +94,10 @@ class RemoteFile:
         if self._position >= self._size_bytes:
             return b""
         index, offset = divmod(self._position, BLOCK_BYTES)
-        piece = self._block(index)[offset : offset + count]
-        self._position += len(piece)
-        return piece
+        count = min(count, BLOCK_BYTES - offset, self._size_bytes - self._position)
+        start = self._slot(index) * BLOCK_BYTES + offset
+        self._position += count
+        return self._memory[start : start + count]
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size_bytes}[whence]
@@ -117,48 +106,19 @@ class RemoteFile:
     def tell(self) -> int:
         return self._position
 
-    def _block(self, index: int) -> bytes:
+    def _slot(self, block: int) -> int:
+        """Where this block lies, fetched if it is not there."""
         if self.aborted:
             raise AbortedError
-        if index not in self._blocks:
-            self._channel.send({"kind": "read", "block": index})
-            answer, payload = self._channel.receive()
-            if answer["kind"] == "abort":
+        if block not in self._slots:
+            slot = len(self._slots) if len(self._slots) < SLOTS else self._slots.popitem(last=False)[1]
+            self._channel.send({"kind": "read", "block": block, "slot": slot})
+            if self._channel.receive()["kind"] == "abort":
                 self.aborted = True
                 raise AbortedError
-            self._blocks[index] = payload
-            if len(self._blocks) > KEPT_BLOCKS:
-                self._blocks.popitem(last=False)
-        self._blocks.move_to_end(index)
-        return self._blocks[index]
-
-
-def lock_down() -> None:
-    """Give up everything that decoding does not need. Whatever is imported or opened must be so by now."""
-    os.chdir("/")
-    os.nice(NICENESS)
-    # an operator's Ctrl-C or a supervisor's SIGTERM is for the worker, which ends its samplers itself
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (0, 0)
-    )  # the frames are written through a mapping, which it does not touch
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # 0, 1, 2 are taken: no descriptor can be opened any more
-    if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-
-
-def _prctl(option: int, value: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), f"prctl({option})")
-
-
-def limit_cpu(seconds: int) -> None:
-    """From now on `seconds` of CPU time, then SIGXCPU ends the process."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + seconds, hard))
+            self._slots[block] = slot
+        self._slots.move_to_end(block)
+        return self._slots[block]
 
 
 def answer(sample: Callable[..., Decoded], file: RemoteFile, policy: str, frames: np.ndarray) -> dict[str, Any]:
@@ -167,6 +127,12 @@ def answer(sample: Callable[..., Decoded], file: RemoteFile, policy: str, frames
         decoded = sample(file, policy, frames)
     except AbortedError:
         return {"kind": "aborted"}
+    except MemoryError:
+        allowed_mib = lockdown.MEMORY_BYTES >> 20
+        message = (
+            f"decoding needs more than the {allowed_mib} MiB of memory a sampler may use: a smaller rendition fits"
+        )
+        return {"kind": "failed", "code": "over_limits", "message": message}
     except VideoError as error:
         # FFmpeg may take a failed read for the end of the file: then this is no word about the video
         return {"kind": "aborted"} if file.aborted else {"kind": "failed", "code": error.code, "message": str(error)}
@@ -177,19 +143,10 @@ def answer(sample: Callable[..., Decoded], file: RemoteFile, policy: str, frames
     return {"kind": "done", **facts, **arrays}
 
 
-def tidy() -> None:
-    """Give a video's memory back to the system: otherwise each process would keep its largest video's for ever."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-    if trim:
-        trim(0)
-
-
 def main(arguments: list[str]) -> None:
-    """`arguments`: descriptor of the socket, descriptor of the frames' memory, CPU seconds a video may use."""
-    if sys.platform == "linux":
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    socket_fd, memory_fd, cpu_seconds = map(int, arguments)
+    """`arguments`: descriptor of the socket, descriptor of the shared memory, CPU seconds a video may use, parent's id."""
+    socket_fd, memory_fd, cpu_seconds, parent_pid = map(int, arguments)
+    lockdown.die_with(parent_pid)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy comes: it would start a thread per core
     import numpy as np
 
@@ -198,21 +155,21 @@ def main(arguments: list[str]) -> None:
 
     for name in LATE_IMPORTS:
         importlib.import_module(name)
-    frames = np.frombuffer(mmap.mmap(memory_fd, math.prod(SHAPE)), np.uint8).reshape(SHAPE)
-    os.close(memory_fd)
+    memory = mmap.mmap(memory_fd, 0)
+    frames = np.frombuffer(memory, np.uint8, offset=FRAMES_START).reshape(SHAPE)
     channel = Channel(socket.socket(fileno=socket_fd))
+    heap = Heap()
     gc.freeze()  # the modules stay: `tidy` need not look through them
-    lock_down()
-    channel.send({"kind": "ready"})
+    channel.send({"kind": "ready", "seccomp": lockdown.lock_down(socket_fd)})
     while True:
-        request, _ = channel.receive()
-        limit_cpu(cpu_seconds)
+        request = channel.receive()
+        lockdown.limit_cpu(cpu_seconds)
         try:
-            channel.send(answer(sample, RemoteFile(channel, request["size_bytes"]), request["policy"], frames))
+            channel.send(answer(sample, RemoteFile(channel, memory, request["size_bytes"]), request["policy"], frames))
         except Exception as error:  # a defect of ours: say which, then do not trust this process any more
             channel.send({"kind": "failed", "code": "sampler_crashed", "message": f"{type(error).__name__}: {error}"})
             raise
-        tidy()
+        heap.tidy()
 
 
 if __name__ == "__main__":
