@@ -1,6 +1,6 @@
 """Files to measure on, made with PyAV: footage that pans, cuts and grains like a camera's, and a screen that scrolls.
 
-    python bench/footage.py FOLDER [--seconds 60]
+    python -m bench.footage FOLDER [--seconds 60]
 
 Encoding takes a few minutes; a file that is there already is kept. No sampler knows what is in them.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 FPS = 30
@@ -105,7 +106,7 @@ class Footage:
             sound = out.add_stream("libopus" if path.suffix == ".webm" else "aac", rate=RATE, layout="mono")
             heard = 0
             pictures = self.draw(width, self.height_px, frames)
-            for number, picture in enumerate(track(pictures, self.name, total=frames)):
+            for number, picture in enumerate(track(pictures, self.name, total=frames, console=Console(stderr=True))):
                 out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
                 while heard * FPS < number * RATE:
                     out.mux(sound.encode(_tone(heard)))

@@ -1,6 +1,6 @@
 """From a file to 96 frames of 224 x 224: reelvec's samplers against what else there is, each by its fastest way.
 
-    python bench/sampling.py [FILE ...] [--runs 3] [--folder FOLDER]
+    python -m bench.sampling [FILE ...] [--runs 3] [--folder FOLDER]
 
 Rivals are measured where they are installed and named where they are not:
 pip install torchcodec==0.13 decord opencv-python-headless (torchcodec also wants the system's FFmpeg libraries).
@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from rich.console import Console
 from rich.progress import Progress
 
 from workers.sampling.plan import SIDE, plan
@@ -39,7 +40,6 @@ ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "OPENCV_FFMPEG_CAPTURE_OPTIONS": "threads;1",
-    "PYTHONPATH": str(Path(__file__).parents[1]),
 }
 
 
@@ -241,7 +241,7 @@ def _peak_bytes(pid: int) -> int:
 
 def in_own_process(name: str, path: Path) -> dict[str, float] | str:
     """The figures, or the last line of what went wrong."""
-    command = [sys.executable, __file__, "--one", name, str(path)]
+    command = [sys.executable, "-m", "bench.sampling", "--one", name, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD, check=False)
     if done.returncode:
         return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -252,7 +252,7 @@ def in_own_process(name: str, path: Path) -> dict[str, float] | str:
 def compare(files: list[Path], runs: int) -> None:
     names = ["reelvec", *(name for name in RIVALS if _is_installed(name))]
     results: dict[Path, dict[str, list[dict[str, float]]]] = {}
-    with Progress() as progress:
+    with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("sampling", total=len(files) * runs * len(names))
         for path in files:
             results[path] = {name: [] for name in names}
@@ -321,7 +321,7 @@ def main() -> None:
     if chosen.files:
         compare(chosen.files, chosen.runs)
         return
-    from footage import FOOTAGE
+    from bench.footage import FOOTAGE
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.folder or Path(temporary)

@@ -14,10 +14,10 @@ import numpy as np
 
 from db import settings
 from db.encoders import Tagger
-from db.errors import UsageError
 from db.labels import LabelSet
 from producer.request import checked_backbones, declared_encoder
-from producer.uris import canonical
+from producer.targets import targets, whole_file
+from producer.videos import named
 from workers import pipeline
 from workers import settings as worker_settings
 from workers.backbones import models_dir, registry
@@ -26,7 +26,6 @@ from workers.pipeline import Owed, VideoResult
 from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
 from workers.storage import Storage
-from workers.stores.s3_endpoint import endpoint
 
 CPU_ENGINE_SECONDS = 3600.0
 
@@ -66,7 +65,8 @@ class Embedder:
     ) -> None:
         worker_settings.refuse_unknown()
         self._settings = settings.load(WorkerSettings)
-        self._out = _checked_out(out, files)
+        self.videos = named(files)
+        self._targets = None if out is None else targets("--out", out, ".npz", [video.uri for video in self.videos])
         chosen = checked_backbones(backbones or (), weights=weights, sampling=sampling)
         label_set = _label_set(labels)
         self._owed = [
@@ -100,13 +100,10 @@ class Embedder:
     ) -> None:
         self._stack.close()
 
-    def embed(self, file: str) -> Embedded:
-        """Run one file and write its .npz. Raises `VideoError`."""
-        try:
-            uri = canonical(file, base=Path.cwd(), s3_endpoint=endpoint().host).uri
-        except ValueError as error:
-            raise UsageError(f"{file!r}: {error}") from error
-        with self._storage.open(uri) as source:
+    def embed(self, number: int) -> Embedded:
+        """Run the video of this number and write its .npz. Raises `VideoError`, `UsageError`."""
+        video = self.videos[number]
+        with self._storage.open(video.uri) as source:
             result = pipeline.embed_video(
                 source,
                 self._owed,
@@ -115,29 +112,12 @@ class Embedder:
                 engine_seconds=self._settings.engine_seconds or CPU_ENGINE_SECONDS,
                 stop=threading.Event(),
             )
-        made = _summarise(file, result, self._owed)
-        if self._out is not None:
-            target = self._out if self._out.suffix == ".npz" else self._out / f"{Path(file).stem}.npz"
-            np.savez(target, **_arrays(result, self._owed))
-            made.written = str(target)
+        made = _summarise(video.shown, result, self._owed)
+        if self._targets is not None:
+            with whole_file(self._targets[number]) as file:
+                np.savez(file, **_arrays(result, self._owed))
+            made.written = str(self._targets[number])
         return made
-
-
-def _checked_out(out: Path | None, files: Sequence[str]) -> Path | None:
-    if out is None:
-        return None
-    if len(files) > 1:
-        stems = [Path(file).stem for file in files]
-        twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-        if out.suffix == ".npz":
-            raise UsageError(f"--out {out} is one .npz but there are {len(files)} files: give a folder")
-        if twice is not None:
-            raise UsageError(f"two files are named {twice!r}: their .npz would overwrite each other; run them apart")
-    if out.suffix != ".npz":
-        out.mkdir(parents=True, exist_ok=True)
-    elif not out.parent.is_dir():
-        raise UsageError(f"--out {out}: the folder {out.parent} does not exist")
-    return out
 
 
 def _label_set(labels: Path | None) -> LabelSet:

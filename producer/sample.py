@@ -14,15 +14,14 @@ import numpy as np
 
 from db import settings
 from db.errors import UsageError
-from db.logs import mask
 from producer.targets import targets, whole_file
-from producer.uris import Canonical, canonical, key_of
+from producer.uris import key_of
+from producer.videos import named
 from workers import settings as worker_settings
 from workers.sampling.plan import POLICIES
 from workers.sampling.pool import Sample, SamplerPool
 from workers.settings import WorkerSettings
 from workers.storage import Storage
-from workers.stores.s3_endpoint import endpoint
 
 #: Frames in a row of the table, and what stands between two of them.
 TABLE_COLUMNS, TABLE_GAP = 6, "    "
@@ -102,15 +101,10 @@ class Sampling:
         if policy not in POLICIES:
             raise UsageError(f"{policy!r} is no sampling policy; there are {', '.join(POLICIES)}")
         self._policy = policy
-        places = [_place(file) for file in files]
-        self.warnings = [place.warning for place in places if place.warning]
-        #: how each video is shown: a file as it was named, an address as it is read, without signatures
-        self.names = [
-            file if place.uri.startswith("file:") else place.uri for file, place in zip(files, places, strict=True)
-        ]
-        self._uris = [place.uri for place in places]
-        self._arrays = targets("--out", out, ".npz", self._uris) if out is not None else None
-        self._sheets = targets("--sheet", sheet, ".png", self._uris) if sheet is not None else None
+        self.videos = named(files)
+        uris = [video.uri for video in self.videos]
+        self._arrays = targets("--out", out, ".npz", uris) if out is not None else None
+        self._sheets = targets("--sheet", sheet, ".png", uris) if sheet is not None else None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -133,12 +127,13 @@ class Sampling:
     def sample(self, number: int) -> Sampled:
         """Sample the video of this number and write what was asked for. Raises `VideoError`, `UsageError`."""
         started = time.monotonic()
-        with self._storage.open(self._uris[number]) as source:
+        video = self.videos[number]
+        with self._storage.open(video.uri) as source:
             sample = self._samplers.sample(source, self._policy)
         wall_seconds = time.monotonic() - started
         paths = [written[number] for written in (self._arrays, self._sheets) if written]
         made = Sampled(
-            file=self.names[number],
+            file=video.shown,
             policy=self._policy,
             sample=sample,
             etag=source.etag,
@@ -149,15 +144,8 @@ class Sampling:
         if self._arrays:
             _write_arrays(made, self._arrays[number])
         if self._sheets:
-            _write_sheet(made, key_of(self._uris[number]).rpartition("/")[2], self._sheets[number])
+            _write_sheet(made, key_of(video.uri).rpartition("/")[2], self._sheets[number])
         return made
-
-
-def _place(file: str) -> Canonical:
-    try:
-        return canonical(file, base=Path.cwd(), s3_endpoint=endpoint().host)
-    except ValueError as error:
-        raise UsageError(f"{mask(file)!r}: {error}") from error
 
 
 def _mode(decode_mode: str) -> str:

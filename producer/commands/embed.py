@@ -40,14 +40,16 @@ def embed(
 
     with desk.Embedder(backbone, weights=weights, sampling=sampling, labels=labels, out=out, files=files) as embedder:
         failed = 0
-        for file in files:
+        for number, video in enumerate(embedder.videos):
+            if video.warning:
+                say(f"warning: {video.warning}")
             try:
-                made = embedder.embed(file)
+                made = embedder.embed(number)
             except VideoError as error:
                 failed += 1
-                say(f"error: {file}: {error.code}: {error}")
+                say(f"error: {video.shown}: {error.code}: {error}")
                 if as_json:
-                    _print_json({"file": file, "error_code": error.code, "error": str(error)})
+                    _print_json({"file": video.shown, "error_code": error.code, "error": str(error)})
                 continue
             failed += bool(made.failures)
             _show(made, as_json=as_json)

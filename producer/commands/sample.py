@@ -35,16 +35,16 @@ def sample(
 
     failed = 0
     with desk.Sampling(files, policy=sampling, out=out, sheet=sheet) as sampling_desk:
-        for warning in sampling_desk.warnings:
-            say(f"warning: {warning}")
-        for number, name in enumerate(sampling_desk.names):
+        for number, video in enumerate(sampling_desk.videos):
+            if video.warning:
+                say(f"warning: {video.warning}")
             try:
                 made = sampling_desk.sample(number)
             except VideoError as error:
                 failed += 1
-                say(f"error: {name}: {error.code}: {error}")
+                say(f"error: {video.shown}: {error.code}: {error}")
                 if as_json:
-                    _print_json({"file": name, "error_code": error.code, "error": str(error)})
+                    _print_json({"file": video.shown, "error_code": error.code, "error": str(error)})
                 continue
             if as_json:
                 _print_json(made.summary())

@@ -45,8 +45,10 @@ def test_the_notebooks_sampling_is_the_default_and_uniform_differs(alone: Desk, 
         (("nowhere.mp4",), 3, "not_found"),
         (("a.mp4", "--backbone", "vivitt"), 2, "vivit"),
         (("a.mp4", "b.mp4", "--out", "x.npz"), 2, "folder"),
-        (("a.mp4", "sub/a.mp4", "--out", "x"), 2, "overwrite"),
-        (("a.mp4", "--out", "missing/x.npz"), 2, "does not exist"),
+        (("a.mp4", "sub/a.mp4", "--out", "x"), 2, "two videos would be written to a.npz"),
+        (("a.mp4", "--out", "missing/x.npz"), 2, "there is no folder missing"),
+        (("a.mp4", "--out", "x.zip"), 2, "does not end in .npz"),
+        (("http://me:secret@[", "--out", "x"), 2, "http://"),
         (("a.mp4", "--labels", "missing.csv"), 2, "missing.csv"),
         (("a.mp4", "--sampling", "all"), 2, "uniform"),
         (("a.mp4", "--weights", "tiny"), 2, "random-tiny"),
@@ -57,7 +59,9 @@ def test_mistakes_are_answered(
 ) -> None:
     media.make_clip(tmp_path / "a.mp4", seconds=1)
     given = arguments if "--backbone" in arguments else (*arguments, "--backbone", "probe")
-    assert told in alone.run("reelvec", "embed", *given, expect=exit_code).stderr
+    stderr = alone.run("reelvec", "embed", *given, expect=exit_code).stderr
+    assert told in stderr
+    assert "secret" not in stderr
 
 
 def test_without_weights_it_says_where_they_belong(alone: Desk, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def loaded(script: str, argv: list[str], environment: dict[str, str] | None = No
     [
         ("enqueue_main", ["enqueue", "--help"]),
         ("main", ["reelvec", "--help"]),
+        ("main", ["reelvec", "sample", "--help"]),
         ("main", ["reelvec", "status", "--help"]),
         ("main", ["reelvec", "models", "--help"]),
         ("main", ["reelvec", "doctor", "--help"]),
