@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in a sampler process; numpy reads it when it is imported first
+
 import shutil
 import subprocess
 import sys

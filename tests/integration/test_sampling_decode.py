@@ -90,12 +90,14 @@ def made(folder: Path) -> Callable[[Clip], Path]:
 def frames_of_everything(path: Path, wanted: set[int]) -> dict[int, np.ndarray]:
     """The reference: decode every frame in order, pick, convert, turn, resize. By position."""
     found = {}
+    resample: Resampler | None = None
     with av.open(str(path)) as opened:
         for position, frame in enumerate(opened.decode(video=0)):
             if position in wanted:
                 upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
                 height, width, _ = upright.shape
-                found[position] = Resampler(width, height)(np.ascontiguousarray(upright).reshape(height, -1))
+                resample = resample or Resampler(width, height)
+                found[position] = resample(np.ascontiguousarray(upright).reshape(height, -1))
     return found
 
 
