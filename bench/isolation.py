@@ -1,6 +1,6 @@
 """What it costs to sample in a process of its own: the same video sampled here, and there with and without a filter.
 
-    python bench/isolation.py [VIDEO] [--rounds 15]
+    python -m bench.isolation [VIDEO] [--rounds 15]
 
 Prints the table of bench/RESULTS.md. Without VIDEO it makes 60 s of 720p H.264. The ways take turns within each round; CPU
 is that of this process and of the sampler together, its tidying after the video included. Decoding takes a few percent more
@@ -10,9 +10,12 @@ handed over, with nothing decoded.
 
 from __future__ import annotations
 
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in a sampler process; numpy reads it when it is imported first
+
 import argparse
 import contextlib
-import os
 import platform
 import sys
 import tempfile
