@@ -181,6 +181,26 @@ def test_frames_that_no_wanted_one_needs_are_not_decoded(name: str, share: float
     assert 96 <= decoded.frames_decoded <= share * 191  # the last wanted frame is the 191st
 
 
+def test_of_an_av1_packet_only_the_frames_needed_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"g": "120", "crf": "20"}
+    path = media.make_clip(tmp_path / "clip.mp4", codec="libsvtav1", seconds=24, width=112, height=80, options=options)
+    fed = {}
+    decode = sparse.Decoding.decode
+
+    def noting(self: sparse.Decoding, packet: Any) -> Any:
+        if packet is not None:
+            fed[packet.pts] = packet.size
+        return decode(self, packet)
+
+    monkeypatch.setattr(sparse.Decoding, "decode", noting)
+    decoded = sampled(path)
+    with av.open(str(path)) as opened:
+        whole = {packet.pts: packet.size for packet in opened.demux(video=0) if packet.size}
+    assert sum(size < whole[pts] for pts, size in fed.items()) > 10
+    assert (decoded.decode_mode, decoded.decode_errors) == ("sparse", 0)
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == decoded.frame_indices.tolist()
+
+
 PIECEMEAL = [
     "av1.mp4",
     "h264_pyramid.mkv",
