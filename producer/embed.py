@@ -17,15 +17,13 @@ from db.encoders import Tagger
 from db.labels import LabelSet
 from producer.request import checked_backbones, declared_encoder
 from producer.targets import targets, whole_file
-from producer.videos import named
+from producer.videos import named, reading
 from workers import pipeline
 from workers import settings as worker_settings
 from workers.backbones import models_dir, registry
 from workers.engine.engine import Engine
 from workers.pipeline import Owed, VideoResult
-from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
-from workers.storage import Storage
 
 CPU_ENGINE_SECONDS = 3600.0
 
@@ -85,13 +83,7 @@ class Embedder:
             stack.push(self._stack.pop_all())
             for owed in self._owed:
                 self._engine.load(owed.key)
-            self._samplers = SamplerPool(
-                1,
-                wall_seconds=self._settings.sampling_wall_seconds,
-                cpu_seconds=self._settings.sampling_cpu_seconds,
-            )
-            stack.callback(self._samplers.close)
-            self._storage = stack.enter_context(Storage(self._settings, roots=None))
+            self._storage, self._samplers = stack.enter_context(reading(self._settings))
             self._stack = stack.pop_all()
         return self
 

@@ -16,12 +16,11 @@ from db import settings
 from db.errors import UsageError
 from producer.targets import targets, whole_file
 from producer.uris import key_of
-from producer.videos import named
+from producer.videos import named, reading
 from workers import settings as worker_settings
 from workers.sampling.plan import POLICIES
-from workers.sampling.pool import Sample, SamplerPool
+from workers.sampling.pool import Sample
 from workers.settings import WorkerSettings
-from workers.storage import Storage
 
 #: Frames in a row of the table, and what stands between two of them.
 TABLE_COLUMNS, TABLE_GAP = 6, "    "
@@ -109,13 +108,7 @@ class Sampling:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._samplers = SamplerPool(
-                1,
-                wall_seconds=self._settings.sampling_wall_seconds,
-                cpu_seconds=self._settings.sampling_cpu_seconds,
-            )
-            stack.callback(self._samplers.close)
-            self._storage = stack.enter_context(Storage(self._settings, roots=None))
+            self._storage, self._samplers = stack.enter_context(reading(self._settings))
             self._stack = stack.pop_all()
         return self
 

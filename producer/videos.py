@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from db.errors import UsageError
 from db.logs import mask
 from producer.uris import canonical
+from workers.sampling.pool import SamplerPool
+from workers.settings import WorkerSettings
+from workers.storage import Storage
 from workers.stores.s3_endpoint import endpoint
 
 
@@ -31,3 +35,14 @@ def _named(file: str) -> Named:
     except ValueError as error:
         raise UsageError(f"{mask(file)!r}: {error}") from error
     return Named(place.uri, file if place.uri.startswith("file:") else place.uri, place.warning)
+
+
+@contextmanager
+def reading(settings: WorkerSettings) -> Iterator[tuple[Storage, SamplerPool]]:
+    """What reads them: any folder may be read here, by one sampler process."""
+    pool = SamplerPool(1, wall_seconds=settings.sampling_wall_seconds, cpu_seconds=settings.sampling_cpu_seconds)
+    try:
+        with Storage(settings, roots=None) as storage:
+            yield storage, pool
+    finally:
+        pool.close()

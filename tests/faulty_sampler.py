@@ -187,12 +187,12 @@ def processes(*_: object) -> None:
 def files(*_: object) -> None:
     attempt(
         read=lambda: Path("/etc/passwd").read_bytes(),
-        write=lambda: Path("/tmp/canary").write_bytes(b""),
-        folder=lambda: Path("/tmp/canary").mkdir(),
-        link=lambda: Path("/tmp/canary").symlink_to("/"),
-        remove=lambda: Path("/tmp/canary").unlink(),
+        write=lambda: Path("canary").write_bytes(b""),
+        folder=lambda: Path("canary").mkdir(),
+        link=lambda: Path("canary").symlink_to("/"),
+        remove=lambda: Path("canary").unlink(),
         look=lambda: Path("/").stat(),
-        walk=lambda: os.chdir("/tmp"),
+        walk=lambda: os.chdir("etc"),
         own=lambda: os.fstat(0),
         random=lambda: Path("/dev/urandom").read_bytes(),
     )
@@ -244,23 +244,18 @@ def every_other_call(*_: object) -> None:
     say(f"{len(numbers)} asked, answered: {odd}")
 
 
-@fault
-def table_of_32_bits(*_: object) -> None:
-    """x86_64: getuid by its number in the table of i386, which is sched_yield's in the other.
-
-    A kernel without that table ends the process instead.
-    """
-    say(f"answer {by_interrupt()}")
-
-
-def by_interrupt() -> int:
-    raise NotImplementedError
-
-
 if machine == "x86_64":  # made before executable memory is refused: mov eax, 24; int 0x80; ret
     code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     code.write(b"\xb8\x18\x00\x00\x00\xcd\x80\xc3")
     by_interrupt = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+
+    @fault
+    def table_of_32_bits(*_: object) -> None:
+        """getuid by its number in the table of i386, which is sched_yield's in the other.
+
+        A kernel without that table ends the process instead.
+        """
+        say(f"answer {by_interrupt()}")
 
 
 @fault
