@@ -112,7 +112,8 @@ def faulty(path: Path, before: str = "") -> str:
     """A program that is the shipped sampler, `before` run first, with the faults of `tests.faulty_sampler`."""
     return program(
         path,
-        f"import sys\nsys.path.append({str(ROOT)!r})\nfrom tests import faulty_sampler as faulty\n"
+        f"import os, sys\nos.environ['OPENBLAS_NUM_THREADS'] = '1'\nsys.path.append({str(ROOT)!r})\n"
+        "from tests import faulty_sampler as faulty\n"
         f"faulty.lockdown.MEMORY_BYTES = {FAULTY_MEMORY_BYTES}\n{before}\nfaulty.main(sys.argv[4:])\n",
     )
 

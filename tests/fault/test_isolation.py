@@ -155,6 +155,28 @@ def test_what_holds_without_a_filter(tmp_path: Path, tiny: bytes, caplog: pytest
         assert seed_of(pool, tiny) == 7
 
 
+@needs_filter
+def test_threads_that_have_not_run_before_the_filter_do_not_end_the_process(tmp_path: Path, tiny: bytes) -> None:
+    """As those of numpy's BLAS on a machine with many cores and little time."""
+    before = """
+import ctypes, resource
+def late(what, value, limit=faulty.lockdown._limit):
+    if what == resource.RLIMIT_NPROC:  # the last moment at which threads can be made
+        libc, made = ctypes.CDLL(None), (ctypes.c_ulong * 16)()
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        for n in range(16):
+            assert not libc.pthread_create(ctypes.byref(made, 8 * n), None, ctypes.cast(libc.sleep, ctypes.c_void_p), 99)
+    limit(what, value)
+faulty.lockdown._limit = late
+"""
+    with faulty_pool(tmp_path, before=before) as pool:
+        for _ in range(3):
+            pid = only_pid(pool)
+            assert seed_of(pool, tiny) == 7
+            assert pool.pids() == [pid]
+            end_of(pool, "leave")
+
+
 def test_another_machine_has_no_filter_rather_than_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seccomp, "MACHINES", {})
     assert seccomp.install() is False
@@ -184,7 +206,7 @@ def test_faults_of_every_kind_leave_nothing_behind(tmp_path: Path, tiny: bytes) 
     faults = [*CODES, *cheap, *cheap, *(fault for fault, code in CODES.items() if code == "sampler_crashed")]
     random.Random(4).shuffle(faults)
     before = Held.now()
-    with faulty_pool(tmp_path, 2, wall_seconds=2, cpu_seconds=1) as pool:
+    with faulty_pool(tmp_path, 2, wall_seconds=4, cpu_seconds=1) as pool:
         endure(pool, tiny, faults)
         wait_for(lambda: [pid for pid in pool.pids() if len(pool.pids()) == 2])
         pids = pool.pids()
