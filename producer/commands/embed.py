@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from producer.commands.each import each, print_json
 from producer.desk import say
 
 if TYPE_CHECKING:
@@ -35,37 +36,20 @@ def embed(
 
     Example: reelvec embed clip.mp4 --out clip.npz
     """
-    from db.errors import VideoError
     from producer import embed as desk
 
+    incomplete = False
     with desk.Embedder(backbone, weights=weights, sampling=sampling, labels=labels, out=out, files=files) as embedder:
-        failed = 0
-        for number, video in enumerate(embedder.videos):
-            if video.warning:
-                say(f"warning: {video.warning}")
-            try:
-                made = embedder.embed(number)
-            except VideoError as error:
-                failed += 1
-                say(f"error: {video.shown}: {error.code}: {error}")
-                if as_json:
-                    _print_json({"file": video.shown, "error_code": error.code, "error": str(error)})
-                continue
-            failed += bool(made.failures)
+        for made in each(embedder.videos, embedder.embed, as_json=as_json):
+            incomplete = incomplete or bool(made.failures)
             _show(made, as_json=as_json)
-    if failed:
+    if incomplete:
         raise typer.Exit(3)
-
-
-def _print_json(facts: dict[str, object]) -> None:
-    import json
-
-    typer.echo(json.dumps(facts, ensure_ascii=False))
 
 
 def _show(made: Embedded, *, as_json: bool) -> None:
     if as_json:
-        _print_json(made.summary())
+        print_json(made.summary())
         return
     target = f" → {made.written}" if made.written else ""
     typer.echo(f"{made.file}: {made.codec} {made.width_px}x{made.height_px}, {made.duration_seconds:.1f} s{target}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.desk import say
+from producer.commands.each import each, print_json
 
 if TYPE_CHECKING:
     from producer.sample import Sampled
@@ -30,34 +30,14 @@ def sample(
 
     Example: reelvec sample clip.mp4 --sheet clip.png
     """
-    from db.errors import VideoError
     from producer import sample as desk
 
-    failed = 0
     with desk.Sampling(files, policy=sampling, out=out, sheet=sheet) as sampling_desk:
-        for number, video in enumerate(sampling_desk.videos):
-            if video.warning:
-                say(f"warning: {video.warning}")
-            try:
-                made = sampling_desk.sample(number)
-            except VideoError as error:
-                failed += 1
-                say(f"error: {video.shown}: {error.code}: {error}")
-                if as_json:
-                    _print_json({"file": video.shown, "error_code": error.code, "error": str(error)})
-                continue
+        for made in each(sampling_desk.videos, sampling_desk.sample, as_json=as_json):
             if as_json:
-                _print_json(made.summary())
+                print_json(made.summary())
             else:
                 _show(made)
-    if failed:
-        raise typer.Exit(3)
-
-
-def _print_json(facts: dict[str, object]) -> None:
-    import json
-
-    typer.echo(json.dumps(facts, ensure_ascii=False))
 
 
 def _show(made: Sampled) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tests import media
 from tests.conftest import Desk, clean_environment
@@ -75,6 +76,21 @@ def test_a_models_folder_that_is_incomplete_is_refused_by_name(alone: Desk, tmp_
     (models / "x-clip" / "tokenizer.json").unlink()
     told = alone.run("reelvec", "embed", "a.mp4", expect=78, REELVEC_MODELS_DIR=str(models)).stderr
     assert "tokenizer.json" in told
+
+
+def test_a_backbone_that_fails_costs_only_its_own_vector_and_is_told(alone: Desk, tmp_path: Path) -> None:
+    media.make_clip(tmp_path / "a.mp4", seconds=1)
+    models = make_models_dir(tmp_path / "models", ["videomae"])
+    path = models / "videomae" / "model.safetensors"
+    tensors = load_file(path)
+    tensors[max(name for name in tensors if name.endswith("layernorm_after.bias"))][:] = np.nan  # not the decoder's
+    save_file(tensors, path, metadata={"format": "pt"})
+    files = ("reelvec", "embed", "a.mp4", "--backbone", "probe", "--backbone", "videomae", "--out", "a.npz")
+    done = alone.run(*files, expect=3, REELVEC_MODELS_DIR=str(models))
+    assert "a.mp4: videomae:" in done.stderr
+    assert "not finite" in done.stderr
+    with np.load(tmp_path / "a.npz") as made:
+        assert [name for name in made.files if name.endswith("/pooled")] == ["probe/pooled"]
 
 
 def test_json_has_one_object_per_file(alone: Desk, tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""One video after the other, right here, for `embed` and `sample`: one that fails is said and costs itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from producer.desk import say
+
+if TYPE_CHECKING:
+    from producer.videos import Named
+
+T = TypeVar("T")
+
+
+def each(videos: Sequence[Named], work: Callable[[int], T], *, as_json: bool) -> Iterator[T]:
+    """What `work` makes of the video of each number. At the end exit code 3 if one ended in `VideoError`."""
+    from db.errors import VideoError
+
+    failed = False
+    for number, video in enumerate(videos):
+        if video.warning:
+            say(f"warning: {video.warning}")
+        try:
+            made = work(number)
+        except VideoError as error:
+            failed = True
+            say(f"error: {video.shown}: {error.code}: {error}")
+            if as_json:
+                print_json({"file": video.shown, "error_code": error.code, "error": str(error)})
+            continue
+        yield made
+    if failed:
+        raise typer.Exit(3)
+
+
+def print_json(facts: dict[str, object]) -> None:
+    import json
+
+    typer.echo(json.dumps(facts, ensure_ascii=False))
