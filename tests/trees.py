@@ -7,9 +7,10 @@ Sources: ISO/IEC 14496-12, 4.2; RFC 8794, 4 to 6 and RFC 9559, 5; Microsoft's AV
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 #: Deeper than any real file, and little enough for recursion.
 MAX_DEPTH = 12
@@ -29,11 +30,22 @@ class Node:
     claimed: int | None = None
 
 
-class Format(Protocol):
+class Format(ABC):
     """How a kind of file is taken apart and put together."""
 
+    @abstractmethod
     def parse(self, data: bytes, depth: int = 0) -> list[Node]: ...
-    def pack(self, nodes: Iterable[Node]) -> bytes: ...
+
+    @abstractmethod
+    def framed(self, node: Node, content: bytes) -> bytes:
+        """A part with its kind and size around its content."""
+
+    def pack(self, nodes: Iterable[Node]) -> bytes:
+        return b"".join(self._packed(node) for node in nodes)
+
+    def _packed(self, node: Node) -> bytes:
+        content = node.head + self.pack(node.inside)
+        return self.framed(node, content) if node.kind else content
 
 
 def format_of(data: bytes) -> Format | None:
@@ -55,7 +67,7 @@ def walk(nodes: list[Node]) -> Iterator[tuple[list[Node], Node]]:
         yield from walk(node.inside)
 
 
-class Mp4:
+class Mp4(Format):
     """Boxes: 32-bit size, kind; size 1: a 64-bit one follows; size 0: to the end of the file."""
 
     #: kinds that hold boxes, and the bytes before those
@@ -81,13 +93,7 @@ class Mp4:
             at += size
         return [*nodes, Node(b"", data[at:])] if at < len(data) else nodes
 
-    def pack(self, nodes: Iterable[Node]) -> bytes:
-        return b"".join(self._pack_one(node) for node in nodes)
-
-    def _pack_one(self, node: Node) -> bytes:
-        content = node.head + self.pack(node.inside)
-        if not node.kind:
-            return content
+    def framed(self, node: Node, content: bytes) -> bytes:
         if node.width == 8:
             size = len(content) + 16 if node.claimed is None else node.claimed
             return b"\0\0\0\1" + node.kind + _cut(size, 8, "big") + content
@@ -95,7 +101,7 @@ class Mp4:
         return _cut(size, 4, "big") + node.kind + content
 
 
-class Ebml:
+class Ebml(Format):
     """Elements: id and size, each as long as its first byte says by the place of its first 1; all ones: size unknown."""
 
     HOLDING: ClassVar = (
@@ -127,20 +133,14 @@ class Ebml:
             at = end
         return [*nodes, Node(b"", data[at:])] if at < len(data) else nodes
 
-    def pack(self, nodes: Iterable[Node]) -> bytes:
-        return b"".join(self._pack_one(node) for node in nodes)
-
-    def _pack_one(self, node: Node) -> bytes:
-        content = node.head + self.pack(node.inside)
-        if not node.kind:
-            return content
+    def framed(self, node: Node, content: bytes) -> bytes:
         width, size = node.width, len(content) if node.claimed is None else node.claimed
         if node.claimed is None and size >= (1 << 7 * width) - 1:
             width = 8  # it grew
         return node.kind + _cut(1 << 7 * width | size & (1 << 7 * width) - 1, width, "big") + content
 
 
-class Riff:
+class Riff(Format):
     """Chunks: kind, 32-bit size, content, a byte if that is odd; RIFF and LIST hold chunks after a name of four letters."""
 
     def parse(self, data: bytes, depth: int = 0) -> list[Node]:
@@ -158,16 +158,12 @@ class Riff:
             at = end + len(pad)
         return [*nodes, Node(b"", data[at:])] if at < len(data) else nodes
 
-    def pack(self, nodes: Iterable[Node]) -> bytes:
-        packed = b""
-        for node in nodes:
-            content = node.head + self.pack(node.inside)
-            size = len(content) if node.claimed is None else node.claimed
-            packed += node.kind + _cut(size, 4, "little") + content if node.kind else content
-        return packed
+    def framed(self, node: Node, content: bytes) -> bytes:
+        size = len(content) if node.claimed is None else node.claimed
+        return node.kind + _cut(size, 4, "little") + content
 
 
-class Ts:
+class Ts(Format):
     """Packets of 188 bytes that begin with G; three more bytes hold, among flags, the number of their stream (PID)."""
 
     def parse(self, data: bytes, depth: int = 0) -> list[Node]:
@@ -177,8 +173,8 @@ class Ts:
         ]
         return [*nodes, Node(b"", data[whole:])] if whole < len(data) else nodes
 
-    def pack(self, nodes: Iterable[Node]) -> bytes:
-        return b"".join(node.kind + node.head for node in nodes)
+    def framed(self, node: Node, content: bytes) -> bytes:  # a packet has room for no other
+        return node.kind + node.head
 
 
 def _cut(number: int, width: int, order: str) -> bytes:
