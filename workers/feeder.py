@@ -27,8 +27,12 @@ BATCH_MESSAGES = 500
 
 
 def window(fleet_in_flight: int) -> int:
-    """How many messages the broker may hold: four rounds of the whole fleet, within bounds."""
-    return min(MAX_WINDOW, max(MIN_WINDOW, 4 * fleet_in_flight))
+    """How many messages the broker may hold: twenty rounds of the whole fleet, within bounds.
+
+    The window is filled every 10 s, and a round takes half a second at least: with four rounds one fast worker had
+    nothing to do for half of the time.
+    """
+    return min(MAX_WINDOW, max(MIN_WINDOW, 20 * fleet_in_flight))
 
 
 @contextmanager
