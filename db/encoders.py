@@ -139,6 +139,15 @@ def fetch_encoders(connection: Connection, encoder_ids: Iterable[int]) -> dict[i
     return {row.encoder_id: Encoder(**row._mapping) for row in rows}
 
 
+def fetch_encoder(connection: Connection, name: str) -> Encoder | None:
+    """The encoder of this name, if it was ever declared."""
+    row = connection.execute(
+        text(f"SELECT {_ENCODER_COLUMNS} FROM reelvec.encoders WHERE encoder = :name"),  # noqa: S608
+        {"name": name},
+    ).first()
+    return None if row is None else Encoder(**row._mapping)
+
+
 def fetch_taggers(connection: Connection, tagger_ids: Iterable[int]) -> dict[int, Tagger]:
     rows = connection.execute(
         text(

@@ -10,7 +10,7 @@ All times are the database's; every change of a running row is guarded by its wo
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Self
 from uuid import UUID
 
@@ -55,7 +55,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Worker:
-    """What a process says of itself with every beat. `in_flight` is how many videos it works on at once."""
+    """What a process says of itself with every beat. `in_flight` is how many videos it works on at once.
+
+    `cores` is its share of the machine's; `queued_windows` wait for its device, `running_windows` are being computed.
+    """
 
     worker_id: UUID
     host: str
@@ -63,6 +66,11 @@ class Worker:
     device: str
     version: str
     in_flight: int
+    samplers: int
+    cores: float
+    videos_per_batch: int
+    queued_windows: int = 0
+    running_windows: int = 0
 
 
 _OWED_ENCODERS = """array(SELECT e FROM unnest(j.encoders) e WHERE j.force
@@ -182,27 +190,18 @@ def release(connection: Connection, claimed: Claim) -> bool:
     return row is not None
 
 
+_SAID = [fact.name for fact in fields(Worker)]
+_BEAT = text(f"""
+INSERT INTO reelvec.workers ({", ".join(_SAID)}, draining) VALUES ({", ".join(f":{name}" for name in _SAID)}, :draining)
+ON CONFLICT (worker_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in [*_SAID, "draining"])},
+  beat_at = now(), beating_since = CASE
+    WHEN workers.beat_at < now() - make_interval(secs => :stale) THEN now() ELSE workers.beating_since END
+""")  # noqa: S608
+
+
 def beat(connection: Connection, worker: Worker, *, draining: bool, stale_seconds: float) -> None:
     """Say that this process lives. A gap longer than `stale_seconds` starts `beating_since` anew."""
-    connection.execute(
-        text(
-            "INSERT INTO reelvec.workers (worker_id, host, pid, device, version, in_flight, draining)"
-            " VALUES (:worker_id, :host, :pid, :device, :version, :in_flight, :draining)"
-            " ON CONFLICT (worker_id) DO UPDATE SET beat_at = now(), draining = excluded.draining,"
-            " in_flight = excluded.in_flight, device = excluded.device, beating_since = CASE"
-            " WHEN workers.beat_at < now() - make_interval(secs => :stale) THEN now() ELSE workers.beating_since END"
-        ),
-        {
-            "worker_id": worker.worker_id,
-            "host": worker.host,
-            "pid": worker.pid,
-            "device": worker.device,
-            "version": worker.version,
-            "in_flight": worker.in_flight,
-            "draining": draining,
-            "stale": stale_seconds,
-        },
-    )
+    connection.execute(_BEAT, {**asdict(worker), "draining": draining, "stale": stale_seconds})
 
 
 def leave(connection: Connection, worker_id: UUID) -> None:

@@ -1,4 +1,4 @@
-"""What the ledger says, for people: progress, rates, workers, failures. Nothing here writes.
+"""What the ledger says, for people: progress, rates, stages, failures. Nothing here writes.
 
 Everything but `census` reads by an index; `census` reads all jobs once (under a second for a million).
 """
@@ -100,33 +100,6 @@ class Stages:
     device_seconds: float = 0.0
     held_seconds: float = 0.0
     bytes_read: float = 0.0
-
-
-@dataclass(frozen=True)
-class StaleWorker:
-    """A process that has not said goodbye and does not beat."""
-
-    host: str
-    pid: int
-    beat_seconds: float
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """`alive` workers have beaten within the stale time, `draining` of them take no more videos.
-
-    `in_flight` is how many videos the others work on at once, `gpus` how many of those have a GPU.
-    `last_beat_seconds` is the youngest beat's age.
-    """
-
-    alive: int
-    draining: int
-    in_flight: int
-    gpus: int
-    last_beat_seconds: float | None
-    paused: bool = False
-    pause_reason: str | None = None
-    stale: tuple[StaleWorker, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -246,30 +219,6 @@ FROM (
 def stages(connection: Connection) -> Stages:
     row = connection.execute(_STAGES, {"window": WINDOW_SECONDS, "videos": STAGE_VIDEOS}).one()._mapping
     return Stages(**row) if row["videos"] else Stages(0)
-
-
-def fleet(connection: Connection, *, stale_seconds: float) -> Fleet:
-    """Who works. Workers that ended cleanly are not listed; those that did not are stale for a day."""
-    rows = connection.execute(
-        text(
-            "SELECT host, pid, device, in_flight, draining,"
-            " extract(epoch FROM now() - beat_at)::double precision AS beat_seconds"
-            " FROM reelvec.workers ORDER BY beat_at DESC"
-        )
-    ).all()
-    pause = connection.execute(text("SELECT reason FROM reelvec.control WHERE paused LIMIT 1")).first()
-    alive = [row for row in rows if row.beat_seconds < stale_seconds]
-    taking = [row for row in alive if not row.draining]
-    return Fleet(
-        alive=len(alive),
-        draining=len(alive) - len(taking),
-        in_flight=sum(row.in_flight for row in taking),
-        gpus=sum(not row.device.startswith("cpu") for row in taking),
-        last_beat_seconds=rows[0].beat_seconds if rows else None,
-        paused=pause is not None,
-        pause_reason=None if pause is None else pause[0],
-        stale=tuple(StaleWorker(row.host, row.pid, row.beat_seconds) for row in rows[len(alive) :]),
-    )
 
 
 def failures(connection: Connection, selection: Selection, *, limit: int) -> list[Failed]:

@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import textwrap
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from db.settings import PREFIX, DatabaseSettings, Settings
 from producer.settings import ProducerSettings
@@ -60,15 +58,10 @@ OTHERS = {
 
 
 def default_of(field: FieldInfo) -> str:
-    """The default as it would be written in the environment; empty for none and for a computed one."""
-    if field.default is None or field.default is PydanticUndefined:
+    """The default as it would be written in the environment; empty for none."""
+    if field.default is None:
         return ""
     return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
-
-
-def meaning_of(field: FieldInfo) -> str:
-    computed = inspect.getdoc(field.default_factory) if field.default_factory else None
-    return f"{field.description} Default: {computed[0].lower()}{computed[1:]}" if computed else str(field.description)
 
 
 def configuration() -> str:
@@ -85,7 +78,7 @@ def configuration() -> str:
         lines += ["", f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]
         for name, field in settings_class.model_fields.items():
             default = default_of(field)
-            lines += [f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default else ''} | {meaning_of(field)} |"]
+            lines += [f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default else ''} | {field.description} |"]
     for title, names in (("Names that are not reelvec's own", OTHERS), ("docker-compose.yml", COMPOSE)):
         lines += ["", f"## {title}", "", "| variable | meaning |", "|---|---|"]
         lines += [f"| `{name}` | {meaning} |" for name, meaning in names.items()]
@@ -107,7 +100,7 @@ def example() -> str:
     for settings_class, title in CLASSES.items():
         lines += ["", f"# --- {title}"]
         for name, field in settings_class.model_fields.items():
-            lines += ["", *comment(meaning_of(field)), f"#{PREFIX}{name.upper()}={default_of(field)}"]
+            lines += ["", *comment(str(field.description)), f"#{PREFIX}{name.upper()}={default_of(field)}"]
     return "\n".join(lines) + "\n"
 
 

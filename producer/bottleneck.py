@@ -4,10 +4,11 @@ A worker holds `in_flight` videos, each in a thread of its own. A thread leases 
 video there one after the other, then waits for the engine, which has one thread per worker and device. So
 
     all samplers at work finish   samplers / (fetch + decode seconds)   videos/s
+    on all cores are decoded      cores / decode seconds                videos/s
     all devices at work finish    devices / device seconds              videos/s
 
-and the lower of the two is the pace of a fleet that has enough to do. Decoding needs a core while it lasts, fetching does
-not: that decides which of the two the samplers lack.
+and the lowest of the three is the pace of a fleet that has enough to do. Decoding needs a core while it lasts, fetching
+does not: that decides which of the two the samplers lack, and whether there are more samplers than can run.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workers.settings import VIDEOS_PER_BATCH
-
 if TYPE_CHECKING:
-    from db.results import Fleet, Stages
+    from db.fleet import Fleet
+    from db.results import Stages
 
 #: With fewer videos one odd file decides.
 MIN_VIDEOS = 20
@@ -30,11 +30,20 @@ class Capacity:
     """What the workers that take videos have: `places` for videos in hand, `taken` of them, `ready` videos wait for one."""
 
     samplers: int
+    cores: float
     devices: int
     gpus: int
     places: int
     taken: int
     ready: int
+
+    @property
+    def crowd(self) -> str:
+        """What to do where there are more samplers than cores, and not only because each worker needs one; else empty."""
+        if self.samplers <= max(self.cores, self.devices):
+            return ""
+        best = max(1, math.floor(self.cores / self.devices) - 1)
+        return f"; {self.samplers} samplers are too many for {self.cores:g} cores: REELVEC_SAMPLERS={best} (per worker)"
 
 
 @dataclass(frozen=True)
@@ -65,10 +74,17 @@ class Bottleneck:
 
 
 def capacity(fleet: Fleet, *, taken: int, ready: int) -> Capacity:
-    """The fleet's, from what workers say with every beat: a worker has 2 samplers' videos and one batch in flight."""
-    workers = fleet.alive - fleet.draining
-    samplers = (fleet.in_flight - VIDEOS_PER_BATCH * workers) // 2
-    return Capacity(samplers, workers, fleet.gpus, fleet.in_flight, taken, ready)
+    """The fleet's, from what workers say with every beat."""
+    workers = [worker for worker in fleet.workers if not worker.draining]
+    return Capacity(
+        samplers=sum(worker.samplers for worker in workers),
+        cores=sum(worker.cores for worker in workers),
+        devices=len(workers),
+        gpus=fleet.gpus,
+        places=fleet.in_flight,
+        taken=taken,
+        ready=ready,
+    )
 
 
 def find(stages: Stages, have: Capacity) -> Bottleneck:
@@ -76,21 +92,21 @@ def find(stages: Stages, have: Capacity) -> Bottleneck:
     if have.places and 2 * have.taken < have.places:
         wait = f" although {have.ready:,} videos are ready; does the broker answer?" if have.ready > have.places else ""
         return Bottleneck("nothing", f"only {have.taken} of {have.places} places in the workers are taken{wait}")
+    if not have.samplers:
+        return Bottleneck("unknown", "no worker takes videos")
     if stages.videos < MIN_VIDEOS:
         return Bottleneck(
             "unknown", f"too few finished in the last 10 minutes to say ({stages.videos} of {MIN_VIDEOS})"
         )
-    if not have.samplers:
-        return Bottleneck("unknown", "no worker takes videos")
     limits = _Limits(stages, have)
-    pace = min(limits.samplers, limits.devices)
+    pace = min(limits.frames, limits.devices)
     if math.isinf(pace):
         return Bottleneck("unknown", "the finished videos took no measurable time")
     if stages.held_seconds * pace > 2 * have.places:  # the videos in hand go by at less than half that pace
-        return Bottleneck("unknown", _unexplained(stages))
-    if limits.devices <= limits.samplers:
+        return Bottleneck("unknown", _unexplained(stages, have))
+    if limits.devices <= limits.frames:
         stage, advice, gain = "device", *_more_devices(limits)
-    elif stages.fetch_seconds > stages.decode_seconds:
+    elif stages.fetch_seconds > stages.decode_seconds and not limits.crowded:
         stage, advice, gain = "fetch", *_more_streams(limits)
     else:
         stage, advice, gain = "decode", *_more_cores(limits)
@@ -107,35 +123,52 @@ def find(stages: Stages, have: Capacity) -> Bottleneck:
 
 @dataclass(frozen=True)
 class _Limits:
-    """Videos/s that samplers and devices allow, now and with more of them."""
+    """Videos/s that samplers, cores and devices allow, now and with more of them."""
 
     stages: Stages
     have: Capacity
 
     @property
     def samplers(self) -> float:
-        return self.with_samplers(self.have.samplers)
+        return _rate(self.have.samplers, self.stages.fetch_seconds + self.stages.decode_seconds)
+
+    @property
+    def cores(self) -> float:
+        return _rate(self.have.cores, self.stages.decode_seconds)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether samplers wait for cores."""
+        return self.cores < self.samplers
+
+    @property
+    def frames(self) -> float:
+        """What comes before the device."""
+        return min(self.samplers, self.cores)
 
     @property
     def devices(self) -> float:
         return self.with_devices(self.have.devices)
 
-    def with_samplers(self, count: int) -> float:
-        return _rate(count, self.stages.fetch_seconds + self.stages.decode_seconds)
-
     def with_devices(self, count: int) -> float:
         return _rate(count, self.stages.device_seconds)
 
     def more_samplers(self) -> tuple[int, float, str]:
-        """How many more are worth having, the gain, and what limits then. At most as many again: beyond that we guess."""
-        now, wanted = self.have.samplers, self.devices * self.have.samplers / self.samplers
+        """How many more, or cores for those there are, are worth having, the gain, and what limits then.
+
+        At most as many again: beyond that we guess.
+        """
+        now, most = (
+            (self.have.cores, min(self.samplers, self.devices)) if self.crowded else (self.have.samplers, self.devices)
+        )
+        wanted = now * most / self.frames
         if wanted > 2 * now:
-            return now, self.samplers, ""
-        count = max(1, math.ceil(round(wanted - now, 6)))
-        return count, self.devices - self.samplers, " (then the device limits)"
+            return math.ceil(now), self.frames, ""
+        then = " (then the device limits)" if most == self.devices else ""
+        return max(1, math.ceil(round(wanted - now, 6))), most - self.frames, then
 
 
-def _rate(count: int, seconds: float) -> float:
+def _rate(count: float, seconds: float) -> float:
     return count / seconds if seconds > 0 else math.inf
 
 
@@ -146,7 +179,7 @@ def _more(gain: float) -> str:
 def _more_cores(limits: _Limits) -> tuple[str, float]:
     count, gain, then = limits.more_samplers()
     cores = "1 more core" if count == 1 else f"{count} more cores"
-    return f"{cores} for samplers {_more(gain)}{then}", gain
+    return f"{cores} for samplers {_more(gain)}{then}{limits.have.crowd}", gain
 
 
 def _more_streams(limits: _Limits) -> tuple[str, float]:
@@ -167,15 +200,15 @@ def _more_devices(limits: _Limits) -> tuple[str, float]:
         gain = limits.devices / have.devices
         return f"a GPU would help; another node like these {_more(gain)}", gain
     reached = limits.with_devices(have.devices + 1)
-    gain = min(reached, limits.samplers) - limits.devices
+    gain = min(reached, limits.frames) - limits.devices
     stage = "fetch" if limits.stages.fetch_seconds > limits.stages.decode_seconds else "decode"
-    then = f" (then {stage} limits)" if reached >= limits.samplers else ""
+    then = f" (then {stage} limits)" if reached >= limits.frames else ""
     return f"another GPU {_more(gain)}{then}", gain
 
 
-def _unexplained(stages: Stages) -> str:
+def _unexplained(stages: Stages, have: Capacity) -> str:
     return (
         f"a video is {stages.held_seconds:.1f} s in a worker's hands, more than fetch {stages.fetch_seconds:.1f}, decode"
-        f" {stages.decode_seconds:.1f} and the engine {stages.wait_seconds:.1f} explain; is REELVEC_SAMPLERS above the"
-        " cores, or do other programs use them?"
+        f" {stages.decode_seconds:.1f} and the engine {stages.wait_seconds:.1f} explain"
+        f"{have.crowd or '; do other programs use the cores?'}"
     )

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import typer
 
 from db.errors import ReelvecError
-from producer.commands import db, doctor, embed, enqueue, models, sample, status, steer, up, worker
+from producer.commands import db, doctor, embed, enqueue, models, sample, search, status, steer, up, worker
 
-RUN, WATCH, SET_UP = "Run", "Watch and steer", "Set up"
+RUN, WATCH, USE, SET_UP = "Run", "Watch and steer", "Use the results", "Set up"
 
 reelvec = typer.Typer(
     name="reelvec",
@@ -27,6 +27,7 @@ reelvec.command(rich_help_panel=WATCH)(status.status)
 reelvec.command(rich_help_panel=WATCH)(steer.retry)
 reelvec.command(rich_help_panel=WATCH)(steer.cancel)
 reelvec.command(rich_help_panel=WATCH)(steer.pause)
+reelvec.command(rich_help_panel=USE)(search.search)
 reelvec.command(rich_help_panel=SET_UP)(up.up)
 reelvec.command(rich_help_panel=SET_UP)(doctor.doctor)
 reelvec.add_typer(db.commands, name="db", rich_help_panel=SET_UP)

@@ -95,13 +95,14 @@ def _refuse_long_prompts(backbones: Sequence[str], weights: str, label_sets: Seq
     """Where the tokenizer is on this machine, a prompt that is too long is told now and not by every video."""
     where = models_dir.resolve(settings.load(WorkerSettings))
     for name in backbones:
-        if weights != "pretrained" or not registry.get(name).has_text or not isinstance(where, Path):
+        spec = registry.get(name)
+        if weights != "pretrained" or not spec.has_text or not isinstance(where, Path):
             continue
         folder = where / name
         if (folder / "tokenizer.json").exists() and importlib.util.find_spec("tokenizers"):
-            tokenize = prompts.folder_tokenizer(folder)
+            tokenizer = prompts.folder_tokenizer(spec, folder)
             for labels in label_sets:
-                prompts.batch_ids(labels.prompts, tokenize)
+                tokenizer.batch(labels.prompts)
 
 
 def declared_encoder(backbone: str, weights: str, sampling: str) -> Encoder:

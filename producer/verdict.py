@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from db.results import WINDOW_SECONDS, Fleet, Outage, Progress, Recent
+from db.fleet import Fleet
+from db.results import WINDOW_SECONDS, Outage, Progress, Recent
 from db.retries import MAX_DELAY_SECONDS
 
 #: An outage lasts this long, nothing has ended meanwhile, no run is as old: it blocks everything, not only some videos.

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sqlalchemy import Connection, Engine
 
-from db import catalogue, results, session, settings
+from db import catalogue, fleet, session, settings
 from producer.desk import say
 from workers.settings import WorkerSettings
 
@@ -62,7 +62,7 @@ def _follow(engine: Engine, connection: Connection, progress: Progress) -> dict[
         if ended == total:
             return states
         with session.transaction(engine) as looking:
-            alive = results.fleet(looking, stale_seconds=stale).alive
+            alive = fleet.read(looking, stale_seconds=stale).alive
         if alive:
             last_alive = time.monotonic()
         elif time.monotonic() - last_alive > STALL_SECONDS:

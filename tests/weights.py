@@ -52,15 +52,26 @@ PUBLISHED: dict[str, tuple[str, str, dict[str, Any]]] = {
             },
         },
     ),
+    "vjepa2": (
+        "VJEPA2Model",
+        "VJEPA2Config",
+        {
+            **{"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "mlp_ratio": 2},
+            **{"pred_hidden_size": 24, "pred_num_hidden_layers": 1, "pred_num_attention_heads": 2},
+        },
+    ),
+    "siglip2": ("SiglipModel", "SiglipConfig", {"text_config": {**SMALL, "vocab_size": 270}, "vision_config": SMALL}),
 }
+#: Those the notebook had.
+NOTEBOOK = ("vivit", "timesformer", "videomae", "x-clip")
 
 
 def make_models_dir(path: Path, names: Iterable[str] = tuple(PUBLISHED)) -> Path:
     """Folders as `save_pretrained` writes them, one per backbone, in `path`: a REELVEC_MODELS_DIR."""
     for name in names:
         save_checkpoint(path / name, *PUBLISHED[name])
-        if name == "x-clip":
-            write_tokenizer(path / name)
+        if name in TOKENIZERS:
+            TOKENIZERS[name](path / name)
     return path
 
 
@@ -74,7 +85,7 @@ def save_checkpoint(folder: Path, model: str, config: str, settings: dict[str, A
     made.save_pretrained(folder)
 
 
-def write_tokenizer(folder: Path) -> None:
+def write_clip_tokenizer(folder: Path) -> None:
     """A tokenizer.json with CLIP's start and end and one id (byte + 1) per UTF-8 byte between them."""
     from tokenizers import pre_tokenizers
 
@@ -100,6 +111,47 @@ def write_tokenizer(folder: Path) -> None:
         "model": {"type": "BPE", "merges": [], "vocab": {key: 1 + byte for key, byte in shown.items()} | ends},
     }
     (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def write_gemma_tokenizer(folder: Path) -> None:
+    """A tokenizer.json of Gemma's kind: its special tokens, a token per byte, some merges, and `<bos>` before a text."""
+    words = ["▁", "a", "c", "t", "ca", "cat", "▁cat"]
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+    content = {
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 64, "strategy": "LongestFirst", "stride": 0},
+        "added_tokens": [
+            {"id": index, "content": tokens[index], "special": True}
+            | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+            for index in range(4)
+        ],
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"String": " "},
+            "behavior": "MergedWithPrevious",
+            "invert": False,
+        },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [],
+            "special_tokens": {"<bos>": {"id": "<bos>", "ids": [2], "tokens": ["<bos>"]}},
+        },
+        "model": {
+            "type": "BPE",
+            "unk_token": "<unk>",
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "vocab": {token: index for index, token in enumerate(tokens)},
+            "merges": [["c", "a"], ["ca", "t"], ["▁", "cat"]],
+        },
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+#: What writes a tokenizer beside the weights.
+TOKENIZERS = {"x-clip": write_clip_tokenizer, "siglip2": write_gemma_tokenizer}
 
 
 def _byte_characters() -> list[str]:

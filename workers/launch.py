@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from uuid import UUID, uuid4
 
@@ -21,7 +21,7 @@ from db import addresses, encoders, ledger, schema, session, settings
 from db.encoders import Encoder, Tagger
 from db.errors import ReelvecError
 from db.ledger import Claim
-from workers import heartbeat
+from workers import heartbeat, shape
 from workers import settings as worker_settings
 from workers.backbones import models_dir
 from workers.backbones.license import refuse_license
@@ -44,7 +44,7 @@ class Runtime:
     samplers: SamplerPool
     storage: Storage
     engine_seconds: float
-    worker: ledger.Worker
+    identity: ledger.Worker
     closing: contextlib.ExitStack
     draining: threading.Event = field(default_factory=threading.Event)
     refused: ReelvecError | None = None
@@ -55,7 +55,13 @@ class Runtime:
 
     @property
     def worker_id(self) -> UUID:
-        return self.worker.worker_id
+        return self.identity.worker_id
+
+    @property
+    def worker(self) -> ledger.Worker:
+        """What this process says of itself now."""
+        busy = self.encoding.busy()
+        return replace(self.identity, queued_windows=busy.queued, running_windows=busy.running)
 
     @contextlib.contextmanager
     def working_on(self, claimed: Claim) -> Iterator[None]:
@@ -131,27 +137,40 @@ def prepare() -> Runtime:
             schema.check(connection)
             wanted = encoders.wanted_encoders(connection)
         storage = stack.enter_context(Storage(chosen, roots=None if where.local else chosen.roots))
-        encoding = Engine(device=chosen.device, models_dir=models_dir.resolve(chosen))
+        engine_seconds = chosen.engine_seconds or (300.0 if chosen.on_gpu else 1800.0)
+        encoding = Engine(
+            device=chosen.device,
+            models_dir=models_dir.resolve(chosen),
+            videos_per_batch=chosen.videos_per_batch,
+            compile=chosen.compile,
+            stall_seconds=engine_seconds,
+            ended=heartbeat.end_process,
+        )
         stack.callback(encoding.close)
         samplers = SamplerPool(
-            chosen.samplers, wall_seconds=chosen.sampling_wall_seconds, cpu_seconds=chosen.sampling_cpu_seconds
+            chosen.shape.samplers,
+            wall_seconds=chosen.sampling_wall_seconds,
+            cpu_seconds=chosen.sampling_cpu_seconds,
+            new_frames=encoding.new_frames,
         )
         stack.callback(samplers.close)
-        on_cpu = encoding.device_name == "cpu"
         made = Runtime(
             settings=chosen,
             engine=database,
             encoding=encoding,
             samplers=samplers,
             storage=storage,
-            engine_seconds=chosen.engine_seconds or (1800.0 if on_cpu else 300.0),
-            worker=ledger.Worker(
+            engine_seconds=engine_seconds,
+            identity=ledger.Worker(
                 worker_id=uuid4(),
                 host=platform.node(),
                 pid=os.getpid(),
                 device=encoding.device_name,
                 version=metadata.version("reelvec"),
                 in_flight=chosen.in_flight,
+                samplers=chosen.shape.samplers,
+                cores=chosen.shape.cores,
+                videos_per_batch=encoding.videos_per_batch,
             ),
             closing=stack,
         )
@@ -161,9 +180,11 @@ def prepare() -> Runtime:
         made.closing = stack.pop_all()
     _runtime = made
     log.info(
-        "worker %s ready on %s: %d samplers, %d videos in flight",
-        made.worker_id, encoding.device_name, chosen.samplers, chosen.in_flight,
-    )  # fmt: skip
+        "worker %s ready on %s: %s",
+        made.worker_id,
+        encoding.device_name,
+        shape.describe(chosen.shape, encoding.videos_per_batch),
+    )
     return made
 
 

@@ -60,8 +60,9 @@ def embed_video(
     engine: Engine,
     engine_seconds: float,
     stop: threading.Event,
+    alone: bool = False,
 ) -> VideoResult:
-    """Sample once per policy, encode with every owed encoder, wait for all.
+    """Sample once per policy, encode with every owed encoder, wait for all; `alone`: in batches with no other video.
 
     Raises `VideoError` when there are no frames to encode, `Cancelled` when `stop` is set and the work is unfinished.
     Errors of single encoders are in the result.
@@ -75,7 +76,7 @@ def embed_video(
             if item.encoder.sampling == policy:
                 label_sets = tuple(tagger.label_set for tagger in item.taggers)
                 futures[item.encoder.name] = engine.submit(
-                    item.key, sample.frames, label_sets, timeout_seconds=engine_seconds
+                    item.key, sample.frames, label_sets, timeout_seconds=engine_seconds, alone=alone
                 )
     started = time.monotonic()
     for name, future in futures.items():

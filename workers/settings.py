@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import os
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from db.settings import DatabaseSettings, Settings, refuse_unknown_variables
+from workers import machine, shape
+from workers.shape import Shape
 from workers.stores.limits import Limits
 
 #: Variables of the layer above; a worker must not refuse them (a test holds this set against producer.settings).
 PRODUCER_VARIABLES = {"REELVEC_SOURCE"}
-
-
-def default_samplers() -> int:
-    """One sampler process per core, leaving one core to the engine and the task threads."""
-    return max(1, (os.cpu_count() or 2) - 1)
-
-
-#: Videos whose windows the engine holds in one batch.
-VIDEOS_PER_BATCH = 1
 
 
 class WorkerSettings(Settings):
@@ -29,14 +22,36 @@ class WorkerSettings(Settings):
 
     models_dir: str | None = Field(
         None,
-        description="Pretrained weights, as `reelvec models fetch` or save_pretrained writes them: a folder with vivit/,"
-        " timesformer/, videomae/, x-clip/, or s3://bucket/prefix. Default: models in the local stack's folder.",
+        description="Pretrained weights, as `reelvec models fetch` or save_pretrained writes them: a folder with one"
+        " folder per backbone (vivit/, x-clip/ ...), or s3://bucket/prefix. Default: models in the local stack's folder.",
     )
     license: Literal["any", "commercial"] = Field("any", description="commercial refuses non-commercial weights.")
     device: str | None = Field(
         None, description="Torch device, for example cuda:0 or cpu; default: the GPU if there is one."
     )
-    samplers: int = Field(default_factory=default_samplers, ge=1, description="Sampler processes per worker.")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether the models' layers are compiled by torch, which takes some seconds at the start. auto: on a"
+        " GPU, where it pays.",
+    )
+    samplers: int | None = Field(
+        None,
+        ge=1,
+        description="Sampler processes per worker process. Default: one per core it may use, leaving one to the engine"
+        " and the task threads, or as many as the memory holds.",
+    )
+    videos_per_batch: int | None = Field(
+        None,
+        ge=1,
+        description="Most videos of one batch on the device. Default: 1 on the CPU, 4 on a GPU, 2 on one with less than"
+        " 16 GB, 1 with less than 8 GB.",
+    )
+    processes: int = Field(
+        1,
+        ge=1,
+        description="Worker processes that share this machine's cores and memory; `reelvec worker` sets it to the number"
+        " it starts.",
+    )
     file_roots: str = Field(
         "", description="Folders file: sources may be read from, separated by ':'; the local stack allows every folder."
     )
@@ -72,9 +87,26 @@ class WorkerSettings(Settings):
     retry_seconds: float = Field(5.0, gt=0, description="First delay before a video is tried again; it doubles.")
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether the device will be a GPU, as far as can be told without torch."""
+        return bool(machine.visible_gpus()) if self.device is None else self.device.startswith("cuda")
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Chosen from this machine and what was set."""
+        return shape.choose(
+            cores=machine.cores(),
+            memory_bytes=machine.memory_bytes(),
+            processes=self.processes,
+            on_gpu=self.on_gpu,
+            samplers=self.samplers,
+            videos_per_batch=self.videos_per_batch,
+        )
+
+    @property
     def in_flight(self) -> int:
-        """Videos worked on at once: every sampler has its next one waiting while the engine holds a batch."""
-        return 2 * self.samplers + VIDEOS_PER_BATCH
+        """Videos worked on at once; Celery's concurrency."""
+        return self.shape.in_flight
 
     @property
     def fetch_limits(self) -> Limits:

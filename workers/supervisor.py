@@ -1,93 +1,164 @@
-"""One worker process per GPU of this node: started, told to stop, started again if one dies."""
+"""One worker process per GPU of this node: started, told to stop, started again if one dies.
+
+Each has a thread that waits for its end: nothing is polled, and one that waits to be started again holds up no other.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
+from queue import SimpleQueue
 
-log = logging.getLogger(__name__)
+from db import settings
+from db.errors import UsageError
+from workers import machine
+from workers import settings as worker_settings
+from workers.settings import WorkerSettings
 
 #: Ends that starting again would only repeat: usage, no stack, unreachable, refused.
 FINAL_EXIT_CODES = {0, 2, 3, 69, 78}
-RESTART_SECONDS = 5.0
-POLL_SECONDS = 0.2
+#: What a process that cannot be started counts as having ended with, as in a shell.
+EXIT_NOT_STARTED = 126
+#: Before a process is started again; each time it dies young the delay doubles.
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 5.0, 60.0
+#: One that has lived this long has not died of what killed it before.
+LONG_LIFE_SECONDS = 600.0
 
 
-def visible_gpus() -> list[str]:
-    """Ids for CUDA_VISIBLE_DEVICES, without loading torch: those the environment allows, else one per device node.
+def choose_gpus(wanted: str, device: str | None) -> list[str]:
+    """The GPUs that get a process, as ids for CUDA_VISIBLE_DEVICES; none: one process on the CPU.
 
-    CUDA counts the devices it sees from 0, whatever the numbers of their nodes are in a container that got only some.
+    `wanted` is `all`, `none` or ids of visible ones, `device` is REELVEC_DEVICE. Raises `UsageError` for any other id.
     """
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is not None:
-        return [gpu.strip() for gpu in allowed.split(",") if gpu.strip() not in ("", "-1")]
-    nodes = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
-    return [str(index) for index in range(len(nodes))]
+    if wanted == "none" or (wanted == "all" and device == "cpu"):
+        return []
+    visible = machine.visible_gpus()
+    if wanted == "all":
+        return visible
+    if device == "cpu":
+        raise UsageError(f"--gpus {wanted} contradicts REELVEC_DEVICE=cpu")
+    gpus = list(dict.fromkeys(part.strip() for part in wanted.split(",")))
+    if unknown := [gpu for gpu in gpus if gpu not in visible]:
+        there = f"GPUs {', '.join(visible)}" if visible else "no GPU"
+        raise UsageError(
+            f"--gpus {', '.join(unknown)!r}: this machine shows {there}; all and none are words for it, too"
+        )
+    return gpus
 
 
-def environment_of(gpu: str | None, processes: int) -> dict[str, str]:
-    """A child's environment: its one GPU, and its share of the cores for samplers unless REELVEC_SAMPLERS says otherwise."""
-    environment = dict(os.environ)
+def environment_of(gpu: str | None, processes: int, *, on_cpu: bool = False) -> dict[str, str]:
+    """A child's environment: its one GPU, or on request none, and how many share the machine."""
+    environment = {**os.environ, "REELVEC_PROCESSES": os.environ.get("REELVEC_PROCESSES") or str(processes)}
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
-    environment.setdefault("REELVEC_SAMPLERS", str(max(1, (os.cpu_count() or 2) // processes - 1)))
+    if on_cpu:
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "REELVEC_DEVICE": "cpu"}
     return environment
+
+
+def next_delay_seconds(previous_seconds: float, lived_seconds: float) -> float:
+    """How long to wait before a process is started again; `previous_seconds` is 0 before the first time."""
+    if not previous_seconds or lived_seconds >= LONG_LIFE_SECONDS:
+        return FIRST_DELAY_SECONDS
+    return min(2 * previous_seconds, MAX_DELAY_SECONDS)
+
+
+def command_of(name: str) -> list[str]:
+    command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-n", f"{name}@%h"]
+    return [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"]
 
 
 @dataclass
 class Child:
-    """One worker process."""
+    """One worker process, again and again. `exit_code` is that of the last, negative if a signal ended it."""
 
     name: str
+    command: Sequence[str]
     environment: dict[str, str]
-    process: subprocess.Popen[bytes] = field(init=False)
+    exit_code: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _starting: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self) -> None:
-        command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-n", f"{self.name}@%h"]
-        command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        # its own session: a ^C reaches it once, through us
-        self.process = subprocess.Popen(command, env=self.environment, start_new_session=True)
+    def keep_alive(self) -> None:
+        """Until it ends for good or `stop` was called."""
+        delay_seconds = 0.0
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            self.exit_code = self._run()
+            if self._stopping.is_set():
+                return
+            if self.exit_code in FINAL_EXIT_CODES:
+                self._say(f"ended with {self.exit_code} and is not started again")
+                return
+            delay_seconds = next_delay_seconds(delay_seconds, time.monotonic() - started)
+            self._say(f"ended with {self.exit_code}; starting it again in {delay_seconds:g} s")
+            self._stopping.wait(delay_seconds)
+
+    def stop(self) -> None:
+        """SIGTERM, once; nothing is started any more."""
+        with self._starting:
+            if self._stopping.is_set():
+                return
+            self._stopping.set()
+            if self._process is not None:
+                self._process.send_signal(signal.SIGTERM)
+
+    def _run(self) -> int:
+        try:
+            with self._starting:
+                if self._stopping.is_set():
+                    return self.exit_code
+                # its own session: a ^C reaches it once, through us
+                self._process = subprocess.Popen(self.command, env=self.environment, start_new_session=True)
+        except OSError as error:
+            self._say(str(error))
+            return EXIT_NOT_STARTED
+        return self._process.wait()
+
+    def _say(self, what: str) -> None:
+        print(f"worker {self.name} {what}", file=sys.stderr)  # noqa: T201
 
 
-def run() -> int:
-    """Supervise until all children have ended; returns the first exit code that is not 0."""
-    gpus = visible_gpus()
-    children = [Child(f"gpu{gpu}", environment_of(gpu, len(gpus))) for gpu in gpus]
-    children = children or [Child("cpu", environment_of(None, 1))]
-    stopping = False
+def run(gpus: str = "all") -> int:
+    """Supervise the workers of this node until all have ended; returns the first exit code that is not 0.
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        for child in children:
-            if child.process.poll() is None:
-                child.process.send_signal(signal.SIGTERM)
+    Raises `UsageError` for GPUs that are not there and for settings that no child would accept.
+    """
+    worker_settings.refuse_unknown()
+    chosen = choose_gpus(gpus, settings.load(WorkerSettings).device)
+    on_cpu = gpus == "none"
+    return supervise(
+        [Child(f"gpu{gpu}", command_of(f"gpu{gpu}"), environment_of(gpu, len(chosen))) for gpu in chosen]
+        or [Child("cpu", command_of("cpu"), environment_of(None, 1, on_cpu=on_cpu))]
+    )
 
+
+def supervise(children: Sequence[Child]) -> int:
+    """Keep children alive until each has ended for good; SIGTERM and ^C stop them."""
+    events: SimpleQueue[Child | None] = SimpleQueue()  # a child that ended for good, or None: stop
+
+    def keep(child: Child) -> None:
+        try:
+            child.keep_alive()
+        finally:
+            events.put(child)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: events.put(None))  # a handler may do no more: it may interrupt itself
     for child in children:
-        child.start()
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    running, codes = list(children), []
-    while running:
-        time.sleep(POLL_SECONDS)
-        for child in list(running):
-            code = child.process.poll()
-            if code is None:
-                continue
-            if stopping or code in FINAL_EXIT_CODES:
-                running.remove(child)
-                codes.append(code)
-                continue
-            print(f"worker {child.name} ended with {code}; starting it again", file=sys.stderr)  # noqa: T201
-            time.sleep(RESTART_SECONDS)
-            if not stopping:
-                child.start()
-    return next((abs(code) for code in codes if code != 0), 0)
+        threading.Thread(target=keep, args=(child,), name=child.name).start()
+    left = len(children)
+    while left:
+        if events.get() is None:
+            for child in children:
+                child.stop()
+        else:
+            left -= 1
+    return next((abs(child.exit_code) for child in children if child.exit_code != 0), 0)

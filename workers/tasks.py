@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 #: Results wait this long in memory for a database that is away; then the video is run again by somebody.
 FINISH_PATIENCE_SECONDS = 60.0
+#: A video that so many workers died over gets the device for itself: if it is to blame, it takes no others with it.
+ALONE_AFTER_LOST = 3
 
 
 @app.task(name=contract.TASK_NAME, Strategy="workers.app:strict_strategy")
@@ -79,6 +81,7 @@ def _run(runtime: Runtime, claimed: Claim) -> Outcome:
                 engine=runtime.encoding,
                 engine_seconds=runtime.engine_seconds,
                 stop=runtime.draining,
+                alone=claimed.lost_count >= ALONE_AFTER_LOST,
             )
         return pipeline.outcome_of(result, owed)
     except VideoError as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from producer.desk import addresses, database, say
+from producer.desk import addresses, database, print_table, say
 
 commands = typer.Typer(help="The schema: upgrade, check, url, sql.", no_args_is_help=True)
 
@@ -59,7 +59,7 @@ def sql(
         for row in rows:
             typer.echo(json.dumps(dict(zip(columns, row, strict=True)), default=str, ensure_ascii=False))
     elif columns:
-        _print_table(columns, rows)
+        print_table(columns, rows)
         say(f"{len(rows):,} rows")
     else:
         say("done")
@@ -81,21 +81,3 @@ def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, .
             reason = str(error.orig).strip()
             hint = "; add --write to allow changes" if "read-only transaction" in reason else ""
             raise UsageError(f"{reason}{hint}") from error
-
-
-def _print_table(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
-    """Aligned on a terminal, tab-separated for a pipe."""
-    if not sys.stdout.isatty():
-        typer.echo("\t".join(columns))
-        for row in rows:
-            typer.echo("\t".join("" if value is None else str(value) for value in row))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    Console().print(table)

@@ -28,7 +28,8 @@ def embed(
     ] = "pretrained",
     sampling: Annotated[str, typer.Option(help="notebook, uniform or fast.")] = "notebook",
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Prompts for x-clip; default: the shipped English ones.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Prompts for x-clip and siglip2; default: the shipped English ones."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A summary per file as JSON on stdout.")] = False,
 ) -> None:

@@ -44,7 +44,8 @@ def enqueue(
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            help="vivit, timesformer, videomae, x-clip or probe. Repeatable. Default: those whose weights are there."
+            help="vivit, x-clip, siglip2, vjepa2, timesformer, videomae or probe. Repeatable."
+            " Default: those whose weights are there, else vivit and x-clip."
         ),
     ] = None,
     weights: Annotated[

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,24 +17,11 @@ if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from sqlalchemy import Engine
 
-    from db.results import Failed, Fleet, Outage, Progress
+    from db.results import Failed, Progress
     from db.selection import Selection
-    from producer.bottleneck import Bottleneck
-    from producer.verdict import Verdict
+    from producer.look import Look
 
 INTERVAL_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Look:
-    """Everything one look at the ledger says; `bottleneck` only while videos are worked on."""
-
-    verdict: Verdict
-    bottleneck: Bottleneck | None
-    rows: list[Progress]
-    fleet: Fleet
-    codes: list[tuple[str, int]]
-    outages: list[Outage]
 
 
 def status(
@@ -52,6 +39,9 @@ def status(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON on stdout; one line a look.")] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="The same as metrics for Prometheus; exit 0 whatever they say.")
+    ] = False,
 ) -> None:
     """Progress, rate, bottleneck and time to finish; exit 1 when videos wait and nothing gets them done.
 
@@ -65,54 +55,38 @@ def status(
         raise UsageError("--watch looks at the progress; it does not go with --failed")
     if interval is not None and not watch:
         raise UsageError("--interval goes with --watch")
+    if metrics and (watch or failed or as_json):
+        raise UsageError("--metrics is one look in a form of its own; it goes with no other option")
     if failed:
         _show_failures(category, selectors.parse(category, error, source, since), limit, as_json=as_json)
         return
+    from producer import look
+
     with database() as engine:
         if watch:
             code = _watch(engine, INTERVAL_SECONDS if interval is None else interval, as_json=as_json)
         else:
-            look = _look(engine)
-            _show(look, as_json=as_json)
-            code = look.verdict.exit_code
+            seen = look.take(engine)
+            if metrics:
+                _show_metrics(seen)
+            else:
+                _show(seen, as_json=as_json)
+            # a script that writes metrics to a file must do so above all when something is wrong
+            code = 0 if metrics else seen.verdict.exit_code
     raise typer.Exit(code)
 
 
-def _look(engine: Engine) -> Look:
-    from db import results, session
-    from producer import bottleneck, verdict
-    from producer.wait import stale_seconds
+def _show_metrics(look: Look) -> None:
+    from producer import metrics
 
-    with session.transaction(engine) as connection:
-        groups = results.census(connection)
-        recent = results.recent(connection)
-        stages = results.stages(connection)
-        fleet = results.fleet(connection, stale_seconds=stale_seconds())
-        outages = results.outages(connection, groups)
-    rows, codes = results.progress(groups), results.failure_counts(groups)
-    delayed = sum(group.videos for group in groups if group.delayed)
-    runs = [group.oldest_start_seconds for group in groups if group.state == "running"]
-    judged = verdict.judge(
-        rows,
-        recent,
-        fleet,
-        codes=codes,
-        outages=outages,
-        delayed=delayed,
-        oldest_run_seconds=max((seconds for seconds in runs if seconds is not None), default=None),
-    )
-    found = None
-    if judged.state == "RUNNING":
-        have = bottleneck.capacity(fleet, taken=rows[0].running, ready=rows[0].waiting - delayed)
-        found = bottleneck.find(stages, have)
-    return Look(judged, found, rows, fleet, codes, outages)
+    typer.echo(metrics.text(look), nl=False)
 
 
 def _show(look: Look, *, as_json: bool) -> None:
     if as_json:
         import json
 
-        typer.echo(json.dumps(_as_json(look)))
+        typer.echo(json.dumps(look.as_json()))
         return
     above, below = _lines(look)
     typer.echo("\n".join(above))
@@ -149,17 +123,6 @@ def _print(table: RenderableType) -> None:
     Console(soft_wrap=True, markup=False, highlight=False).print(table)
 
 
-def _as_json(look: Look) -> dict[str, Any]:
-    return {
-        **asdict(look.verdict),
-        "bottleneck": look.bottleneck and asdict(look.bottleneck),
-        "categories": [asdict(row) for row in look.rows],
-        "fleet": asdict(look.fleet),
-        "failures": dict(look.codes),
-        "outages": [asdict(outage) for outage in look.outages],
-    }
-
-
 def _watch(engine: Engine, interval_seconds: float, *, as_json: bool) -> int:
     """Look until everything is done; a database that goes away is waited for. Returns the verdict's exit code."""
     from rich.console import Console
@@ -167,13 +130,14 @@ def _watch(engine: Engine, interval_seconds: float, *, as_json: bool) -> int:
     from rich.text import Text
 
     from db.errors import UnavailableError
+    from producer import look
 
     in_place = sys.stdout.isatty() and not as_json
     live = Live(console=Console(highlight=False), auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
     with live if in_place else contextlib.nullcontext():
         while True:
             try:
-                look = _look(engine)
+                seen = look.take(engine)
             except UnavailableError as error:
                 trouble = f"{error}; trying again every {interval_seconds:g} s"
                 if in_place:
@@ -182,13 +146,13 @@ def _watch(engine: Engine, interval_seconds: float, *, as_json: bool) -> int:
                     say(trouble)
             else:
                 if in_place:
-                    live.update(_picture(look), refresh=True)
+                    live.update(_picture(seen), refresh=True)
                 elif as_json:
-                    _show(look, as_json=True)
+                    _show(seen, as_json=True)
                 else:
-                    typer.echo(look.verdict.line)
-                if look.verdict.state == "DONE":
-                    return look.verdict.exit_code
+                    typer.echo(seen.verdict.line)
+                if seen.verdict.state == "DONE":
+                    return seen.verdict.exit_code
             time.sleep(interval_seconds)
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 
-def worker() -> None:
+def worker(
+    gpus: Annotated[
+        str, typer.Option("--gpus", metavar="all|none|0,1", help="GPUs that get a process each; none: the CPU works.")
+    ] = "all",
+) -> None:
     """Work the queue: one process per GPU, or one on the CPU. The same line on every node.
 
-    Each process is `celery -A workers.app worker`; SIGTERM drains it.
+    Each process is `celery -A workers.app worker`. One that dies is started again, one that refuses is not. SIGTERM
+    drains all.
     """
     from workers import supervisor
 
-    raise typer.Exit(supervisor.run())
+    raise typer.Exit(supervisor.run(gpus))

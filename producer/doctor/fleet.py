@@ -22,7 +22,7 @@ def checks() -> list[Check]:
 
 
 def look() -> Iterator[Finding]:
-    from db import results, schema, server_facts, session, settings
+    from db import fleet, schema, server_facts, session, settings
     from db.errors import RefusedConfigurationError, UnavailableError
     from workers.settings import WorkerSettings
 
@@ -36,13 +36,13 @@ def look() -> Iterator[Finding]:
             schema.check(connection)
             rows = server_facts.workers(connection)
             waiting = server_facts.videos_wait(connection)
-            fleet = results.fleet(connection, stale_seconds=stale_seconds)
+            found = fleet.read(connection, stale_seconds=stale_seconds)
     except (UnavailableError, RefusedConfigurationError):  # said under Postgres
         yield skipped("workers", "no database to ask")
         return
     yield from judge(rows, stale_seconds, metadata.version("reelvec"), waiting=waiting)
-    if fleet.paused:
-        reason = f": {fleet.pause_reason}" if fleet.pause_reason else ""
+    if found.paused:
+        reason = f": {found.pause_reason}" if found.pause_reason else ""
         yield warn("pause", f"paused{reason}: no worker claims a video", "reelvec pause --resume")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
 import tempfile
@@ -11,11 +10,11 @@ from pathlib import Path
 
 from producer.doctor import packages
 from producer.doctor.check import Check, Finding, ok, skipped, warn
+from workers import machine
+from workers.shape import BASE_BYTES, SAMPLER_BYTES, VIDEO_BYTES
 
 GROUP = "Machine"
 GIB = 1 << 30
-#: What a sampler takes for a common video (an 8K one takes much more), one video in flight, and torch with one model.
-SAMPLER_BYTES, VIDEO_BYTES, ENGINE_BYTES = 300 << 20, 30 << 20, 3 * GIB
 #: Descriptors of a video in flight (source, database), of a sampler, and of everything else.
 VIDEO_FILES, SAMPLER_FILES, OTHER_FILES = 3, 4, 150
 LEAST_FREE_BYTES = 5 * GIB
@@ -32,26 +31,13 @@ def look() -> Iterator[Finding]:
 
     chosen = settings.load(WorkerSettings)
     if packages.missing():
-        yield skipped("machine", f"{usable_cores():g} cores; limits matter where a worker runs")
+        yield skipped("machine", f"{machine.cores():g} cores; limits matter where a worker runs")
         return
-    yield judge_cores(chosen.samplers, usable_cores(), bool(os.environ.get("REELVEC_SAMPLERS")))
-    yield judge_memory(chosen.samplers, chosen.in_flight, free_memory_bytes())
+    samplers = chosen.shape.samplers
+    yield judge_cores(samplers, machine.cores())
+    yield judge_memory(samplers, chosen.in_flight, free_memory_bytes())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    yield judge_files(chosen.samplers, chosen.in_flight, soft, hard)
-
-
-def usable_cores() -> float:
-    """Cores this process may use: of the machine, of its affinity, of its container's quota."""
-    here = getattr(os, "sched_getaffinity", None)
-    cores = float(len(here(0)) if here else os.cpu_count() or 1)
-    quota = parse_quota(_read(CGROUP / "cpu.max"))
-    return min(cores, quota) if quota else cores
-
-
-def parse_quota(text: str) -> float | None:
-    """Cores in cgroup v2's cpu.max, `200000 100000`; None without a quota."""
-    quota, _, period = text.partition(" ")
-    return int(quota) / int(period) if quota.isdecimal() and period.strip().isdecimal() else None
+    yield judge_files(samplers, chosen.in_flight, soft, hard)
 
 
 def free_memory_bytes() -> int | None:
@@ -79,17 +65,16 @@ def _read(path: Path) -> str:
         return ""
 
 
-def judge_cores(samplers: int, cores: float, chosen: bool) -> Finding:
-    said = f"{cores:g} cores, REELVEC_SAMPLERS is {samplers}"
+def judge_cores(samplers: int, cores: float) -> Finding:
+    said = f"{cores:g} cores, {samplers} samplers"
     if samplers > max(1, cores):
-        why = "more than there are" if chosen else "its default counts cores that this container may not use"
         best = max(1, int(cores) - 1)
-        return warn("cores", f"{said}: {why}", f"set REELVEC_SAMPLERS={best} and, on the CPU, OMP_NUM_THREADS={best}")
+        return warn("cores", f"{said}: more than can run", f"set REELVEC_SAMPLERS={best}, or leave it out")
     return ok("cores", said)
 
 
 def judge_memory(samplers: int, in_flight: int, free_bytes: int | None) -> Finding:
-    need = samplers * SAMPLER_BYTES + in_flight * VIDEO_BYTES + ENGINE_BYTES
+    need = samplers * SAMPLER_BYTES + in_flight * VIDEO_BYTES + BASE_BYTES
     if free_bytes is None:
         return skipped("memory", "this system does not say how much is free")
     said = f"{free_bytes / GIB:.1f} GiB free, a worker takes about {need / GIB:.1f}"

@@ -79,6 +79,7 @@ def _incomplete(backbone: str, place: Path) -> Finding | None:
     from workers.backbones import registry
     from workers.backbones.base import Weights
     from workers.backbones.digest import stored_tensors
+    from workers.backbones.prompts import missing_tokenizer
     from workers.backbones.weights import folder_of, weight_files
 
     spec = registry.get(backbone)
@@ -87,11 +88,10 @@ def _incomplete(backbone: str, place: Path) -> Finding | None:
         stored_tensors(weight_files(spec, folder))
     except RefusedConfigurationError as error:
         return fail(backbone, str(error), f"reelvec models fetch {backbone}, or copy the folder again")
-    words = ("tokenizer.json",), ("vocab.json", "merges.txt")
-    if spec.has_text and not any(all((folder / name).is_file() for name in names) for names in words):
+    if missing := missing_tokenizer(spec, folder):
         return fail(
             backbone,
-            f"{folder} has no tokenizer.json (nor vocab.json with merges.txt): its tags need one",
+            f"{missing}: its tags need a tokenizer",
             f"reelvec models fetch {backbone}, or copy the tokenizer's files there",
         )
     return None

@@ -15,14 +15,23 @@ from importlib import import_module
 from io import BytesIO
 from typing import Any, Self
 
-#: What the four backbones load from transformers.
-MODEL_CLASSES = ("VivitModel", "TimesformerModel", "VideoMAEModel", "XCLIPModel", "CLIPTokenizer")
+#: What the backbones load from transformers.
+MODEL_CLASSES = (
+    "VivitModel",
+    "TimesformerModel",
+    "VideoMAEModel",
+    "XCLIPModel",
+    "CLIPTokenizer",
+    "VJEPA2Model",
+    "SiglipModel",
+)
 
 
 def torch() -> dict[str, Any]:
     """Which torch this is, and what a worker would say of its device."""
     from db import settings
     from db.errors import ReelvecError
+    from workers import machine
     from workers.engine import device
     from workers.settings import WorkerSettings
 
@@ -34,7 +43,7 @@ def torch() -> dict[str, Any]:
         "version": library.__version__,
         "cuda": library.version.cuda or getattr(library.version, "hip", None),
         "usable": usable,
-        "visible": device.visible_gpus(),
+        "visible": machine.visible_gpus(),
         "gpus": [library.cuda.get_device_name(index) for index in range(library.cuda.device_count())] if usable else [],
         "warnings": [str(warning.message) for warning in caught],
         "asked": settings.load(WorkerSettings).device,

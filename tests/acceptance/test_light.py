@@ -40,6 +40,7 @@ def loaded(script: str, argv: list[str], environment: dict[str, str] | None = No
         ("main", ["reelvec", "--help"]),
         ("main", ["reelvec", "sample", "--help"]),
         ("main", ["reelvec", "status", "--help"]),
+        ("main", ["reelvec", "search", "--help"]),
         ("main", ["reelvec", "models", "--help"]),
         ("main", ["reelvec", "doctor", "--help"]),
     ],

@@ -106,7 +106,7 @@ def test_a_backbone_added_later_is_the_only_one_computed(
 
 def test_the_database_holds_what_embed_writes(desk: Desk, tmp_path: Path, start_worker: Start, engine: Engine) -> None:
     """Published-class checkpoints of all four, through both ways."""
-    make_models_dir(tmp_path / "models")
+    make_models_dir(tmp_path / "models", FOUR)
     media.make_clip(tmp_path / "a.mp4", seconds=3, seed=5)
     (tmp_path / "pets.txt").write_text("a cat\na dog\na parrot\n", encoding="utf-8")
     variables = {"REELVEC_MODELS_DIR": str(tmp_path / "models")}

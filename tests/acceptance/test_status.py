@@ -97,6 +97,11 @@ def test_a_fleet_at_work(desk: Desk, engine: Engine, videos: int) -> None:
     found = json.loads(desk.run("reelvec", "status", "--json").stdout)
     assert (found["state"], found["bottleneck"]["stage"], found["failures"]) == ("RUNNING", "decode", {"truncated": 2})
     assert (found["fleet"]["alive"], found["categories"][0]["waiting"], found["outages"]) == (1, 25, [])
+    (one_worker,) = found["fleet"]["workers"]
+    assert (one_worker["samplers"], one_worker["cores"], one_worker["videos_per_batch"]) == (1, 2.0, 1)
+    metrics = desk.run("reelvec", "status", "--metrics").stdout
+    for line in ('videos{state="done"} 30', 'bottleneck{stage="decode"} 1', 'stage_seconds{stage="decode"} 0.8'):
+        assert f"reelvec_{line}\n" in metrics
 
 
 def test_nobody_works_and_who_went_missing(desk: Desk, engine: Engine, videos: int) -> None:
@@ -104,6 +109,7 @@ def test_nobody_works_and_who_went_missing(desk: Desk, engine: Engine, videos: i
     execute(engine, "UPDATE reelvec.workers SET host = 'gpu-3', pid = 4711, beat_at = now() - interval '12 min'")
     shown = desk.run("reelvec", "status", expect=1).stdout
     assert shown.startswith("STALLED  60 waiting, no worker alive")
+    assert "reelvec_healthy 0\n" in desk.run("reelvec", "status", "--metrics").stdout, "told, not exited with"
     assert "without a beat 1: gpu-3 pid 4711 (12 min)" in shown
 
 
@@ -179,6 +185,7 @@ def test_retry_and_cancel_say_how_many(desk: Desk, engine: Engine, videos: int) 
         (("status", "--error", "truncated"), "go with --failed"),
         (("status", "--watch", "--failed"), "--failed"),
         (("status", "--interval", "3"), "--watch"),
+        (("status", "--metrics", "--json"), "--metrics"),
         (("status", "--failed", "--since", "noon"), "3d"),
         (("retry", "--error", "trunkated"), "did you mean truncated?"),
         (("retry", "--category", "film"), "did you mean films?"),

@@ -200,19 +200,23 @@ def test_forged_and_doubled_messages_change_nothing(
 def test_the_supervisor_starts_a_dead_worker_again_and_stops_with_it(
     desk: Desk, enqueue: Callable[..., str], engine: Engine, clips: Path, tmp_path: Path
 ) -> None:
-    environment = {**desk.environment, **FAST, "REELVEC_FILE_ROOTS": str(clips), "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**desk.environment, **FAST, "REELVEC_FILE_ROOTS": str(clips), "REELVEC_SAMPLERS": "2"}
     script = Path(sys.executable).with_name("reelvec")
     with (tmp_path / "supervisor.log").open("wb") as log:
-        supervisor = psutil.Popen([script, "worker"], env=environment, stdout=log, stderr=log)
+        supervisor = psutil.Popen([script, "worker", "--gpus", "none"], env=environment, stdout=log, stderr=log)
     try:
         enqueue(*FEW)
         until(lambda: done(engine) >= 5)
         supervisor.children()[0].kill()
         enqueue(*FEW, "--wait")
+        shape = "SELECT DISTINCT (device, samplers, videos_per_batch, in_flight)::text FROM reelvec.workers"
+        assert one(engine, shape) == "(cpu,2,1,5)"
         supervisor.terminate()
         assert supervisor.wait(timeout=40) == 0
     finally:
         if supervisor.is_running():
             for child in [*supervisor.children(), supervisor]:
                 child.kill()
-    assert "starting it again" in (tmp_path / "supervisor.log").read_text()
+    log_text = (tmp_path / "supervisor.log").read_text()
+    assert "ready on cpu: 2 samplers (REELVEC_SAMPLERS), 5 videos in flight, batches of 1 video" in log_text
+    assert "starting it again" in log_text

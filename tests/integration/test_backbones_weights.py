@@ -13,9 +13,10 @@ from safetensors.numpy import load_file, save_file
 
 from db.errors import RefusedConfigurationError, UsageError
 from db.labels import LabelSet
-from tests.weights import PUBLISHED, SMALL, make_models_dir, save_checkpoint, synthetic_frames
+from tests.weights import NOTEBOOK, PUBLISHED, SMALL, make_models_dir, save_checkpoint, synthetic_frames
 from workers.backbones import registry
 from workers.backbones.base import Loaded, Weights
+from workers.backbones.prompts import clip_bytes, folder_tokenizer
 
 LABELS = LabelSet("animals", ("a cat", "a dog"), ("cat", "dog"))
 
@@ -51,13 +52,14 @@ def edit_json(path: Path, change) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_class_loads_and_encodes(published: Path, name: str) -> None:
     loaded = load(name, published)
-    dim, pooling = {"vivit": (48, "cls"), "x-clip": (24, "projection")}.get(name, (48, "mean"))
-    assert (loaded.dim, loaded.pooling, loaded.dtype) == (dim, pooling, "float32")
+    known = {"vivit": (48, "cls"), "x-clip": (24, "projection"), "siglip2": (48, "frame-mean")}
+    dim, pooling = known.get(name, (48, "mean"))
+    assert (loaded.dim, loaded.pooling, loaded.tower.dtype_name) == (dim, pooling, "float32")
     spec = loaded.spec
     windows = torch.from_numpy(synthetic_frames(1)[: spec.frames_per_window][None].copy())
     encoded = loaded.encode(windows, [LABELS])
     assert encoded.embeddings.shape == (1, dim)
-    assert encoded.embeddings.dtype == np.float32
+    assert encoded.embeddings.dtype == torch.float32
     assert set(encoded.probabilities) == ({LABELS.digest} if spec.has_text else set())
 
 
@@ -88,21 +90,62 @@ def test_a_missing_key_is_named(models: Path, name: str) -> None:
         load(name, models)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_another_number_of_frames_is_named(models: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "setting", "value", "needed"),
+    [
+        *((name, "num_frames", 64, registry.get(name).frames_per_window) for name in NOTEBOOK),
+        ("vivit", "image_size", 288, 224),
+        ("vjepa2", "frames_per_clip", 16, 64),
+        ("vjepa2", "crop_size", 384, 256),
+        ("siglip2", "image_size", 384, 224),
+        ("siglip2", "vision_use_head", False, True),
+    ],
+)
+def test_another_shape_is_named(models: Path, name: str, setting: str, value: object, needed: object) -> None:
     def change(config: dict) -> None:
-        config.get("vision_config", config)["num_frames"] = 64
+        config.get("vision_config", config)[setting] = value
 
     edit_json(models / name / "config.json", change)
-    expected = registry.get(name).frames_per_window
-    with pytest.raises(RefusedConfigurationError, match=f"num_frames is 64; {name} needs {expected}"):
+    with pytest.raises(RefusedConfigurationError, match=f"{setting} is {value}; {name} needs {needed}"):
         load(name, models)
 
 
-def test_another_picture_size_is_named(models: Path) -> None:
-    edit_json(models / "vivit" / "config.json", lambda config: config.update(image_size=288))
-    with pytest.raises(RefusedConfigurationError, match="image_size is 288; vivit needs 224"):
-        load("vivit", models)
+def test_another_number_of_text_positions_is_named(models: Path) -> None:
+    def change(config: dict) -> None:
+        config["text_config"]["max_position_embeddings"] = 77
+
+    edit_json(models / "siglip2" / "config.json", change)
+    with pytest.raises(
+        RefusedConfigurationError, match=r"text_config\.max_position_embeddings is 77; siglip2 needs 64"
+    ):
+        load("siglip2", models)
+
+
+def test_a_config_that_says_little_means_the_usual_values(models: Path) -> None:
+    """As the published one of SigLIP 2 does."""
+
+    def change(config: dict) -> None:
+        for name in ("image_size", "num_channels", "vision_use_head"):
+            config["vision_config"].pop(name, None)
+        config["text_config"].pop("max_position_embeddings")
+
+    edit_json(models / "siglip2" / "config.json", change)
+    assert load("siglip2", models).dim == 48
+
+
+def test_a_missing_predictor_is_named(models: Path) -> None:
+    """The file is the published one, or none: also where what is missing would not have been used."""
+    edit_tensors(models / "vjepa2", lambda tensors: tensors.pop("predictor.proj.weight"))
+    with pytest.raises(RefusedConfigurationError, match=r"vjepa2: .* lacks predictor\.proj\.weight"):
+        load("vjepa2", models)
+
+
+def test_a_finetuned_vjepa2_is_another_model(tmp_path: Path) -> None:
+    save_checkpoint(
+        tmp_path / "vjepa2", "VJEPA2ForVideoClassification", "VJEPA2Config", {**PUBLISHED["vjepa2"][2], "num_labels": 5}
+    )
+    with pytest.raises(RefusedConfigurationError, match="keys of another model: classifier"):
+        load("vjepa2", tmp_path)
 
 
 def test_another_model_is_named(models: Path) -> None:
@@ -192,9 +235,7 @@ def test_xclip_reads_a_tokenizer_of_vocabulary_and_merges(models: Path) -> None:
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.json").write_text(json.dumps(whole | {"<|startoftext|>": 49406, "<|endoftext|>": 49407}))
     (folder / "merges.txt").write_text("#version: 0.2\nc a\nca t</w>\n")
-    from workers.backbones.prompts import batch_ids, folder_tokenizer
-
-    ids, mask = batch_ids(["A  cat", "cat"], folder_tokenizer(folder))
+    ids, mask = folder_tokenizer(registry.get("x-clip"), folder).batch(["A  cat", "cat"])
     assert ids.tolist() == [[49406, 305, 304, 49407], [49406, 304, 49407, 49407]]
     assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
     load("x-clip", models)
@@ -207,18 +248,47 @@ def test_a_tokenizer_that_is_not_clips_is_refused(models: Path, content: str) ->
         load("x-clip", models)
 
 
-def test_a_prompt_that_is_too_long_is_named_not_cut(published: Path) -> None:
-    loaded = load("x-clip", published)
-    windows = torch.zeros((1, 32, 224, 224, 3), dtype=torch.uint8)
-    fits, long = "x" * 75, "y" * 76
+@pytest.mark.parametrize(
+    ("name", "room", "told"),
+    [("x-clip", 75, "tokens long; X-CLIP reads 77"), ("siglip2", 63, "tokens long; SigLIP 2 reads 64")],
+)
+def test_a_prompt_that_is_too_long_is_named_not_cut(published: Path, name: str, room: int, told: str) -> None:
+    loaded = load(name, published)
+    windows = torch.zeros((1, loaded.spec.frames_per_window, 224, 224, 3), dtype=torch.uint8)
+    fits, around = "x" * room, {"x-clip": 2, "siglip2": 1}[name]
     assert loaded.encode(windows, [LabelSet("fits", (fits, "z"), ("a", "b"))]).probabilities
-    with pytest.raises(UsageError, match=f"prompt '{long}' is 78 tokens long; X-CLIP reads 77"):
-        loaded.encode(windows, [LabelSet("long", (fits, long), ("a", "b"))])
+    for length in (room + 1, room + 20):
+        long = "y" * length
+        with pytest.raises(UsageError, match=f"prompt '{long}' is {length + around} {told}"):
+            loaded.encode(windows, [LabelSet("long", (fits, long), ("a", "b"))])
 
 
 def test_the_published_tokenizer_of_the_tests_is_the_stand_in(published: Path) -> None:
-    from workers.backbones.prompts import byte_ids, folder_tokenizer
-
-    tokenize = folder_tokenizer(published / "x-clip")
+    tokenize = folder_tokenizer(registry.get("x-clip"), published / "x-clip").tokenize
     for prompt in ("Video belongs to category 'Cooking'", "Видео: Кулинария", "  two  spaces", "naïve £ 漢"):
-        assert tokenize(prompt) == byte_ids(prompt)
+        assert tokenize(prompt) == clip_bytes(prompt)
+
+
+def test_siglip2_reads_what_transformers_own_tokenizer_reads(published: Path) -> None:
+    """Lower case, no start, one end, and padding after it to 64: of a file that says none of it."""
+    from transformers import Siglip2Tokenizer
+
+    folder = published / "siglip2"
+    theirs = Siglip2Tokenizer.from_pretrained(
+        str(folder), padding_side="right", add_bos_token=False, add_eos_token=True, local_files_only=True
+    )
+    ours = folder_tokenizer(registry.get("siglip2"), folder)
+    for prompt in ("A  Cat", "Видео: Кулинария", "naïve £ 漢 cats", "ΣΑΣ İ", "x" * 63):
+        ids, _ = ours.batch([prompt])
+        np.testing.assert_array_equal(ids, theirs([prompt], padding="max_length", max_length=64)["input_ids"])
+    assert ours.batch(["A  Cat"])[0].tolist() == [[261, 260, 266, 1] + [0] * 60]
+
+
+def test_siglip2_without_its_tokenizer_or_with_another_is_refused(models: Path) -> None:
+    path = models / "siglip2" / "tokenizer.json"
+    shutil.copy(models / "x-clip" / "tokenizer.json", path)
+    with pytest.raises(RefusedConfigurationError, match=r"the tokenizer in .*siglip2 is not Gemma's: <pad> and <eos>"):
+        load("siglip2", models)
+    path.unlink()
+    with pytest.raises(RefusedConfigurationError, match=f"siglip2: {path} does not exist; copy the checkpoint's"):
+        load("siglip2", models)

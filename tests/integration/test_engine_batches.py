@@ -1,4 +1,4 @@
-"""The engine with the four models: batches change nothing, and the numbers do not drift."""
+"""The engine with all the models: batches change nothing, and the numbers do not drift."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import torch
 from db.errors import RefusedConfigurationError
 from db.labels import LabelSet
 from tests.weights import synthetic_frames
+from workers import machine
 from workers.backbones import registry
-from workers.engine import device
 from workers.engine.device import Device
 from workers.engine.engine import Engine, ModelKey
+from workers.engine.lanes import Item, Piece
 from workers.engine.values import Job
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "random_tiny.json"
@@ -27,6 +28,13 @@ MODELS = [name for name in registry.names() if registry.get(name).needs_torch]
 
 ENGLISH = LabelSet("en", ("Category: cooking", "Category: films", "Category: news"), ("cooking", "films", "news"))
 BARE = LabelSet("bare", ("кино", "cooking", "фильм"), ("films", "cooking", "films"))
+
+
+def encode(device: Device, jobs: list[Job]) -> list:
+    """The outcome of each job, all in one batch."""
+    whole = [registry.get(job.key.backbone).windows_per_video for job in jobs]
+    pieces = [Piece(Item(job, count, 0, 0, alone=False), 0, count) for job, count in zip(jobs, whole, strict=True)]
+    return device.finish(device.start(pieces))
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +79,10 @@ def test_numbers_do_not_drift(engine: Engine, name: str) -> None:
 def test_videos_in_one_batch_are_what_they_are_alone(tiny: Device, name: str) -> None:
     key = ModelKey(name, "random-tiny")
     videos = [synthetic_frames(seed) for seed in (1, 2)]
-    wanted = [(ENGLISH,), (BARE, ENGLISH)] if name == "x-clip" else [(), ()]
+    wanted = [(ENGLISH,), (BARE, ENGLISH)] if registry.get(name).has_text else [(), ()]
     jobs = [Job(key, frames, labels) for frames, labels in zip(videos, wanted, strict=True)]
-    together = tiny.run(jobs)
-    alone = [tiny.run([job])[0] for job in jobs]
+    together = encode(tiny, jobs)
+    alone = [encode(tiny, [job])[0] for job in jobs]
     for index, one in enumerate(alone):
         np.testing.assert_allclose(together[index].windows, one.windows, atol=2e-6)
         np.testing.assert_allclose(together[index].pooled, one.pooled, atol=2e-6)
@@ -93,7 +101,7 @@ def test_windows_are_in_the_order_of_the_video(tiny: Device, name: str) -> None:
     frames = synthetic_frames(4)
     length = registry.get(name).frames_per_window
     swapped = np.concatenate([frames[length : 2 * length], frames[:length], frames[2 * length :]])
-    (one,), (other,) = tiny.run([Job(key, frames, ())]), tiny.run([Job(key, swapped, ())])
+    (one,), (other,) = encode(tiny, [Job(key, frames, ())]), encode(tiny, [Job(key, swapped, ())])
     np.testing.assert_allclose(one.windows[[1, 0]], other.windows[:2], atol=2e-6)
     assert np.abs(one.windows[0] - one.windows[1]).max() > 1e-3
 
@@ -101,24 +109,25 @@ def test_windows_are_in_the_order_of_the_video(tiny: Device, name: str) -> None:
 def test_frames_of_a_read_only_buffer_are_encoded_without_a_warning(tiny: Device) -> None:
     frames = synthetic_frames(5)
     key = ModelKey("videomae", "random-tiny")
-    (expected,) = tiny.run([Job(key, frames.copy(), ())])
+    (expected,) = encode(tiny, [Job(key, frames.copy(), ())])
     frames.flags.writeable = False
-    (got,) = tiny.run([Job(key, frames, ())])
+    (got,) = encode(tiny, [Job(key, frames, ())])
     np.testing.assert_array_equal(got.windows, expected.windows)
 
 
-def test_a_prompt_chunk_or_a_label_set_more_changes_no_probability(tiny: Device, monkeypatch) -> None:
-    from workers.backbones import xclip
+@pytest.mark.parametrize("name", ["x-clip", "siglip2"])
+def test_a_prompt_chunk_or_a_label_set_more_changes_no_probability(tiny: Device, monkeypatch, name: str) -> None:
+    from workers.backbones import texts, xclip
 
-    key = ModelKey("x-clip", "random-tiny")
+    key = ModelKey(name, "random-tiny")
     many = LabelSet("many", tuple(f"prompt {i}" for i in range(20)), tuple(f"c{i % 7}" for i in range(20)))
     job = Job(key, synthetic_frames(6), (many,))
-    (whole,) = tiny.run([job])
-    monkeypatch.setattr(xclip, "TEXT_CHUNK", 3)
+    (whole,) = encode(tiny, [job])
+    monkeypatch.setattr(texts, "TEXT_CHUNK", 3)
     monkeypatch.setattr(xclip, "SCORE_CHUNK", 4)
-    monkeypatch.setattr(xclip, "KEPT_LABEL_SETS", 1)
-    tiny.run([Job(key, job.frames, (ENGLISH,))])
-    (chunked,) = tiny.run([job])
+    monkeypatch.setattr(texts, "KEPT_LABEL_SETS", 1)
+    encode(tiny, [Job(key, job.frames, (ENGLISH,))])
+    (chunked,) = encode(tiny, [job])
     np.testing.assert_allclose(chunked.probabilities[many.digest], whole.probabilities[many.digest], atol=1e-5)
 
 
@@ -140,11 +149,13 @@ for name in ("x-clip", "vivit"):
 
 def test_a_gpu_torch_cannot_use_is_refused_not_worked_around(monkeypatch, tmp_path: Path) -> None:
     (tmp_path / "nvidia0").touch()
-    monkeypatch.setattr(device, "DEVICE_FILES", tmp_path)
+    monkeypatch.setattr(machine, "DEVICE_FILES", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     key = ModelKey("vivit", "random-tiny")
-    with pytest.raises(RefusedConfigurationError, match=r"nvidia0, but torch .* cannot use a GPU.*REELVEC_DEVICE=cpu"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"1 GPU \(0\), but torch .* cannot use one.*REELVEC_DEVICE=cpu"
+    ):
         Engine(device=None, models_dir=None)
     with pytest.raises(RefusedConfigurationError, match="device 'meta' does not work"):
         Engine(device="meta", models_dir=None)

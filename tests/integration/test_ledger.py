@@ -244,7 +244,7 @@ def test_nobody_is_reaped_on_a_postgres_that_was_away(engine: Engine, probe: int
 
 
 def test_a_gap_in_the_beats_starts_the_count_anew(engine: Engine) -> None:
-    me = ledger.Worker(uuid4(), "here", 1, "cpu", "0", 3)
+    me = ledger.Worker(uuid4(), "here", 1, "cpu", "0", 3, 1, 2.0, 1)
     for _ in range(2):
         with session.transaction(engine) as connection:
             ledger.beat(connection, me, draining=False, stale_seconds=45.0)

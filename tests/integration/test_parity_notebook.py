@@ -22,7 +22,7 @@ from db.encoders import Tagger
 from db.labels import LabelSet
 from producer.request import declared_encoder
 from tests import media
-from tests.weights import PUBLISHED, SMALL, make_models_dir, save_checkpoint, synthetic_frames
+from tests.weights import NOTEBOOK, PUBLISHED, SMALL, make_models_dir, save_checkpoint, synthetic_frames
 from workers.engine.engine import Encoding, Engine, ModelKey
 from workers.pipeline import Owed, embed_video
 from workers.sampling.pool import SamplerPool
@@ -96,7 +96,7 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    folder = make_models_dir(tmp_path_factory.mktemp("models"))
+    folder = make_models_dir(tmp_path_factory.mktemp("models"), NOTEBOOK)
     save_checkpoint(folder / "pooled" / "vivit", "VivitModel", "VivitConfig", SMALL)
     (folder / "pooled" / "vivit" / "pooled").touch()
     return folder
@@ -126,7 +126,7 @@ def check(name: str, folder: Path, engine: Engine) -> None:
         assert expected.std() > 0.01  # else anything would agree
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", NOTEBOOK)
 def test_windows_pooled_vector_and_probabilities_agree(name: str, models: Path, engine: Engine) -> None:
     check(name, models, engine)
 
@@ -162,7 +162,7 @@ def test_from_a_file_to_all_four_vectors(models: Path, engine: Engine, tmp_path:
     tagger = Tagger(1, "x-clip/en", 1, ENGLISH)
     owed = [
         Owed(declared_encoder(name, "pretrained", "notebook"), (tagger,) if name == "x-clip" else ())
-        for name in PUBLISHED
+        for name in NOTEBOOK
     ]
     for item in owed:
         engine.load(item.key)
@@ -177,7 +177,7 @@ def test_from_a_file_to_all_four_vectors(models: Path, engine: Engine, tmp_path:
     sample = result.samples["notebook"]
     np.testing.assert_array_equal(sample.frame_indices, indices)
     assert np.abs(sample.frames.astype(int) - frames).max() <= 1
-    for name in PUBLISHED:
+    for name in NOTEBOOK:
         windows, probabilities = reference(name, models / name, frames)
         assert cosines(result.encodings[name].windows, windows).min() >= 0.9999
         assert cosines(result.encodings[name].pooled, windows.mean(axis=0)) >= 0.9999

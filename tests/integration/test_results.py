@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from db import catalogue, results, selection, session
+from db import catalogue, fleet, ledger, results, selection, session
 from db.catalogue import Wanted
+from db.fleet import Fleet, LiveWorker
+from db.ledger import Worker
 from db.results import ALL, NO_CATEGORY, Progress
 from db.selection import Selection
 from tests.ledgering import Row, declare, execute, one, record, state_of, worker
@@ -43,6 +46,10 @@ def read(engine: Engine, query: Callable[[Connection], T]) -> T:
         return query(connection)
 
 
+def read_fleet(engine: Engine) -> Fleet:
+    return read(engine, lambda connection: fleet.read(connection, stale_seconds=45))
+
+
 def ago(seconds: float) -> str:
     return f"now() - interval '{seconds} s'"
 
@@ -52,8 +59,7 @@ def test_an_empty_database_has_nothing_to_say(engine: Engine) -> None:
     assert results.progress([]) == []
     assert read(engine, results.recent) == results.Recent(0, 0.0, None)
     assert read(engine, results.stages) == results.Stages(0)
-    fleet = read(engine, lambda connection: results.fleet(connection, stale_seconds=45))
-    assert fleet == results.Fleet(0, 0, 0, 0, None)
+    assert read_fleet(engine) == Fleet(0, 0, 0, 0, None)
 
 
 @pytest.mark.usefixtures("videos")
@@ -123,16 +129,41 @@ def test_the_fleet_is_who_beats(engine: Engine) -> None:
     execute(engine, "UPDATE reelvec.workers SET draining = true WHERE pid = 2")
     execute(engine, f"UPDATE reelvec.workers SET beat_at = {ago(46)} WHERE pid = 4")
     execute(engine, f"UPDATE reelvec.workers SET beat_at = {ago(5)} WHERE pid = 1")
-    fleet = read(engine, lambda connection: results.fleet(connection, stale_seconds=45))
-    assert (fleet.alive, fleet.draining, fleet.in_flight, fleet.gpus) == (3, 1, 6, 1)
-    assert [(gone.host, gone.pid, round(gone.beat_seconds)) for gone in fleet.stale] == [("gpu-4", 4, 46)]
-    assert fleet.last_beat_seconds is not None
-    assert fleet.last_beat_seconds < 5
-    assert not fleet.paused
+    found = read_fleet(engine)
+    assert (found.alive, found.draining, found.in_flight, found.gpus) == (3, 1, 6, 1)
+    assert sorted((worker.pid, worker.draining) for worker in found.workers) == [(1, False), (2, True), (3, False)]
+    assert [(gone.host, gone.pid, round(gone.beat_seconds)) for gone in found.stale] == [("gpu-4", 4, 46)]
+    assert found.last_beat_seconds is not None
+    assert found.last_beat_seconds < 5
+    assert not found.paused
     with session.transaction(engine) as connection:
         catalogue.pause(connection, paused=True, reason="maintenance")
-    fleet = read(engine, lambda connection: results.fleet(connection, stale_seconds=45))
-    assert (fleet.paused, fleet.pause_reason) == (True, "maintenance")
+    found = read_fleet(engine)
+    assert (found.paused, found.pause_reason) == (True, "maintenance")
+
+
+def test_workers_say_what_they_are_made_of_with_every_beat(engine: Engine) -> None:
+    me = Worker(
+        uuid4(), "gpu-1", 7, "cuda:0 (H100)", "1", in_flight=34, samplers=15, cores=15.5, videos_per_batch=4,
+        queued_windows=36, running_windows=12,
+    )  # fmt: skip
+    for said in (replace(me, videos_per_batch=2, queued_windows=0), me):
+        with session.transaction(engine) as connection:
+            ledger.beat(connection, said, draining=False, stale_seconds=45)
+    expected = LiveWorker(
+        "gpu-1", 7, "cuda:0 (H100)", draining=False, in_flight=34, samplers=15, cores=15.5, videos_per_batch=4,
+        queued_windows=36, running_windows=12,
+    )  # fmt: skip
+    assert read_fleet(engine).workers == (expected,)
+
+
+def test_a_worker_of_the_version_before_beats_and_is_understood(engine: Engine) -> None:
+    columns = "(worker_id, host, pid, device, version, in_flight, draining)"
+    execute(
+        engine, f"INSERT INTO reelvec.workers {columns} VALUES (gen_random_uuid(), 'old', 1, 'cpu', '0', 31, false)"
+    )
+    (old,) = read_fleet(engine).workers
+    assert (old.samplers, old.cores, old.videos_per_batch, old.queued_windows) == (15, 16, 1, None)
 
 
 @pytest.mark.usefixtures("videos")

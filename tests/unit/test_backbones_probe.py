@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from db.errors import RefusedConfigurationError, UsageError, VideoError
 from tests.weights import synthetic_frames
 from workers.backbones import probe
 from workers.backbones.base import Encoded
-from workers.engine import device
 from workers.engine.engine import Engine, ModelKey
 
 KEY = ModelKey("probe", "pretrained")
@@ -138,17 +136,6 @@ def test_a_model_is_loaded_once_whoever_asks(monkeypatch) -> None:
         thread.join(10)
     engine.close()
     assert loads == [1]
-
-
-def test_a_gpu_that_torch_cannot_use_is_seen(monkeypatch, tmp_path: Path) -> None:
-    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
-        (tmp_path / name).touch()
-    monkeypatch.setattr(device, "DEVICE_FILES", tmp_path)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert device.visible_gpus() == ["nvidia0", "nvidia1"]
-    for hidden in ("", "-1"):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert device.visible_gpus() == []
 
 
 def test_pretrained_weights_without_a_folder_say_what_to_set() -> None:

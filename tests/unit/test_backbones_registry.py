@@ -11,6 +11,7 @@ import pytest
 from db.errors import UsageError
 from workers.backbones import registry
 from workers.backbones.base import FRAMES_PER_VIDEO, Weights
+from workers.backbones.prompts import VOCABULARIES
 
 
 def test_importing_every_backbone_loads_no_heavy_library() -> None:
@@ -19,7 +20,7 @@ import sys
 from workers.backbones import registry
 import workers.engine.engine
 specs = [registry.get(name) for name in registry.names()]
-assert len(specs) == 5
+assert len(specs) == 7
 print([name for name in ("torch", "transformers", "tokenizers", "av", "PIL", "sqlalchemy") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -46,6 +47,7 @@ def test_each_spec_agrees_with_its_name_and_windows_fill_a_video() -> None:
         assert spec.name == name
         assert spec.windows_per_video * spec.frames_per_window == FRAMES_PER_VIDEO
         assert spec.batch_windows % spec.windows_per_video == 0
+        assert spec.has_text == (spec.vocabulary in VOCABULARIES), "what reads text says in whose ids"
 
 
 def test_only_permissive_backbones_are_the_default_and_the_probe_never_is(tmp_path: Path) -> None:
@@ -79,6 +81,7 @@ def test_the_affine_is_the_two_steps_of_the_checkpoints_processor() -> None:
     assert ends("vivit")[0] == pytest.approx((-3, 1))
     assert ends("timesformer")[0] == pytest.approx((-2, 0.55 / 0.225))
     imagenet = [(-0.485 / 0.229, 0.515 / 0.229), (-0.456 / 0.224, 0.544 / 0.224), (-0.406 / 0.225, 0.594 / 0.225)]
-    for name in ("videomae", "x-clip"):
+    assert ends("siglip2")[0] == pytest.approx((-1, 1))
+    for name in ("videomae", "x-clip", "vjepa2"):
         for low_high, expected in zip(ends(name), imagenet, strict=True):
             assert low_high == pytest.approx(expected)

@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from db.results import Fleet, Stages
+from db.fleet import Fleet, LiveWorker
+from db.results import Stages
 from producer.bottleneck import MIN_VIDEOS, Bottleneck, Capacity, capacity, find
-from workers.settings import WorkerSettings
 
 
-def busy(samplers: int, devices: int, *, gpus: int | None = None) -> Capacity:
-    """A fleet with a video in every place."""
+def busy(samplers: int, devices: int, *, gpus: int | None = None, cores: float | None = None) -> Capacity:
+    """A fleet with a video in every place, and one core more than samplers per worker."""
     places = 2 * samplers + devices
-    return Capacity(samplers, devices, devices if gpus is None else gpus, places, taken=places, ready=1000)
+    cores = samplers + devices if cores is None else cores
+    return Capacity(samplers, cores, devices, devices if gpus is None else gpus, places, taken=places, ready=1000)
 
 
 def means(fetch: float, decode: float, device: float, **facts: float) -> Stages:
@@ -110,7 +111,50 @@ def test_nobody_takes_videos() -> None:
     assert find(means(0.2, 2.2, 0.04), busy(0, 0)).advice == "no worker takes videos"
 
 
-def test_samplers_are_derived_from_what_workers_say() -> None:
-    in_flight = WorkerSettings(samplers=7).in_flight + WorkerSettings(samplers=3).in_flight
-    fleet = Fleet(alive=3, draining=1, in_flight=in_flight, gpus=2, last_beat_seconds=1.0)
-    assert capacity(fleet, taken=4, ready=5) == Capacity(10, 2, 2, places=in_flight, taken=4, ready=5)
+def test_more_samplers_than_cores_are_named() -> None:
+    # 63 / 2.4 s = 26.2/s, but 16 cores decode 16 / 2.2 s = 7.27/s; the device 25/s
+    found = find(means(0.2, 2.2, 0.04), busy(63, 1, cores=16))
+    assert found.stage == "decode"
+    assert found.videos_per_second == pytest.approx(16 / 2.2)
+    assert shares(found) == pytest.approx([16 / 63, 16 / 2.2 * 0.2 / 63, 16 / 2.2 * 0.04])
+    assert found.advice == (
+        "16 more cores for samplers would give about 7.3 videos/s more;"
+        " 63 samplers are too many for 16 cores: REELVEC_SAMPLERS=15 (per worker)"
+    )
+    # 21.5 cores decode 21.5 / 2.2 s = 9.77/s; with half a core more the samplers limit, 24 / 2.4 s = 10/s
+    few = find(means(0.2, 2.2, 0.04), busy(24, 1, cores=21.5))
+    assert few.gain_videos_per_second == pytest.approx(10 - 21.5 / 2.2)
+    assert few.advice.startswith(
+        "1 more core for samplers would give about 0.2 videos/s more; 24 samplers are too many"
+    )
+
+
+def test_samplers_that_wait_for_bytes_may_outnumber_the_cores() -> None:
+    found = find(means(0.9, 0.1, 0.01), busy(32, 1, cores=8))  # 32 / 1 s = 32/s; 8 cores 80/s; the device 100/s
+    assert found.stage == "fetch"
+    assert "too many" not in found.advice
+    crowded = find(means(1.1, 0.9, 0.01), busy(32, 1, cores=8))  # 32 / 2 s = 16/s, but 8 cores decode 8.9/s
+    assert crowded.stage == "decode", "however long the bytes take"
+
+
+def test_a_gpu_is_worth_what_the_cores_can_feed_it() -> None:
+    found = find(means(0.1, 0.9, 0.2), busy(32, 1, cores=8))  # the device 5/s, two 10/s; 8 cores decode 8.89/s
+    assert (found.stage, found.gain_videos_per_second) == ("device", pytest.approx(8 / 0.9 - 5))
+    assert found.advice.endswith("(then decode limits)")
+
+
+def test_what_is_not_explained_may_be_the_crowd() -> None:
+    have = busy(48, 4, cores=40)
+    found = find(means(0.2, 2.2, 0.04, held_seconds=99), have)
+    assert found.advice.endswith("explain; 48 samplers are too many for 40 cores: REELVEC_SAMPLERS=9 (per worker)")
+    alone = busy(4, 4, cores=2)  # each worker has the one it needs
+    assert find(means(0.2, 2.2, 0.04, held_seconds=99), alone).advice.endswith("do other programs use the cores?")
+
+
+def test_a_fleet_has_what_its_workers_say_they_have() -> None:
+    one = LiveWorker("a", 1, "cuda:0", draining=False, in_flight=18, samplers=7, cores=8, videos_per_batch=4)
+    fleet = Fleet(
+        alive=3, draining=1, in_flight=25, gpus=1, last_beat_seconds=1.0,
+        workers=(one, replace(one, draining=True), replace(one, device="cpu", in_flight=7, samplers=3, cores=3.5)),
+    )  # fmt: skip
+    assert capacity(fleet, taken=4, ready=5) == Capacity(10, 11.5, 2, 1, places=25, taken=4, ready=5)

@@ -339,9 +339,9 @@ class TestFleet:
 
 class TestMachine:
     def test_cores(self) -> None:
-        assert machine.judge_cores(7, 8, chosen=False).status == "ok"
-        assert machine.judge_cores(1, 1, chosen=False).status == "ok"
-        judged = machine.judge_cores(31, 4, chosen=False)
+        assert machine.judge_cores(7, 8).status == "ok"
+        assert machine.judge_cores(1, 1).status == "ok"
+        judged = machine.judge_cores(31, 4)
         assert judged.status == "warn"
         assert "REELVEC_SAMPLERS=3" in judged.advice
 
@@ -361,9 +361,6 @@ class TestMachine:
         assert machine._existing(tmp_path / "not" / "yet") == tmp_path
 
     def test_what_the_kernel_says(self) -> None:
-        assert machine.parse_quota("150000 100000") == 1.5
-        assert machine.parse_quota("max 100000") is None
-        assert machine.parse_quota("") is None
         assert machine.parse_available("MemTotal: 9 kB\nMemAvailable:    2048 kB\n") == 2 << 20
         assert machine.parse_available("") is None
 
@@ -419,6 +416,12 @@ class TestModels:
         assert "tokenizer.json" in problem("x-clip")
         (folder / "tokenizer.json").write_text("{}")
         assert problem("x-clip") == ""
+        (folder / "tokenizer.json").unlink()
+        for name in ("vocab.json", "merges.txt"):
+            (folder / name).write_text("{}")
+        assert problem("x-clip") == ""
+        folder.rename(tmp_path / "siglip2")
+        assert f"{tmp_path}/siglip2/tokenizer.json does not exist: its tags need" in problem("siglip2")
 
 
 class TestConfiguration:

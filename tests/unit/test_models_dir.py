@@ -87,6 +87,11 @@ def test_a_user_without_any_folder_has_none(monkeypatch) -> None:
             {"config.json", "model.safetensors"} | TOKENIZER - {"tokenizer.json"},
             ["config.json", "model.safetensors", "vocab.json", "merges.txt"],
         ),
+        (
+            "siglip2",
+            {"config.json", "model.safetensors", "tokenizer.model", "tokenizer_config.json", "tokenizer.json"},
+            ["config.json", "model.safetensors", "tokenizer.json"],
+        ),
     ],
 )
 def test_only_what_loading_needs_is_fetched(backbone: str, names: set[str], expected: list[str]) -> None:
@@ -100,6 +105,7 @@ def test_only_what_loading_needs_is_fetched(backbone: str, names: set[str], expe
         ("vivit", {"config.json"}, r"has no model\.safetensors.*REELVEC_MODELS_DIR as vivit/"),
         ("vivit", {"model.safetensors"}, r"has no config\.json"),
         ("x-clip", {"config.json", "model.safetensors", "vocab.json"}, r"has no merges\.txt"),
+        ("siglip2", {"config.json", "model.safetensors", "vocab.json", "merges.txt"}, r"has no tokenizer\.json"),
     ],
 )
 def test_a_tree_that_cannot_be_loaded_is_refused(backbone: str, names: set[str], told: str) -> None:

@@ -9,8 +9,10 @@ import pytest
 from db import settings
 from db.errors import UsageError
 from producer.settings import ProducerSettings
+from workers import machine
 from workers import settings as worker_settings
 from workers.settings import WorkerSettings
+from workers.shape import Shape
 
 
 def test_a_mistyped_variable_is_refused_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,4 +41,16 @@ def test_no_two_classes_share_a_variable() -> None:
 
 def test_roots_are_folders(tmp_path: Path) -> None:
     assert WorkerSettings(file_roots=f"{tmp_path}:").roots == (tmp_path.resolve(),)
+
+
+def test_the_shape_is_this_machines_and_what_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 64.0)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 512 << 30)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert WorkerSettings(processes=8).shape == Shape(7, 4, 8.0, "8 of 64 cores less one")
+    assert WorkerSettings(samplers=3).in_flight == 10
+    assert WorkerSettings(samplers=3, videos_per_batch=2).in_flight == 8
+    assert WorkerSettings(samplers=3, device="cpu").in_flight == 7, "a GPU that is not used"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert WorkerSettings(samplers=3).in_flight == 7
+    assert WorkerSettings(samplers=3, device="cuda:0").in_flight == 10

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from db.errors import VIDEO_ERROR_CLASSES, ErrorClass
-from db.results import Fleet, Outage, Progress, Recent, StaleWorker
+from db.fleet import Fleet, StaleWorker
+from db.results import Outage, Progress, Recent
 from producer.verdict import (
     REMEDIES,
     Verdict,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,13 @@ import numpy.typing as npt
 from db.errors import UsageError
 from db.labels import LabelSet
 
+if TYPE_CHECKING:
+    from workers.backbones.tower import Tower
+
 #: Frames sampled from every video, and their height and width: every backbone gets the same uint8 [96, 224, 224, 3].
 FRAMES_PER_VIDEO = 96
 SIDE_PX = 224
+FRAMES_SHAPE = (FRAMES_PER_VIDEO, SIDE_PX, SIDE_PX, 3)
 
 #: `pretrained` reads a folder; the other two are seeded random numbers for demonstration, tests and benches.
 WEIGHTS_KINDS = ("pretrained", "random-tiny", "random-full")
@@ -59,6 +63,10 @@ class Spec:
     #: Windows of one batch on a GPU: 25,000-50,000 tokens, where matrix products reach >= 0.9 of a card's rate.
     batch_windows: int
     needs_torch: bool = True
+    #: Whose token ids its prompts become (`prompts.VOCABULARIES`), and whether their vectors depend on no video: only
+    #: then can words be searched.
+    vocabulary: str | None = None
+    text_alone: bool = False
 
     @property
     def windows_per_video(self) -> int:
@@ -85,10 +93,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Results of n windows: embeddings float32 [n, dim]; per label set digest float32 [n, K], rows sum to 1."""
+    """Results of n windows: embeddings float32 [n, dim]; per label set digest float32 [n, K], rows sum to 1.
 
-    embeddings: FloatArray
-    probabilities: Mapping[str, FloatArray]
+    torch tensors on the device, which may still be computing them, for a backbone with `needs_torch`; else numpy arrays.
+    """
+
+    embeddings: Any
+    probabilities: Mapping[str, Any]
 
 
 class Loaded(Protocol):
@@ -106,12 +117,20 @@ class Loaded(Protocol):
     @property
     def pooling(self) -> str: ...
     @property
-    def dtype(self) -> str:
-        """What it computes in (`float32`, `bfloat16`); results are float32."""
+    def tower(self) -> Tower | None:
+        """What may be compiled, and run in float32 instead of bfloat16; None without torch."""
         ...
 
     def encode(self, windows: Windows, label_sets: Sequence[LabelSet]) -> Encoded:
         """Embeddings of `windows`; probabilities of every label set where `spec.has_text`, else none."""
+        ...
+
+
+class ReadsText(Protocol):
+    """What a `Loaded` whose spec says `text_alone` does as well."""
+
+    def text_vectors(self, texts: Sequence[str]) -> FloatArray:
+        """float32 [P, dim], length 1, in the space of the embeddings. Raises `UsageError` naming a text too long."""
         ...
 
 

@@ -20,9 +20,10 @@ from db.errors import ReelvecError, RefusedConfigurationError, UnavailableError,
 from db.logs import mask, mask_url
 from workers.backbones.base import Spec
 from workers.backbones.lock import FileFacts, facts_of
+from workers.backbones.prompts import tokenizer_files
 
-#: A configuration or vocabulary larger than this is none (CLIP's tokenizer has 2 MB).
-MAX_JSON_BYTES = 32 << 20
+#: A configuration or vocabulary larger than this is none (CLIP's tokenizer has 2 MB, Gemma's, of 256,000 tokens, 34).
+MAX_JSON_BYTES = 64 << 20
 #: The library's own switches, read when it is imported: no word about this machine, no second copy of what was
 #: downloaded, no bars (ours show a whole backbone). What the user has set stays.
 _SWITCHES = {
@@ -89,8 +90,8 @@ def needed(spec: Spec, names: Collection[str]) -> list[str]:
             f"{spec.name}: {spec.checkpoint} ({spec.ref}) {why}; load it once where you trust it, write it with "
             f"save_pretrained (safe_serialization=True), and put that folder into REELVEC_MODELS_DIR as {spec.name}/"
         )
-    if spec.has_text:
-        wanted += ["tokenizer.json"] if "tokenizer.json" in names else ["vocab.json", "merges.txt"]
+    if groups := tokenizer_files(spec):
+        wanted += next((group for group in groups if set(group) <= set(names)), groups[-1])
     if missing := [name for name in wanted if name not in names]:
         raise RefusedConfigurationError(f"{spec.name}: {spec.checkpoint} ({spec.ref}) has no {', '.join(missing)}")
     return wanted

@@ -54,7 +54,7 @@ class Probe:
     spec = SPEC
     dim = SPEC.dim
     pooling = SPEC.pooling
-    dtype = "float32"
+    tower = None
 
     def __init__(self) -> None:
         self._matrix = matrix()

@@ -31,9 +31,12 @@ def draw(name: str, shape: tuple[int, ...]) -> FloatArray:
     if last == "logit_scale":
         return np.full(shape, LOGIT_SCALE, np.float32)
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    uniform = np.random.Generator(np.random.PCG64(seed)).random(shape, np.float32)
+    values = np.asarray(np.random.Generator(np.random.PCG64(seed)).random(shape, np.float32))
     centre, spread = _centre_and_spread(name, last, shape)
-    return (centre + (spread * math.sqrt(12)) * (uniform - 0.5)).astype(np.float32)
+    values -= 0.5  # in place: SigLIP 2's 256,000 words are 0.8 GB
+    values *= spread * math.sqrt(12)
+    values += centre
+    return values
 
 
 def _centre_and_spread(name: str, last: str, shape: tuple[int, ...]) -> tuple[float, float]:
@@ -62,5 +65,5 @@ def fill(model: torch.nn.Module) -> str:
             values = draw(name, tuple(parameter.shape))
             parameter.copy_(torch.from_numpy(values))
             sha.update(tensor_line(name, "F32", values.shape))
-            sha.update(values.tobytes())
+            sha.update(values.ravel().data)
     return sha.hexdigest()

@@ -19,6 +19,8 @@ BACKBONES = {
     "timesformer": "workers.backbones.timesformer",
     "videomae": "workers.backbones.videomae",
     "x-clip": "workers.backbones.xclip",
+    "vjepa2": "workers.backbones.vjepa2",
+    "siglip2": "workers.backbones.siglip2",
     "probe": "workers.backbones.probe",
 }
 

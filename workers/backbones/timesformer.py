@@ -9,8 +9,8 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from workers.backbones.base import Loaded, Spec, Weights
-from workers.backbones.tensors import WindowModel, compute_dtype
 from workers.backbones.weights import obtain
+from workers.backbones.window_model import WindowModel
 
 if TYPE_CHECKING:
     import torch
@@ -34,30 +34,55 @@ SPEC = Spec(
     batch_windows=48,
 )
 
+#: Sequences of the temporal attention that share one on a GPU; 196 patches are 14 of them.
+GROUP = 14
+
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 
 
 def load(weights: Weights, device: str) -> Loaded:
+    import torch
+
+    from workers.backbones.tower import Tower
+
     model, digest = obtain(SPEC, weights, "TimesformerModel", "TimesformerConfig", tiny=TINY, full={})
-    dtype = compute_dtype(device)
-    model = model.to(device, dtype)
+    tower = Tower(model, device)
+    on_gpu = tower.dtype != torch.float32
+    mask = block_mask(model.config.num_frames).to(device, tower.dtype)
     for layer in model.encoder.layer:
-        for attention in (layer.attention.attention, layer.temporal_attention.attention):
-            attention.forward = MethodType(fused_attention, attention)
+        layer.attention.attention.forward = MethodType(fused_attention, layer.attention.attention)
+        temporal = layer.temporal_attention.attention
+        temporal.forward = MethodType(fused_attention, temporal)
+        temporal.mask = mask if on_gpu else None
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         tokens: torch.Tensor = model(pixel_values=pixels).last_hidden_state
         return tokens.float().mean(dim=1)
 
-    return WindowModel(SPEC, digest, model.config.hidden_size, "mean", dtype, forward)
+    return WindowModel(SPEC, digest, model.config.hidden_size, "mean", tower, forward)
+
+
+def block_mask(tokens: int) -> torch.Tensor:
+    """What is added to the scores of `GROUP` sequences of so many tokens in one, float32: 0 within a sequence, else -inf."""
+    import torch
+
+    own = torch.block_diag(*(torch.ones(tokens, tokens) for _ in range(GROUP)))
+    return torch.zeros_like(own).masked_fill_(own == 0, -torch.inf)
 
 
 def fused_attention(self: Any, hidden_states: torch.Tensor, output_attentions: bool = False) -> tuple[torch.Tensor]:
-    """`TimesformerSelfAttention.forward` with torch's fused kernel, which transformers 5.23 lacks here (4.8e-7 off)."""
+    """`TimesformerSelfAttention.forward` with torch's fused kernel, which transformers 5.23 lacks here (4.8e-7 off).
+
+    With `self.mask` several sequences share one: a kernel's tile is 128 tokens, and 8 would leave it nearly empty.
+    """
     del output_attentions  # the caller passes it; the fused kernel has none to give
     from torch.nn.functional import scaled_dot_product_attention
 
-    batch, tokens, width = hidden_states.shape
-    query, key, value = self.qkv(hidden_states).view(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-    context = scaled_dot_product_attention(query, key, value, scale=self.scale)
-    return (context.transpose(1, 2).reshape(batch, tokens, width),)
+    shape, mask = hidden_states.shape, getattr(self, "mask", None)
+    if mask is not None:
+        hidden_states = hidden_states.reshape(-1, len(mask), shape[-1])
+        mask = mask.to(hidden_states.dtype)
+    heads = (*hidden_states.shape[:-1], 3, self.num_heads, -1)
+    query, key, value = self.qkv(hidden_states).view(heads).permute(2, 0, 3, 1, 4)
+    context = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=self.scale)
+    return (context.transpose(1, 2).reshape(shape),)

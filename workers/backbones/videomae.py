@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workers.backbones.base import Loaded, Spec, Weights
-from workers.backbones.tensors import WindowModel, compute_dtype
 from workers.backbones.weights import obtain
+from workers.backbones.window_model import WindowModel
 
 if TYPE_CHECKING:
     import torch
@@ -38,14 +38,15 @@ TINY = {**FULL, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads"
 
 
 def load(weights: Weights, device: str) -> Loaded:
+    from workers.backbones.tower import Tower
+
     model, digest = obtain(SPEC, weights, "VideoMAEModel", "VideoMAEConfig", tiny=TINY, full=FULL)
-    dtype = compute_dtype(device)
-    model = model.to(device, dtype)
+    tower = Tower(model, device)
     # a plain tensor, no buffer: `.to` leaves it behind and every forward would copy it to the device again
-    model.embeddings.position_embeddings = model.embeddings.position_embeddings.to(device, dtype)
+    model.embeddings.position_embeddings = model.embeddings.position_embeddings.to(device)
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         tokens: torch.Tensor = model(pixel_values=pixels).last_hidden_state
         return tokens.float().mean(dim=1)
 
-    return WindowModel(SPEC, digest, model.config.hidden_size, "mean", dtype, forward)
+    return WindowModel(SPEC, digest, model.config.hidden_size, "mean", tower, forward)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workers.backbones.base import Loaded, Spec, Weights
-from workers.backbones.tensors import WindowModel, compute_dtype
 from workers.backbones.weights import obtain
+from workers.backbones.window_model import WindowModel
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +39,10 @@ TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "in
 
 
 def load(weights: Weights, device: str) -> Loaded:
+    from workers.backbones.tower import Tower
+
     model, digest = obtain(SPEC, weights, "VivitModel", "VivitConfig", tiny=TINY, full={})
-    dtype = compute_dtype(device)
-    model = model.to(device, dtype)
+    tower = Tower(model, device)
     pooled = model.pooler is not None  # the attribute is there either way
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
@@ -50,4 +51,4 @@ def load(weights: Weights, device: str) -> Loaded:
         return vector
 
     dim = model.config.pooler_output_size if pooled else model.config.hidden_size
-    return WindowModel(SPEC, digest, dim, "pooler" if pooled else "cls", dtype, forward)
+    return WindowModel(SPEC, digest, dim, "pooler" if pooled else "cls", tower, forward)

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,20 @@ def weight_files(spec: Spec, folder: Path) -> list[Path]:
 
 
 def obtain(
-    spec: Spec, weights: Weights, model: str, config: str, *, tiny: Mapping[str, Any], full: Mapping[str, Any]
+    spec: Spec,
+    weights: Weights,
+    model: str,
+    config: str,
+    *,
+    tiny: Mapping[str, Any],
+    full: Mapping[str, Any],
+    expects: Mapping[str, Any] | None = None,
 ) -> tuple[Any, str]:
     """The model (transformers classes `model` and `config`) and its digest.
 
-    `tiny` and `full` are the settings of a random model. Raises `RefusedConfigurationError` for a folder that is not
-    whole, of another shape than `spec`, or holds other weights.
+    `tiny` and `full` are the settings of a random model. `expects` says what config.json must hold, by dotted name
+    (`vision_config.image_size`); by default the frames and pictures of `spec` under their usual names. Raises
+    `RefusedConfigurationError` for a folder that is not whole, of another shape than `spec`, or holds other weights.
     """
     library = transformers()
     if weights.kind != "pretrained":
@@ -95,7 +104,8 @@ def obtain(
     if entry is not None:
         lock.verify(spec, folder, entry)
     tensors = stored_tensors(weight_files(spec, folder))
-    settings = _checked_config(spec, folder, getattr(library, config))
+    usual = {"num_frames": spec.frames_per_window, "image_size": SIDE_PX, "num_channels": 3}
+    settings = _checked_config(spec, folder, getattr(library, config), usual if expects is None else expects)
     loaded = _from_pretrained(spec, folder, getattr(library, model), settings, tensors)
     digest = stored_digest(tensors)
     if entry is not None and digest != entry.weights_digest:
@@ -106,7 +116,7 @@ def obtain(
     return loaded.eval(), digest
 
 
-def _checked_config(spec: Spec, folder: Path, config_class: Any) -> Any:
+def _checked_config(spec: Spec, folder: Path, config_class: Any, expects: Mapping[str, Any]) -> Any:
     """The settings in config.json. Raises `RefusedConfigurationError` naming a value and what it must be."""
     path = folder / "config.json"
     model_type = _read_json(path).get("model_type")
@@ -116,9 +126,8 @@ def _checked_config(spec: Spec, folder: Path, config_class: Any) -> Any:
         config = config_class.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
         raise RefusedConfigurationError(f"{path}: {error}") from error
-    vision = getattr(config, "vision_config", config)
-    for name, expected in (("num_frames", spec.frames_per_window), ("image_size", SIDE_PX), ("num_channels", 3)):
-        value = getattr(vision, name)
+    for name, expected in expects.items():
+        value = attrgetter(name)(config)
         if value != expected:
             raise RefusedConfigurationError(f"{path}: {name} is {value!r}; {spec.name} needs {expected}")
     return config

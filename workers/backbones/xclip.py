@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from db.labels import LabelSet
-from workers.backbones.base import Encoded, Loaded, Spec, Weights, Windows
-from workers.backbones.prompts import Tokenize, batch_ids, byte_ids, folder_tokenizer
-from workers.backbones.tensors import compute_dtype, dtype_name, normalise, to_numpy
-from workers.backbones.weights import folder_of, obtain
+from workers.backbones.base import SIDE_PX, Encoded, Loaded, Spec, Weights, Windows
+from workers.backbones.prompts import Tokenizer, tokenizer_of
+from workers.backbones.texts import LabelTexts, pooled_texts
+from workers.backbones.weights import obtain
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +41,10 @@ SPEC = Spec(
     allowed_unexpected=(r"(text|vision)_model\.embeddings\.position_ids",),
     has_text=True,
     batch_windows=6,
+    vocabulary="clip",
 )
 
+EXPECTS = {"vision_config.num_frames": 32, "vision_config.image_size": SIDE_PX, "vision_config.num_channels": 3}
 FULL = {"vision_config": {"patch_size": 16, "num_frames": 32}}
 TINY = {
     "projection_dim": 32,
@@ -55,16 +57,13 @@ TINY = {
     },
 }
 
-#: Prompts in the text tower, and in the prompt generator of a batch, at a time: bounds memory for any label set.
-TEXT_CHUNK, SCORE_CHUNK = 64, 512
-#: Label sets whose text vectors are kept (a set of 47 prompts takes 96 KB).
-KEPT_LABEL_SETS = 32
+#: Prompts in the prompt generator of a batch at a time: bounds memory for any label set.
+SCORE_CHUNK = 512
 
 
 def load(weights: Weights, device: str) -> Loaded:
-    model, digest = obtain(SPEC, weights, "XCLIPModel", "XCLIPConfig", tiny=TINY, full=FULL)
-    tokenize = folder_tokenizer(folder_of(SPEC, weights)) if weights.kind == "pretrained" else byte_ids
-    return XClip(model, digest, tokenize, device)
+    model, digest = obtain(SPEC, weights, "XCLIPModel", "XCLIPConfig", tiny=TINY, full=FULL, expects=EXPECTS)
+    return XClip(model, digest, tokenizer_of(SPEC, weights), device)
 
 
 class XClip:
@@ -73,25 +72,24 @@ class XClip:
     spec = SPEC
     pooling = SPEC.pooling
 
-    def __init__(self, model: Any, digest: str, tokenize: Tokenize, device: str) -> None:
-        self._compute = compute_dtype(device)
+    def __init__(self, model: Any, digest: str, tokenizer: Tokenizer, device: str) -> None:
+        from workers.backbones.tower import Tower
+
         self._model = model.to(device)
-        self._model.vision_model.to(self._compute)
+        self.tower = Tower(model.vision_model, device)
         self._device = device
-        self._tokenize = tokenize
-        self._texts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._tokenizer = tokenizer
+        self._texts = LabelTexts(self._text_vectors, device)
         self.digest = digest
         self.dim = int(model.config.projection_dim)
-        self.dtype = dtype_name(self._compute)
 
     def encode(self, windows: Windows, label_sets: Sequence[LabelSet]) -> Encoded:
         """See `Loaded`. Raises `UsageError` naming a prompt over 77 tokens."""
         import torch
 
         with torch.inference_mode():
-            video, context = self._see(normalise(windows, SPEC, self._compute))
-            scores = {labels.digest: to_numpy(self._score(video, context, labels)) for labels in label_sets}
-            return Encoded(to_numpy(video), scores)
+            video, context = self._see(self.tower.pixels(windows, SPEC))
+            return Encoded(video, self._scores(video, context, label_sets))
 
     def _see(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised video vectors [n, dim], and what the patches show, [n, 196, dim]: the mean over frames."""
@@ -104,37 +102,32 @@ class XClip:
         patches = patches.view(windows, frames, *patches.shape[1:]).mean(dim=1)
         return video / video.norm(dim=-1, keepdim=True), patches @ model.prompts_visual_projection
 
-    def _score(self, video: torch.Tensor, context: torch.Tensor, labels: LabelSet) -> torch.Tensor:
-        """Probabilities [n, K]: the prompts' logits, averaged per category, through a softmax over the K categories."""
+    def _scores(
+        self, video: torch.Tensor, context: torch.Tensor, label_sets: Sequence[LabelSet]
+    ) -> dict[str, torch.Tensor]:
+        """Probabilities [n, K] of each set: the prompts' logits, averaged per category, through a softmax over the K
+        categories. The prompts of all sets go through the generator together."""
         import torch
 
-        base, averaging = self._text(labels)
+        if not label_sets:
+            return {}
+        texts = [self._texts.of(labels) for labels in label_sets]  # vectors before conditioning
         logits = []
-        for chunk in base.split(SCORE_CHUNK):
+        for chunk in torch.cat([base for base, _ in texts]).split(SCORE_CHUNK):
             text = chunk.expand(len(video), -1, -1)
             text = text + self._model.prompts_generator(text, context)
             text = text / text.norm(dim=-1, keepdim=True)
             logits.append(torch.einsum("nd,npd->np", video, self._model.logit_scale.exp() * text))
-        return (torch.cat(logits, dim=1) @ averaging).softmax(dim=-1)
-
-    def _text(self, labels: LabelSet) -> tuple[torch.Tensor, torch.Tensor]:
-        """Text vectors before conditioning [P, dim], and the matrix [P, K] that averages prompts of one category."""
-        import torch
-
-        if labels.digest not in self._texts:
-            if len(self._texts) == KEPT_LABEL_SETS:
-                del self._texts[next(iter(self._texts))]  # the oldest
-            averaging = torch.zeros(len(labels.prompts), len(labels.categories))
-            for row, category in enumerate(labels.prompt_categories):
-                averaging[row, labels.categories.index(category)] = 1 / labels.prompt_categories.count(category)
-            self._texts[labels.digest] = (self._text_vectors(labels.prompts), averaging.to(self._device))
-        return self._texts[labels.digest]
+        parts = torch.cat(logits, dim=1).split([len(base) for base, _ in texts], dim=1)
+        return {
+            labels.digest: (part @ averaging).softmax(dim=-1)
+            for labels, part, (_, averaging) in zip(label_sets, parts, texts, strict=True)
+        }
 
     def _text_vectors(self, prompts: Sequence[str]) -> torch.Tensor:
-        import torch
-
-        ids, mask = (torch.from_numpy(part).to(self._device) for part in batch_ids(prompts, self._tokenize))
-        chunks = zip(ids.split(TEXT_CHUNK), mask.split(TEXT_CHUNK), strict=True)
-        vectors = [self._model.text_model(input_ids=i, attention_mask=m).pooler_output for i, m in chunks]
-        projected: torch.Tensor = self._model.text_projection(torch.cat(vectors))
+        """Text vectors before conditioning, [P, dim]."""
+        ids, mask = self._tokenizer.batch(prompts)
+        projected: torch.Tensor = self._model.text_projection(
+            pooled_texts(self._model.text_model, ids, mask, device=self._device)
+        )
         return projected

@@ -1,9 +1,16 @@
 """Windows of many videos, gathered into batches: one lane per kind of work, one thread that runs them all.
 
-Every submitted item ends in exactly one outcome: its result, its error, or `engine_timeout` at its deadline, whatever
-happens to the thread, to the batch it was in or to the batcher. A batch begins with the first item that waits and
-runs when the lane is full or that item has waited `max_delay_seconds`. A batch that fails is run again in halves,
-down to the item that fails alone. What an item is and what running means is not known here.
+Every submitted item ends in exactly one outcome: its result, its error, `engine_timeout` at its deadline, or its own
+cancellation, whatever happens to the thread, to the batch it was in or to the batcher. A batch begins with the first
+item that waits and runs when the lane is full or that item has waited `max_delay_seconds`. The next batch is started
+before the last one's results are waited for, so that a device never waits for this thread.
+
+A batch that fails is run again in halves, down to the item that fails alone. One that does not fit into memory is run
+again in halves as well, and the lane's batches stay that small until `GOOD_BATCHES` of them have gone well. A result that
+is not finite is asked for once more, alone and in full precision. When the device is lost, when a batch takes longer than
+`stall_seconds` and when a thread dies, `ended` is called, once, before anybody hears of it.
+
+What an item is and what running means is not known here: that is `Work`.
 """
 
 from __future__ import annotations
@@ -14,80 +21,69 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from db.errors import ReelvecError, VideoError
+from workers.engine.lanes import Batch, Item, Lane, Load, Piece, Work, halves
+from workers.engine.values import DeviceLostError, Ended
 
 log = logging.getLogger(__name__)
 
 STAGE = "encode"
 
-#: Runs the payloads of one lane together; one result or exception per payload, in order.
-Run = Callable[[str, Sequence[Any]], Sequence[Any]]
-
-
-class Load(NamedTuple):
-    """Windows waiting, windows being computed, and how many may wait."""
-
-    queued: int
-    running: int
-    limit: int
-
-
-@dataclass(eq=False)
-class _Item:
-    payload: Any
-    windows: int
-    arrived: float
-    deadline: float
-    future: Future[Any] = field(default_factory=Future)
-    running: bool = False
-
-
-@dataclass
-class _Lane:
-    name: str
-    max_windows: int
-    max_delay_seconds: float
-    waiting: list[_Item] = field(default_factory=list)
-
 
 class Batcher:
-    """`run` is called from one thread only. Times are those of `clock`; waiting itself uses real time."""
+    """Times are those of `clock`; waiting itself uses real time. `ended` need not return."""
 
-    def __init__(self, run: Run, *, clock: Callable[[], float] = time.monotonic, max_queued_windows: int) -> None:
-        self._run_payloads = run
-        self._clock = clock
+    def __init__(
+        self,
+        work: Work,
+        *,
+        max_queued_windows: int,
+        stall_seconds: float = math.inf,
+        ended: Callable[[Ended, str], None] = lambda _cause, _reason: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._work = work
         self._limit = max_queued_windows
-        self._lanes: dict[str, _Lane] = {}
-        self._live: set[_Item] = set()  # items without an outcome
+        self._stall_seconds = stall_seconds
+        self._call_ended = ended
+        self._clock = clock
+        self._lanes: dict[str, Lane] = {}
+        self._live: set[Item] = set()  # items without an outcome
+        self._running: dict[Batch, float] = {}  # batches on the device, and when each was started
+        self._busy_seconds = 0.0
+        self._idle_since = clock()  # the end of the last batch
         self._ended: str | None = None  # why nothing is taken any more
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._guarded, args=(loop,), name=f"engine{loop.__name__}", daemon=True)
-            for loop in (self._serve, self._expire)
+            for loop in (self._serve, self._watch)
         ]
         for thread in self._threads:
             thread.start()
 
-    def lane(self, name: str, max_windows: int, max_delay_seconds: float) -> None:
-        """Open a lane, once. One item may be larger than `max_windows`: it runs alone."""
+    def lane(self, name: str, sizes: Sequence[int], max_delay_seconds: float, *, may_stall: bool = True) -> None:
+        """Open a lane, once. A batch has one of the `sizes` (windows, ascending) where the items allow it: the largest
+        that those waiting fill. An item larger than all of them runs alone. `may_stall`: `stall_seconds` holds here."""
         with self._changed:
-            self._lanes.setdefault(name, _Lane(name, max_windows, max_delay_seconds))
+            self._lanes.setdefault(name, Lane(name, tuple(sizes), max_delay_seconds, may_stall))
 
-    def submit(self, lane: str, payload: Any, *, windows: int, timeout_seconds: float = math.inf) -> Future[Any]:
+    def submit(
+        self, lane: str, payload: Any, *, windows: int, timeout_seconds: float = math.inf, alone: bool = False
+    ) -> Future[Any]:
         """Queue an item; blocks while the queue is full. What goes wrong is the outcome of the future.
 
-        The outcome is a result of `run` or a `ReelvecError`: its own, or `VideoError` `engine_timeout` or
-        `device_error`.
+        The outcome is a result of `Work` or a `ReelvecError`: its own, or `VideoError` `engine_timeout` or
+        `device_error`. Cancelling the future works until its batch is started. `alone`: no other item shares its batch.
         """
         waiting_lane = self._lanes[lane]
         now = self._clock()
-        item = _Item(payload, windows, now, now + timeout_seconds)
-        item.future.set_running_or_notify_cancel()  # it ends by its outcome or its deadline, not by cancelling
+        item = Item(payload, windows, now, now + timeout_seconds, alone)
         with self._changed:
-            entered = self._changed.wait_for(lambda: self._ended or self._room(windows), _finite(timeout_seconds))
+            entered = self._changed.wait_for(
+                lambda: self._ended or self._room(windows), None if timeout_seconds == math.inf else timeout_seconds
+            )
             self._live.add(item)
             if entered and not self._ended:
                 waiting_lane.waiting.append(item)
@@ -96,13 +92,17 @@ class Batcher:
             self._settle(item, VideoError("device_error", self._ended, stage=STAGE))
         elif not entered:
             self._settle(item, self._late(item))
+        item.future.add_done_callback(lambda _: self._forget(item))  # cancelled: it makes room at once
         return item.future
 
     def load(self) -> Load:
         """How busy it is."""
         with self._changed:
-            running = sum(item.windows for item in self._live if item.running)
-            return Load(sum(item.windows for item in self._live) - running, running, self._limit)
+            running = sum(batch.windows for batch in self._running)
+            busy = self._busy_seconds
+            if self._running:
+                busy += self._clock() - max(min(self._running.values()), self._idle_since)
+            return Load(sum(item.windows_left for item in self._live), running, self._limit, busy)
 
     def close(self, wait_seconds: float = 10.0) -> None:
         """Let the running batch finish (at most `wait_seconds`); items without an outcome end in `device_error`."""
@@ -111,7 +111,7 @@ class Batcher:
         self._end("the engine is closed", lambda _: True)
 
     def _room(self, windows: int) -> bool:
-        queued = sum(item.windows for item in self._live if not item.running)
+        queued = sum(item.windows_left for item in self._live)
         return queued + windows <= max(self._limit, windows)
 
     # ---- the two threads
@@ -120,36 +120,52 @@ class Batcher:
         """A thread that dies takes every waiting item with it, so that nobody waits for ever."""
         try:
             loop()
+        except DeviceLostError as error:
+            self._die(Ended.DEVICE_LOST, f"the device is lost: {error}")
         except BaseException as error:
-            log.exception("the engine's %s thread died", loop.__name__)
-            self._end(f"the engine's thread died: {type(error).__name__}: {error}", lambda _: True)
+            log.exception("the engine's thread %s died", threading.current_thread().name)
+            self._die(Ended.THREAD_DIED, f"the engine's thread died: {type(error).__name__}: {error}")
 
     def _serve(self) -> None:
+        ahead: tuple[Batch, Any] | None = None  # started, not finished
         while True:
             with self._changed:
-                batch = self._take()
-            if batch is None:
+                batch = self._take(wait=ahead is None)
+            if batch is None and ahead is None:
                 return
-            self._run(*batch)
-            del batch  # a video's frames are not kept until the next one comes
+            started = self._start(batch) if batch is not None else None
+            if ahead is not None:
+                self._finish(*ahead)
+            if started is not None and self._work.is_done(started[1]):
+                self._finish(*started)
+                started = None
+            ahead, batch = started, None  # a video's frames are not kept until the next one comes
 
-    def _expire(self) -> None:
-        """Ends items at their deadlines, those too that a stalled device is working on."""
+    def _watch(self) -> None:
+        """Ends items at their deadlines, those too that a stalled device is working on, and then the device."""
         while True:
             with self._changed:
                 now = self._clock()
                 late = [item for item in self._live if item.deadline <= now]
+                started = [at for batch, at in self._running.items() if batch.lane.may_stall and not self._ended]
+                stalls_at = min(started, default=math.inf) + self._stall_seconds
                 if self._ended and not self._live:
                     return
-                if not late:
-                    self._changed.wait(_finite(min((item.deadline for item in self._live), default=math.inf) - now))
+                if not late and stalls_at > now:
+                    due = min((item.deadline for item in self._live), default=math.inf)
+                    due = min(due, stalls_at)
+                    self._changed.wait(None if due == math.inf else due - now)
+                    continue
             for item in late:
                 self._settle(item, self._late(item))
+            if stalls_at <= now:
+                self._die(Ended.STALLED, f"the device gave no result in {self._stall_seconds:.0f} seconds")
 
     # ---- batches
 
-    def _take(self) -> tuple[str, list[_Item]] | None:
-        """The next batch, waiting for it; None at the end. Of ready lanes the one whose first item is oldest."""
+    def _take(self, *, wait: bool) -> Batch | None:
+        """The next batch; None at the end, or where none is due and `wait` is False. Of lanes that are due the one whose
+        first item is oldest."""
         while not self._ended:
             now = self._clock()
             waits = [math.inf]
@@ -157,39 +173,98 @@ class Batcher:
                 lane.waiting = [item for item in lane.waiting if item in self._live and item.deadline > now]
             busy = [lane for lane in self._lanes.values() if lane.waiting]
             for lane in sorted(busy, key=lambda lane: lane.waiting[0].arrived):
-                wait = lane.waiting[0].arrived + lane.max_delay_seconds - now
-                if wait <= 0 or sum(item.windows for item in lane.waiting) >= lane.max_windows:
-                    return lane.name, _fill(lane)
-                waits.append(wait)
-            self._changed.wait(_finite(min(waits)))
+                seconds = lane.waiting[0].arrived + lane.max_delay_seconds - now
+                if seconds <= 0 or lane.is_full():
+                    batch = lane.take()
+                    if batch.pieces:  # else all were cancelled this moment
+                        return batch
+                else:
+                    waits.append(seconds)
+            if not wait:
+                return None
+            self._changed.wait(None if min(waits) == math.inf else min(waits))
         return None
 
-    def _run(self, lane: str, items: list[_Item]) -> None:
+    def _start(self, batch: Batch, *, precise: bool = False) -> tuple[Batch, Any] | None:
+        """A started batch, or None where it failed and everything has been done about that."""
+        with self._changed:
+            self._running[batch] = self._clock()
+            self._changed.notify_all()  # the watch has a new deadline, and the queue more room
         try:
-            outcomes = self._run_payloads(lane, [item.payload for item in items])
-            if len(outcomes) != len(items):
-                raise RuntimeError(f"{len(outcomes)} outcomes for {len(items)} items")
+            return batch, self._work.start(batch.lane.name, batch.pieces, precise=precise)
+        except DeviceLostError:
+            raise
         except Exception as error:  # noqa: BLE001 - it is the outcome of the items
-            if len(items) == 1:
-                self._settle(items[0], error)
-                return
-            log.warning("a batch of %d in lane %s failed and runs again in halves: %s", len(items), lane, error)
-            half = len(items) // 2
-            self._run(lane, items[:half])
-            self._run(lane, items[half:])
+            self._stopped(batch)
+            self._failed(batch, error)
+            return None
+
+    def _finish(self, batch: Batch, started: Any, *, precise: bool = False) -> None:
+        try:
+            outcomes = self._work.finish(started)
+            if len(outcomes) != len(batch.pieces):
+                raise RuntimeError(f"{len(outcomes)} outcomes for {len(batch.pieces)} pieces")
+        except DeviceLostError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is the outcome of the items
+            self._stopped(batch)
+            self._failed(batch, error)
             return
-        for item, outcome in zip(items, outcomes, strict=True):
-            self._settle(item, outcome)
+        self._stopped(batch)
+        batch.lane.went_well()
+        for piece, outcome in zip(batch.pieces, outcomes, strict=True):
+            if not precise and isinstance(outcome, VideoError) and outcome.code == "nonfinite":
+                log.warning("a result in lane %s is not finite; once more, alone and in float32", batch.lane.name)
+                self._run(Batch(batch.lane, [piece]), precise=True)
+            else:
+                self._part(piece, outcome)
+
+    def _run(self, batch: Batch, *, precise: bool = False) -> None:
+        started = self._start(batch, precise=precise)
+        if started is not None:
+            self._finish(*started, precise=precise)
+
+    def _stopped(self, batch: Batch) -> None:
+        with self._changed:
+            now, started = self._clock(), self._running.pop(batch)
+            self._busy_seconds += now - max(started, self._idle_since)
+            self._idle_since = now
+
+    def _failed(self, batch: Batch, error: Exception) -> None:
+        """Run a failed batch again in halves; what cannot be halved has its outcome."""
+        out_of_memory = isinstance(error, VideoError) and error.code == "device_out_of_memory"
+        if out_of_memory:
+            batch.lane.was_too_large(batch.windows)
+        parts = halves(batch.pieces, split=out_of_memory)
+        if len(parts) == 1:
+            self._part(batch.pieces[0], error)
+            return
+        log.warning(
+            "a batch of %d windows in lane %s failed and runs again in halves: %s",
+            batch.windows, batch.lane.name, error,
+        )  # fmt: skip
+        for part in parts:
+            wanted = [piece for piece in part if piece.item in self._live]
+            if wanted:
+                self._run(Batch(batch.lane, wanted))
 
     # ---- outcomes
 
-    def _settle(self, item: _Item, outcome: Any) -> None:
+    def _part(self, piece: Piece, outcome: Any) -> None:
+        """One piece's outcome; the item has its own when all of its windows have one, or one has failed."""
+        if isinstance(outcome, Exception):
+            self._settle(piece.item, outcome)
+            return
+        parts = piece.item.keep(piece, outcome)
+        if parts is not None:
+            self._settle(piece.item, parts[0] if len(parts) == 1 else self._work.join(parts))
+
+    def _settle(self, item: Item, outcome: Any) -> None:
         """Give an item its one outcome; a second one is dropped."""
-        with self._changed:
-            if item not in self._live:
-                return
-            self._live.remove(item)
-            self._changed.notify_all()
+        if not self._forget(item):
+            return
+        if not item.running and not item.future.set_running_or_notify_cancel():
+            return
         if not isinstance(outcome, Exception):
             item.future.set_result(outcome)
         elif isinstance(outcome, ReelvecError):
@@ -199,31 +274,30 @@ class Batcher:
             wrapped.__cause__ = outcome
             item.future.set_exception(wrapped)
 
-    def _late(self, item: _Item) -> VideoError:
+    def _forget(self, item: Item) -> bool:
+        """Whether the item was without an outcome until now."""
+        with self._changed:
+            if item not in self._live:
+                return False
+            self._live.remove(item)
+            self._changed.notify_all()
+            return True
+
+    def _late(self, item: Item) -> VideoError:
         waited = item.deadline - item.arrived
         return VideoError("engine_timeout", f"the engine gave no result in {waited:.0f} seconds", stage=STAGE)
 
-    def _end(self, reason: str, which: Callable[[_Item], bool]) -> None:
+    def _die(self, cause: Ended, reason: str) -> None:
+        with self._changed:
+            first, self._ended = self._ended is None, self._ended or reason
+        if first:
+            self._call_ended(cause, reason)
+        self._end(reason, lambda _: True)
+
+    def _end(self, reason: str, which: Callable[[Item], bool]) -> None:
         with self._changed:
             self._ended = self._ended or reason
             ended = [item for item in self._live if which(item)]
             self._changed.notify_all()
         for item in ended:
             self._settle(item, VideoError("device_error", self._ended, stage=STAGE))
-
-
-def _fill(lane: _Lane) -> list[_Item]:
-    """Items from the front of the lane, as many as fit; the first in any case."""
-    batch: list[_Item] = []
-    windows = 0
-    while lane.waiting and (not batch or windows + lane.waiting[0].windows <= lane.max_windows):
-        item = lane.waiting.pop(0)
-        item.running = True
-        windows += item.windows
-        batch.append(item)
-    return batch
-
-
-def _finite(seconds: float) -> float | None:
-    """`seconds` as a lock's timeout, which has no infinity."""
-    return None if seconds == math.inf else max(0.0, seconds)

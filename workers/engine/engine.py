@@ -5,25 +5,26 @@ All work on the device, loading too, goes through one batcher and so happens on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from db.labels import LabelSet
 from workers.backbones import registry
-from workers.backbones.base import FRAMES_PER_VIDEO, SIDE_PX
+from workers.backbones.base import FRAMES_SHAPE
 from workers.backbones.bucket import Bucket
 from workers.engine.batcher import Batcher
 from workers.engine.device import Device
-from workers.engine.values import Bound, Encoding, Job, ModelKey
+from workers.engine.lanes import Load, Piece
+from workers.engine.outcomes import join
+from workers.engine.values import Bound, Encoding, Ended, Job, ModelKey
 
-__all__ = ["Bound", "Encoding", "Engine", "ModelKey"]
-
-FRAMES_SHAPE = (FRAMES_PER_VIDEO, SIDE_PX, SIDE_PX, 3)
+__all__ = ["Bound", "Encoding", "Ended", "Engine", "Load", "ModelKey"]
 
 #: Windows that may wait, of all models together: about 40 videos for all four. Beyond it `submit` blocks.
 MAX_QUEUED_WINDOWS = 1024
@@ -34,18 +35,46 @@ LOAD_LANE = "load"
 
 
 class Engine:
-    """`device`: a torch device; None: a GPU if torch sees one, else the CPU. `models_dir`: the pretrained weights."""
+    """`device`: a torch device; None: a GPU if torch sees one, else the CPU. `models_dir`: the pretrained weights.
 
-    def __init__(self, *, device: str | None, models_dir: Path | Bucket | None) -> None:
-        self._device = Device(device, models_dir)
-        self._batcher = Batcher(self._run, max_queued_windows=MAX_QUEUED_WINDOWS)
-        self._batcher.lane(LOAD_LANE, max_windows=1, max_delay_seconds=0)
+    `videos_per_batch`: most videos of a batch; None: what suits the device's memory. `compile`: auto, on or off.
+    `ended` is called, once, when nothing can be computed in this process any more; a batch that takes longer than
+    `stall_seconds` is one such reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str | None,
+        models_dir: Path | Bucket | None,
+        videos_per_batch: int | None = None,
+        compile: str = "auto",
+        stall_seconds: float = math.inf,
+        ended: Callable[[Ended, str], None] = lambda _cause, _reason: None,
+    ) -> None:
+        self._device = Device(device, models_dir, videos_per_batch=videos_per_batch, compile=compile)
+        self._batcher = Batcher(self, max_queued_windows=MAX_QUEUED_WINDOWS, stall_seconds=stall_seconds, ended=ended)
+        # weights may have to come from a bucket first
+        self._batcher.lane(LOAD_LANE, (1,), 0, may_stall=False)
         self._bound: dict[ModelKey, Bound] = {}
 
     @property
     def device_name(self) -> str:
         """`cpu`, or the GPU with its model."""
         return self._device.name
+
+    @property
+    def videos_per_batch(self) -> int:
+        """Most videos of a batch."""
+        return self._device.videos_per_batch
+
+    def new_frames(self) -> npt.NDArray[np.uint8]:
+        """Memory for a video's frames from which the device reads fastest, uint8 [96, 224, 224, 3]."""
+        return self._device.new_frames()
+
+    def busy(self) -> Load:
+        """How much waits and runs, and for how long the device has worked so far."""
+        return self._batcher.load()
 
     def load(self, key: ModelKey) -> Bound:
         """Load and warm up a model; at once if that was done before.
@@ -65,12 +94,13 @@ class Engine:
         label_sets: tuple[LabelSet, ...],
         *,
         timeout_seconds: float,
+        alone: bool = False,
     ) -> Future[Encoding]:
         """Encode one video's frames, uint8 [96, 224, 224, 3], with a loaded model; blocks while too much waits.
 
-        The frames are read, not copied, until the future has its outcome: an `Encoding`, or a `VideoError` of stage
-        encode (`engine_timeout` after `timeout_seconds` at the latest, `device_error`, `device_out_of_memory`,
-        `nonfinite`), or a `UsageError` for a prompt the model cannot read.
+        `alone`: in batches of its own. The frames are read, not copied, until the future has its outcome: an `Encoding`,
+        or a `VideoError` of stage encode (`engine_timeout` after `timeout_seconds` at the latest, `device_error`,
+        `device_out_of_memory`, `nonfinite`), or a `UsageError` for a prompt the model cannot read.
         """
         if frames.shape != FRAMES_SHAPE or frames.dtype != np.uint8:
             raise ValueError(f"frames are {frames.dtype} {frames.shape}, not uint8 {FRAMES_SHAPE}")
@@ -78,17 +108,27 @@ class Engine:
             raise ValueError(f"{key} is not loaded")
         windows = registry.get(key.backbone).windows_per_video
         job = Job(key, frames, label_sets)
-        return self._batcher.submit(str(key), job, windows=windows, timeout_seconds=timeout_seconds)
+        return self._batcher.submit(str(key), job, windows=windows, timeout_seconds=timeout_seconds, alone=alone)
 
     def close(self) -> None:
         """Finish the running batch; whatever else waits ends in `VideoError` `device_error`."""
         self._batcher.close()
 
-    def _run(self, lane: str, payloads: Sequence[Any]) -> Sequence[Any]:
-        """Work of one lane, on the device's thread."""
+    # ---- `Work` of the batcher, on the device's thread
+
+    def start(self, lane: str, pieces: Sequence[Piece], *, precise: bool) -> Any:
         if lane != LOAD_LANE:
-            return self._device.run(cast(Sequence[Job], payloads))
-        (key,) = payloads
+            return self._device.start(pieces, precise=precise)
+        key = pieces[0].item.payload
         bound = self._device.load(key)
-        self._batcher.lane(str(key), self._device.max_windows(key), MAX_DELAY_SECONDS)
-        return [bound]
+        self._batcher.lane(str(key), self._device.sizes(key), MAX_DELAY_SECONDS)
+        return bound
+
+    def is_done(self, started: Any) -> bool:
+        return isinstance(started, Bound) or self._device.is_done(started)
+
+    def finish(self, started: Any) -> Sequence[Any]:
+        return [started] if isinstance(started, Bound) else self._device.finish(started)
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        return join(parts)

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
 from db.labels import LabelSet
 from workers.backbones.base import FloatArray
+
+
+class Ended(IntEnum):
+    """Why an engine is of no use any more: the exit code of its process, which is then started again."""
+
+    DEVICE_LOST = 71
+    STALLED = 72
+    THREAD_DIED = 73
+
+
+class DeviceLostError(Exception):
+    """The device answers nothing any more in this process (a lost CUDA context)."""
 
 
 @dataclass(frozen=True)

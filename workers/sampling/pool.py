@@ -11,6 +11,7 @@ import math
 import signal
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -20,7 +21,7 @@ from db.errors import RefusedConfigurationError, UsageError, VideoError
 from workers.sampling.answers import Done, Failed, NonsenseError, Read
 from workers.sampling.blocks import Blocks
 from workers.sampling.child import LOOK_SECONDS, Check, Child, ChildGoneError, DeadlineError, deadline_check
-from workers.sampling.plan import POLICIES
+from workers.sampling.plan import POLICIES, SHAPE
 from workers.storage import STAGE as FETCH
 from workers.storage import ByteSource
 
@@ -71,9 +72,20 @@ class Sample:
 
 
 class SamplerPool:
-    """`size` sampler processes, started in the background. Any number of threads may call `sample`."""
+    """`size` sampler processes, started in the background. Any number of threads may call `sample`.
 
-    def __init__(self, size: int, *, wall_seconds: float, cpu_seconds: int) -> None:
+    `new_frames` gives the memory a video's frames are copied into, uint8 `[96, 224, 224, 3]`.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        wall_seconds: float,
+        cpu_seconds: int,
+        new_frames: Callable[[], np.ndarray] = lambda: np.empty(SHAPE, np.uint8),
+    ) -> None:
+        self._new_frames = new_frames
         self._wall_seconds = wall_seconds
         self._cpu_seconds = cpu_seconds
         self._changed = threading.Condition()
@@ -104,7 +116,7 @@ class SamplerPool:
             blocks, usable = Blocks(source), False
             try:
                 answer = _converse(child, blocks, policy, self._checker(stop, self._wall_seconds))
-                result = _outcome(answer, child, blocks)
+                result = _outcome(answer, child, blocks, self._new_frames)
                 usable = answer.kind == "done" or answer.code != "sampler_crashed"
             except VideoError:  # the source's
                 usable = child.abort()
@@ -267,11 +279,13 @@ def _converse(child: Child, blocks: Blocks, policy: str, check: Check) -> Done |
         blocks.read_ahead(answer.block)
 
 
-def _outcome(answer: Done | Failed, child: Child, blocks: Blocks) -> Sample | VideoError:
+def _outcome(
+    answer: Done | Failed, child: Child, blocks: Blocks, new_frames: Callable[[], np.ndarray]
+) -> Sample | VideoError:
     if isinstance(answer, Failed):
         return VideoError(answer.code, answer.clean_message, stage=STAGE)
     return Sample(
-        frames=child.frames(),
+        frames=child.copy_frames(new_frames()),
         frame_indices=np.array(answer.frame_indices, np.int64),
         pts_seconds=np.array(answer.pts_seconds, np.float64),
         facts=MediaFacts(answer.codec, answer.width_px, answer.height_px, answer.fps, answer.duration_seconds),

@@ -1,0 +1,52 @@
+"""`reelvec search`: videos by words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.desk import database, print_table, say
+
+if TYPE_CHECKING:
+    from db.search import Hit
+
+
+def search(
+    words: Annotated[list[str], typer.Argument(metavar="WORDS...", help="What is to be seen, in any language.")],
+    backbone: Annotated[str, typer.Option(help="Whose vectors; it must read text on its own.")] = "siglip2",
+    weights: Annotated[
+        str, typer.Option(help="As given to enqueue: pretrained, random-tiny, random-full.")
+    ] = "pretrained",
+    sampling: Annotated[str, typer.Option(help="As given to enqueue: notebook, uniform or fast.")] = "notebook",
+    limit: Annotated[int, typer.Option("-k", min=1, help="So many videos.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per video on stdout.")] = False,
+) -> None:
+    """The videos whose stored vectors are nearest to words. Distance is 1 - cosine: only its order means something.
+
+    Example: reelvec search "a dog on a beach"
+    """
+    from db.errors import UsageError
+    from producer import search as desk
+
+    sought = " ".join(words).strip()
+    if not sought:
+        raise UsageError('no words given: reelvec search "a dog on a beach"')
+    encoder = desk.space(backbone, weights=weights, sampling=sampling)
+    with database() as engine:
+        hits = desk.find(engine, encoder, sought, limit=limit)
+    _show(hits, as_json=as_json)
+    if not hits:
+        say(f"no video has a vector of {encoder.name} any more")
+
+
+def _show(hits: list[Hit], *, as_json: bool) -> None:
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        for hit in hits:
+            typer.echo(json.dumps(asdict(hit), ensure_ascii=False))
+        return
+    columns = ["video_id", "distance", "category", "title", "uri"]
+    print_table(columns, [(hit.video_id, f"{hit.distance:.4f}", hit.category, hit.title, hit.uri) for hit in hits])
