@@ -118,7 +118,7 @@ def run(made: Stack, work: Work) -> Run:
         finally:
             worker.terminate()
             worker.wait(STOP_SECONDS)
-    return _facts(made, cpu, device, log_path)
+    return _facts(made, cpu, device, log_path, first=work.samplers)
 
 
 def _wait(made: Stack, worker: subprocess.Popen[bytes], roots: dict[str, int], log_path: Path) -> dict[str, float]:
@@ -155,21 +155,24 @@ def _device(engine: Engine) -> str:
         )
 
 
-def _facts(made: Stack, cpu: dict[str, float], device: str, log_path: Path) -> Run:
+def _facts(made: Stack, cpu: dict[str, float], device: str, log_path: Path, *, first: int) -> Run:
+    """Of the videos that ended after the first `first`: those found the samplers starting."""
     with session.transaction(made.engine) as connection:
         row = connection.execute(
             text(
                 "SELECT count(*) FILTER (WHERE state = 'done') AS done, count(*) AS videos,"
-                " extract(epoch FROM max(finished_at) - min(started_at))::float AS seconds,"
+                " extract(epoch FROM max(finished_at) - (array_agg(finished_at ORDER BY finished_at))[:first])::float AS seconds,"
                 " avg(decode_seconds) AS decode, avg(fetch_seconds) AS fetch, avg(wait_seconds) AS wait,"
                 " avg(device_seconds) AS device,"
                 " avg(extract(epoch FROM finished_at - started_at))::float AS whole FROM reelvec.jobs"
-            )
+            ),
+            {"first": first},
         ).one()
     if row.done < row.videos:
         raise SystemExit(f"{row.videos - row.done} of {row.videos} videos failed:\n{_tail(log_path)}")
     stages = {name: round(getattr(row, name), 4) for name in ("fetch", "decode", "wait", "device", "whole")}
-    return Run(row.videos, row.seconds, {kind: seconds / row.videos for kind, seconds in cpu.items()}, stages, device)
+    each = {kind: seconds / row.videos for kind, seconds in cpu.items()}
+    return Run(row.videos - first, row.seconds, each, stages, device)
 
 
 def _tail(path: Path, lines: int = 30) -> str:

@@ -53,7 +53,7 @@ OTHERS = {
     "HF_HUB_OFFLINE": "1: nothing is fetched. Workers never ask the hub, whatever this says.",
     "TMPDIR": "Folder of temporary files: videos from servers without ranges, manifests from a bucket.",
     "CUDA_VISIBLE_DEVICES": "GPUs that `reelvec worker` starts a process for; default: all.",
-    "OMP_NUM_THREADS": "Threads of torch on the CPU; set it in a container with a CPU quota, which torch does not see.",
+    "OMP_NUM_THREADS": "Threads of torch on the CPU; default: one per core this process may use, a container's quota included.",
 }
 
 

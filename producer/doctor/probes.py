@@ -32,7 +32,7 @@ def torch() -> dict[str, Any]:
     from db import settings
     from db.errors import ReelvecError
     from workers import machine
-    from workers.engine import device
+    from workers.engine import choice
     from workers.settings import WorkerSettings
 
     library: Any = import_module("torch")
@@ -49,7 +49,7 @@ def torch() -> dict[str, Any]:
         "asked": settings.load(WorkerSettings).device,
     }
     try:
-        facts["chosen"] = device.choose_device(facts["asked"])
+        facts["chosen"] = choice.choose_device(facts["asked"])
     except ReelvecError as error:
         facts["refused"] = str(error)
     return facts

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import contextmanager
@@ -314,6 +316,32 @@ def test_a_cancelled_item_is_not_run_and_makes_room_at_once() -> None:
         with pytest.raises(CancelledError):
             dropped.result(SOON)
     assert gate.batches == [[0], [2]]
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_video_is_let_go_of_once_it_has_its_outcome(lazy: bool) -> None:
+    """Without waiting for the garbage collector: the memory of frames is used again for the next video."""
+
+    class Frames:
+        pass
+
+    work = Plain(lambda payloads: [0 for _ in payloads], lazy=lazy)
+    work.batches = type("Nothing", (list,), {"append": lambda *_: None})()
+    gc.disable()
+    try:
+        with batcher(work) as engine:
+            for _ in range(3):
+                frames = Frames()
+                alive = weakref.ref(frames)
+                future = engine.submit("a", frames, windows=1)
+                del frames
+                assert future.result(SOON) == 0
+                deadline = time.monotonic() + SOON
+                while alive() is not None and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_a_full_queue_blocks_until_there_is_room_or_the_deadline() -> None:

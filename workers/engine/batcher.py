@@ -19,6 +19,7 @@ import logging
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -92,7 +93,9 @@ class Batcher:
             self._settle(item, VideoError("device_error", self._ended, stage=STAGE))
         elif not entered:
             self._settle(item, self._late(item))
-        item.future.add_done_callback(lambda _: self._forget(item))  # cancelled: it makes room at once
+        # cancelled, it makes room at once; weakly, as a circle would keep a video's frames until the collector comes
+        known = weakref.ref(item)
+        item.future.add_done_callback(lambda _: self._forget(known()))
         return item.future
 
     def load(self) -> Load:
@@ -152,8 +155,7 @@ class Batcher:
                 if self._ended and not self._live:
                     return
                 if not late and stalls_at > now:
-                    due = min((item.deadline for item in self._live), default=math.inf)
-                    due = min(due, stalls_at)
+                    due = min([stalls_at, *(item.deadline for item in self._live)])
                     self._changed.wait(None if due == math.inf else due - now)
                     continue
             for item in late:
@@ -244,8 +246,7 @@ class Batcher:
             batch.windows, batch.lane.name, error,
         )  # fmt: skip
         for part in parts:
-            wanted = [piece for piece in part if piece.item in self._live]
-            if wanted:
+            if wanted := [piece for piece in part if piece.item in self._live]:
                 self._run(Batch(batch.lane, wanted))
 
     # ---- outcomes
@@ -261,9 +262,7 @@ class Batcher:
 
     def _settle(self, item: Item, outcome: Any) -> None:
         """Give an item its one outcome; a second one is dropped."""
-        if not self._forget(item):
-            return
-        if not item.running and not item.future.set_running_or_notify_cancel():
+        if not self._forget(item) or not (item.running or item.future.set_running_or_notify_cancel()):
             return
         if not isinstance(outcome, Exception):
             item.future.set_result(outcome)
@@ -274,10 +273,10 @@ class Batcher:
             wrapped.__cause__ = outcome
             item.future.set_exception(wrapped)
 
-    def _forget(self, item: Item) -> bool:
+    def _forget(self, item: Item | None) -> bool:
         """Whether the item was without an outcome until now."""
         with self._changed:
-            if item not in self._live:
+            if item is None or item not in self._live:
                 return False
             self._live.remove(item)
             self._changed.notify_all()

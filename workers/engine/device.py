@@ -1,9 +1,8 @@
 """What happens on the one thread that owns the device: models are loaded, batches started and finished.
 
 torch is imported at once where a GPU is asked for or visible, so that one it cannot use is refused before any work;
-else when the first backbone that needs it is loaded. On the CPU it uses its own default of threads: one
-per core this process may use, or `OMP_NUM_THREADS` (set that in a container with a CPU quota, which torch does not
-see).
+else when the first backbone that needs it is loaded. On the CPU it uses one thread per core this process may use, or
+`OMP_NUM_THREADS`.
 
 A video's frames go to a GPU once, on a stream of their own, and stay there for all models as long as the sampled frames
 are in use here. Nothing is waited for until a batch is finished.
@@ -24,12 +23,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from db.errors import RefusedConfigurationError, VideoError
+from db.errors import VideoError
 from workers import machine, shape
 from workers.backbones import registry
 from workers.backbones.base import FRAMES_SHAPE, Encoded, Loaded, Weights, Windows
 from workers.backbones.bucket import Bucket
 from workers.backbones.models_dir import local_folder
+from workers.engine.choice import choose_device
 from workers.engine.compiling import wants_compiling
 from workers.engine.lanes import Item, Piece
 from workers.engine.outcomes import as_reelvec_error, outcome
@@ -282,24 +282,3 @@ class Device:
 def _windows(frames: Any, piece: Piece, length: int) -> Any:
     """A piece's windows, [n, length, 224, 224, 3], of a video's frames (numpy or torch, not copied)."""
     return frames.reshape(-1, length, *frames.shape[1:])[piece.start : piece.stop]
-
-
-def choose_device(requested: str | None) -> str:
-    """The torch device to use. Raises `RefusedConfigurationError` if it does not work: no silent run on the CPU."""
-    import torch
-
-    gpus = machine.visible_gpus()
-    if requested is None and gpus and not torch.cuda.is_available():
-        raise RefusedConfigurationError(
-            f"this machine shows {len(gpus)} GPU ({', '.join(gpus)}), but torch {torch.__version__} cannot use one; install "
-            "a torch built for its driver, or set REELVEC_DEVICE=cpu to compute on the CPU"
-        )
-    device = requested or ("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.ones(1, device=device).add_(1).item()
-    except Exception as error:
-        raise RefusedConfigurationError(
-            f"device {device!r} does not work with torch {torch.__version__}: {error}; set REELVEC_DEVICE to another, "
-            "such as cuda:0 or cpu"
-        ) from error
-    return device
