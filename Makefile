@@ -45,7 +45,7 @@ soak: $(VENV)/test-installed ## Put the sampler through thousands of damaged and
 	$(BIN)/pytest tests/soak
 
 bench: $(VENV)/test-installed ## Measure; tables go to bench/RESULTS.md
-	@for script in ledger sampling bytes isolation; do $(BIN)/python -m bench.$$script || exit 1; done
+	@for script in ledger sampling bytes isolation engine pipeline; do $(BIN)/python -m bench.$$script || exit 1; done
 
 clean: ## Remove what was installed and cached
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

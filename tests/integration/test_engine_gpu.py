@@ -62,6 +62,25 @@ def test_company_order_and_precision_change_nothing_that_matters(engine: Engine,
     assert not np.array_equal(exact.pooled, alone[0].pooled)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_starting_a_batch_waits_for_nothing(engine: Engine, name: str) -> None:
+    """Else the GPU has nothing to do while the next batch is put together."""
+    key = ModelKey(name, "random-tiny")
+    engine.load(key)
+    labels = (LABELS,) if registry.get(name).has_text else ()
+    frames = engine.new_frames()
+    frames[:] = synthetic_frames(4)
+    expected = engine.submit(key, frames, labels, timeout_seconds=60).result()  # texts are kept from now on
+    count = registry.get(name).windows_per_video
+    job = Job(key, frames, labels)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        started = engine._device.start([Piece(Item(job, count, 0, 0, alone=True), 0, count)])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert cosine(engine._device.finish(started)[0].pooled, expected.pooled) > 0.9999
+
+
 def test_frames_lie_on_the_gpu_once_and_as_long_as_here(engine: Engine) -> None:
     keys = [ModelKey(name, "random-tiny") for name in ("vivit", "videomae")]
     for key in keys:

@@ -71,7 +71,7 @@ class Siglip2:
         from workers.backbones.tower import Tower
 
         self._model = model.to(device)
-        self.tower = Tower(model.vision_model, device)
+        self.tower = Tower(model.vision_model, SPEC, device)
         self._device = device
         self._tokenizer = tokenizer
         self._texts = LabelTexts(self._text_vectors, device)
@@ -83,7 +83,7 @@ class Siglip2:
         import torch
 
         with torch.inference_mode():
-            vectors = self._see(self.tower.pixels(windows, SPEC))
+            vectors = self._see(self.tower.pixels(windows))
             scores = {labels.digest: self._score(vectors, labels) for labels in label_sets}
             return Encoded(vectors, scores)
 

@@ -46,7 +46,7 @@ def load(weights: Weights, device: str) -> Loaded:
     from workers.backbones.tower import Tower
 
     model, digest = obtain(SPEC, weights, "TimesformerModel", "TimesformerConfig", tiny=TINY, full={})
-    tower = Tower(model, device)
+    tower = Tower(model, SPEC, device)
     on_gpu = tower.dtype != torch.float32
     mask = block_mask(model.config.num_frames).to(device, tower.dtype)
     for layer in model.encoder.layer:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from workers.backbones.base import Spec, Windows
+from workers.backbones.base import SIDE_PX, Spec, Windows
 from workers.backbones.fused import fuse
 
 
@@ -18,10 +18,13 @@ def compute_dtype(device: str) -> torch.dtype:
 
 
 class Tower:
-    """`module` is moved to `device`, its slow parts replaced."""
+    """`module` is moved to `device`, its slow parts replaced. It gets pixels as `spec` says."""
 
-    def __init__(self, module: nn.Module, device: str) -> None:
+    def __init__(self, module: nn.Module, spec: Spec, device: str) -> None:
         self._compute = compute_dtype(device)
+        # rows of all channels, as long inner loops are what runs fast on the CPU; made here, as taking numbers to a GPU
+        # later would wait for all that it still computes
+        self._gain, self._shift = (torch.tensor(part).repeat(SIDE_PX).to(device) for part in spec.affine())
         fuse(module)
         self.module = module.to(device, self._compute)
 
@@ -52,13 +55,11 @@ class Tower:
         finally:
             self.module.to(self._compute)
 
-    def pixels(self, windows: Windows, spec: Spec) -> torch.Tensor:
+    def pixels(self, windows: Windows) -> torch.Tensor:
         """uint8 [n, T, H, W, 3] to [n, T, 3, H, W] in `dtype`: one affine per channel, computed in float32.
 
         In memory the channels stay last, where a patch projection reads them in runs.
         """
-        # over rows of all channels, as long inner loops are what runs fast on the CPU
-        gain, shift = (torch.tensor(part, device=windows.device).repeat(windows.shape[3]) for part in spec.affine())
         scaled = windows.flatten(3).to(torch.float32)
         out = scaled if self.dtype == torch.float32 else torch.empty_like(scaled, dtype=self.dtype)
-        return torch.addcmul(shift, scaled, gain, out=out).view(windows.shape).permute(0, 1, 4, 2, 3)
+        return torch.addcmul(self._shift, scaled, self._gain, out=out).view(windows.shape).permute(0, 1, 4, 2, 3)

@@ -41,7 +41,7 @@ def load(weights: Weights, device: str) -> Loaded:
     from workers.backbones.tower import Tower
 
     model, digest = obtain(SPEC, weights, "VideoMAEModel", "VideoMAEConfig", tiny=TINY, full=FULL)
-    tower = Tower(model, device)
+    tower = Tower(model, SPEC, device)
     # a plain tensor, no buffer: `.to` leaves it behind and every forward would copy it to the device again
     model.embeddings.position_embeddings = model.embeddings.position_embeddings.to(device)
 

@@ -42,7 +42,7 @@ def load(weights: Weights, device: str) -> Loaded:
     from workers.backbones.tower import Tower
 
     model, digest = obtain(SPEC, weights, "VivitModel", "VivitConfig", tiny=TINY, full={})
-    tower = Tower(model, device)
+    tower = Tower(model, SPEC, device)
     pooled = model.pooler is not None  # the attribute is there either way
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:

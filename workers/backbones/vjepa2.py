@@ -47,7 +47,7 @@ def load(weights: Weights, device: str) -> Loaded:
     from workers.backbones.tower import Tower
 
     model, digest = obtain(SPEC, weights, "VJEPA2Model", "VJEPA2Config", tiny=TINY, full={}, expects=EXPECTS)
-    tower = Tower(model.encoder, device)
+    tower = Tower(model.encoder, SPEC, device)
     tables = tuple(table.to(device) for table in rotary_tables(model.config))
     for layer in model.encoder.layer:
         layer.attention.tables = tables

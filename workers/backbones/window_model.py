@@ -30,4 +30,4 @@ class WindowModel:
         import torch
 
         with torch.inference_mode():
-            return Encoded(self.forward(self.tower.pixels(windows, self.spec)).float(), {})
+            return Encoded(self.forward(self.tower.pixels(windows)).float(), {})

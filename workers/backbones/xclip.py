@@ -76,7 +76,7 @@ class XClip:
         from workers.backbones.tower import Tower
 
         self._model = model.to(device)
-        self.tower = Tower(model.vision_model, device)
+        self.tower = Tower(model.vision_model, SPEC, device)
         self._device = device
         self._tokenizer = tokenizer
         self._texts = LabelTexts(self._text_vectors, device)
@@ -88,7 +88,7 @@ class XClip:
         import torch
 
         with torch.inference_mode():
-            video, context = self._see(self.tower.pixels(windows, SPEC))
+            video, context = self._see(self.tower.pixels(windows))
             return Encoded(video, self._scores(video, context, label_sets))
 
     def _see(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

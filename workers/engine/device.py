@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Started:
-    """A batch on its way: `encoded` is complete once `ended`, an event of the device's stream (None: at once)."""
+    """A batch on its way. `began` and `ended` are events of the GPU's stream, on the CPU times: `encoded` is complete then."""
 
     loaded: Loaded
     pieces: Sequence[Piece]
