@@ -1,6 +1,6 @@
 """The engine alone: windows per second with frames from memory, as a fraction of the device's measured matrix rate.
 
-    python -m bench.engine [--seconds 5] [--batches 4 1] [--compile on off] [--weights random-full] [--json FILE]
+    python -m bench.engine [--seconds 5] [--batches 4 1] [--compile auto off] [--weights random-full] [--json FILE]
 
 Prints the tables of bench/RESULTS.md and writes them as JSON. On a GPU the full-size models, else the small ones. Threads
 submit one video after the other, each in frames of its own, as the tasks of a worker do: to one backbone, then to all of
@@ -8,7 +8,7 @@ them, which share the frames. The notebook's way, on the same device: one video 
 for every video, its pixels made before the clock starts.
 
 Beside speed: the cosine of bfloat16 vectors, made in company, with float32 ones made alone; and what memory grows by over
-`--grow` windows.
+so many windows (`--grow`).
 """
 
 from __future__ import annotations
@@ -220,12 +220,11 @@ def main() -> None:
         console.print(f"  {what} {'+'.join(names)}: {videos_per_second:.2f} videos/s")
 
     names = tuple(chosen.backbones)
-    first = (chosen.compile[0], chosen.batches[0])
-    settings = [
-        first,
-        *((first[0], batch) for batch in chosen.batches[1:]),
-        *((c, first[1]) for c in chosen.compile[1:]),
-    ]
+    batches = chosen.batches or ([4, 1] if on_gpu else [1])
+    compiles = chosen.compile or (["auto", "off"] if on_gpu else ["off"])
+    grow = chosen.grow or (10_000 if on_gpu else 600)
+    first = (compiles[0], batches[0])
+    settings = [first, *((first[0], batch) for batch in batches[1:]), *((one, first[1]) for one in compiles[1:])]
     for compiled, batch in settings:
         more = {"compile": compiled, "videos_per_batch": batch}
         console.print(f"compile {compiled}, batches of {batch} videos")
@@ -238,7 +237,7 @@ def main() -> None:
                 found["cosines"] = cosines(engine, loaded, weights)
                 before = memory_bytes(on_gpu)
                 per_video = sum(registry.get(name).windows_per_video for name in names)
-                videos = -(-chosen.grow // per_video)
+                videos = -(-grow // per_video)
                 row("growth", names, throughput(engine, names, weights, seconds=0, videos=videos), **more)
                 after = memory_bytes(on_gpu)
                 found["growth"] = {"windows": videos * per_video, "before": before, "after": after}
@@ -280,15 +279,17 @@ def show(found: dict[str, Any]) -> None:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5, help="of one measurement")
-    parser.add_argument("--batches", type=int, nargs="+", default=[4, 1], help="videos of a batch, on a GPU")
-    parser.add_argument("--compile", nargs="+", choices=("auto", "on", "off"), default=["auto", "off"])
+    parser.add_argument("--batches", type=int, nargs="+", help="videos of a batch; default: 4 and 1 on a GPU, else 1")
+    parser.add_argument(
+        "--compile", nargs="+", choices=("auto", "on", "off"), help="default: auto, off; on the CPU off"
+    )
     parser.add_argument(
         "--each", action="store_true", help="every backbone alone with every setting, not the first only"
     )
     parser.add_argument("--backbones", nargs="+", choices=NOTEBOOK, default=NOTEBOOK)
     parser.add_argument("--extra", nargs="*", choices=("vjepa2", "siglip2"), default=("vjepa2", "siglip2"))
     parser.add_argument("--weights", choices=("random-tiny", "random-full"), help="default: full on a GPU, else tiny")
-    parser.add_argument("--grow", type=int, default=10_000, help="windows over which memory must not grow")
+    parser.add_argument("--grow", type=int, help="windows over which memory must not grow: 10,000, on the CPU 600")
     parser.add_argument("--no-notebook", action="store_true")
     parser.add_argument("--json", type=Path, default=JSON_FILE)
     return parser.parse_args()

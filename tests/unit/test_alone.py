@@ -1,0 +1,40 @@
+"""A video that workers died over again and again gets the device for itself."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from producer.request import declared_encoder
+from workers import pipeline, tasks
+from workers.pipeline import Owed
+
+
+@pytest.mark.parametrize(("lost", "alone"), [(0, False), (2, False), (3, True), (7, True)])
+def test_from_the_third_dead_worker_on_it_is_alone(monkeypatch: pytest.MonkeyPatch, lost: int, alone: bool) -> None:
+    submitted: list[bool] = []
+
+    def submit(*_: object, alone: bool, **__: object) -> Future:
+        submitted.append(alone)
+        future: Future = Future()
+        future.set_result(None)
+        return future
+
+    claimed = SimpleNamespace(video_id=1, uri="file:///a.mp4", lost_count=lost, for_version=lambda _: claimed)
+    source = SimpleNamespace(etag=None, size_bytes=9)
+    runtime = SimpleNamespace(
+        owed=lambda _: [Owed(declared_encoder("probe", "pretrained", "notebook"))],
+        storage=SimpleNamespace(open=lambda _: nullcontext(source)),
+        samplers=SimpleNamespace(sample=lambda *_, **__: SimpleNamespace(frames=np.empty(0))),
+        encoding=SimpleNamespace(submit=submit),
+        engine_seconds=1.0,
+        draining=threading.Event(),
+    )
+    monkeypatch.setattr(pipeline, "outcome_of", lambda *_: "rows")
+    assert tasks._run(runtime, claimed) == "rows"
+    assert submitted == [alone]
