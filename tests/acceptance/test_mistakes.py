@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from db import schema
 from tests.conftest import Desk
 
 NOWHERE_DATABASE = "postgresql://user:hunter2@127.0.0.1:9/none"
@@ -97,4 +98,4 @@ def test_url_is_for_psql(desk: Desk, database_url: str) -> None:
 def test_check_and_upgrade(desk: Desk, empty_database_url: str) -> None:
     desk.run("reelvec", "db", "check", expect=78, DATABASE_URL=empty_database_url)
     desk.run("reelvec", "db", "upgrade", DATABASE_URL=empty_database_url)
-    assert "0002" in desk.run("reelvec", "db", "check", DATABASE_URL=empty_database_url).stdout
+    assert schema.HEAD in desk.run("reelvec", "db", "check", DATABASE_URL=empty_database_url).stdout
