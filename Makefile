@@ -35,10 +35,10 @@ lint: $(VENV)/test-installed ## Style, types, import rules
 	$(BIN)/lint-imports
 
 # two at a time where tests do not depend on the machine being calm
-unit fault: $(VENV)/test-installed
+fault: $(VENV)/test-installed
 	$(BIN)/pytest tests/$@
 
-integration acceptance: $(VENV)/test-installed
+unit integration acceptance: $(VENV)/test-installed
 	$(BIN)/pytest -n 2 tests/$@
 
 soak: $(VENV)/test-installed ## Put the sampler through thousands of damaged and hostile videos (minutes)
