@@ -34,10 +34,10 @@ lint: $(VENV)/test-installed ## Style, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# two at a time where tests do not depend on the machine being calm
 fault: $(VENV)/test-installed
 	$(BIN)/pytest tests/$@
 
+# two at a time where tests do not depend on the machine being calm
 unit integration acceptance: $(VENV)/test-installed
 	$(BIN)/pytest -n 2 tests/$@
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -168,6 +169,25 @@ def test_what_an_error_on_a_gpu_means(
     assert getattr(caught.value, "code", None) == code or expected is RefusedConfigurationError
     if expected is RefusedConfigurationError:
         assert "REELVEC_COMPILE=off" in str(caught.value)
+
+
+def test_a_gpu_that_is_lost_while_it_computes_is_found_when_its_batch_is_finished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Lost:
+        def query(self) -> bool:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+        synchronize = query
+
+    made = Device("cpu", None)
+    made.load(KEY)
+    started = dataclasses.replace(made.start(one()), ended=Lost())
+    monkeypatch.setattr(Device, "_on_gpu", True)
+    monkeypatch.setattr(Device, "_answers", lambda _: False)
+    assert made.is_done(started)
+    with pytest.raises(DeviceLostError, match="unspecified launch failure"):
+        made.finish(started)
 
 
 @pytest.mark.parametrize(
