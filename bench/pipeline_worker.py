@@ -26,6 +26,8 @@ from workers.backbones import registry
 REELVEC = (sys.executable, "-c", "from producer.cli import main; main()")
 LOOK_SECONDS = 0.25
 STOP_SECONDS = 60
+#: After the last video a worker looks after the broker and the ledger once more.
+SETTLE_SECONDS = 10
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -43,13 +45,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a worker: `seconds` from the first claim to the last finish; CPU seconds of one video by process."""
+    """One run of a worker: how long its `videos` took, those that ended while samplers started left out; CPU seconds of one
+    video by process; `idle`, the share of a core it took afterwards, samplers included (None: not measured)."""
 
     videos: int
     seconds: float
     cpu: dict[str, float]
     stages: dict[str, float]
     device: str
+    idle: float | None
 
     @property
     def rate(self) -> float:
@@ -100,8 +104,8 @@ def stack(folder: Path) -> Iterator[Stack]:
         servers.down()
 
 
-def run(made: Stack, work: Work) -> Run:
-    """Record and publish all files again, start a worker, wait for the last, stop it."""
+def run(made: Stack, work: Work, *, idle_seconds: float = 0) -> Run:
+    """Record and publish all files again, start a worker, wait for the last, watch it idle, stop it."""
     environment = made.environment(work.samplers)
     chosen = [word for name in work.backbones for word in ("--backbone", name)]
     log_path = made.folder / "worker.log"
@@ -115,10 +119,21 @@ def run(made: Stack, work: Work) -> Run:
             roots = {"worker": worker.pid, "Postgres": made.state.postgres_pid, "broker": made.state.broker_pid}
             cpu = _wait(made, worker, roots, log_path)
             device = _device(made.engine)
+            idle = _idle(roots, idle_seconds) if idle_seconds else None
         finally:
             worker.terminate()
             worker.wait(STOP_SECONDS)
-    return _facts(made, cpu, device, log_path, first=work.samplers)
+    return _facts(made, cpu, device, log_path, first=work.samplers, idle=idle)
+
+
+def _idle(roots: dict[str, int], seconds: float) -> float:
+    """The share of a core that a worker with nothing to do takes, samplers included."""
+    console.print(f"  idle for {seconds:g} s")
+    time.sleep(SETTLE_SECONDS)
+    before = pipeline_cpu.by_kind(roots)
+    time.sleep(seconds)
+    after = pipeline_cpu.by_kind(roots)
+    return sum(after[kind] - before[kind] for kind in ("worker", "samplers")) / seconds
 
 
 def _wait(made: Stack, worker: subprocess.Popen[bytes], roots: dict[str, int], log_path: Path) -> dict[str, float]:
@@ -155,7 +170,7 @@ def _device(engine: Engine) -> str:
         )
 
 
-def _facts(made: Stack, cpu: dict[str, float], device: str, log_path: Path, *, first: int) -> Run:
+def _facts(made: Stack, cpu: dict[str, float], device: str, log_path: Path, *, first: int, idle: float | None) -> Run:
     """Of the videos that ended after the first `first`: those found the samplers starting."""
     with session.transaction(made.engine) as connection:
         row = connection.execute(
@@ -172,7 +187,7 @@ def _facts(made: Stack, cpu: dict[str, float], device: str, log_path: Path, *, f
         raise SystemExit(f"{row.videos - row.done} of {row.videos} videos failed:\n{_tail(log_path)}")
     stages = {name: round(getattr(row, name), 4) for name in ("fetch", "decode", "wait", "device", "whole")}
     each = {kind: seconds / row.videos for kind, seconds in cpu.items()}
-    return Run(row.videos - first, row.seconds, each, stages, device)
+    return Run(row.videos - first, row.seconds, each, stages, device, idle)
 
 
 def _tail(path: Path, lines: int = 30) -> str:

@@ -26,11 +26,9 @@ from typing import Any
 
 from db.errors import ReelvecError, VideoError
 from workers.engine.lanes import Batch, Item, Lane, Load, Piece, Work, halves
-from workers.engine.values import DeviceLostError, Ended
+from workers.engine.values import STAGE, DeviceLostError, Ended
 
 log = logging.getLogger(__name__)
-
-STAGE = "encode"
 
 
 class Batcher:
@@ -53,8 +51,6 @@ class Batcher:
         self._lanes: dict[str, Lane] = {}
         self._live: set[Item] = set()  # items without an outcome
         self._running: dict[Batch, float] = {}  # batches on the device, and when each was started
-        self._busy_seconds = 0.0
-        self._idle_since = clock()  # the end of the last batch
         self._ended: str | None = None  # why nothing is taken any more
         self._changed = threading.Condition()
         self._threads = [
@@ -102,10 +98,7 @@ class Batcher:
         """How busy it is."""
         with self._changed:
             running = sum(batch.windows for batch in self._running)
-            busy = self._busy_seconds
-            if self._running:
-                busy += self._clock() - max(min(self._running.values()), self._idle_since)
-            return Load(sum(item.windows_left for item in self._live), running, self._limit, busy)
+            return Load(self._queued(), running)
 
     def close(self, wait_seconds: float = 10.0) -> None:
         """Let the running batch finish (at most `wait_seconds`); items without an outcome end in `device_error`."""
@@ -114,8 +107,10 @@ class Batcher:
         self._end("the engine is closed", lambda _: True)
 
     def _room(self, windows: int) -> bool:
-        queued = sum(item.windows_left for item in self._live)
-        return queued + windows <= max(self._limit, windows)
+        return self._queued() + windows <= max(self._limit, windows)
+
+    def _queued(self) -> int:
+        return sum(item.windows_left for item in self._live)
 
     # ---- the two threads
 
@@ -228,9 +223,7 @@ class Batcher:
 
     def _stopped(self, batch: Batch) -> None:
         with self._changed:
-            now, started = self._clock(), self._running.pop(batch)
-            self._busy_seconds += now - max(started, self._idle_since)
-            self._idle_since = now
+            del self._running[batch]
 
     def _failed(self, batch: Batch, error: Exception) -> None:
         """Run a failed batch again in halves; what cannot be halved has its outcome."""

@@ -73,7 +73,7 @@ class Engine:
         return self._device.new_frames()
 
     def busy(self) -> Load:
-        """How much waits and runs, and for how long the device has worked so far."""
+        """How much waits and runs."""
         return self._batcher.load()
 
     def load(self, key: ModelKey) -> Bound:

@@ -12,12 +12,10 @@ GOOD_BATCHES = 200
 
 
 class Load(NamedTuple):
-    """Windows waiting, windows being computed, how many may wait, and for how long the device has worked so far."""
+    """Windows that wait, and windows that are being computed."""
 
     queued: int
     running: int
-    limit: int
-    busy_seconds: float
 
 
 @dataclass(eq=False)
@@ -32,9 +30,8 @@ class Item:
     future: Future[Any] = field(default_factory=Future)
     running: bool = False
     taken: int = 0  # windows that have been put into a batch
-    _parts: dict[int, tuple[int, Any]] = field(
-        default_factory=dict
-    )  # by first window: the one behind the last, outcome
+    # by first window: the one behind the last, and their outcome
+    _parts: dict[int, tuple[int, Any]] = field(default_factory=dict)
 
     @property
     def windows_left(self) -> int:

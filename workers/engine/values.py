@@ -12,6 +12,9 @@ import numpy.typing as npt
 from db.labels import LabelSet
 from workers.backbones.base import FloatArray
 
+#: Of every `VideoError` of the engine.
+STAGE = "encode"
+
 
 class Ended(IntEnum):
     """Why an engine is of no use any more: the exit code of its process, which is then started again."""
