@@ -11,7 +11,7 @@ from db import session
 from db.errors import RefusedConfigurationError
 
 #: The newest revision this code knows (a test holds it against the migrations: loading those costs every command 0.3 s).
-HEAD = "0003"
+HEAD = "0005"
 MINIMUM_POSTGRES = 150000
 MINIMUM_PGVECTOR = (0, 8)
 
@@ -23,19 +23,20 @@ def upgrade(database_url: str) -> str:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with session.connect(database_url) as engine, session.transaction(engine) as connection:
+    with session.connect(database_url) as engine, engine.connect() as connection:
         _refuse_old_servers(connection)
         newer = _revision(connection)
         if newer is not None and newer > HEAD:
             _refuse_incompatible(connection, newer)
             return newer
+        connection.rollback()  # each step has a transaction of its own
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
         except DBAPIError as error:
             reason = " ".join(str(error.orig).split())
             raise RefusedConfigurationError(
-                f"the schema could not be upgraded and is unchanged: {reason}. "
+                f"the schema could not be upgraded; what is done so far stays, and the rest can be done later: {reason}. "
                 "If this is about the extension: have an administrator run CREATE EXTENSION vector, then run this again"
             ) from error
     return HEAD

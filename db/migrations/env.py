@@ -1,16 +1,28 @@
-"""Runs migrations: one at a time, under a lock, without waiting long for anybody else's lock."""
+"""Runs migrations: one process at a time, each step in a transaction of its own, never in anybody's way for long.
+
+A step that changes a table waits half a second for its lock at most, and is tried again later: whoever waits for such a
+lock holds up everybody who comes after.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from alembic import context
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
-from db import addresses, models, session
+from db import addresses, session
 
-#: Any process that migrates takes this advisory lock first.
+#: Any process that migrates holds this advisory lock, for as long as its session lasts.
 LOCK_KEY = 7_120_431_001
+LOCK_TIMEOUT = "500ms"
+#: Postgres' words for a lock that did not come and for a deadlock: the same step may go through later.
+BUSY = ("55P03", "40P01")
+TRIES, PAUSE_SECONDS = 60, 1.0
 
 
 def remember_compatibility(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # noqa: ARG001
@@ -25,18 +37,46 @@ def remember_compatibility(ctx: Any, step: Any, heads: Any, run_args: Any) -> No
         )
 
 
+@contextmanager
+def alone(connection: Connection) -> Iterator[None]:
+    """Wait for other processes that migrate. By asking again: an index cannot be finished beside a waiting statement."""
+    while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}).scalar():
+        connection.commit()
+        time.sleep(0.2)
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK_KEY})
+        connection.commit()
+
+
 def migrate(connection: Connection) -> None:
+    with alone(connection):
+        connection.execute(text("CREATE SCHEMA IF NOT EXISTS reelvec"))
+        connection.commit()
+        for attempt in range(1, TRIES + 1):
+            try:
+                _run(connection)
+                return
+            except DBAPIError as error:
+                connection.rollback()
+                if getattr(error.orig, "pgcode", None) not in BUSY or attempt == TRIES:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+
+
+def _run(connection: Connection) -> None:
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.commit()
     context.configure(
         connection=connection,
-        target_metadata=models.METADATA,
-        version_table_schema=models.SCHEMA,
-        include_schemas=True,
+        version_table_schema="reelvec",
+        transaction_per_migration=True,
         on_version_apply=remember_compatibility,
     )
     with context.begin_transaction():
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
-        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-        connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {models.SCHEMA}"))
         context.run_migrations()
 
 
@@ -46,4 +86,3 @@ if given is not None:
 else:  # `alembic upgrade head` typed by hand
     with session.connect(addresses.resolve().database_url) as engine, engine.connect() as opened:
         migrate(opened)
-        opened.commit()

@@ -7,26 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
-from db import encoders, models, schema, session
+from db import encoders, schema, session
 from db.errors import RefusedConfigurationError, UnavailableError
 from tests.ledgering import declare, encoder, execute, one
-
-
-def test_models_equal_migrations(database_url: str) -> None:
-    # another search path: the role is named like the schema, which would make it the unnamed default
-    engine = create_engine(database_url, connect_args={"options": "-c search_path=public"})
-    options = {"include_schemas": True, "version_table_schema": models.SCHEMA, "compare_server_default": True}
-    try:
-        with engine.connect() as connection:
-            context = MigrationContext.configure(connection, opts=options)
-            assert compare_metadata(context, models.METADATA) == []
-    finally:
-        engine.dispose()
 
 
 def test_upgrading_twice_and_two_at_once_is_upgrading_once(empty_database_url: str) -> None:

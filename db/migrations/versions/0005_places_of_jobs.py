@@ -1,0 +1,68 @@
+"""Fill `jobs.place_id` in small batches and make the indexes beside the running fleet: begun twice, it goes on.
+
+Rows that older producers add meanwhile are filled in by the feeder (`db.places.adopt`).
+"""
+
+from __future__ import annotations
+
+from alembic import op
+from sqlalchemy import text
+
+revision = "0005"
+down_revision = "0004"
+compatible_from = "0001"
+
+BATCH_VIDEOS = 5_000
+
+INDEXES = {
+    "jobs_places": "ON reelvec.jobs (place_id, video_id) WHERE state = 'pending'",
+    "attempts_at": "ON reelvec.attempts (at)",
+}
+
+_NEW_PLACES = text("""
+INSERT INTO reelvec.places (place)
+SELECT DISTINCT reelvec.place_of(uri) AS place FROM reelvec.videos WHERE video_id > :after AND video_id <= :upto
+EXCEPT SELECT place FROM reelvec.places ORDER BY place
+ON CONFLICT DO NOTHING
+""")
+
+_FILL = text("""
+UPDATE reelvec.jobs j SET place_id = p.place_id
+FROM reelvec.videos v JOIN reelvec.places p ON p.place = reelvec.place_of(v.uri)
+WHERE v.video_id = j.video_id AND j.place_id IS NULL AND j.video_id > :after AND j.video_id <= :upto
+""")
+
+_NEXT = text("""
+SELECT max(video_id) FROM (
+  SELECT video_id FROM reelvec.videos WHERE video_id > :after ORDER BY video_id LIMIT :batch) batch
+""")
+
+_IS_INVALID = text("""
+SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid)
+""")
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        _make_indexes()
+        _fill()
+
+
+def _make_indexes() -> None:
+    connection = op.get_bind()
+    # it waits for transactions that are older than itself, and nobody waits for it
+    connection.execute(text("SET lock_timeout = 0"))
+    for name, definition in INDEXES.items():
+        if connection.execute(_IS_INVALID, {"name": f"reelvec.{name}"}).scalar():
+            op.execute(f"DROP INDEX CONCURRENTLY reelvec.{name}")
+        op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} {definition}")
+
+
+def _fill() -> None:
+    connection = op.get_bind()
+    after = 0
+    while (upto := connection.execute(_NEXT, {"after": after, "batch": BATCH_VIDEOS}).scalar()) is not None:
+        batch = {"after": after, "upto": upto}
+        connection.execute(_NEW_PLACES, batch)
+        connection.execute(_FILL, batch)
+        after = upto
