@@ -24,24 +24,17 @@ class Waited:
 _WAITED = text("""
 SELECT extract(epoch FROM now() - me.infra_since)::double precision AS seconds,
   me.infra_since < now() - make_interval(secs => :long_enough) AND EXISTS (
-    SELECT FROM reelvec.jobs other JOIN reelvec.videos v USING (video_id)
-    WHERE other.finished_at > me.infra_since AND other.started_at > me.infra_since AND other.state = 'done'
-      AND starts_with(v.uri, :place)) AS is_alone
+    SELECT FROM reelvec.jobs other WHERE other.place_id = me.place_id AND other.state = 'done'
+      AND other.finished_at > me.infra_since AND other.started_at > me.infra_since) AS is_alone
 FROM reelvec.jobs me WHERE me.video_id = :video_id AND me.infra_since IS NOT NULL
 """)
 
 
-def waited(connection: Connection, video_id: int, uri: str, *, first_delay_seconds: float) -> Waited | None:
+def waited(connection: Connection, video_id: int, *, first_delay_seconds: float) -> Waited | None:
     """How long this video has waited for its source; None: it does not."""
     facts = {
         "video_id": video_id,
-        "place": place_of(uri),
         "long_enough": retries.infra_delay_seconds(first_delay_seconds),
     }
     row = connection.execute(_WAITED, facts).first()
     return None if row is None else Waited(row.seconds, row.is_alone)
-
-
-def place_of(uri: str) -> str:
-    """The bucket or host of a canonical uri, with everything before it: `s3://bucket/`."""
-    return "/".join(uri.split("/", 3)[:3]) + "/"

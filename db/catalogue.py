@@ -123,9 +123,19 @@ WHERE video_id > :after AND (CAST(:categories AS text[]) IS NULL OR category = A
 ORDER BY video_id LIMIT :room
 """)
 
+# Only what is new: a place that is known costs no number of the sequence and no lock.
+_INSERT_PLACES = text("""
+INSERT INTO reelvec.places (place)
+SELECT DISTINCT reelvec.place_of(v.uri) FROM chunk JOIN reelvec.videos v USING (video_id)
+EXCEPT SELECT place FROM reelvec.places ORDER BY 1
+ON CONFLICT DO NOTHING
+""")
+
 _INSERT_JOBS = text("""
-INSERT INTO reelvec.jobs (video_id, encoders, taggers, force)
-SELECT video_id, CAST(:encoders AS smallint[]), CAST(:taggers AS smallint[]), :force FROM chunk ORDER BY video_id
+INSERT INTO reelvec.jobs (video_id, place_id, encoders, taggers, force)
+SELECT c.video_id, p.place_id, CAST(:encoders AS smallint[]), CAST(:taggers AS smallint[]), :force
+FROM chunk c JOIN reelvec.videos v USING (video_id) LEFT JOIN reelvec.places p ON p.place = reelvec.place_of(v.uri)
+ORDER BY c.video_id
 ON CONFLICT DO NOTHING
 """)
 
@@ -201,6 +211,7 @@ def record_known(
 def _record_jobs(connection: Connection, wanted: Wanted, counts: Counts) -> None:
     facts = {"encoders": list(wanted.encoders), "taggers": list(wanted.taggers), "force": wanted.force}
     before = _states(connection, _STATES) if counts.new_videos < counts.selected else {}
+    connection.execute(_INSERT_PLACES)
     counts.queued = connection.execute(_INSERT_JOBS, facts).rowcount
     if counts.queued < counts.selected:
         counts.queued += int(connection.execute(_WIDEN_JOBS, facts).scalar_one())

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from db import blame, retries
+from db import blame, places, retries
 from db import outcome as outcomes
 from db.errors import ErrorClass
 from db.outcome import Outcome
@@ -30,7 +30,8 @@ class Claim:
     """One video that is ours until `finish`.
 
     `encoders` and `taggers` are what is wanted and has no row yet; `all_encoders` and `all_taggers` what is wanted, to be
-    made where the source is no more the version `etag` that the rows were made from.
+    made where the source is no more the version `etag` that the rows were made from. `is_probe`: its place is closed, and
+    this video is the one that tries it.
     """
 
     video_id: int
@@ -45,6 +46,8 @@ class Claim:
     taggers: tuple[int, ...]
     all_encoders: tuple[int, ...]
     all_taggers: tuple[int, ...]
+    place_id: int | None = None
+    is_probe: bool = False
 
     def for_version(self, etag: str | None) -> Self:
         """What is owed when the source turns out to be of this version."""
@@ -73,29 +76,63 @@ class Worker:
     running_windows: int = 0
 
 
-_OWED_ENCODERS = """array(SELECT e FROM unnest(j.encoders) e WHERE j.force
-  OR NOT EXISTS (SELECT FROM reelvec.embeddings m WHERE m.encoder_id = e AND m.video_id = j.video_id))"""
+# Encoders of a paused backbone are left for later, and so are the taggers that read them.
+_PAUSED = """paused AS MATERIALIZED (
+  SELECT coalesce(array_agg(encoder_id), '{}') AS encoders
+  FROM reelvec.paused_backbones JOIN reelvec.encoders USING (backbone) WHERE paused)"""
+
+
+def _owed_encoders(force: str) -> str:
+    """Wanted encoders without a row, or all of them where `force` holds."""
+    return f"""array(SELECT e FROM unnest(j.encoders) e WHERE {force}
+  OR NOT EXISTS (SELECT FROM reelvec.embeddings m WHERE m.encoder_id = e AND m.video_id = j.video_id))"""  # noqa: S608
+
+
 # A tagger that the operator has deleted is owed no more.
 _TAGGERS = "array(SELECT tagger_id FROM reelvec.taggers WHERE tagger_id = ANY(j.taggers) ORDER BY 1)"
-_OWED_TAGGERS = f"""array(SELECT t FROM unnest({_TAGGERS}) t WHERE j.force
+
+
+def _owed_taggers(force: str) -> str:
+    return f"""array(SELECT t FROM unnest({_TAGGERS}) t WHERE {force}
   OR NOT EXISTS (SELECT FROM reelvec.scores s WHERE s.tagger_id = t AND s.video_id = j.video_id))"""  # noqa: S608
 
+
+_NOT_PAUSED = "WHERE e <> ALL ((SELECT encoders FROM paused)::smallint[])"
+_NOT_PAUSED_TAGGERS = """WHERE NOT EXISTS (SELECT FROM reelvec.taggers g
+  WHERE g.tagger_id = t AND g.encoder_id = ANY ((SELECT encoders FROM paused)::smallint[]))"""
+# While a backbone is paused, a video that owes nothing else is left alone.
+_OWES_SOMETHING = f"""(cardinality((SELECT encoders FROM paused)) = 0
+  OR EXISTS (SELECT FROM unnest({_owed_encoders("j.force")}) e {_NOT_PAUSED})
+  OR EXISTS (SELECT FROM unnest({_owed_taggers("j.force")}) t {_NOT_PAUSED_TAGGERS}))"""  # noqa: S608
+
 _CLAIM = text(f"""
-WITH j AS (
-  UPDATE reelvec.jobs SET state = 'running', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
+WITH {_PAUSED}, closed AS MATERIALIZED (
+  SELECT p.probe_video_id = :video_id AS is_probe FROM reelvec.jobs j JOIN reelvec.places p USING (place_id)
+  WHERE j.video_id = :video_id AND p.closed_at IS NOT NULL
+), j AS (
+  UPDATE reelvec.jobs j SET state = 'running', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
     not_before = NULL, started_at = now(), finished_at = NULL, deadline_at = now() + make_interval(secs => :job_seconds)
-  WHERE video_id = :video_id AND state IN ('pending', 'queued') AND (not_before IS NULL OR not_before <= now())
+  WHERE video_id = :video_id AND state IN ('pending', 'queued')
+    AND coalesce((SELECT is_probe IS TRUE FROM closed), not_before IS NULL OR not_before <= now())
     AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused)
+    AND {_OWES_SOMETHING}
   RETURNING *
 )
 SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j.lost_count,
-       {_OWED_ENCODERS} AS encoders, {_OWED_TAGGERS} AS taggers, j.encoders AS all_encoders, {_TAGGERS} AS all_taggers
+  array(SELECT e FROM unnest({_owed_encoders("j.force")}) e {_NOT_PAUSED}) AS encoders,
+  array(SELECT t FROM unnest({_owed_taggers("j.force")}) t {_NOT_PAUSED_TAGGERS}) AS taggers,
+  array(SELECT e FROM unnest(j.encoders) e {_NOT_PAUSED}) AS all_encoders,
+  array(SELECT t FROM unnest({_TAGGERS}) t {_NOT_PAUSED_TAGGERS}) AS all_taggers,
+  j.place_id, EXISTS (SELECT FROM closed) AS is_probe
 FROM j JOIN reelvec.videos v USING (video_id)
 """)  # noqa: S608
 
 
 def claim(connection: Connection, video_id: int, worker_id: UUID, *, job_seconds: float) -> Claim | None:
-    """Take a waiting video, or None: somebody else has it, it is finished or unknown, its time has not come, or all is paused."""
+    """Take a waiting video, or None: there is nothing to do for it now.
+
+    Somebody else has it, it is finished or unknown, its time has not come, its place is closed, or what it owes is paused.
+    """
     row = connection.execute(_CLAIM, {"video_id": video_id, "worker_id": worker_id, "job_seconds": job_seconds}).first()
     if row is None:
         return None
@@ -108,8 +145,8 @@ def claim(connection: Connection, video_id: int, worker_id: UUID, *, job_seconds
 _FINISH = text(f"""
 UPDATE reelvec.jobs j SET
   state = CASE WHEN :state <> 'done' THEN :state
-               WHEN {_OWED_ENCODERS.replace("j.force", "false")} <@ CAST(:encoders AS smallint[])
-                AND {_OWED_TAGGERS.replace("j.force", "false")} <@ CAST(:taggers AS smallint[]) THEN 'done'
+               WHEN {_owed_encoders("false")} <@ CAST(:encoders AS smallint[])
+                AND {_owed_taggers("false")} <@ CAST(:taggers AS smallint[]) THEN 'done'
                ELSE 'pending' END,
   force = force AND :state <> 'done', attempts = :attempts, strikes = :strikes,
   not_before = CASE WHEN :state = 'pending' THEN now() + make_interval(secs => :delay_seconds) END,
@@ -134,7 +171,7 @@ def finish(connection: Connection, claimed: Claim, outcome: Outcome, *, first_de
     if failure is not None:
         waited = None
         if failure.error_class is ErrorClass.INFRA:
-            waited = blame.waited(connection, claimed.video_id, claimed.uri, first_delay_seconds=first_delay_seconds)
+            waited = blame.waited(connection, claimed.video_id, first_delay_seconds=first_delay_seconds)
         waits_already = waited is not None
         decision = retries.decide(
             failure.error_class,
@@ -246,23 +283,64 @@ def reap(connection: Connection, worker_id: UUID, *, stale_seconds: float) -> li
     return reaped
 
 
-_FEED = text("""
-WITH next AS (
-  SELECT video_id FROM reelvec.jobs
-  WHERE state = 'pending' AND (not_before IS NULL OR not_before <= now())
-    AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused)
-  ORDER BY video_id LIMIT :room FOR UPDATE SKIP LOCKED
+#: Places that one pass looks at: finding the next one costs some 10 microseconds.
+TURN_PLACES = 20_000
+#: Passes that fill the room when most places have less to give than their share.
+FEED_PASSES = 4
+
+# Places take turns, beginning anywhere: each pass gives every open place with waiting videos an equal share of the room.
+# The next place is found by one probe of the index, however many videos the last one has.
+_FEED = text(f"""
+WITH RECURSIVE {_PAUSED}, begin AS MATERIALIZED (
+  SELECT floor(random() * coalesce(max(place_id), 0))::int AS place_id FROM reelvec.places
+), later AS (
+  SELECT (SELECT min(place_id) FROM reelvec.jobs WHERE state = 'pending' AND place_id > begin.place_id) AS place_id,
+    1 AS looks, 0 AS found FROM begin
+  UNION ALL
+  SELECT (SELECT min(place_id) FROM reelvec.jobs WHERE state = 'pending' AND place_id > later.place_id), looks + 1,
+    found + (NOT EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = later.place_id AND closed_at IS NOT NULL))::int
+  FROM later WHERE later.place_id IS NOT NULL AND looks < :looks AND found < :room
+), earlier AS (
+  SELECT (SELECT min(place_id) FROM reelvec.jobs WHERE state = 'pending') AS place_id, max(looks) AS looks,
+    max(found) AS found FROM later
+  UNION ALL
+  SELECT (SELECT min(place_id) FROM reelvec.jobs WHERE state = 'pending' AND place_id > earlier.place_id), looks + 1,
+    found + (NOT EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = earlier.place_id AND closed_at IS NOT NULL))::int
+  FROM earlier WHERE earlier.place_id <= (SELECT place_id FROM begin) AND looks < :looks AND found < :room
+), turn AS MATERIALIZED (
+  SELECT place_id FROM (
+    SELECT place_id FROM later UNION SELECT place_id FROM earlier WHERE place_id <= (SELECT place_id FROM begin)) t
+  WHERE place_id IS NOT NULL
+    AND NOT EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = t.place_id AND closed_at IS NOT NULL)
+), next AS (
+  SELECT dealt.video_id, row_number() OVER (PARTITION BY turn.place_id ORDER BY dealt.video_id) AS round FROM turn, LATERAL (
+    SELECT video_id FROM reelvec.jobs j
+    WHERE state = 'pending' AND j.place_id = turn.place_id AND (not_before IS NULL OR not_before <= now())
+      AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused) AND {_OWES_SOMETHING}
+    ORDER BY video_id LIMIT (SELECT greatest(1, :room / greatest(1, count(*))) FROM turn) FOR UPDATE SKIP LOCKED) dealt
+  LIMIT :room
 )
 UPDATE reelvec.jobs j SET state = 'queued', queued_at = now() FROM next WHERE j.video_id = next.video_id
-RETURNING j.video_id
-""")
+RETURNING next.round, j.place_id, j.video_id
+""")  # noqa: S608
 
 
 def feed(connection: Connection, *, room: int) -> list[int]:
-    """Mark up to `room` pending videos queued; the caller commits, then publishes. Empty while another feeder is at it."""
+    """Mark up to `room` pending videos queued, one of each place in turn; the caller commits, then publishes.
+
+    Empty while another feeder is at it.
+    """
     if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": FEED_LOCK}).scalar():
         return []
-    return sorted(int(row[0]) for row in connection.execute(_FEED, {"room": room}))
+    places.adopt(connection)
+    fed: list[int] = []
+    for _ in range(FEED_PASSES):
+        left = room - len(fed)
+        dealt = connection.execute(_FEED, {"room": left, "looks": TURN_PLACES}).all() if left > 0 else []
+        fed += [int(row.video_id) for row in sorted(dealt)]
+        if not dealt:
+            break
+    return fed
 
 
 def give_back_unheld(

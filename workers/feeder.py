@@ -15,9 +15,10 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 from sqlalchemy import Engine
 
-from db import ledger, lost_messages, session
+from db import ledger, lost_messages, places, session, settings
 from db.errors import UnavailableError
 from workers import contract
+from workers.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +53,18 @@ def depth(app: Any) -> int:
         return int(Queue(contract.QUEUE, channel=connection.default_channel).queue_declare().message_count)
 
 
-def feed(engine: Engine, app: Any, *, stale_seconds: float) -> int:
+def feed(engine: Engine, app: Any) -> int:
     """Fill the broker up to its window; returns how many videos were published.
 
     Rows are committed as queued before their message is sent: a crash in between loses a message, never a video.
     Raises `UnavailableError` if the broker does not answer.
     """
+    chosen = settings.load(WorkerSettings)
     waiting = depth(app)
     with session.transaction(engine) as connection:
-        room = window(ledger.fleet_in_flight(connection, stale_seconds=stale_seconds)) - waiting
+        room = window(ledger.fleet_in_flight(connection, stale_seconds=chosen.stale_seconds)) - waiting
         video_ids = ledger.feed(connection, room=room) if room > 0 else []
+        video_ids += places.hand_out_probes(connection, beat_seconds=chosen.beat_seconds)
     if video_ids:
         with broker_errors():
             publish(app, video_ids)

@@ -66,7 +66,7 @@ class Heartbeat:
 
     def look_after_ledger(self) -> Callable[[], None]:
         """One round: videos of dead workers back to pending, lost messages found, the broker filled up."""
-        from workers import feeder
+        from workers import breaker, feeder
         from workers.app import app
 
         runtime = self._runtime
@@ -83,9 +83,10 @@ class Heartbeat:
                 log.warning("%d videos of dead workers are pending again", len(reaped))
             if unheld:
                 log.warning("%d videos in our name that we do not hold are pending again", len(unheld))
+            breaker.keep(runtime)
             lost.look(runtime.engine, feeder.depth(app))
             if not runtime.draining.is_set():
-                feeder.feed(runtime.engine, app, stale_seconds=chosen.stale_seconds)
+                feeder.feed(runtime.engine, app)
 
         return keep
 

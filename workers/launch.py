@@ -27,6 +27,7 @@ from workers.backbones import models_dir
 from workers.backbones.license import refuse_license
 from workers.engine.engine import Engine, ModelKey
 from workers.pipeline import Owed
+from workers.refusals import Refusals
 from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
 from workers.storage import Storage
@@ -46,6 +47,7 @@ class Runtime:
     engine_seconds: float
     identity: ledger.Worker
     closing: contextlib.ExitStack
+    refusals: Refusals
     draining: threading.Event = field(default_factory=threading.Event)
     refused: ReelvecError | None = None
     _active: dict[int, float] = field(default_factory=dict)
@@ -56,6 +58,11 @@ class Runtime:
     @property
     def worker_id(self) -> UUID:
         return self.identity.worker_id
+
+    @property
+    def name(self) -> str:
+        """How people know this process: its node and process id."""
+        return f"{self.identity.host}:{self.identity.pid}"
 
     @property
     def worker(self) -> ledger.Worker:
@@ -173,6 +180,7 @@ def prepare() -> Runtime:
                 videos_per_batch=encoding.videos_per_batch,
             ),
             closing=stack,
+            refusals=Refusals(beat_seconds=chosen.beat_seconds),
         )
         for encoder in wanted:
             made.load(encoder)

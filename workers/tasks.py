@@ -12,7 +12,7 @@ from db import ledger, session
 from db.errors import RefusedConfigurationError, UnavailableError, VideoError
 from db.ledger import Claim
 from db.outcome import Outcome
-from workers import contract, launch, pipeline
+from workers import breaker, contract, launch, pipeline
 from workers.app import app
 from workers.launch import Runtime
 from workers.sampling.pool import Cancelled
@@ -49,6 +49,7 @@ def embed(*arguments: object) -> None:
             runtime.refuse(error)
             raise Reject(requeue=True) from None
         _finish(runtime, claimed, outcome)
+        breaker.settle(runtime, claimed, outcome.failure)
 
 
 def _claim(runtime: Runtime, video_id: int) -> Claim | None:
@@ -58,6 +59,11 @@ def _claim(runtime: Runtime, video_id: int) -> Claim | None:
         if runtime.draining.is_set():
             raise Reject(requeue=True)
         try:
+            message = breaker.sort(runtime, video_id)
+            if message is breaker.Message.LEAVE:
+                raise Reject(requeue=True)
+            if message is breaker.Message.DROP:
+                return None
             with session.transaction(runtime.engine) as connection:
                 return ledger.claim(connection, video_id, runtime.worker_id, job_seconds=runtime.settings.job_seconds)
         except UnavailableError as error:
@@ -72,6 +78,7 @@ def _run(runtime: Runtime, claimed: Claim) -> Outcome:
         if not runtime.owed(claimed):
             return Outcome()
         with runtime.storage.open(claimed.uri) as source:
+            breaker.was_read(runtime, claimed)
             media = {"etag": source.etag, "size_bytes": source.size_bytes}
             owed = runtime.owed(claimed.for_version(source.etag))
             result = pipeline.embed_video(
@@ -85,7 +92,8 @@ def _run(runtime: Runtime, claimed: Claim) -> Outcome:
             )
         return pipeline.outcome_of(result, owed)
     except VideoError as error:
-        log.warning("video %d: %s at %s: %s", claimed.video_id, error.code, error.stage, error)
+        level = logging.INFO if claimed.is_probe else logging.WARNING  # a closed place is told once
+        log.log(level, "video %d: %s at %s: %s", claimed.video_id, error.code, error.stage, error)
         return Outcome(failure=pipeline.failure_of(error), media=media)
     except (Cancelled, RefusedConfigurationError):
         raise

@@ -173,12 +173,11 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
 
 def _feed(engine: Engine) -> int:
     from db.errors import UnavailableError
-    from producer.wait import stale_seconds
     from workers import feeder
     from workers.app import app
 
     try:
-        return feeder.feed(engine, app, stale_seconds=stale_seconds())
+        return feeder.feed(engine, app)
     except UnavailableError:
         say("recorded, but not published yet: workers, or another enqueue, do that once the broker answers")
         raise

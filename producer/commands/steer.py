@@ -21,7 +21,6 @@ def retry(
 ) -> None:
     """Queue failed videos again, with fresh attempts. Without a selector: all of them. --since: when they failed."""
     from db import catalogue, session
-    from producer.wait import stale_seconds
     from workers import feeder
     from workers.app import app
 
@@ -31,7 +30,7 @@ def retry(
             selectors.refuse_unknown_categories(connection, category)
             count = catalogue.retry(connection, selection)
         _tell("retried", count, f"{count:,} failed videos are waiting again", as_json=as_json)
-        feeder.feed(engine, app, stale_seconds=stale_seconds())
+        feeder.feed(engine, app)
 
 
 def cancel(

@@ -7,7 +7,6 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine
 
-from db.blame import place_of
 from db.catalogue import Wanted
 from db.errors import VideoError
 from db.ledger import Claim
@@ -98,15 +97,3 @@ def test_waiting_ends_with_any_other_end(engine: Engine, me: UUID) -> None:
     refuse(engine, BUCKET[0], me, "fetch_cut")
     assert one(engine, "SELECT count(*) FROM reelvec.jobs WHERE infra_since IS NOT NULL") == 0
     assert one(engine, "SELECT count(*) FROM reelvec.attempts") == 2
-
-
-@pytest.mark.parametrize(
-    ("uri", "place"),
-    [
-        ("s3://bucket/a/b.mp4", "s3://bucket/"),
-        ("https://host:8443/a.mp4?x=/y", "https://host:8443/"),
-        ("file:///a/b.mp4", "file:///"),
-    ],
-)
-def test_the_place_of_a_source(uri: str, place: str) -> None:
-    assert place_of(uri) == place
