@@ -1,0 +1,223 @@
+"""A million jobs at 10^5 places: upgraded while workers of an earlier commit run, then claimed, finished and fed.
+
+    python -m bench.scale [--jobs 1000000] [--places 100000] [--base 90cb42d] [--files 4000]
+
+Half of the rows are of one bucket. The base is checked out beside; its own code makes its schema and its workers embed
+`--files` real clips while this commit's migrations run. Prints the table of bench/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Engine, text
+
+from bench import ledger as ledger_bench
+from db import ledger, places, schema, session
+from db.local_stack import LocalStack, StackState
+from tests.golden_run import small_clips
+
+ROOT = Path(__file__).parents[1]
+BIG = "s3://big"
+FEEDS = 20
+
+_FILL = """
+INSERT INTO reelvec.videos (uri, category)
+SELECT CASE WHEN i % 2 = 0 THEN '{big}/' || i || '.mp4' ELSE 'https://host' || (i / 2) % {places} || '/' || i || '.mp4' END,
+  'films' FROM generate_series(1, {jobs}) i;
+INSERT INTO reelvec.jobs (video_id, encoders)
+SELECT video_id, ARRAY[(SELECT encoder_id FROM reelvec.encoders WHERE encoder = 'probe')] FROM reelvec.videos
+ON CONFLICT DO NOTHING;
+ANALYZE;
+"""
+
+
+def row(what: str, figure: str) -> None:
+    print(f"| {what} | {figure} |", flush=True)
+
+
+@contextmanager
+def base_tree(folder: Path, commit: str) -> Iterator[Path]:
+    tree = folder / "base"
+    subprocess.run(["git", "worktree", "add", "--detach", str(tree), commit], cwd=ROOT, check=True, capture_output=True)
+    try:
+        yield tree
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True, capture_output=True)
+
+
+def run_python(code: str, tree: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
+    """A child whose modules are those of `tree`."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=tree, env={**environment, "PYTHONPATH": str(tree)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+class LongestWait:
+    """The longest that any session waited for a lock, and the longest of a small write by us, while it is open."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._stop = threading.Event()
+        self.lock_seconds = 0.0
+        self.write_seconds = 0.0
+        self._threads = [threading.Thread(target=step) for step in (self._watch, self._write)]
+
+    def __enter__(self) -> LongestWait:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _watch(self) -> None:
+        # migrations wait for others as long as they like; what counts is who waits for them
+        waiting = text(
+            "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - l.waitstart)), 0) FROM pg_locks l"
+            " JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND l.locktype <> 'virtualxid'"
+            " AND a.query NOT LIKE 'ALTER%' AND a.query NOT LIKE '%pg_try_advisory%'"
+        )
+        while not self._stop.wait(0.02):
+            with session.transaction(self._engine) as connection:
+                seconds = float(connection.execute(waiting).scalar_one())
+            self.lock_seconds = max(self.lock_seconds, seconds)
+
+    def _write(self) -> None:
+        """A video is claimed as the base's workers do it, every 20 ms."""
+        claim = text("UPDATE reelvec.jobs SET token = token + 1 WHERE video_id = :id AND state = 'pending'")
+        chance = np.random.default_rng(0)
+        while not self._stop.wait(0.02):
+            started = time.perf_counter()
+            with session.transaction(self._engine) as connection:
+                connection.execute(claim, {"id": int(chance.integers(1, 1_000_000))})
+            self.write_seconds = max(self.write_seconds, time.perf_counter() - started)
+
+
+def upgrade(engine: Engine, state: StackState, tree: Path, folder: Path, chosen: argparse.Namespace) -> None:
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "REELVEC_FILE_ROOTS": str(folder),
+        "DATABASE_URL": state.database_url, "CELERY_BROKER_URL": state.broker_url, "REELVEC_SAMPLERS": "1",
+    }  # fmt: skip
+    made = run_python("import sys; from db import schema; schema.upgrade(sys.argv[1])", tree, environment,
+                      state.database_url)  # fmt: skip
+    assert made.wait() == 0, made.stderr
+    videos = folder / "videos"
+    clip = small_clips(folder / "clip", 1)[0]
+    videos.mkdir()
+    for index in range(chosen.files):
+        shutil.copy(clip, videos / f"{index}.mp4")
+    enqueue = "from producer.cli import enqueue_main; enqueue_main()"
+    assert run_python(enqueue, tree, environment, str(videos), "--backbone", "probe").wait() == 0
+    with session.transaction(engine) as connection:
+        connection.exec_driver_sql(_FILL.format(big=BIG, places=chosen.places, jobs=chosen.jobs))
+    worker = "import sys; from celery.__main__ import main; sys.argv = ['celery', *sys.argv[1:]]; main()"
+    workers = [
+        run_python(worker, tree, environment, "-A", "workers.app", "worker", "-n", f"base{i}@h", "--without-mingle")
+        for i in range(2)
+    ]
+    try:
+        done = text("SELECT count(*) FROM reelvec.jobs WHERE state = 'done'")
+        while number(engine, done) < 50:
+            time.sleep(0.2)
+        before, started = number(engine, done), time.monotonic()
+        with LongestWait(engine) as longest:
+            schema.upgrade(state.database_url)
+            took = time.monotonic() - started
+        row(
+            f"{chosen.base} upgraded to {schema.HEAD} with {chosen.jobs:,} rows while its two workers run",
+            f"{took:.1f} s",
+        )
+        row("longest wait of anybody for a lock meanwhile", f"{1000 * longest.lock_seconds:.0f} ms")
+        row("longest small write meanwhile", f"{1000 * longest.write_seconds:.0f} ms")
+        row("videos those workers finished meanwhile", f"{number(engine, done) - before:,}")
+        after = number(engine, done)
+        while number(engine, done) < min(after + 50, chosen.files):
+            time.sleep(0.2)
+    finally:
+        for child in workers:
+            child.terminate()
+        for child in workers:
+            child.wait(timeout=60)
+    row("rows lost", str(chosen.jobs + chosen.files - number(engine, text("SELECT count(*) FROM reelvec.jobs"))))
+    row("rows without a place", str(number(engine, text("SELECT count(*) FROM reelvec.jobs WHERE place_id IS NULL"))))
+    row("places", f"{number(engine, text('SELECT count(*) FROM reelvec.places')):,}")
+
+
+def number(engine: Engine, statement: object) -> int:
+    with session.transaction(engine) as connection:
+        return int(connection.execute(statement).scalar_one())  # type: ignore[call-overload]
+
+
+def claims_and_feeds(engine: Engine, seconds: float) -> None:
+    with session.transaction(engine) as connection:
+        connection.execute(text("DELETE FROM reelvec.workers"))
+        connection.execute(text("UPDATE reelvec.jobs SET state = 'pending', not_before = NULL WHERE state <> 'done'"))
+        connection.execute(text("DELETE FROM reelvec.place_workers"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE reelvec.jobs"))
+    got, times = ledger_bench.offer(engine, ledger_bench.outcome((), vectors=False), rate=200, seconds=seconds)
+    p50, p99 = (1000 * times[int(len(times) * share)] for share in (0.5, 0.99))
+    row("claim + finish, no vectors, 200/s offered, 32 clients", f"{got:.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    feeds(engine, "all places open")
+    with session.transaction(engine) as connection:
+        connection.execute(
+            text("UPDATE reelvec.places SET closed_at = now(), probe_at = now() WHERE place = :big"), {"big": BIG}
+        )
+    feeds(engine, "the place of half of the rows closed")
+
+
+def feeds(engine: Engine, what: str) -> None:
+    for room in (200, 2000):
+        times = []
+        for _ in range(FEEDS):
+            started = time.perf_counter()
+            with session.transaction(engine) as connection:
+                fed = ledger.feed(connection, room=room)
+                places.hand_out_probes(connection, beat_seconds=10)
+            times.append(1000 * (time.perf_counter() - started))
+            assert len(fed) == room
+        row(f"feed of {room}, {what}", f"median {np.median(times):.1f} ms, longest {max(times):.1f} ms")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--jobs", type=int, default=1_000_000)
+    options.add_argument("--places", type=int, default=100_000)
+    options.add_argument("--files", type=int, default=4_000)
+    options.add_argument("--base", default="90cb42d")
+    options.add_argument("--seconds", type=float, default=10.0)
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        stack = LocalStack(folder / "stack")
+        state = stack.up()
+        try:
+            with (
+                session.connect(state.database_url, pool_size=ledger_bench.CLIENTS) as engine,
+                base_tree(folder, chosen.base) as tree,
+            ):
+                print("| what | figure |\n|---|---|")
+                upgrade(engine, state, tree, folder, chosen)
+                claims_and_feeds(engine, chosen.seconds)
+        finally:
+            stack.down()
+
+
+if __name__ == "__main__":
+    main()
