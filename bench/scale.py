@@ -124,7 +124,7 @@ def upgrade(engine: Engine, state: StackState, tree: Path, folder: Path, chosen:
     enqueue = "from producer.cli import enqueue_main; enqueue_main()"
     assert run_python(enqueue, tree, environment, str(videos), "--backbone", "probe").wait() == 0
     with session.transaction(engine) as connection:
-        connection.exec_driver_sql(_FILL.format(big=BIG, places=chosen.places, jobs=chosen.jobs))
+        connection.execute(text(_FILL.format(big=BIG, places=chosen.places, jobs=chosen.jobs)))
     worker = "import sys; from celery.__main__ import main; sys.argv = ['celery', *sys.argv[1:]]; main()"
     workers = [
         run_python(worker, tree, environment, "-A", "workers.app", "worker", "-n", f"base{i}@h", "--without-mingle")

@@ -39,23 +39,24 @@ class Change:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a waiting video stands to its place: `barred` while the place is closed and this video is not its probe."""
+    """How a waiting video stands to its place. While that is closed, nothing of it is taken but its probe."""
 
     place_id: int | None
-    barred: bool
+    closed: bool
+    is_probe: bool
 
 
 _STANDING = text("""
-SELECT j.place_id,
-  coalesce(p.closed_at IS NOT NULL AND p.probe_video_id IS DISTINCT FROM j.video_id, false) AS barred
+SELECT j.place_id, coalesce(p.closed_at IS NOT NULL, false) AS closed,
+  coalesce(p.closed_at IS NOT NULL AND p.probe_video_id = j.video_id, false) AS is_probe
 FROM reelvec.jobs j LEFT JOIN reelvec.places p USING (place_id) WHERE j.video_id = :video_id
 """)
 
 
 def standing(connection: Connection, video_id: int) -> Standing:
-    """For a worker that does not take every place. An unknown video is barred."""
+    """For a worker that does not take every place."""
     row = connection.execute(_STANDING, {"video_id": video_id}).first()
-    return Standing(None, barred=True) if row is None else Standing(row.place_id, row.barred)
+    return Standing(None, closed=False, is_probe=False) if row is None else Standing(**row._mapping)
 
 
 _SAY_FAILING = text("""
@@ -81,13 +82,21 @@ INSERT INTO reelvec.place_workers (place_id, worker_id)
 SELECT DISTINCT f.place_id, me.worker_id FROM reelvec.place_workers f, reelvec.workers me
 WHERE f.failing_since IS NOT NULL AND f.place_id = ANY(CAST(:places AS int[])) AND me.worker_id = :worker_id
 ON CONFLICT (place_id, worker_id) DO UPDATE SET at = now(), failing_since = NULL, error_code = NULL, error = NULL
+RETURNING place_id, xmax = 0 AS is_new
 """)
 
 
 def say_reading(connection: Connection, worker_id: UUID, places: Collection[int]) -> None:
-    """This worker has read these places lately. Written only where another one, or itself before, fails."""
-    if places:
-        connection.execute(_SAY_READING, {"worker_id": worker_id, "places": sorted(places)})
+    """This worker has read these places lately. Written only where another one, or itself before, fails.
+
+    The videos that failed there need not wait: those who can read them will.
+    """
+    if not places:
+        return
+    said = connection.execute(_SAY_READING, {"worker_id": worker_id, "places": sorted(places)}).all()
+    for row in said:
+        if row.is_new:
+            connection.execute(_FREE, {"place_id": row.place_id, "videos": FREED_VIDEOS})
 
 
 # Nobody vouches for it, and everybody who lives has failed or has had the time to vouch.

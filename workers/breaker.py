@@ -38,8 +38,8 @@ def sort(runtime: Runtime, video_id: int) -> Message:
         return Message.CLAIM
     with session.transaction(runtime.engine) as connection:
         standing = places.standing(connection, video_id)
-    if standing.barred:
-        return Message.DROP
+    if standing.closed:  # somebody has to try it
+        return Message.CLAIM if standing.is_probe else Message.DROP
     if runtime.refusals.takes(standing.place_id):
         return Message.CLAIM
     runtime.draining.wait(HOLD_SECONDS)

@@ -34,6 +34,10 @@ class Refusals:
         """Whether any place is refused: while none is, nobody needs to know a video's place before its claim."""
         return bool(self._retry_at)
 
+    def refuses(self, place_id: int | None) -> bool:
+        """Whether the place is refused now."""
+        return place_id in self._retry_at
+
     def takes(self, place_id: int | None) -> bool:
         """Whether a video of this place may be claimed. One that is refused is let through when it is time to try it."""
         with self._lock:

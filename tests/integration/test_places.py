@@ -193,14 +193,14 @@ def test_nobody_vouches_where_nothing_fails(engine: Engine, probe: int) -> None:
 def test_how_a_video_stands_to_its_place(engine: Engine, probe: int) -> None:
     enqueue(engine, probe, bucket=2)
     with session.transaction(engine) as connection:
-        assert places.standing(connection, 1) == places.Standing(1, barred=False)
-        assert places.standing(connection, 99).barred
+        assert places.standing(connection, 1) == places.Standing(1, closed=False, is_probe=False)
+        assert places.standing(connection, 99) == places.Standing(None, closed=False, is_probe=False)
     closed(engine)
     execute(engine, "UPDATE reelvec.places SET probe_at = now()")
     assert probes(engine) == [1]
     with session.transaction(engine) as connection:
-        assert not places.standing(connection, 1).barred
-        assert places.standing(connection, 2).barred
+        assert places.standing(connection, 1) == places.Standing(1, closed=True, is_probe=True)
+        assert places.standing(connection, 2) == places.Standing(1, closed=True, is_probe=False)
 
 
 # ---- backbones
