@@ -31,7 +31,7 @@ class Claim:
 
     `encoders` and `taggers` are what is wanted and has no row yet; `all_encoders` and `all_taggers` what is wanted, to be
     made where the source is no more the version `etag` that the rows were made from. `is_probe`: its place is closed, and
-    this video is the one that tries it.
+    this video is the one that tries it. What `paused_encoders` and the taggers on them would make is left for later.
     """
 
     video_id: int
@@ -48,6 +48,7 @@ class Claim:
     all_taggers: tuple[int, ...]
     place_id: int | None = None
     is_probe: bool = False
+    paused_encoders: tuple[int, ...] = ()
 
     def for_version(self, etag: str | None) -> Self:
         """What is owed when the source turns out to be of this version."""
@@ -76,10 +77,8 @@ class Worker:
     running_windows: int = 0
 
 
-# Encoders of a paused backbone are left for later, and so are the taggers that read them.
-_PAUSED = """paused AS MATERIALIZED (
-  SELECT coalesce(array_agg(encoder_id), '{}') AS encoders
-  FROM reelvec.paused_backbones JOIN reelvec.encoders USING (backbone) WHERE paused)"""
+_PAUSED_ENCODERS = """array(SELECT encoder_id FROM reelvec.encoders JOIN reelvec.paused_backbones USING (backbone)
+  WHERE paused)"""
 
 
 def _owed_encoders(force: str) -> str:
@@ -97,33 +96,21 @@ def _owed_taggers(force: str) -> str:
   OR NOT EXISTS (SELECT FROM reelvec.scores s WHERE s.tagger_id = t AND s.video_id = j.video_id))"""  # noqa: S608
 
 
-_NOT_PAUSED = "WHERE e <> ALL ((SELECT encoders FROM paused)::smallint[])"
-_NOT_PAUSED_TAGGERS = """WHERE NOT EXISTS (SELECT FROM reelvec.taggers g
-  WHERE g.tagger_id = t AND g.encoder_id = ANY ((SELECT encoders FROM paused)::smallint[]))"""
-# While a backbone is paused, a video that owes nothing else is left alone.
-_OWES_SOMETHING = f"""(cardinality((SELECT encoders FROM paused)) = 0
-  OR EXISTS (SELECT FROM unnest({_owed_encoders("j.force")}) e {_NOT_PAUSED})
-  OR EXISTS (SELECT FROM unnest({_owed_taggers("j.force")}) t {_NOT_PAUSED_TAGGERS}))"""  # noqa: S608
-
 _CLAIM = text(f"""
-WITH {_PAUSED}, closed AS MATERIALIZED (
-  SELECT p.probe_video_id = :video_id AS is_probe FROM reelvec.jobs j JOIN reelvec.places p USING (place_id)
-  WHERE j.video_id = :video_id AND p.closed_at IS NOT NULL
-), j AS (
+WITH j AS (
   UPDATE reelvec.jobs j SET state = 'running', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
     not_before = NULL, started_at = now(), finished_at = NULL, deadline_at = now() + make_interval(secs => :job_seconds)
   WHERE video_id = :video_id AND state IN ('pending', 'queued')
-    AND coalesce((SELECT is_probe IS TRUE FROM closed), not_before IS NULL OR not_before <= now())
+    AND coalesce((SELECT coalesce(probe_video_id, 0) = :video_id FROM reelvec.places p
+                  WHERE p.place_id = j.place_id AND closed_at IS NOT NULL), not_before IS NULL OR not_before <= now())
     AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused)
-    AND {_OWES_SOMETHING}
   RETURNING *
 )
 SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j.lost_count,
-  array(SELECT e FROM unnest({_owed_encoders("j.force")}) e {_NOT_PAUSED}) AS encoders,
-  array(SELECT t FROM unnest({_owed_taggers("j.force")}) t {_NOT_PAUSED_TAGGERS}) AS taggers,
-  array(SELECT e FROM unnest(j.encoders) e {_NOT_PAUSED}) AS all_encoders,
-  array(SELECT t FROM unnest({_TAGGERS}) t {_NOT_PAUSED_TAGGERS}) AS all_taggers,
-  j.place_id, EXISTS (SELECT FROM closed) AS is_probe
+  {_owed_encoders("j.force")} AS encoders, {_owed_taggers("j.force")} AS taggers,
+  j.encoders AS all_encoders, {_TAGGERS} AS all_taggers, j.place_id,
+  EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = j.place_id AND closed_at IS NOT NULL) AS is_probe,
+  {_PAUSED_ENCODERS} AS paused_encoders
 FROM j JOIN reelvec.videos v USING (video_id)
 """)  # noqa: S608
 
@@ -131,13 +118,13 @@ FROM j JOIN reelvec.videos v USING (video_id)
 def claim(connection: Connection, video_id: int, worker_id: UUID, *, job_seconds: float) -> Claim | None:
     """Take a waiting video, or None: there is nothing to do for it now.
 
-    Somebody else has it, it is finished or unknown, its time has not come, its place is closed, or what it owes is paused.
+    Somebody else has it, it is finished or unknown, its time has not come, its place is closed, or all is paused.
     """
     row = connection.execute(_CLAIM, {"video_id": video_id, "worker_id": worker_id, "job_seconds": job_seconds}).first()
     if row is None:
         return None
     facts = dict(row._mapping)
-    lists = ("encoders", "taggers", "all_encoders", "all_taggers")
+    lists = ("encoders", "taggers", "all_encoders", "all_taggers", "paused_encoders")
     return Claim(**{**facts, **{name: tuple(facts[name]) for name in lists}})
 
 
@@ -288,10 +275,16 @@ TURN_PLACES = 20_000
 #: Passes that fill the room when most places have less to give than their share.
 FEED_PASSES = 4
 
+# While a backbone is paused, a video that owes nothing else is left alone.
+_OWES_SOMETHING = f"""(cardinality((SELECT encoders FROM paused)) = 0
+  OR EXISTS (SELECT FROM unnest({_owed_encoders("j.force")}) e WHERE e <> ALL ((SELECT encoders FROM paused)::smallint[]))
+  OR EXISTS (SELECT FROM unnest({_owed_taggers("j.force")}) t WHERE NOT EXISTS (SELECT FROM reelvec.taggers g
+    WHERE g.tagger_id = t AND g.encoder_id = ANY ((SELECT encoders FROM paused)::smallint[]))))"""  # noqa: S608
+
 # Places take turns, beginning anywhere: each pass gives every open place with waiting videos an equal share of the room.
 # The next place is found by one probe of the index, however many videos the last one has.
 _FEED = text(f"""
-WITH RECURSIVE {_PAUSED}, begin AS MATERIALIZED (
+WITH RECURSIVE paused AS MATERIALIZED (SELECT {_PAUSED_ENCODERS} AS encoders), begin AS MATERIALIZED (
   SELECT floor(random() * coalesce(max(place_id), 0))::int AS place_id FROM reelvec.places
 ), later AS (
   SELECT (SELECT min(place_id) FROM reelvec.jobs WHERE state = 'pending' AND place_id > begin.place_id) AS place_id,

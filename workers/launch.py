@@ -96,8 +96,9 @@ class Runtime:
             if missing_taggers:
                 self._taggers |= encoders.fetch_taggers(connection, missing_taggers)
             taggers = [self._taggers[tagger_id] for tagger_id in claimed.taggers]
-            wanted = dict.fromkeys([*claimed.encoders, *(tagger.encoder_id for tagger in taggers)])
-            missing = wanted.keys() - self._encoders.keys()
+            both = dict.fromkeys([*claimed.encoders, *(tagger.encoder_id for tagger in taggers)])
+            wanted = [encoder_id for encoder_id in both if encoder_id not in claimed.paused_encoders]
+            missing = set(wanted) - self._encoders.keys()
             fetched = encoders.fetch_encoders(connection, missing) if missing else {}
         for encoder in fetched.values():
             self.load(encoder)
