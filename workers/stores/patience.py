@@ -40,5 +40,6 @@ def patiently(uri: str, deadline: float, attempt: Callable[[], T], stop: threadi
             over = time.monotonic() + pause_seconds + asked_seconds > deadline
             if failed.code not in PASSING or number == TRIES or over:
                 raise failed from error
-            stop.wait(pause_seconds + asked_seconds)
+            if stop.wait(pause_seconds + asked_seconds):
+                raise Cancelled from error
     raise AssertionError("the last try returns or raises")
