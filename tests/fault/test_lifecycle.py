@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 import redis
 from sqlalchemy import Engine, create_engine, text
 
