@@ -9,40 +9,42 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
+from db.exit_codes import ExitCode
+
 
 class ReelvecError(Exception):
     """Root of all errors this project raises on purpose. `exit_code` is what a command returns for it."""
 
     code: str = "error"
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
 
 
 class UsageError(ReelvecError):
     """The command line, a setting or an input file is wrong: nothing was done."""
 
     code = "usage"
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class NoStackError(ReelvecError):
     """No database and broker are configured, and no local stack was ever made."""
 
     code = "no_stack"
-    exit_code = 3
+    exit_code = ExitCode.NO_STACK
 
 
 class UnavailableError(ReelvecError):
-    """Postgres, the broker or a storage service does not answer."""
+    """Postgres, the broker or a storage service does not answer, or the GPU is in other hands: it may be well later."""
 
     code = "unavailable"
-    exit_code = 69
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class RefusedConfigurationError(ReelvecError):
     """Everything answers, but working like this would write wrong rows: other weights, another schema, other hardware."""
 
     code = "refused"
-    exit_code = 78
+    exit_code = ExitCode.REFUSED
 
 
 class ErrorClass(StrEnum):

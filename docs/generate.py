@@ -1,6 +1,6 @@
-"""Writes docs/configuration.md and .env.example from the settings classes.
+"""Writes docs/configuration.md and .env.example from the settings classes, docs/exit-codes.md from their table.
 
-`python docs/generate.py` writes both; with `--check` it writes nothing and exits 1 naming what is out of date.
+`python docs/generate.py` writes all; with `--check` it writes nothing and exits 1 naming what is out of date.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from db.exit_codes import ExitCode, Then
 from db.settings import PREFIX, DatabaseSettings, Settings
 from producer.settings import ProducerSettings
 from workers.settings import WorkerSettings
+from workers.supervisor import FIRST_DELAY_SECONDS, LONG_LIFE_SECONDS, MAX_DELAY_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES: dict[type[Settings], str] = {
@@ -104,12 +106,35 @@ def example() -> str:
     return "\n".join(lines) + "\n"
 
 
+def exit_codes() -> str:
+    lines = [
+        "# Exit codes",
+        "",
+        "<!-- Written by docs/generate.py from db/exit_codes.py; change that. -->",
+        "",
+        "What commands and worker processes end with, and what `reelvec worker` makes of one of its processes that has.",
+        f"A while is {FIRST_DELAY_SECONDS:g} s, twice as long each time it ends within"
+        f" {LONG_LIFE_SECONDS / 60:g} minutes, {MAX_DELAY_SECONDS:g} s at most. `reelvec worker` itself ends with 0, or with"
+        " the first other code that a process of its own stayed down with.",
+        "",
+        "| code | name | meaning | a worker process that ends with it |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {code:d} | {code.name} | {code.meaning} | {code.then.value} |" for code in ExitCode]
+    lines += [f"| any other | | killed by a signal, or a fault | {Then.LATER.value} |"]
+    return "\n".join(lines) + "\n"
+
+
 def comment(text: str) -> list[str]:
     return textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")
 
 
 def main() -> None:
-    written = {ROOT / "docs/configuration.md": configuration(), ROOT / ".env.example": example()}
+    written = {
+        ROOT / "docs/configuration.md": configuration(),
+        ROOT / "docs/exit-codes.md": exit_codes(),
+        ROOT / ".env.example": example(),
+    }
     if sys.argv[1:] != ["--check"]:
         for path, text in written.items():
             path.write_text(text, encoding="utf-8")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import typer
 
 from db.errors import ReelvecError
+from db.exit_codes import ExitCode
 from producer.commands import db, doctor, embed, enqueue, models, sample, search, status, steer, up, worker
 
 RUN, WATCH, USE, SET_UP = "Run", "Watch and steer", "Use the results", "Set up"
@@ -44,8 +45,11 @@ def _run(command: Callable[[], object]) -> None:
     except ReelvecError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as ended:  # typer has a Ctrl-C end with 130, and says nothing
+        if isinstance(ended, SystemExit) and ended.code != ExitCode.INTERRUPTED:
+            raise
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
         sys.exit(0)

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import Connection, Engine
 
 from db import catalogue, fleet, session, settings
+from db.exit_codes import ExitCode
 from producer.desk import say
 from workers.settings import WorkerSettings
 
@@ -16,15 +17,13 @@ LOOK_SECONDS = 0.5
 #: Nobody alive for this long while videos wait: the wait ends, the videos stay.
 STALL_SECONDS = 120.0
 
-EXIT_DONE, EXIT_STALLED, EXIT_FAILURES = 0, 1, 3
-
 
 def stale_seconds() -> float:
     return settings.load(WorkerSettings).stale_seconds
 
 
-def until_done(engine: Engine, connection: Connection) -> int:
-    """Exit code: 0 all done, 3 finished with failures, 1 no worker alive. `connection` remembers the selection."""
+def until_done(engine: Engine, connection: Connection) -> ExitCode:
+    """OK: all done; FINISHED_WITH_FAILURES; FAILED: no worker alive. `connection` remembers the selection."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -39,9 +38,9 @@ def until_done(engine: Engine, connection: Connection) -> int:
     total = sum(states.values())
     if done + failed + states.get("cancelled", 0) < total:
         say(f"STALLED {total - done - failed:,} waiting, no worker alive: run reelvec worker; nothing is lost")
-        return EXIT_STALLED
+        return ExitCode.FAILED
     say(f"DONE {done:,} done, {failed:,} failed" + (" → reelvec status --failed" if failed else ""))
-    return EXIT_FAILURES if failed else EXIT_DONE
+    return ExitCode.FINISHED_WITH_FAILURES if failed else ExitCode.OK
 
 
 def _follow(engine: Engine, connection: Connection, progress: Progress) -> dict[str, int]:

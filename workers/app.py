@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from celery import Celery, signals
-from celery.exceptions import InvalidTaskError
+from celery import Celery, bootsteps, signals
+from celery.exceptions import InvalidTaskError, Reject
 
 from db import addresses, logs, settings
 from db.errors import ReelvecError
@@ -88,10 +88,16 @@ def strict_strategy(task: Any, app: Celery, consumer: Any, **options: Any) -> Ca
     return guarded
 
 
+def _is_no_handing_back(record: logging.LogRecord) -> bool:
+    """Celery tells each `Reject`, by which a video is handed back, with a traceback."""
+    return not isinstance(record.exc_info and record.exc_info[1], Reject)
+
+
 @signals.setup_logging.connect
 def _setup_logging(loglevel: int | None = None, **_: Any) -> None:
     """Celery's default is WARNING; what our own code says of a worker's life is wanted then, too."""
     logs.configure_logging(loglevel or logging.INFO)
+    logging.getLogger("celery.app.trace").addFilter(_is_no_handing_back)
     for name in ("workers", "db"):
         logging.getLogger(name).setLevel(logging.INFO if loglevel == logging.WARNING else logging.NOTSET)
 
@@ -108,11 +114,21 @@ def _prepare(**_: Any) -> None:
         raise SystemExit(error.exit_code) from error
 
 
-@signals.worker_shutting_down.connect
-def _drain(**_: Any) -> None:
-    from workers import launch
+class Ending(bootsteps.StartStopStep):
+    """How a worker ends is ours: begun when Celery has installed its handlers of signals, told when it leaves its loop."""
 
-    launch.drain()
+    def start(self, _worker: Any) -> None:
+        from workers import launch
+
+        launch.handle_signals()
+
+    def close(self, _worker: Any) -> None:
+        from workers import launch
+
+        launch.celery_ends()
+
+
+app.steps["worker"].add(Ending)
 
 
 @signals.worker_shutdown.connect

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 
 from db import ledger, session
 from db.errors import UnavailableError
+from db.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from workers.launch import Runtime
 
 log = logging.getLogger(__name__)
-
-#: A process that makes no progress ends itself with this code; its videos go to others.
-EXIT_STUCK = 70
 
 
 class Heartbeat:
@@ -55,7 +53,7 @@ class Heartbeat:
         runtime = self._runtime
         stuck = runtime.longest_active_seconds()
         if stuck > runtime.settings.stuck_seconds:
-            end_process(EXIT_STUCK, f"a video has been in hand for {stuck:.0f} s")
+            end_process(ExitCode.STUCK, f"a video has been in hand for {stuck:.0f} s")
         with session.transaction(runtime.engine) as connection:
             ledger.beat(
                 connection,

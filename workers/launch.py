@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import platform
-import signal
+import socket
 import sys
 import threading
 import time
@@ -15,24 +15,32 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from uuid import UUID, uuid4
 
+from celery.worker import state
 from sqlalchemy import Engine as Database
 
 from db import addresses, encoders, ledger, schema, session, settings
 from db.encoders import Encoder, Tagger
 from db.errors import ReelvecError
+from db.exit_codes import ExitCode
 from db.ledger import Claim
-from workers import heartbeat, shape
+from workers import gpu_lock, heartbeat, lifeline, notice, shape
 from workers import settings as worker_settings
 from workers.backbones import models_dir
 from workers.backbones.license import refuse_license
+from workers.draining import Drain
+from workers.end_signals import EndSignals
 from workers.engine.engine import Engine, ModelKey
 from workers.pipeline import Owed
+from workers.recycling import Recycling
 from workers.refusals import Refusals
 from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
 from workers.storage import Storage
 
 log = logging.getLogger(__name__)
+
+#: A GPU is waited for this much longer than a worker that drains may hold it.
+LOCK_SPARE_SECONDS = 5.0
 
 
 @dataclass
@@ -48,8 +56,10 @@ class Runtime:
     identity: ledger.Worker
     closing: contextlib.ExitStack
     refusals: Refusals
-    draining: threading.Event = field(default_factory=threading.Event)
-    refused: ReelvecError | None = None
+    drain: Drain
+    signals: EndSignals
+    recycling: Recycling
+    gpu_lock: socket.socket | None = None
     _active: dict[int, float] = field(default_factory=dict)
     _encoders: dict[int, Encoder] = field(default_factory=dict)
     _taggers: dict[int, Tagger] = field(default_factory=dict)
@@ -63,6 +73,11 @@ class Runtime:
     def name(self) -> str:
         """How people know this process: its node and process id."""
         return f"{self.identity.host}:{self.identity.pid}"
+
+    @property
+    def draining(self) -> threading.Event:
+        """Set when nothing new is to be started."""
+        return self.drain.begun
 
     @property
     def worker(self) -> ledger.Worker:
@@ -120,8 +135,19 @@ class Runtime:
     def refuse(self, error: ReelvecError) -> None:
         """This process must not go on: hand everything back and end with the error's exit code."""
         log.error("this worker cannot go on: %s", error)
-        self.refused = error
-        os.kill(os.getpid(), signal.SIGTERM)
+        self.drain.ask("this worker cannot go on", error.exit_code)
+
+    def count_video(self) -> None:
+        """To be called after every video: a process that has done its lot hands back the rest and ends."""
+        if (reached := self.recycling.count_video()) is not None:
+            self.drain.ask(f"recycling after {reached}", ExitCode.RECYCLED)
+
+    def give_back(self) -> None:
+        """Hand back whatever is in hand, for threads that do not, and say goodbye. Raises `UnavailableError`."""
+        with session.transaction(self.engine) as connection:
+            given = ledger.give_back_unheld(connection, self.worker_id, in_hand=(), older_than_seconds=0.0)
+            ledger.leave(connection, self.worker_id)
+        log.warning("the drain takes long; %d videos in hand are pending again", len(given))
 
 
 _runtime: Runtime | None = None
@@ -139,12 +165,15 @@ def prepare() -> Runtime:
     chosen = settings.load(WorkerSettings)
     where = addresses.resolve()
     print(addresses.describe(where), file=sys.stderr)  # noqa: T201
+    drain = Drain(chosen.drain_seconds, _stop_consuming)
+    end_signals = EndSignals(drain.ask)
+    _watch(chosen, drain)
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(session.connect(where.database_url, pool_size=chosen.in_flight + 2))
         with session.transaction(database) as connection:
             schema.check(connection)
             wanted = encoders.wanted_encoders(connection)
-        storage = stack.enter_context(Storage(chosen, roots=None if where.local else chosen.roots))
+        storage = stack.enter_context(Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun))
         engine_seconds = chosen.engine_seconds or (300.0 if chosen.on_gpu else 1800.0)
         encoding = Engine(
             device=chosen.device,
@@ -155,6 +184,9 @@ def prepare() -> Runtime:
             ended=heartbeat.end_process,
         )
         stack.callback(encoding.close)
+        gpu = encoding.gpu_uuid
+        # one that drains has to be waited for
+        lock = None if gpu is None else gpu_lock.take(gpu, wait_seconds=chosen.drain_seconds + LOCK_SPARE_SECONDS)
         samplers = SamplerPool(
             chosen.shape.samplers,
             wall_seconds=chosen.sampling_wall_seconds,
@@ -182,9 +214,15 @@ def prepare() -> Runtime:
             ),
             closing=stack,
             refusals=Refusals(beat_seconds=chosen.beat_seconds),
+            drain=drain,
+            signals=end_signals,
+            recycling=Recycling(chosen.recycle_videos, chosen.recycle_bytes),
+            gpu_lock=lock,
         )
         for encoder in wanted:
             made.load(encoder)
+        made.recycling.refuse_if_reached()
+        drain.ready(made.give_back)
         stack.callback(heartbeat.start(made).stop)
         made.closing = stack.pop_all()
     _runtime = made
@@ -197,24 +235,33 @@ def prepare() -> Runtime:
     return made
 
 
-def drain() -> None:
-    """SIGTERM: start nothing new, hand back what is not on the device, be gone within the deadline whatever hangs."""
-    if _runtime is None:
-        return
-    _runtime.draining.set()
-    killer = threading.Timer(
-        _runtime.settings.drain_seconds, heartbeat.end_process, args=(75, "the drain took too long")
-    )
-    killer.daemon = True
-    killer.start()
+def handle_signals() -> None:
+    """Put our handlers of signals in the place of Celery's, of which some end with tracebacks and one starts anew."""
+    runtime().signals.install()
+
+
+def celery_ends() -> None:
+    """Celery leaves its loop, told by us or for reasons of its own: from now on the drain's deadlines hold."""
+    runtime().drain.ask("Celery has ended its work", ExitCode.FAILED)
 
 
 def close() -> None:
-    """The last thing a worker does. A refusal's exit code is returned here, because Celery's own would be 0."""
+    """The last thing a worker does. An exit code that is not 0 is returned here, because Celery knows only its own."""
     if _runtime is None:
         return
     _runtime.closing.close()
-    if _runtime.refused is not None:
-        print(f"error: {_runtime.refused}", file=sys.stderr)  # noqa: T201
+    if _runtime.drain.exit_code != ExitCode.OK:
         sys.stderr.flush()
-        os._exit(_runtime.refused.exit_code)
+        os._exit(_runtime.drain.exit_code)
+
+
+def _watch(chosen: WorkerSettings, drain: Drain) -> None:
+    """Drain when the supervisor is gone or, where there is none, when notice is given."""
+    if chosen.lifeline_fd is not None:
+        lifeline.watch(chosen.lifeline_fd, lambda: drain.ask("the supervisor is gone"))
+    elif chosen.spot_notice is not None:
+        notice.watch(chosen.spot_notice, lambda: drain.ask("this node will be taken away"))
+
+
+def _stop_consuming() -> None:
+    state.should_stop = ExitCode.OK  # as Celery's own handler of SIGTERM does

@@ -19,8 +19,9 @@ from db.encoders import Encoder, Tagger
 from db.errors import UsageError, VideoError
 from db.outcome import EncoderRows, Failure, Outcome, TaggerRows
 from workers.engine.engine import Encoding, Engine, ModelKey
-from workers.sampling.pool import Cancelled, Sample, SamplerPool
+from workers.sampling.pool import Sample, SamplerPool
 from workers.storage import ByteSource
+from workers.stores.limits import Cancelled
 
 #: How often a waiting thread looks whether the worker is draining.
 POLL_SECONDS = 0.2

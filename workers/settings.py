@@ -79,7 +79,27 @@ class WorkerSettings(Settings):
         30.0, gt=0, description="An empty broker seen twice this far apart has lost its messages."
     )
     queued_seconds: float = Field(600.0, gt=0, description="A queued message older than this may be lost.")
-    drain_seconds: float = Field(25.0, gt=0, description="Hard exit this long after SIGTERM.")
+    drain_seconds: float = Field(
+        25.0,
+        gt=0,
+        description="Hard exit this long after a worker was told to end; it usually is through in less than 10 s.",
+    )
+    spot_notice: str | None = Field(
+        None,
+        description="How to learn that this node will be taken away, asked every 5 s; then the worker drains. A shell command"
+        " that ends with 0, or an http(s) address that answers 200 and not FALSE (docs/guide.md has those of AWS, Google and"
+        " Azure).",
+    )
+    recycle_videos: int | None = Field(
+        None, ge=1, description="A worker process makes room for a new one after this many videos. Default: never."
+    )
+    recycle_bytes: int | None = Field(
+        None, ge=1, description="The same once it holds this much memory, its samplers not counted. Default: never."
+    )
+    lifeline_fd: int | None = Field(
+        None,
+        description="Set by `reelvec worker` for its processes: they drain when this pipe ends, that is, without it.",
+    )
     stuck_seconds: float = Field(
         4000.0, gt=0, description="A worker whose threads make no progress for this long ends itself."
     )

@@ -6,7 +6,9 @@ and no more.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -28,12 +30,16 @@ class Storage:
     """Files, S3 objects and web addresses. Thread-safe; clients are made when the first source needs them.
 
     `roots`: folders that `file:` sources must lie below; None allows every folder (local stack, `embed`).
+    Once `stop` is set a read that fails is not tried again: it raises `Cancelled`.
     Raises `UsageError` for an S3 endpoint that is no address. Keys are looked for when the first object is: somebody
     whose videos are files may have none.
     """
 
-    def __init__(self, settings: WorkerSettings, *, roots: tuple[Path, ...] | None) -> None:
+    def __init__(
+        self, settings: WorkerSettings, *, roots: tuple[Path, ...] | None, stop: threading.Event | None = None
+    ) -> None:
         self._settings = settings
+        self._limits = replace(settings.fetch_limits, stop=stop or threading.Event())
         self._roots = roots
         self._s3_host = endpoint().host
 
@@ -80,14 +86,14 @@ class Storage:
         from workers.stores.s3 import S3Store
         from workers.stores.s3_account import account
 
-        return S3Store(account(), self._settings.fetch_limits, connections=self._settings.in_flight)
+        return S3Store(account(), self._limits, connections=self._settings.in_flight)
 
     @cached_property
     def _http(self) -> HttpStore:
         from workers.stores.http import HttpStore
 
         return HttpStore(
-            self._settings.fetch_limits,
+            self._limits,
             allow_private=self._settings.http_allow_private,
             s3_host=self._s3_host,
             connections=self._settings.in_flight,

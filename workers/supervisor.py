@@ -1,6 +1,7 @@
 """One worker process per GPU of this node: started, told to stop, started again if one dies.
 
 Each has a thread that waits for its end: nothing is polled, and one that waits to be started again holds up no other.
+If this process dies by whatever cause, they drain (`workers.lifeline`); the next one's wait for them (`workers.gpu_lock`).
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ from queue import SimpleQueue
 
 from db import settings
 from db.errors import UsageError
-from workers import machine
+from db.exit_codes import ExitCode, Then, then
+from workers import machine, notice
 from workers import settings as worker_settings
+from workers.end_signals import EndSignals
+from workers.lifeline import Lifeline
 from workers.settings import WorkerSettings
 
-#: Ends that starting again would only repeat: usage, no stack, unreachable, refused.
-FINAL_EXIT_CODES = {0, 2, 3, 69, 78}
-#: What a process that cannot be started counts as having ended with, as in a shell.
-EXIT_NOT_STARTED = 126
 #: Before a process is started again; each time it dies young the delay doubles.
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 5.0, 60.0
 #: One that has lived this long has not died of what killed it before.
 LONG_LIFE_SECONDS = 600.0
+#: A process that is not gone so long after its own hard limit is killed.
+SPARE_SECONDS = 3.0
 
 
 def choose_gpus(wanted: str, device: str | None) -> list[str]:
@@ -76,11 +78,16 @@ def command_of(name: str) -> list[str]:
 
 @dataclass
 class Child:
-    """One worker process, again and again. `exit_code` is that of the last, negative if a signal ended it."""
+    """One worker process, again and again. `exit_code` is that of the last, negative if a signal ended it.
+
+    `kept_fds` are the descriptors it inherits. Told to stop, it has `stop_seconds` before it is killed.
+    """
 
     name: str
     command: Sequence[str]
     environment: dict[str, str]
+    kept_fds: Sequence[int] = ()
+    stop_seconds: float = 60.0
     exit_code: int = 0
     _process: subprocess.Popen[bytes] | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -94,12 +101,17 @@ class Child:
             self.exit_code = self._run()
             if self._stopping.is_set():
                 return
-            if self.exit_code in FINAL_EXIT_CODES:
+            what = then(self.exit_code)
+            if what is Then.STAYS_DOWN:
                 self._say(f"ended with {self.exit_code} and is not started again")
                 return
-            delay_seconds = next_delay_seconds(delay_seconds, time.monotonic() - started)
-            self._say(f"ended with {self.exit_code}; starting it again in {delay_seconds:g} s")
-            self._stopping.wait(delay_seconds)
+            if what is Then.AT_ONCE:
+                delay_seconds = 0.0
+                self._say(f"ended with {self.exit_code}; starting it again at once")
+            else:
+                delay_seconds = next_delay_seconds(delay_seconds, time.monotonic() - started)
+                self._say(f"ended with {self.exit_code}; starting it again in {delay_seconds:g} s")
+                self._stopping.wait(delay_seconds)
 
     def stop(self) -> None:
         """SIGTERM, once; nothing is started any more."""
@@ -109,6 +121,9 @@ class Child:
             self._stopping.set()
             if self._process is not None:
                 self._process.send_signal(signal.SIGTERM)
+                killer = threading.Timer(self.stop_seconds, self._process.kill)
+                killer.daemon = True
+                killer.start()
 
     def _run(self) -> int:
         try:
@@ -116,11 +131,16 @@ class Child:
                 if self._stopping.is_set():
                     return self.exit_code
                 # its own session: a ^C reaches it once, through us
-                self._process = subprocess.Popen(self.command, env=self.environment, start_new_session=True)
+                self._process = subprocess.Popen(
+                    self.command, env=self.environment, start_new_session=True, pass_fds=self.kept_fds
+                )
         except OSError as error:
             self._say(str(error))
-            return EXIT_NOT_STARTED
-        return self._process.wait()
+            return ExitCode.NOT_STARTED
+        code = self._process.wait()
+        # SIGTERM ends one that is still starting as it ends any program; both are what it was told
+        told = self._stopping.is_set() and code in (-signal.SIGTERM, ExitCode.RECYCLED)
+        return ExitCode.OK if told else code
 
     def _say(self, what: str) -> None:
         print(f"worker {self.name} {what}", file=sys.stderr)  # noqa: T201
@@ -132,16 +152,26 @@ def run(gpus: str = "all") -> int:
     Raises `UsageError` for GPUs that are not there and for settings that no child would accept.
     """
     worker_settings.refuse_unknown()
-    chosen = choose_gpus(gpus, settings.load(WorkerSettings).device)
-    on_cpu = gpus == "none"
-    return supervise(
-        [Child(f"gpu{gpu}", command_of(f"gpu{gpu}"), environment_of(gpu, len(chosen))) for gpu in chosen]
-        or [Child("cpu", command_of("cpu"), environment_of(None, 1, on_cpu=on_cpu))]
-    )
+    chosen = settings.load(WorkerSettings)
+    named: list[tuple[str, str | None]] = [(f"gpu{gpu}", gpu) for gpu in choose_gpus(gpus, chosen.device)] or [
+        ("cpu", None)
+    ]
+    lifeline = Lifeline()
+    children = [
+        Child(
+            name,
+            command_of(name),
+            environment_of(gpu, len(named), on_cpu=gpus == "none") | {"REELVEC_LIFELINE_FD": str(lifeline.worker_end)},
+            kept_fds=(lifeline.worker_end,),
+            stop_seconds=chosen.drain_seconds + SPARE_SECONDS,
+        )
+        for name, gpu in named
+    ]
+    return supervise(children, spot_notice=chosen.spot_notice)
 
 
-def supervise(children: Sequence[Child]) -> int:
-    """Keep children alive until each has ended for good; SIGTERM and ^C stop them."""
+def supervise(children: Sequence[Child], *, spot_notice: str | None = None) -> int:
+    """Keep children alive until each has ended for good; signals (`EndSignals`) and a spot notice stop them."""
     events: SimpleQueue[Child | None] = SimpleQueue()  # a child that ended for good, or None: stop
 
     def keep(child: Child) -> None:
@@ -150,8 +180,9 @@ def supervise(children: Sequence[Child]) -> int:
         finally:
             events.put(child)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: events.put(None))  # a handler may do no more: it may interrupt itself
+    EndSignals(lambda _: events.put(None))
+    if spot_notice is not None:
+        notice.watch(spot_notice, lambda: events.put(None))
     for child in children:
         threading.Thread(target=keep, args=(child,), name=child.name).start()
     left = len(children)
@@ -161,4 +192,9 @@ def supervise(children: Sequence[Child]) -> int:
                 child.stop()
         else:
             left -= 1
-    return next((abs(child.exit_code) for child in children if child.exit_code != 0), 0)
+    return next((as_in_a_shell(child.exit_code) for child in children if child.exit_code != 0), 0)
+
+
+def as_in_a_shell(exit_code: int) -> int:
+    """128 and the signal for a process that a signal ended."""
+    return exit_code if exit_code >= 0 else 128 - exit_code

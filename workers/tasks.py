@@ -15,7 +15,7 @@ from db.outcome import Outcome
 from workers import breaker, contract, launch, pipeline
 from workers.app import app
 from workers.launch import Runtime
-from workers.sampling.pool import Cancelled
+from workers.stores.limits import Cancelled
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,6 +50,7 @@ def embed(*arguments: object) -> None:
             raise Reject(requeue=True) from None
         _finish(runtime, claimed, outcome)
         breaker.settle(runtime, claimed, outcome.failure)
+    runtime.count_video()
 
 
 def _claim(runtime: Runtime, video_id: int) -> Claim | None:
@@ -132,5 +133,6 @@ def _hand_back(runtime: Runtime, claimed: Claim) -> None:
     try:
         with session.transaction(runtime.engine) as connection:
             ledger.release(connection, claimed)
+        log.info("video %d: handed back", claimed.video_id)
     except UnavailableError as error:  # the reaper gives it back once our beat is old
         log.warning("video %d could not be handed back: %s", claimed.video_id, error)

@@ -30,6 +30,7 @@ def doctor(
 
     Example: reelvec doctor --source s3://my-bucket/videos
     """
+    from db.exit_codes import ExitCode
     from producer.doctor import every
     from producer.doctor.check import run
 
@@ -42,7 +43,7 @@ def doctor(
     else:
         typer.echo(f"\n{summary(found)}")
     if any(finding.status == "fail" for finding in found):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def summary(found: Sequence[Finding]) -> str:

@@ -16,8 +16,9 @@ T = TypeVar("T")
 
 
 def each(videos: Sequence[Named], work: Callable[[int], T], *, as_json: bool) -> Iterator[T]:
-    """What `work` makes of the video of each number. At the end exit code 3 if one ended in `VideoError`."""
+    """What `work` makes of the video of each number. Ends with FINISHED_WITH_FAILURES if one ended in `VideoError`."""
     from db.errors import VideoError
+    from db.exit_codes import ExitCode
 
     failed = False
     for number, video in enumerate(videos):
@@ -33,7 +34,7 @@ def each(videos: Sequence[Named], work: Callable[[int], T], *, as_json: bool) ->
             continue
         yield made
     if failed:
-        raise typer.Exit(3)
+        raise typer.Exit(ExitCode.FINISHED_WITH_FAILURES)
 
 
 def print_json(facts: dict[str, object]) -> None:

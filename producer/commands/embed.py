@@ -37,6 +37,7 @@ def embed(
 
     Example: reelvec embed clip.mp4 --out clip.npz
     """
+    from db.exit_codes import ExitCode
     from producer import embed as desk
 
     incomplete = False
@@ -45,7 +46,7 @@ def embed(
             incomplete = incomplete or bool(made.failures)
             _show(made, as_json=as_json)
     if incomplete:
-        raise typer.Exit(3)
+        raise typer.Exit(ExitCode.FINISHED_WITH_FAILURES)
 
 
 def _show(made: Embedded, *, as_json: bool) -> None:

@@ -84,6 +84,7 @@ def list_(
     """Which weights there are: commit, digest, license, size, place."""
     from dataclasses import asdict
 
+    from db.exit_codes import ExitCode
     from workers.backbones import models_dir
     from workers.backbones.inventory import inventory
 
@@ -97,7 +98,7 @@ def list_(
         if one.problem:
             say(f"{one.backbone}: {one.problem}")
     if verify and any(one.problem for one in held):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _settings() -> WorkerSettings:

@@ -14,8 +14,9 @@ def worker(
 ) -> None:
     """Work the queue: one process per GPU, or one on the CPU. The same line on every node.
 
-    Each process is `celery -A workers.app worker`. One that dies is started again, one that refuses is not. SIGTERM
-    drains all.
+    Each process is `celery -A workers.app worker`. One that dies is started again, one that refuses is not
+    (docs/exit-codes.md). Ctrl-C, SIGTERM, a closed terminal or a spot notice (REELVEC_SPOT_NOTICE) drain all: exit 0,
+    usually within 10 s, and whatever was in hand is somebody else's at once.
     """
     from workers import supervisor
 

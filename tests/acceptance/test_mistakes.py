@@ -48,9 +48,9 @@ def test_one_address_without_the_other_is_2(desk: Desk, command: tuple[str, ...]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_address_and_no_stack_is_3(desk: Desk, command: tuple[str, ...]) -> None:
+def test_no_address_and_no_stack_is_4(desk: Desk, command: tuple[str, ...]) -> None:
     variables = {"REELVEC_DATA_DIR": str(desk.folder / "never-made")}
-    told = without(desk, "CELERY_BROKER_URL", "DATABASE_URL").run(*command, expect=3, **variables).stderr
+    told = without(desk, "CELERY_BROKER_URL", "DATABASE_URL").run(*command, expect=4, **variables).stderr
     assert "reelvec up" in told
 
 

@@ -23,7 +23,8 @@ from tests import media
 from tests.samplers import BLOCK, Held, MemorySource, is_gone, only_pid, program, seed_of, wait_for
 from workers.sampling import blocks, child
 from workers.sampling.plan import SHAPE
-from workers.sampling.pool import Cancelled, SamplerPool
+from workers.sampling.pool import SamplerPool
+from workers.stores.limits import Cancelled
 
 
 @pytest.fixture(scope="module")
@@ -397,6 +398,7 @@ def test_processes_die_with_their_worker() -> None:
     script = """
         import os, time
         from workers.sampling.pool import SamplerPool
+from workers.stores.limits import Cancelled
         pool = SamplerPool(2, wall_seconds=9, cpu_seconds=9)
         while len(pool.pids()) < 2: time.sleep(0.01)
         print(*pool.pids(), flush=True)

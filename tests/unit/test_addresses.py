@@ -124,7 +124,7 @@ def test_one_address_alone_names_the_missing_one(
 def test_nothing_configured_and_never_made_names_both_ways_on(tmp_path: Path) -> None:
     with pytest.raises(NoStackError, match=r"`reelvec up`.*REELVEC_DATABASE_URL and REELVEC_BROKER_URL") as caught:
         resolve()
-    assert caught.value.exit_code == 3
+    assert caught.value.exit_code == 4
     assert not (tmp_path / "stack").exists()
 
 

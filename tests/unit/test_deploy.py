@@ -24,6 +24,7 @@ from db.settings import DatabaseSettings
 from producer import cli
 from producer.settings import ProducerSettings
 from workers import settings as worker_settings
+from workers import supervisor
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -293,7 +294,7 @@ def test_our_containers_are_confined(name: str) -> None:
 @pytest.mark.parametrize("name", WORKERS)
 def test_a_worker_drains_before_it_is_killed(name: str) -> None:
     drain_seconds = WorkerSettings.model_fields["drain_seconds"].default
-    assert seconds(SERVICES[name]["stop_grace_period"]) > drain_seconds
+    assert seconds(SERVICES[name]["stop_grace_period"]) > drain_seconds + supervisor.SPARE_SECONDS
     assert last("worker", "CMD").startswith("["), "a shell in between would keep SIGTERM to itself"
 
 

@@ -6,6 +6,7 @@ import errno
 import random
 import resource
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from tests.http_server import Handler, WebServer, serving
 from workers.stores import guard, patience
 from workers.stores.guard import is_public
 from workers.stores.http import Asker, HttpStore
-from workers.stores.limits import Limits
+from workers.stores.limits import Cancelled, Limits
 from workers.stores.remote import FIRST_BYTES
 
 BODY = random.Random(1).randbytes(3 * FIRST_BYTES + 17)
@@ -229,7 +230,7 @@ def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(
 ) -> None:
     """Retry-After; where the deadline comes first, asking again would be in vain."""
     slept: list[float] = []
-    monkeypatch.setattr(patience.time, "sleep", slept.append)
+    monkeypatch.setattr(LIMITS.stop, "wait", slept.append)
 
     def busy_once(handler: Handler) -> bool:
         if len(server.requests) > 1:
@@ -244,6 +245,26 @@ def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(
     else:
         assert read_all(store, server.url(PATH)) == BODY
         assert (slept[0] > 1) == (said == "1")
+
+
+def test_once_stopped_nothing_is_tried_again(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that drains waits for one stalled read at most, and for no pause."""
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 60)
+    stopped = Limits(300, 100_000, 1 << 20)
+    store = HttpStore(stopped, allow_private=True, s3_host=None, connections=1)
+
+    def busy(handler: Handler) -> bool:
+        handler.begin(503, 0)
+        threading.Timer(0.1, stopped.stop.set).start()
+        return True
+
+    server.bend = busy
+    with pytest.raises(Cancelled):
+        store.open(server.url(PATH))
+    with pytest.raises(Cancelled):
+        store.open(server.url(PATH))
+    assert len(server.requests) == 2, "one try each, the first with its pause cut short"
+    store.close()
 
 
 def test_what_is_no_answer_to_the_question_is_refused(server: WebServer, store: HttpStore) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from db.errors import UsageError
-from workers import supervisor
+from workers import notice, supervisor
+from workers.end_signals import SIGNALS
 from workers.supervisor import Child, next_delay_seconds
 
 
@@ -21,7 +24,7 @@ def calm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The shortest of delays, three GPUs, and this process's own handlers of signals afterwards."""
     monkeypatch.setattr(supervisor, "FIRST_DELAY_SECONDS", 0.01)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,GPU-abc")
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -114,7 +117,12 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("code", [1, 71, 72, 73])
+def draining(ready: Path, told: Path) -> str:
+    """A worker that says when it is ready, and when it was told to end."""
+    return f"trap 'echo >> {told}; exit 0' TERM; echo >> {ready}; while :; do sleep 0.02; done"
+
+
+@pytest.mark.parametrize("code", [1, 17, 69, 70, 71, 72, 73, 75])
 def test_one_that_dies_is_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int) -> None:
     count = tmp_path / "starts"
     dying = child("gpu0", counting(count, f"[ $n -ge 3 ] || exit {code}"))
@@ -123,13 +131,23 @@ def test_one_that_dies_is_started_again(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"worker gpu0 ended with {code}; starting it again in 0.02 s" in capsys.readouterr().err
 
 
+def test_one_that_recycles_is_started_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = tmp_path / "starts"
+    monkeypatch.setattr(supervisor, "next_delay_seconds", lambda *_: pytest.fail("it must not wait"))
+    assert supervisor.supervise([child("gpu0", counting(count, "[ $n -ge 3 ] || exit 76"))]) == 0
+    assert starts(count) == 3
+    assert "worker gpu0 ended with 76; starting it again at once" in capsys.readouterr().err
+
+
 def test_one_killed_by_a_signal_is_started_again(tmp_path: Path) -> None:
     count = tmp_path / "starts"
     assert supervisor.supervise([child("gpu0", counting(count, "[ $n -ge 2 ] || kill -9 $$"))]) == 0
     assert starts(count) == 2
 
 
-@pytest.mark.parametrize("code", [2, 3, 69, 78])
+@pytest.mark.parametrize("code", [2, 4, 78])
 def test_one_that_refused_is_not_and_the_others_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int
 ) -> None:
@@ -159,12 +177,78 @@ def test_one_that_waits_to_be_started_holds_up_no_other(tmp_path: Path, monkeypa
     assert time.monotonic() - started < 20, "and both end at once when told to"
 
 
-def test_sigterm_reaches_every_process_and_its_answer_is_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_reaches_every_process_as_sigterm_and_its_answer_is_waited_for(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     ready, told = tmp_path / "ready", tmp_path / "told"
-    script = f"trap 'echo >> {told}; exit 0' TERM; echo >> {ready}; while :; do sleep 0.02; done"
-    stopper = when(lambda: starts(ready) == 2, terminate)
+
+    def twice() -> None:
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+
+    stopper = when(lambda: starts(ready) == 2, twice)
+    script = draining(ready, told)
     assert supervisor.supervise([child("gpu0", script), child("gpu1", script)]) == 0
     stopper.join()
+    assert starts(told) == 2
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path: Path) -> None:
+    ready, told = tmp_path / "ready", tmp_path / "told"
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def hang_up_then_terminate() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        terminate()
+
+    stopper = when(lambda: starts(ready) == 1, hang_up_then_terminate)
+    assert supervisor.supervise([child("gpu0", draining(ready, told))]) == 0
+    stopper.join()
+
+
+def test_a_spot_notice_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notice, "INTERVAL_SECONDS", 0.02)
+    ready, told = tmp_path / "ready", tmp_path / "told"
+    children = [child(name, draining(ready, told)) for name in ("gpu0", "gpu1")]
+    assert supervisor.supervise(children, spot_notice=f"[ -e {ready} ] && [ $(wc -l < {ready}) = 2 ]") == 0
+    assert starts(told) == 2
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 76", 0), ("kill -TERM $$", 0), ("exit 75", 75), ("exit 1", 1)])
+def test_what_a_process_that_was_told_to_end_may_end_with(tmp_path: Path, script: str, code: int) -> None:
+    """Still starting it dies of the SIGTERM itself; about to recycle it ends with 76."""
+    ready = tmp_path / "ready"
+    answer = f"trap 'trap - TERM; {script}' TERM; echo >> {ready}; while :; do sleep 0.02; done"
+    stopper = when(lambda: starts(ready) == 1, terminate)
+    assert supervisor.supervise([child("gpu0", answer)]) == code
+    stopper.join()
+
+
+def test_one_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    stubborn = child("gpu0", f"trap '' TERM; echo >> {ready}; while :; do sleep 0.02; done")
+    stubborn.stop_seconds = 0.1
+    stopper = when(lambda: starts(ready) == 1, terminate)
+    assert supervisor.supervise([stubborn]) == 128 + signal.SIGKILL
+    stopper.join()
+
+
+def test_the_end_of_the_supervisor_reaches_its_processes_however_it_came(tmp_path: Path) -> None:
+    """A supervisor of its own, killed with SIGKILL: both of its processes see their pipe end, though one knows the other."""
+    ready, told = tmp_path / "ready", tmp_path / "told"
+    script = f"echo >> {ready}; read nothing <&$REELVEC_LIFELINE_FD; echo >> {told}"
+    program = (
+        "import sys; from workers import supervisor; supervisor.command_of = lambda name: ['sh', '-c', sys.argv[1]];"
+        "supervisor.run()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, script], env={"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "0,1"}
+    )
+    when(lambda: starts(ready) == 2, process.kill).join()
+    assert process.wait() == -signal.SIGKILL
+    when(lambda: starts(told) == 2, lambda: None).join()
     assert starts(told) == 2
 
 

@@ -86,6 +86,16 @@ class Device:
         return f"{self._torch_device} ({torch.cuda.get_device_name(self._torch_device)})"
 
     @property
+    def gpu_uuid(self) -> str | None:
+        """Of the GPU, or of the part of one (MIG) that this process sees; None on the CPU."""
+        if not self._on_gpu:
+            return None
+        import torch
+
+        part = next((gpu for gpu in machine.visible_gpus() if gpu.startswith("MIG-")), None)
+        return part or str(torch.cuda.get_device_properties(self._torch_device).uuid)
+
+    @property
     def memory_bytes(self) -> int | None:
         """All memory of the GPU; None on the CPU."""
         if not self._on_gpu:

@@ -64,6 +64,11 @@ class Engine:
         return self._device.name
 
     @property
+    def gpu_uuid(self) -> str | None:
+        """Which GPU it is, on every machine; None on the CPU."""
+        return self._device.gpu_uuid
+
+    @property
     def videos_per_batch(self) -> int:
         """Most videos of a batch."""
         return self._device.videos_per_batch

@@ -9,6 +9,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from db.exit_codes import ExitCode
 from db.labels import LabelSet
 from workers.backbones.base import FloatArray
 
@@ -19,9 +20,9 @@ STAGE = "encode"
 class Ended(IntEnum):
     """Why an engine is of no use any more: the exit code of its process, which is then started again."""
 
-    DEVICE_LOST = 71
-    STALLED = 72
-    THREAD_DIED = 73
+    DEVICE_LOST = ExitCode.DEVICE_LOST
+    STALLED = ExitCode.DEVICE_STALLED
+    THREAD_DIED = ExitCode.ENGINE_DIED
 
 
 class DeviceLostError(Exception):

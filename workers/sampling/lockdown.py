@@ -44,7 +44,7 @@ def lock_down(socket_fd: int) -> bool:
     os.chdir("/")
     os.nice(NICENESS)
     # an operator's Ctrl-C or a supervisor's SIGTERM is for the worker, which ends its samplers itself
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(ignored, signal.SIG_IGN)
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # a machine that runs out of memory ends this process first

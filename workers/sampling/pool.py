@@ -24,6 +24,7 @@ from workers.sampling.child import LOOK_SECONDS, Check, Child, ChildGoneError, D
 from workers.sampling.plan import POLICIES, SHAPE
 from workers.storage import STAGE as FETCH
 from workers.storage import ByteSource
+from workers.stores.limits import Cancelled
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,6 @@ STAGE = "sample"
 START_SECONDS = 60.0
 #: So many processes in a row that never become ready are no accident.
 START_ATTEMPTS = 3
-
-
-class Cancelled(Exception):  # noqa: N818 - not an error: somebody wanted it
-    """The stop event was set, or the pool closed, before the frames were there."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class RemoteSource:
         self.size_bytes = 0
         started = time.monotonic()
         deadline = limits.deadline(FIRST_BYTES)
-        self._first = patiently(uri, deadline, lambda: self._open(deadline))
+        self._first = patiently(uri, deadline, lambda: self._open(deadline), limits.stop)
         self.open_seconds = time.monotonic() - started
 
     @property
@@ -58,7 +58,7 @@ class RemoteSource:
             return self._spool.read(offset, length)
         data = bytearray()
         deadline = self._limits.deadline(length)
-        patiently(self._uri, deadline, lambda: self._read_range(offset, length, data, deadline))
+        patiently(self._uri, deadline, lambda: self._read_range(offset, length, data, deadline), self._limits.stop)
         return bytes(data)
 
     def close(self) -> None:

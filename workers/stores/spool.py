@@ -51,7 +51,8 @@ class Spool:
     def read(self, offset: int, length: int) -> bytes:
         end = offset + length
         if end > self._have:
-            patiently(self._uri, self._limits.deadline(end - self._have), lambda: self._advance(end))
+            deadline = self._limits.deadline(end - self._have)
+            patiently(self._uri, deadline, lambda: self._advance(end), self._limits.stop)
         self._file.seek(offset)
         return self._file.read(length)
 
