@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoneFreeError
 
-from db import refusals
+from db import driver_errors
 from db.deadlines import GuardedConnection, Watch, limits
 from db.errors import BusyError, ReelvecError, UnavailableError
 from db.logs import mask_url
@@ -31,8 +31,10 @@ CONNECT_ARGUMENTS = {
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
-    "application_name": refusals.APPLICATION,
+    "application_name": driver_errors.APPLICATION,
 }
+#: A client gives up so much later than the server would have.
+ANSWER = 1.2
 TRIES = 6
 
 
@@ -50,7 +52,7 @@ def connect(
     time (migrations, a user's own SQL): no limit holds then. `tell` is told when an answer takes long.
     """
     longest = load(DatabaseSettings).statement_seconds if statement_seconds is None else statement_seconds
-    with Watch(1.2 * longest, tell) as watch:
+    with Watch(ANSWER * longest, tell) as watch:
         prefix = "" if math.isinf(longest) else limits(longest)
         engine = create_engine(
             database_url,
@@ -88,7 +90,7 @@ def transaction(where: Engine | Connection) -> Iterator[Connection]:
             with where.begin() as connection:
                 yield connection
     except DBAPIError as error:
-        known = refusals.translated(address(where.engine), error)
+        known = driver_errors.translated(address(where.engine), error)
         if known is None:
             raise
         raise known from error
@@ -110,6 +112,23 @@ def retrying(attempt: Callable[[], T]) -> T:
     return attempt()
 
 
+_END_SILENT = text("""
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = :application
+  AND state = 'active' AND wait_event = 'ClientRead' AND query_start < now() - make_interval(secs => :seconds)
+""")
+
+
+def end_silent(connection: Connection) -> int:
+    """End sessions of ours that wait for the rest of a COPY from a client that has given up; returns how many.
+
+    No limit of the server's reaches a session there, and it keeps its locks for as long as the network acknowledges.
+    """
+    seconds = ANSWER * load(DatabaseSettings).statement_seconds
+    facts = {"application": driver_errors.APPLICATION, "seconds": seconds}
+    return len(connection.execute(_END_SILENT, facts).all())
+
+
 def allow_pauses(connection: Connection) -> None:
     """In this transaction the client may do other things for minutes: what it has locked stays so meanwhile."""
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
@@ -117,9 +136,9 @@ def allow_pauses(connection: Connection) -> None:
 
 def translated(engine: Engine, error: DBAPIError) -> ReelvecError:
     """Any error of the driver in this project's words, for people at the desk."""
-    known = refusals.translated(address(engine), error)
+    known = driver_errors.translated(address(engine), error)
     return known or ReelvecError(
-        f"Postgres at {address(engine)} refused: {refusals.reason(error)}. Nothing of this step was written"
+        f"Postgres at {address(engine)} refused: {driver_errors.reason(error)}. Nothing of this step was written"
     )
 
 

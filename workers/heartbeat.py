@@ -1,6 +1,7 @@
 """Three things a worker does besides its work: beat, look after the ledger, and watch itself.
 
-Two threads, because a broker that does not answer must not cost the heartbeat.
+Two threads, because a broker that does not answer must not cost the heartbeat; and the heartbeat has a connection of its own,
+because neither may task threads that hold all others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from db import ledger, session
-from db.errors import UnavailableError
+from db.errors import ReelvecError, UnavailableError
 
 if TYPE_CHECKING:
     from workers.launch import Runtime
@@ -32,8 +33,8 @@ class Heartbeat:
         self._runtime = runtime
         self._stopping = threading.Event()
         self._threads = [
-            threading.Thread(target=self._repeat, args=(step,), name=step.__name__, daemon=True)
-            for step in (self.beat, self.look_after_ledger())
+            threading.Thread(target=self._repeat, args=(step, again), name=step.__name__, daemon=True)
+            for step, again in ((self.beat, 0.2), (self.look_after_ledger(), 1.0))
         ]
 
     def start(self) -> None:
@@ -46,7 +47,7 @@ class Heartbeat:
         for thread in self._threads:
             thread.join(timeout=5.0)
         try:
-            with session.transaction(self._runtime.engine) as connection:
+            with session.transaction(self._runtime.beating) as connection:
                 ledger.leave(connection, self._runtime.worker_id)
         except UnavailableError as error:
             log.warning("could not say goodbye: %s", error)
@@ -56,12 +57,12 @@ class Heartbeat:
         stuck = runtime.longest_active_seconds()
         if stuck > runtime.settings.stuck_seconds:
             end_process(EXIT_STUCK, f"a video has been in hand for {stuck:.0f} s")
-        with session.transaction(runtime.engine) as connection:
+        with session.transaction(runtime.beating) as connection:
             ledger.beat(
                 connection,
                 runtime.worker,
                 draining=runtime.draining.is_set(),
-                stale_seconds=runtime.settings.stale_seconds,
+                gap_seconds=runtime.settings.gap_seconds,
             )
 
     def look_after_ledger(self) -> Callable[[], None]:
@@ -75,10 +76,18 @@ class Heartbeat:
 
         def keep() -> None:
             with session.transaction(runtime.engine) as connection:
-                reaped = ledger.reap(connection, runtime.worker_id, stale_seconds=chosen.stale_seconds)
+                silent = session.end_silent(connection)
+                reaped = ledger.reap(
+                    connection,
+                    runtime.worker_id,
+                    stale_seconds=chosen.stale_seconds,
+                    gap_seconds=chosen.gap_seconds,
+                )
                 unheld = ledger.give_back_unheld(
                     connection, runtime.worker_id, in_hand=runtime.in_hand(), older_than_seconds=chosen.stale_seconds
                 )
+            if silent:
+                log.warning("%d sessions waited for clients that had given up: ended", silent)
             if reaped:
                 log.warning("%d videos of dead workers are pending again", len(reaped))
             if unheld:
@@ -90,15 +99,20 @@ class Heartbeat:
 
         return keep
 
-    def _repeat(self, step: Callable[[], None]) -> None:
-        while not self._stopping.wait(self._runtime.settings.beat_seconds):
+    def _repeat(self, step: Callable[[], None], again: float) -> None:
+        """`again`: the part of a beat after which a round that failed is repeated; others must soon see that we live."""
+        beats = 1.0
+        while not self._stopping.wait(beats * self._runtime.settings.beat_seconds):
+            beats = again
             try:
                 step()
-            except UnavailableError as error:
+            except ReelvecError as error:
                 log.warning("%s", error)
             except Exception:
                 # the thread must outlive whatever one round meets
                 log.exception("unexpected in %s", step.__name__)
+            else:
+                beats = 1.0
 
 
 def start(runtime: Runtime) -> Heartbeat:
