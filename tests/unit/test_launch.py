@@ -14,7 +14,7 @@ from workers.launch import Runtime
 def test_the_load_is_that_of_the_moment() -> None:
     loads = iter([Load(36, 12), Load(0, 0)])
     held: dict[str, Any] = dict.fromkeys(
-        ("settings", "engine", "samplers", "storage", "engine_seconds", "closing", "refusals")
+        ("settings", "engine", "beating", "samplers", "storage", "engine_seconds", "closing", "refusals")
     )
     identity = Worker(uuid4(), "gpu-1", 7, "cuda:0", "1", in_flight=34, samplers=15, cores=16, videos_per_batch=4)
     runtime = Runtime(encoding=SimpleNamespace(busy=lambda: next(loads)), identity=identity, **held)  # type: ignore[arg-type]
