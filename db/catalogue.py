@@ -1,4 +1,8 @@
-"""Recording what is to be done: videos and their one job each, by COPY, idempotent under any number of producers."""
+"""Recording what is to be done: videos and their one job each, by COPY, idempotent under any number of producers.
+
+Whoever changes several rows takes their locks in one order: new videos by the hash of their uri, then jobs by video_id, then
+known videos by video_id. Workers hold a job and then its video, too. So nobody waits in a circle.
+"""
 
 from __future__ import annotations
 
@@ -97,16 +101,19 @@ INSERT INTO chunk (video_id) SELECT video_id FROM made
 
 # A later source may know more (a category, the user's id); what it does not say stays.
 _UPDATE_VIDEOS = text("""
+WITH known AS (
+  SELECT v.video_id, i.* FROM incoming i JOIN reelvec.videos v ON md5(v.uri) = md5(i.uri)
+  WHERE (v.external_id, v.category, v.title, v.group_key, v.attributes) IS DISTINCT FROM
+      (coalesce(i.external_id, v.external_id), coalesce(i.category, v.category), coalesce(i.title, v.title),
+       coalesce(i.group_key, v.group_key), v.attributes || i.attributes)
+    AND NOT EXISTS (SELECT FROM reelvec.videos o WHERE o.external_id = i.external_id AND o.video_id <> v.video_id)
+  ORDER BY v.video_id FOR UPDATE OF v
+)
 UPDATE reelvec.videos v SET
   external_id = coalesce(i.external_id, v.external_id), category = coalesce(i.category, v.category),
   title = coalesce(i.title, v.title), group_key = coalesce(i.group_key, v.group_key),
   attributes = v.attributes || i.attributes
-FROM incoming i
-WHERE md5(v.uri) = md5(i.uri)
-  AND (v.external_id, v.category, v.title, v.group_key, v.attributes) IS DISTINCT FROM
-      (coalesce(i.external_id, v.external_id), coalesce(i.category, v.category), coalesce(i.title, v.title),
-       coalesce(i.group_key, v.group_key), v.attributes || i.attributes)
-  AND NOT EXISTS (SELECT FROM reelvec.videos o WHERE o.external_id = i.external_id AND o.video_id <> v.video_id)
+FROM known i WHERE v.video_id = i.video_id
 """)
 
 _CHUNK_FROM_KNOWN = text("""
@@ -185,7 +192,6 @@ def record(connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted) -
     counts = Counts(new_videos=connection.execute(_INSERT_VIDEOS).rowcount)
     found, again = counts.new_videos, 0
     if found < len(distinct):
-        connection.execute(_UPDATE_VIDEOS)
         found += connection.execute(_CHUNK_FROM_KNOWN).rowcount
         again = connection.execute(_FORGET_SELECTED).rowcount
         counts.changed = int(connection.exec_driver_sql("SELECT count(*) FROM chunk WHERE changed").scalar_one())
@@ -193,6 +199,8 @@ def record(connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted) -
     counts.clashes = len(distinct) - found
     counts.duplicates = len(rows) - len(distinct) + again
     _record_jobs(connection, wanted, counts)
+    if counts.new_videos < len(distinct):
+        connection.execute(_UPDATE_VIDEOS)
     return counts
 
 
@@ -243,12 +251,11 @@ def _states(connection: Connection, query: TextClause) -> dict[str, int]:
 def retry(connection: Connection, selection: Selection) -> int:
     """Failed videos are pending again with fresh attempts; `since` is when they failed. Returns how many."""
     chosen, facts = condition(selection, moment="j.finished_at")
-    statement = f"""
-UPDATE reelvec.jobs j SET state = 'pending', attempts = 0, strikes = 0, not_before = NULL, error_code = NULL, error = NULL,
-  infra_since = NULL, finished_at = NULL
-FROM reelvec.videos v WHERE v.video_id = j.video_id AND j.state = 'failed'{chosen}
-"""  # noqa: S608
-    return connection.execute(text(statement), facts).rowcount
+    changes = (
+        "state = 'pending', attempts = 0, strikes = 0, not_before = NULL, error_code = NULL, error = NULL,"
+        " infra_since = NULL, finished_at = NULL"
+    )
+    return _change_jobs(connection, changes, f"j.state = 'failed'{chosen}", facts)
 
 
 def cancel(connection: Connection, selection: Selection) -> int:
@@ -257,9 +264,18 @@ def cancel(connection: Connection, selection: Selection) -> int:
     `since` is when they were enqueued, a code is that of their last attempt.
     """
     chosen, facts = condition(selection, moment="j.enqueued_at")
+    changes = "state = 'cancelled', infra_since = NULL, finished_at = now()"
+    return _change_jobs(connection, changes, f"j.state IN ('pending', 'queued'){chosen}", facts)
+
+
+def _change_jobs(connection: Connection, changes: str, condition: str, facts: dict[str, Any]) -> int:
+    """Change the jobs that meet a condition over `jobs j` and `videos v`, locked in order; returns how many."""
     statement = f"""
-UPDATE reelvec.jobs j SET state = 'cancelled', infra_since = NULL, finished_at = now()
-FROM reelvec.videos v WHERE v.video_id = j.video_id AND j.state IN ('pending', 'queued'){chosen}
+WITH chosen AS (
+  SELECT j.video_id FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id) WHERE {condition}
+  ORDER BY j.video_id FOR UPDATE OF j
+)
+UPDATE reelvec.jobs j SET {changes} FROM chosen WHERE j.video_id = chosen.video_id
 """  # noqa: S608
     return connection.execute(text(statement), facts).rowcount
 

@@ -11,7 +11,9 @@ from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
+import psycopg2  # type: ignore[import-untyped]
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = struct.pack(">h", -1)
@@ -87,10 +89,21 @@ def stream(encoders: Sequence[Encoder], rows: Iterable[Sequence[Any]]) -> io.Byt
 def copy_rows(
     connection: Connection, table: str, columns: Mapping[str, Encoder], rows: Iterable[Sequence[Any]]
 ) -> None:
-    """COPY `rows` (in the order of `columns`) into `table` inside the connection's transaction."""
+    """COPY `rows` (in the order of `columns`) into `table` inside the connection's transaction.
+
+    Raises `DBAPIError` like any statement: SQLAlchemy knows nothing of COPY, so the driver's own are wrapped here.
+    """
     data = stream(tuple(columns.values()), rows)
-    cursor = connection.connection.cursor()
+    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN BINARY"
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    cursor = driver.cursor()
     try:
-        cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN BINARY", data)
+        cursor.copy_expert(statement, data)
+    except psycopg2.Error as error:
+        if driver.closed:
+            connection.invalidate(error)
+        wrapped = DBAPIError.instance(statement, None, error, psycopg2.Error, dialect=connection.dialect)
+        raise wrapped from error
     finally:
         cursor.close()

@@ -40,6 +40,10 @@ class UnavailableError(ReelvecError):
     exit_code = ExitCode.UNAVAILABLE
 
 
+class BusyError(UnavailableError):
+    """Postgres broke a transaction off for another's sake (deadlock, lock not free in time): again it may go through."""
+
+
 class RefusedConfigurationError(ReelvecError):
     """Everything answers, but working like this would write wrong rows: other weights, another schema, other hardware."""
 

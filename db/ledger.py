@@ -147,9 +147,17 @@ RETURNING state
 """)  # noqa: S608
 
 
-def finish(connection: Connection, claimed: Claim, outcome: Outcome, *, first_delay_seconds: float) -> str | None:
+def finish(
+    connection: Connection,
+    claimed: Claim,
+    outcome: Outcome,
+    *,
+    first_delay_seconds: float,
+    reads_place: bool = True,
+) -> str | None:
     """Write rows and state in the connection's one transaction; returns the new state.
 
+    `reads_place` is False where this worker refuses the video's place: then no video of it is to blame.
     None: fenced, the row is no longer ours. The caller must roll back and drop the result.
     """
     failure = outcome.failure
@@ -168,7 +176,7 @@ def finish(connection: Connection, claimed: Claim, outcome: Outcome, *, first_de
             first_delay_seconds=first_delay_seconds,
             chance=retries.jitter(),
             waited_seconds=waited.seconds if waited else 0.0,
-            is_alone=waited is not None and waited.is_alone and failure.stage == "fetch",
+            is_alone=waited is not None and waited.is_alone and failure.stage == "fetch" and reads_place,
         )
     error = None if failure is None else outcomes.clean_text(failure.message)
     state = connection.execute(
@@ -215,17 +223,20 @@ def release(connection: Connection, claimed: Claim) -> bool:
 
 
 _SAID = [fact.name for fact in fields(Worker)]
+# By the clock, not by the transaction's start: a server that slept in between must not date a beat back.
 _BEAT = text(f"""
-INSERT INTO reelvec.workers ({", ".join(_SAID)}, draining) VALUES ({", ".join(f":{name}" for name in _SAID)}, :draining)
-ON CONFLICT (worker_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in [*_SAID, "draining"])},
-  beat_at = now(), beating_since = CASE
-    WHEN workers.beat_at < now() - make_interval(secs => :stale) THEN now() ELSE workers.beating_since END
+INSERT INTO reelvec.workers ({", ".join(_SAID)}, draining, beat_at)
+VALUES ({", ".join(f":{name}" for name in _SAID)}, :draining, clock_timestamp())
+ON CONFLICT (worker_id) DO UPDATE SET
+  {", ".join(f"{name} = excluded.{name}" for name in [*_SAID, "draining", "beat_at"])}, beating_since = CASE
+    WHEN workers.beat_at < excluded.beat_at - make_interval(secs => :gap) THEN excluded.beat_at
+    ELSE workers.beating_since END
 """)  # noqa: S608
 
 
-def beat(connection: Connection, worker: Worker, *, draining: bool, stale_seconds: float) -> None:
-    """Say that this process lives. A gap longer than `stale_seconds` starts `beating_since` anew."""
-    connection.execute(_BEAT, {**asdict(worker), "draining": draining, "stale": stale_seconds})
+def beat(connection: Connection, worker: Worker, *, draining: bool, gap_seconds: float) -> None:
+    """Say that this process lives. More than `gap_seconds` after the last time, `beating_since` starts anew."""
+    connection.execute(_BEAT, {**asdict(worker), "draining": draining, "gap": gap_seconds})
 
 
 def leave(connection: Connection, worker_id: UUID) -> None:
@@ -234,6 +245,13 @@ def leave(connection: Connection, worker_id: UUID) -> None:
 
 
 _MAY_REAP = text("""
+SELECT EXISTS (
+  SELECT FROM reelvec.workers WHERE worker_id = :worker_id
+    AND beating_since <= now() - make_interval(secs => :stale) AND beat_at > now() - make_interval(secs => :gap))
+  AND pg_try_advisory_xact_lock(:key)
+""")
+
+_REAP = text("""
 SELECT EXISTS (
   SELECT FROM reelvec.workers WHERE worker_id = :worker_id
     AND beating_since <= now() - make_interval(secs => :stale) AND beat_at > now() - make_interval(secs => :stale))
@@ -256,13 +274,13 @@ RETURNING j.video_id
 """)
 
 
-def reap(connection: Connection, worker_id: UUID, *, stale_seconds: float) -> list[int]:
+def reap(connection: Connection, worker_id: UUID, *, stale_seconds: float, gap_seconds: float) -> list[int]:
     """Give the videos of dead workers back to pending; returns their ids. One reaper at a time.
 
-    Only a process that has itself beaten unbroken for `stale_seconds`, on a Postgres that has been up as long, may judge:
-    after an outage everybody's beat is old.
+    After an outage everybody's beat is old. So only a process that has itself beaten for `stale_seconds` without a pause
+    of `gap_seconds` may judge: an outage so short that it saw none makes nobody else's beat stale either.
     """
-    facts = {"worker_id": worker_id, "stale": stale_seconds, "key": REAP_LOCK}
+    facts = {"worker_id": worker_id, "stale": stale_seconds, "gap": gap_seconds, "key": REAP_LOCK}
     if not connection.execute(_MAY_REAP, facts).scalar():
         return []
     reaped = [int(row[0]) for row in connection.execute(_REAP, facts)]
@@ -336,22 +354,32 @@ def feed(connection: Connection, *, room: int) -> list[int]:
     return fed
 
 
+_GIVE_BACK = text("""
+WITH unheld AS (
+  SELECT video_id FROM reelvec.jobs
+  WHERE state = 'running' AND worker_id = :worker_id AND video_id <> ALL(CAST(:in_hand AS bigint[]))
+    AND started_at < now() - make_interval(secs => :seconds)
+  ORDER BY video_id FOR UPDATE SKIP LOCKED
+)
+UPDATE reelvec.jobs j SET state = 'pending', worker_id = NULL, deadline_at = NULL, attempts = attempts - 1
+FROM unheld WHERE j.video_id = unheld.video_id
+RETURNING j.video_id
+""")
+
+
 def give_back_unheld(
     connection: Connection, worker_id: UUID, *, in_hand: Collection[int], older_than_seconds: float
 ) -> list[int]:
     """Running rows in this worker's name that it does not work on are pending again; returns their ids.
 
-    A claim or a finish whose COMMIT went through, or was lost, while the connection broke leaves such rows behind.
+    A claim whose COMMIT went through, or a finish whose COMMIT was lost, while the connection broke leaves such rows
+    behind. `in_hand` holds what is being claimed, too, and is read after this transaction has begun: then a row that is
+    claimed in between is younger than any age.
     """
     return [
         int(row[0])
         for row in connection.execute(
-            text(
-                "UPDATE reelvec.jobs SET state = 'pending', worker_id = NULL, deadline_at = NULL, attempts = attempts - 1"
-                " WHERE state = 'running' AND worker_id = :worker_id AND video_id <> ALL(CAST(:in_hand AS bigint[]))"
-                " AND started_at < now() - make_interval(secs => :seconds) RETURNING video_id"
-            ),
-            {"worker_id": worker_id, "in_hand": list(in_hand), "seconds": older_than_seconds},
+            _GIVE_BACK, {"worker_id": worker_id, "in_hand": list(in_hand), "seconds": older_than_seconds}
         )
     ]
 

@@ -7,22 +7,23 @@ from sqlalchemy import Connection, text
 
 def requeue_all(connection: Connection, *, older_than_seconds: float) -> int:
     """The broker is empty: every row that was queued before our first look has lost its message. Returns how many."""
-    return connection.execute(
-        text(
-            "UPDATE reelvec.jobs SET state = 'pending'"
-            " WHERE state = 'queued' AND queued_at < now() - make_interval(secs => :seconds)"
-        ),
-        {"seconds": older_than_seconds},
-    ).rowcount
+    return _requeue(connection, "", older_than_seconds)
 
 
 def requeue_overtaken(connection: Connection, *, older_than_seconds: float) -> int:
     """A message older than one that was claimed already should have come first: it is lost. Returns how many."""
-    return connection.execute(
-        text(
-            "UPDATE reelvec.jobs SET state = 'pending' WHERE state = 'queued'"
-            " AND queued_at < now() - make_interval(secs => :seconds)"
-            " AND queued_at < (SELECT max(queued_at) FROM reelvec.jobs WHERE state = 'running')"
-        ),
-        {"seconds": older_than_seconds},
-    ).rowcount
+    overtaken = " AND queued_at < (SELECT max(queued_at) FROM reelvec.jobs WHERE state = 'running')"
+    return _requeue(connection, overtaken, older_than_seconds)
+
+
+def _requeue(connection: Connection, condition: str, older_than_seconds: float) -> int:
+    """A row that somebody has locked is being taken or changed: it is looked at again the next time."""
+    statement = f"""
+WITH lost AS (
+  SELECT video_id FROM reelvec.jobs
+  WHERE state = 'queued' AND queued_at < now() - make_interval(secs => :seconds){condition}
+  ORDER BY video_id FOR UPDATE SKIP LOCKED
+)
+UPDATE reelvec.jobs j SET state = 'pending' FROM lost WHERE j.video_id = lost.video_id
+"""  # noqa: S608
+    return connection.execute(text(statement), {"seconds": older_than_seconds}).rowcount

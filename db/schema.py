@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from sqlalchemy import Connection, text
@@ -23,7 +24,7 @@ def upgrade(database_url: str) -> str:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with session.connect(database_url) as engine, engine.connect() as connection:
+    with session.connect(database_url, statement_seconds=math.inf) as engine, engine.connect() as connection:
         _refuse_old_servers(connection)
         newer = _revision(connection)
         if newer is not None and newer > HEAD:

@@ -1,64 +1,147 @@
-"""Connections to Postgres: one pool per process, errors in this project's own words."""
+"""Connections to Postgres: one pool per process, deadlines on both sides, errors in this project's own words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoneFreeError
 
-from db.errors import ReelvecError, UnavailableError
+from db import driver_errors
+from db.deadlines import GuardedConnection, Watch, limits
+from db.errors import BusyError, ReelvecError, UnavailableError
 from db.logs import mask_url
+from db.settings import DatabaseSettings, load
 
-#: A dead network is noticed in about 20 s instead of the kernel's 15 minutes; no work is done meanwhile.
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+#: A dead network is noticed in about 20 s instead of the kernel's 15 minutes, in calls and between them.
 CONNECT_ARGUMENTS = {
     "connect_timeout": 5,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
-    "application_name": "reelvec",
+    "application_name": driver_errors.APPLICATION,
 }
+#: A client gives up so much later than the server would have.
+ANSWER = 1.2
+TRIES = 6
 
 
 @contextmanager
-def connect(database_url: str, *, pool_size: int = 4) -> Iterator[Engine]:
-    """A pool of at most `pool_size` connections, closed at the end. Raises `UnavailableError` if Postgres does not answer."""
-    engine = create_engine(
-        database_url,
-        connect_args=CONNECT_ARGUMENTS,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_pre_ping=True,
-        pool_recycle=1800,
-        pool_timeout=30,
-    )
-    try:
-        with transaction(engine) as connection:
-            connection.execute(text("SELECT 1"))
-        yield engine
-    finally:
-        engine.dispose()
+def connect(
+    database_url: str,
+    *,
+    pool_size: int = 4,
+    statement_seconds: float | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Iterator[Engine]:
+    """A pool of at most `pool_size` connections, closed at the end. Raises `UnavailableError` if Postgres does not answer.
+
+    `statement_seconds`: the longest statement, by default REELVEC_STATEMENT_SECONDS; `math.inf` for what may take any
+    time (migrations, a user's own SQL): no limit holds then. `tell` is told when an answer takes long.
+    """
+    longest = load(DatabaseSettings).statement_seconds if statement_seconds is None else statement_seconds
+    with Watch(ANSWER * longest, tell) as watch:
+        prefix = "" if math.isinf(longest) else limits(longest)
+        engine = create_engine(
+            database_url,
+            connect_args={
+                **CONNECT_ARGUMENTS,
+                "connection_factory": functools.partial(GuardedConnection, watch=watch, prefix=prefix),
+            },
+            use_native_hstore=False,  # asking for a type that nobody uses is a round trip
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            pool_timeout=30,
+        )
+        try:
+            with transaction(engine) as connection:
+                connection.execute(text("SELECT 1"))
+            yield engine
+        finally:
+            engine.dispose()
 
 
 @contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction: committed at the end, rolled back on any error. A lost or refused connection is `UnavailableError`."""
+def transaction(where: Engine | Connection) -> Iterator[Connection]:
+    """One transaction, on `where` if that is a connection: committed at the end, rolled back on any error.
+
+    Raises `UnavailableError` where Postgres cannot serve (`BusyError`: try again), `RefusedConfigurationError` for a
+    right the role lacks; anything else passes as it is.
+    """
     try:
-        with engine.begin() as connection:
-            yield connection
-    except (OperationalError, InterfaceError) as error:
-        raise translated(engine, error) from error
+        if isinstance(where, Connection):
+            with where.begin():
+                yield where
+        else:
+            with where.begin() as connection:
+                yield connection
+    except DBAPIError as error:
+        known = driver_errors.translated(address(where.engine), error)
+        if known is None:
+            raise
+        raise known from error
+    except NoneFreeError as error:
+        raise UnavailableError(f"all {where.engine.pool.status()} are in use: Postgres answers too slowly") from error
+
+
+def retrying(attempt: Callable[[], T]) -> T:
+    """What `attempt`, a whole transaction, returns; it runs again where Postgres broke it off for another's sake.
+
+    Raises `BusyError` when that happens six times in a row.
+    """
+    for tried in range(1, TRIES):
+        try:
+            return attempt()
+        except BusyError as error:
+            log.warning("%s; trying again (%d of %d)", error, tried, TRIES - 1)
+            time.sleep(random.uniform(0, 0.1 * 2**tried))  # noqa: S311 - so that two do not meet again
+    return attempt()
+
+
+_END_SILENT = text("""
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = :application
+  AND state = 'active' AND wait_event = 'ClientRead' AND query_start < now() - make_interval(secs => :seconds)
+""")
+
+
+def end_silent(connection: Connection) -> int:
+    """End sessions of ours that wait for the rest of a COPY from a client that has given up; returns how many.
+
+    No limit of the server's reaches a session there, and it keeps its locks for as long as the network acknowledges.
+    """
+    seconds = ANSWER * load(DatabaseSettings).statement_seconds
+    facts = {"application": driver_errors.APPLICATION, "seconds": seconds}
+    return len(connection.execute(_END_SILENT, facts).all())
+
+
+def allow_pauses(connection: Connection) -> None:
+    """In this transaction the client may do other things for minutes: what it has locked stays so meanwhile."""
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
 
 
 def translated(engine: Engine, error: DBAPIError) -> ReelvecError:
-    """A driver's error in this project's words: `UnavailableError` for a connection, else what Postgres refused."""
-    reason = " ".join(str(error.orig).split()).rstrip("?.")
-    address = mask_url(engine.url.set(drivername="postgresql").render_as_string(hide_password=False))
-    if isinstance(error, OperationalError | InterfaceError):
-        return UnavailableError(
-            f"Postgres at {address} does not answer: {reason}. Check REELVEC_DATABASE_URL (or DATABASE_URL) and that the"
-            " server runs"
-        )
-    return ReelvecError(f"Postgres at {address} refused: {reason}. Nothing of this step was written")
+    """Any error of the driver in this project's words, for people at the desk."""
+    known = driver_errors.translated(address(engine), error)
+    return known or ReelvecError(
+        f"Postgres at {address(engine)} refused: {driver_errors.reason(error)}. Nothing of this step was written"
+    )
+
+
+def address(engine: Engine) -> str:
+    """Where Postgres is, without the password."""
+    return mask_url(engine.url.set(drivername="postgresql").render_as_string(hide_password=False))

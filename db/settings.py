@@ -33,6 +33,12 @@ class DatabaseSettings(Settings):
 
     database_url: SecretStr | None = Field(None, description="Postgres address; else DATABASE_URL.")
     broker_url: SecretStr | None = Field(None, description="Redis or Valkey address; else CELERY_BROKER_URL.")
+    statement_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Longest statement of workers and commands in Postgres; half of it for a lock, a fifth more for the"
+        " answer to arrive. What is known to take longer has limits of its own.",
+    )
     data_dir: Path | None = Field(
         None, description="Folder of the local stack; default: reelvec below the user's data folder."
     )

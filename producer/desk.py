@@ -30,14 +30,14 @@ def addresses() -> Addresses:
 
 
 @contextmanager
-def database(*, check_schema: bool = True) -> Iterator[Engine]:
-    """The database in use, with a schema this version can work on."""
+def database(*, check_schema: bool = True, statement_seconds: float | None = None) -> Iterator[Engine]:
+    """The database in use, with a schema this version can work on. `statement_seconds` as for `db.session.connect`."""
     from sqlalchemy.exc import DBAPIError
 
     from db import schema, session
 
     where = addresses()
-    with session.connect(where.database_url) as engine:
+    with session.connect(where.database_url, statement_seconds=statement_seconds, tell=say) as engine:
         if check_schema:
             with session.transaction(engine) as connection:
                 schema.check(connection)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from db import catalogue, encoders, settings
+from db import catalogue, encoders, session, settings
 from db.catalogue import Counts, Wanted
 from db.errors import UsageError
 from producer.categories import Categories
@@ -20,10 +22,18 @@ from workers.settings import WorkerSettings
 from workers.storage import Storage
 from workers.stores.s3_endpoint import endpoint
 
+T = TypeVar("T")
+
 CHUNK_ROWS = 5_000
 ERRORS_SHOWN = 20
 #: `--sample` draws the same videos from the same source every time.
 SAMPLE_SEED = 0
+
+
+class Step(Protocol):
+    """Carries out one change of the database for good, unless this is a dry run."""
+
+    def __call__(self, change: Callable[[], T]) -> T: ...
 
 
 @dataclass
@@ -61,18 +71,20 @@ def run(
     """
     report = Report()
     connection = engine.connect()
+
+    def step(change: Callable[[], T]) -> T:
+        """A transaction of its own, and again where it met another producer's or a worker's."""
+        return change() if dry_run else session.retrying(lambda: _committed(connection, change))
+
     try:
         chosen = _resolve_categories(connection, request)
-        connection.rollback()
-        catalogue.begin(connection)
-        wanted = declare(connection, request)
-        if not dry_run:
-            connection.commit()
+        if dry_run:
+            session.allow_pauses(connection)
+        step(lambda: catalogue.begin(connection))
+        wanted = step(lambda: declare(connection, request))
         chunks = _record_sources if request.sources else _record_recorded
-        for counts in chunks(connection, request, chosen, wanted, report, advance):
+        for counts in chunks(connection, request, chosen, wanted, report, advance, step):
             report.counts.add(counts)
-            if not dry_run:
-                connection.commit()
     except BaseException:
         connection.close()
         raise
@@ -85,12 +97,18 @@ def run(
     return report, connection
 
 
+def _committed(connection: Connection, change: Callable[[], T]) -> T:
+    with session.transaction(connection):
+        return change()
+
+
 def _resolve_categories(connection: Connection, request: Request) -> frozenset[str] | None:
     """Slugs that `--category` means. One that no list, no recorded video and no source knows is a `UsageError`."""
     if not request.only_categories:
         return None
     chosen, unknown = set(), []
     recorded = catalogue.known_categories(connection)
+    connection.rollback()  # reading a source takes long
     for text in request.only_categories:
         found = request.categories.find(text)
         if found is not None:
@@ -160,13 +178,14 @@ def _record_sources(
     wanted: Wanted,
     report: Report,
     advance: Callable[[int], None],
+    step: Step,
 ) -> Iterator[Counts]:
     rows = _selected(request, chosen, report, advance)
     if request.sample is not None:
         rows = iter(_draw(rows, request.sample))
     left = request.limit
     while chunk := list(islice(rows, CHUNK_ROWS if left is None else min(left, CHUNK_ROWS))):
-        counts = catalogue.record(connection, chunk, wanted)
+        counts = step(functools.partial(catalogue.record, connection, chunk, wanted))
         yield counts
         if left is not None:
             left -= counts.queued
@@ -193,13 +212,16 @@ def _record_recorded(
     wanted: Wanted,
     report: Report,
     advance: Callable[[int], None],
+    step: Step,
 ) -> Iterator[Counts]:
     categories: Sequence[str] | None = None if chosen is None else sorted(chosen)
     after, left = 0, request.limit
     while True:
         room = CHUNK_ROWS if left is None else min(left, CHUNK_ROWS)
-        counts, last = catalogue.record_known(
-            connection, wanted, categories=categories, after_video_id=after, room=room
+        counts, last = step(
+            functools.partial(
+                catalogue.record_known, connection, wanted, categories=categories, after_video_id=after, room=room
+            )
         )
         report.listed += counts.selected
         advance(counts.selected)

@@ -62,18 +62,19 @@ def was_read(runtime: Runtime, claimed: Claim) -> None:
         log.warning("cannot say that the place of video %d is read again: %s", claimed.video_id, error)
         return
     if opened is not None:
+        runtime.look_now.set()  # what waited for the place can be published
         log.warning("%s is open again, %s has read a video of it", opened.place, runtime.name)
     elif resumed:
         log.warning("%s reads the place of video %d again", runtime.name, claimed.video_id)
 
 
-def settle(runtime: Runtime, claimed: Claim, failure: Failure | None) -> None:
-    """After a video that failed: whether its place is to blame, or has answered after all."""
+def settle(runtime: Runtime, claimed: Claim, failure: Failure | None, state: str) -> None:
+    """After a video that failed and is `state` now: whether its place is to blame, or has answered after all."""
     if failure is None or failure.stage != FETCH:
         return
     if failure.error_class is ErrorClass.PERMANENT:
         was_read(runtime, claimed)
-    elif failure.error_class is ErrorClass.INFRA:
+    elif failure.error_class is ErrorClass.INFRA and state == "pending":  # else the video itself was found at fault
         is_refused = runtime.refusals.failed(claimed.place_id, failure.code)
         if is_refused and not claimed.is_probe:
             _refuse(runtime, claimed, failure)
@@ -108,6 +109,8 @@ def _close(runtime: Runtime) -> None:
     chosen = runtime.settings
     with session.transaction(runtime.engine) as connection:
         closed = places.close_failing(connection, stale_seconds=chosen.stale_seconds, beat_seconds=chosen.beat_seconds)
+    if closed:
+        runtime.look_now.set()  # there is room for others in the broker
     for change in closed:
         log.warning(
             "%s is closed, no worker can read it: %s: %s (seen by %s). Its videos wait, one is tried every %g s",

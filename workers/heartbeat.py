@@ -1,6 +1,7 @@
 """Three things a worker does besides its work: beat, look after the ledger, and watch itself.
 
-Two threads, because a broker that does not answer must not cost the heartbeat.
+Two threads, because a broker that does not answer must not cost the heartbeat; and the heartbeat has a connection of its own,
+because neither may task threads that hold all others.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from db import ledger, session
-from db.errors import UnavailableError
+from db.errors import ReelvecError, UnavailableError
 from db.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -23,15 +25,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Round:
+    """What one thread does every beat, and at once when `early` is set.
+
+    After a round that failed the next one comes `retry_beats` later: others must soon see that we live.
+    """
+
+    step: Callable[[], None]
+    early: threading.Event
+    retry_beats: float = 1.0
+
+
 class Heartbeat:
     """The two threads of one worker; `stop` ends them and takes the worker off the list."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._stopping = threading.Event()
+        self._rounds = [
+            Round(self.beat, threading.Event(), retry_beats=0.2),
+            Round(self.look_after_ledger(), runtime.look_now),
+        ]
         self._threads = [
-            threading.Thread(target=self._repeat, args=(step,), name=step.__name__, daemon=True)
-            for step in (self.beat, self.look_after_ledger())
+            threading.Thread(target=self._repeat, args=(turn,), name=turn.step.__name__, daemon=True)
+            for turn in self._rounds
         ]
 
     def start(self) -> None:
@@ -41,10 +59,12 @@ class Heartbeat:
 
     def stop(self) -> None:
         self._stopping.set()
+        for turn in self._rounds:
+            turn.early.set()
         for thread in self._threads:
             thread.join(timeout=5.0)
         try:
-            with session.transaction(self._runtime.engine) as connection:
+            with session.transaction(self._runtime.beating) as connection:
                 ledger.leave(connection, self._runtime.worker_id)
         except UnavailableError as error:
             log.warning("could not say goodbye: %s", error)
@@ -54,12 +74,12 @@ class Heartbeat:
         stuck = runtime.longest_active_seconds()
         if stuck > runtime.settings.stuck_seconds:
             end_process(ExitCode.STUCK, f"a video has been in hand for {stuck:.0f} s")
-        with session.transaction(runtime.engine) as connection:
+        with session.transaction(runtime.beating) as connection:
             ledger.beat(
                 connection,
                 runtime.worker,
                 draining=runtime.draining.is_set(),
-                stale_seconds=runtime.settings.stale_seconds,
+                gap_seconds=runtime.settings.gap_seconds,
             )
 
     def look_after_ledger(self) -> Callable[[], None]:
@@ -73,10 +93,18 @@ class Heartbeat:
 
         def keep() -> None:
             with session.transaction(runtime.engine) as connection:
-                reaped = ledger.reap(connection, runtime.worker_id, stale_seconds=chosen.stale_seconds)
+                silent = session.end_silent(connection)
+                reaped = ledger.reap(
+                    connection,
+                    runtime.worker_id,
+                    stale_seconds=chosen.stale_seconds,
+                    gap_seconds=chosen.gap_seconds,
+                )
                 unheld = ledger.give_back_unheld(
                     connection, runtime.worker_id, in_hand=runtime.in_hand(), older_than_seconds=chosen.stale_seconds
                 )
+            if silent:
+                log.warning("%d sessions waited for clients that had given up: ended", silent)
             if reaped:
                 log.warning("%d videos of dead workers are pending again", len(reaped))
             if unheld:
@@ -88,15 +116,23 @@ class Heartbeat:
 
         return keep
 
-    def _repeat(self, step: Callable[[], None]) -> None:
-        while not self._stopping.wait(self._runtime.settings.beat_seconds):
+    def _repeat(self, turn: Round) -> None:
+        beats = 1.0
+        while True:
+            turn.early.wait(beats * self._runtime.settings.beat_seconds)
+            turn.early.clear()
+            if self._stopping.is_set():
+                return
+            beats = turn.retry_beats
             try:
-                step()
-            except UnavailableError as error:
+                turn.step()
+            except ReelvecError as error:
                 log.warning("%s", error)
             except Exception:
                 # the thread must outlive whatever one round meets
-                log.exception("unexpected in %s", step.__name__)
+                log.exception("unexpected in %s", turn.step.__name__)
+            else:
+                beats = 1.0
 
 
 def start(runtime: Runtime) -> Heartbeat:

@@ -43,12 +43,25 @@ log = logging.getLogger(__name__)
 LOCK_SPARE_SECONDS = 5.0
 
 
+@dataclass(eq=False)
+class Held:
+    """A video in a task thread's hands; `since` (monotonic) it is claimed."""
+
+    video_id: int
+    since: float | None = None
+
+
 @dataclass
 class Runtime:
-    """What one worker process holds. `engine` is the database's pool, `encoding` the thread that owns the device."""
+    """What one worker process holds. `engine` is the database's pool, `encoding` the thread that owns the device.
+
+    `beating` is the heartbeat's own connection: no task thread keeps it busy. `look_now` set: the ledger and the broker are
+    looked after at once instead of with the next beat.
+    """
 
     settings: WorkerSettings
     engine: Database
+    beating: Database
     encoding: Engine
     samplers: SamplerPool
     storage: Storage
@@ -60,7 +73,8 @@ class Runtime:
     signals: EndSignals
     recycling: Recycling
     gpu_lock: socket.socket | None = None
-    _active: dict[int, float] = field(default_factory=dict)
+    look_now: threading.Event = field(default_factory=threading.Event)
+    _held: set[Held] = field(default_factory=set)
     _encoders: dict[int, Encoder] = field(default_factory=dict)
     _taggers: dict[int, Tagger] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -86,20 +100,22 @@ class Runtime:
         return replace(self.identity, queued_windows=busy.queued, running_windows=busy.running)
 
     @contextlib.contextmanager
-    def working_on(self, claimed: Claim) -> Iterator[None]:
-        """Marks a video as in hand, so that the watchdog sees how long it has been."""
-        self._active[claimed.video_id] = time.monotonic()
+    def hold(self, video_id: int) -> Iterator[Held]:
+        """Marks a video as in hand, from before its claim: that may be committed before its answer is here."""
+        held = Held(video_id)
+        self._held.add(held)
         try:
-            yield
+            yield held
         finally:
-            self._active.pop(claimed.video_id, None)
+            self._held.discard(held)
 
     def in_hand(self) -> list[int]:
-        """Videos this process works on now."""
-        return list(self._active)
+        """Videos this process works on now, or is about to."""
+        return [held.video_id for held in list(self._held)]
 
     def longest_active_seconds(self) -> float:
-        return max((time.monotonic() - started for started in list(self._active.values())), default=0.0)
+        now = time.monotonic()
+        return max((now - held.since for held in list(self._held) if held.since is not None), default=0.0)
 
     def owed(self, claimed: Claim) -> list[Owed]:
         """The encoders to run, loaded and bound: those without a vector, and those whose scores a tagger lacks.
@@ -170,6 +186,9 @@ def prepare() -> Runtime:
     _watch(chosen, drain)
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(session.connect(where.database_url, pool_size=chosen.in_flight + 2))
+        beating = stack.enter_context(
+            session.connect(where.database_url, pool_size=1, statement_seconds=chosen.beat_seconds / 2)
+        )
         with session.transaction(database) as connection:
             schema.check(connection)
             wanted = encoders.wanted_encoders(connection)
@@ -197,6 +216,7 @@ def prepare() -> Runtime:
         made = Runtime(
             settings=chosen,
             engine=database,
+            beating=beating,
             encoding=encoding,
             samplers=samplers,
             storage=storage,

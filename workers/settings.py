@@ -107,6 +107,11 @@ class WorkerSettings(Settings):
     retry_seconds: float = Field(5.0, gt=0, description="First delay before a video is tried again; it doubles.")
 
     @property
+    def gap_seconds(self) -> float:
+        """Two beats this far apart: one was missed, so this process has seen an outage, or was one."""
+        return 2 * self.beat_seconds
+
+    @property
     def on_gpu(self) -> bool:
         """Whether the device will be a GPU, as far as can be told without torch."""
         return bool(machine.visible_gpus()) if self.device is None else self.device.startswith("cuda")

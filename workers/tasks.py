@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TypeVar
 
 from celery.exceptions import Reject
@@ -15,13 +16,14 @@ from db.outcome import Outcome
 from workers import breaker, contract, launch, pipeline
 from workers.app import app
 from workers.launch import Runtime
+from workers.pipeline import Owed
 from workers.stores.limits import Cancelled
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Results wait this long in memory for a database that is away; then the video is run again by somebody.
-FINISH_PATIENCE_SECONDS = 60.0
+#: A database that is away is asked again after so long at most.
+MAX_PAUSE_SECONDS = 5.0
 #: A video that so many workers died over gets the device for itself: if it is to blame, it takes no others with it.
 ALONE_AFTER_LOST = 3
 
@@ -35,53 +37,84 @@ def embed(*arguments: object) -> None:
         log.warning("dropped: %s", error)
         return
     runtime = launch.runtime()
-    claimed = _claim(runtime, video_id)
-    if claimed is None:
-        return
-    with runtime.working_on(claimed):
+    with runtime.hold(video_id) as held:
         try:
-            outcome = _run(runtime, claimed)
-        except Cancelled:
-            _hand_back(runtime, claimed)
-            raise Reject(requeue=True) from None
+            claimed = _claim(runtime, video_id)
+            if claimed is not None:
+                held.since = time.monotonic()
+                _work(runtime, claimed, give_up_at=held.since + runtime.settings.job_seconds)
         except RefusedConfigurationError as error:
-            _hand_back(runtime, claimed)
             runtime.refuse(error)
             raise Reject(requeue=True) from None
-        _finish(runtime, claimed, outcome)
-        breaker.settle(runtime, claimed, outcome.failure)
+
+
+def _work(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> None:
+    try:
+        outcome = _run(runtime, claimed, give_up_at=give_up_at)
+    except Cancelled:
+        _hand_back(runtime, claimed)
+        raise Reject(requeue=True) from None
+    except RefusedConfigurationError:
+        _hand_back(runtime, claimed)
+        raise
+    state = _finish(runtime, claimed, outcome, give_up_at=give_up_at)
+    if state is not None:
+        breaker.settle(runtime, claimed, outcome.failure, state)
     runtime.count_video()
+
+
+def _insist(runtime: Runtime, what: str, attempt: Callable[[], T], *, gives_up: Callable[[], bool]) -> T:
+    """What `attempt` returns, asked again and again while the database is away. Raises its error once `gives_up()`."""
+    pause_seconds = 0.5
+    while True:
+        try:
+            return attempt()
+        except UnavailableError as error:
+            if gives_up():
+                raise
+            log.warning("cannot %s yet: %s", what, error)
+        # a drain wakes whoever waits, but does not make him ask without a pause
+        time.sleep(0.1)
+        runtime.draining.wait(pause_seconds)
+        pause_seconds = min(MAX_PAUSE_SECONDS, pause_seconds * 2)
 
 
 def _claim(runtime: Runtime, video_id: int) -> Claim | None:
     """Wait for a database that is away: the message is kept, no attempt is burnt."""
-    delay_seconds = 0.5
-    while True:
+
+    def attempt() -> Claim | None:
         if runtime.draining.is_set():
             raise Reject(requeue=True)
-        try:
-            message = breaker.sort(runtime, video_id)
-            if message is breaker.Message.LEAVE:
-                raise Reject(requeue=True)
-            if message is breaker.Message.DROP:
-                return None
-            with session.transaction(runtime.engine) as connection:
-                return ledger.claim(connection, video_id, runtime.worker_id, job_seconds=runtime.settings.job_seconds)
-        except UnavailableError as error:
-            log.warning("cannot claim video %d yet: %s", video_id, error)
-            runtime.draining.wait(delay_seconds)
-            delay_seconds = min(10.0, delay_seconds * 2)
+        message = breaker.sort(runtime, video_id)
+        if message is breaker.Message.LEAVE:
+            raise Reject(requeue=True)
+        if message is breaker.Message.DROP:
+            return None
+        with session.transaction(runtime.engine) as connection:
+            return ledger.claim(connection, video_id, runtime.worker_id, job_seconds=runtime.settings.job_seconds)
+
+    return _insist(runtime, f"claim video {video_id}", attempt, gives_up=lambda: False)
 
 
-def _run(runtime: Runtime, claimed: Claim) -> Outcome:
+def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
     media: dict[str, object] | None = None
+
+    def owed_of(claimed: Claim) -> list[Owed]:
+        what = f"ask what video {claimed.video_id} owes"
+        return _insist(
+            runtime,
+            what,
+            lambda: runtime.owed(claimed),
+            gives_up=lambda: runtime.draining.is_set() or time.monotonic() > give_up_at,
+        )
+
     try:
-        if not runtime.owed(claimed):
+        if not owed_of(claimed):
             return Outcome()
         with runtime.storage.open(claimed.uri) as source:
             breaker.was_read(runtime, claimed)
             media = {"etag": source.etag, "size_bytes": source.size_bytes}
-            owed = runtime.owed(claimed.for_version(source.etag))
+            owed = owed_of(claimed.for_version(source.etag))
             result = pipeline.embed_video(
                 source,
                 owed,
@@ -98,7 +131,9 @@ def _run(runtime: Runtime, claimed: Claim) -> Outcome:
         return Outcome(failure=pipeline.failure_of(error), media=media)
     except (Cancelled, RefusedConfigurationError):
         raise
-    except UnavailableError as error:  # the database went away in between: nothing the video can do about
+    except UnavailableError as error:  # the database, or what serves the weights
+        if runtime.draining.is_set():
+            raise Cancelled from None
         return Outcome(failure=pipeline.failure_of(VideoError("unavailable", str(error), stage="run")))
     except Exception as error:
         log.exception("video %d: unexpected", claimed.video_id)
@@ -106,27 +141,48 @@ def _run(runtime: Runtime, claimed: Claim) -> Outcome:
         return Outcome(failure=pipeline.failure_of(failure))
 
 
-def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome) -> None:
-    """Commit, trying again while the database is away. Where COMMIT's outcome is unknown, the second try is fenced."""
-    give_up_at = time.monotonic() + FINISH_PATIENCE_SECONDS
-    while True:
-        try:
-            with session.transaction(runtime.engine) as connection:
-                state = ledger.finish(connection, claimed, outcome, first_delay_seconds=runtime.settings.retry_seconds)
-                if state is None:
-                    connection.rollback()
-        except UnavailableError as error:
-            if time.monotonic() > give_up_at:
-                log.error("video %d: result dropped, it will be run again: %s", claimed.video_id, error)
-                return
-            log.warning("cannot finish video %d yet: %s", claimed.video_id, error)
-            time.sleep(1.0)
-        else:
+def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: float) -> str | None:
+    """Commit, however long the database is away: a result is held until then, or until its time is over.
+
+    Returns the new state, None if the result was dropped.
+
+    Where a COMMIT's answer was lost, the next try finds the row no longer ours, whether or not it went through.
+    """
+    broken = False
+    end = give_up_at
+
+    def attempt() -> str | None:
+        with session.transaction(runtime.engine) as connection:
+            state = ledger.finish(
+                connection,
+                claimed,
+                outcome,
+                first_delay_seconds=runtime.settings.retry_seconds,
+                reads_place=not runtime.refusals.refuses(claimed.place_id),
+            )
             if state is None:
-                log.warning("video %d: fenced, somebody else has it: result dropped", claimed.video_id)
-            else:
-                log.info("video %d: %s", claimed.video_id, state)
-            return
+                connection.rollback()
+            return state
+
+    def gives_up() -> bool:
+        nonlocal broken, end
+        broken = True
+        if runtime.draining.is_set():
+            end = min(end, time.monotonic() + pipeline.DRAIN_GRACE_SECONDS)
+        return time.monotonic() > end
+
+    try:
+        state = _insist(runtime, f"finish video {claimed.video_id}", attempt, gives_up=gives_up)
+    except UnavailableError as error:
+        log.error("video %d: result dropped, it will be run again: %s", claimed.video_id, error)
+        return None
+    if state is not None:
+        log.info("video %d: %s", claimed.video_id, state)
+    elif broken:
+        log.warning("video %d: fenced, or committed as the connection broke", claimed.video_id)
+    else:
+        log.warning("video %d: fenced, somebody else has it: result dropped", claimed.video_id)
+    return state
 
 
 def _hand_back(runtime: Runtime, claimed: Claim) -> None:

@@ -6,6 +6,7 @@ lock holds up everybody who comes after.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,5 +85,6 @@ given = context.config.attributes.get("connection")
 if given is not None:
     migrate(given)
 else:  # `alembic upgrade head` typed by hand
-    with session.connect(addresses.resolve().database_url) as engine, engine.connect() as opened:
+    where = addresses.resolve().database_url
+    with session.connect(where, statement_seconds=math.inf) as engine, engine.connect() as opened:
         migrate(opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Annotated, Any
 
@@ -71,7 +72,7 @@ def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, .
     from db import results
     from db.errors import UsageError
 
-    with database() as engine:
+    with database(statement_seconds=math.inf) as engine:
         try:
             with engine.connect() as connection:
                 answer = results.query(connection, statement, write=write)

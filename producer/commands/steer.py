@@ -9,6 +9,9 @@ import typer
 from producer import selectors
 from producer.desk import database, say
 
+#: Millions of rows are changed in one statement.
+STATEMENT_SECONDS = 600.0
+
 Json = Annotated[bool, typer.Option("--json", help="The count as JSON on stdout.")]
 
 
@@ -25,7 +28,7 @@ def retry(
     from workers.app import app
 
     selection = selectors.parse(category, error, source, since)
-    with database() as engine:
+    with database(statement_seconds=STATEMENT_SECONDS) as engine:
         with session.transaction(engine) as connection:
             selectors.refuse_unknown_categories(connection, category)
             count = catalogue.retry(connection, selection)
@@ -44,7 +47,7 @@ def cancel(
     from db import catalogue, session
 
     selection = selectors.parse(category, error, source, since)
-    with database() as engine, session.transaction(engine) as connection:
+    with database(statement_seconds=STATEMENT_SECONDS) as engine, session.transaction(engine) as connection:
         selectors.refuse_unknown_categories(connection, category)
         count = catalogue.cancel(connection, selection)
     _tell("cancelled", count, f"{count:,} waiting videos are cancelled", as_json=as_json)

@@ -31,7 +31,7 @@ def look() -> Iterator[Finding]:
         yield skipped("data", "no database to ask")
         return
     try:
-        with session.connect(where.database_url, pool_size=1) as engine:
+        with session.connect(where.database_url, pool_size=1, statement_seconds=QUERY_SECONDS) as engine:
             with session.transaction(engine) as connection:
                 schema.check(connection)
             for checked in invariants.check_all(engine, timeout_seconds=QUERY_SECONDS):

@@ -149,7 +149,7 @@ def test_workers_say_what_they_are_made_of_with_every_beat(engine: Engine) -> No
     )  # fmt: skip
     for said in (replace(me, videos_per_batch=2, queued_windows=0), me):
         with session.transaction(engine) as connection:
-            ledger.beat(connection, said, draining=False, stale_seconds=45)
+            ledger.beat(connection, said, draining=False, gap_seconds=20)
     expected = LiveWorker(
         "gpu-1", 7, "cuda:0 (H100)", draining=False, in_flight=34, samplers=15, cores=15.5, videos_per_batch=4,
         queued_windows=36, running_windows=12,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import Future
 from contextlib import nullcontext
@@ -25,7 +26,9 @@ def test_from_the_third_dead_worker_on_it_is_alone(monkeypatch: pytest.MonkeyPat
         future.set_result(None)
         return future
 
-    claimed = SimpleNamespace(video_id=1, uri="file:///a.mp4", lost_count=lost, for_version=lambda _: claimed)
+    claimed = SimpleNamespace(
+        video_id=1, uri="file:///a.mp4", lost_count=lost, place_id=None, for_version=lambda _: claimed
+    )
     source = SimpleNamespace(etag=None, size_bytes=9)
     runtime = SimpleNamespace(
         owed=lambda _: [Owed(declared_encoder("probe", "pretrained", "notebook"))],
@@ -34,7 +37,8 @@ def test_from_the_third_dead_worker_on_it_is_alone(monkeypatch: pytest.MonkeyPat
         encoding=SimpleNamespace(submit=submit),
         engine_seconds=1.0,
         draining=threading.Event(),
+        refusals=SimpleNamespace(read=lambda _: False),
     )
     monkeypatch.setattr(pipeline, "outcome_of", lambda *_: "rows")
-    assert tasks._run(runtime, claimed) == "rows"
+    assert tasks._run(runtime, claimed, give_up_at=math.inf) == "rows"
     assert submitted == [alone]

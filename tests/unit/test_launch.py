@@ -20,6 +20,7 @@ def test_the_load_is_that_of_the_moment() -> None:
         "refusals",
         "settings",
         "engine",
+        "beating",
         "samplers",
         "storage",
         "engine_seconds",

@@ -1,0 +1,69 @@
+"""What Postgres and its driver raise when the server cannot serve, in plain words. By SQLSTATE, not by the driver's classes:
+a read-only database is an "internal" error there, and a query that its author must mend an "operational" one."""
+
+from __future__ import annotations
+
+import psycopg2  # type: ignore[import-untyped]
+from sqlalchemy.exc import DBAPIError
+
+from db.errors import BusyError, ReelvecError, RefusedConfigurationError, UnavailableError
+
+#: Our sessions' name in `pg_stat_activity`.
+APPLICATION = "reelvec"
+
+_AWAY = "does not answer"
+#: By code, or by the two characters that say its class.
+_CANNOT_SERVE = {
+    "08": _AWAY,
+    "25006": "is read-only",
+    "25P03": "ended a session of ours that had paused in a transaction",
+    "25P04": "ended a transaction of ours that took too long",
+    "53": "is short of resources",
+    "53100": "has no space left on its disk",
+    "53200": "is out of memory",
+    "53300": "has no connection left",
+    "57014": "broke off a statement that took too long (REELVEC_STATEMENT_SECONDS is the limit)",
+    "57P": _AWAY,
+    "58": "cannot use its files",
+}
+_BUSY = {
+    "40001": "broke off a transaction that met another",
+    "40P01": "broke off a transaction that waited for another in a circle",
+    "55P03": "gave up waiting for a lock that another session holds",
+}
+_NO_RIGHT = "42501"
+
+
+def translated(address: str, error: DBAPIError) -> ReelvecError | None:
+    """None: the server is well, and what is wrong is not known here."""
+    code = getattr(error.orig, "pgcode", None) or ""
+    said = reason(error)
+    if code in _BUSY:
+        return BusyError(f"Postgres at {address} {_BUSY[code]}: {said}")
+    if code == _NO_RIGHT:
+        return RefusedConfigurationError(
+            f"Postgres at {address} refused: {said}. This role lacks a right: reelvec doctor lists those it needs"
+        )
+    for known in (code, code[:3], code[:2]):
+        if known in _CANNOT_SERVE:
+            return _unavailable(address, _CANNOT_SERVE[known], said)
+    if not code and _is_of_the_connection(error.orig):
+        return _unavailable(address, _AWAY, said)
+    return None
+
+
+def reason(error: DBAPIError) -> str:
+    """The server's or the driver's own words in one line."""
+    return " ".join(str(error.orig).split()).rstrip("?.")
+
+
+def _is_of_the_connection(error: object) -> bool:
+    """Without a code it was not the server that refused; a plain `DatabaseError` is an answer cut off in the middle."""
+    return (
+        isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or type(error) is psycopg2.DatabaseError
+    )
+
+
+def _unavailable(address: str, what: str, said: str) -> UnavailableError:
+    advice = ". Check REELVEC_DATABASE_URL (or DATABASE_URL) and that the server runs" if what == _AWAY else ""
+    return UnavailableError(f"Postgres at {address} {what}: {said}{advice}")
