@@ -1,6 +1,6 @@
 """Three things a worker does besides its work: beat, look after the ledger, and watch itself.
 
-Two threads, because a broker that does not answer must not cost the heartbeat.
+Three threads, because a broker that does not answer must not cost the heartbeat, nor a database the watch on the broker.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """The two threads of one worker; `stop` ends them and takes the worker off the list."""
+    """The threads of one worker; `stop` ends them and takes the worker off the list."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._repeat, args=(step,), name=step.__name__, daemon=True)
-            for step in (self.beat, self.look_after_ledger())
+            for step in (self.beat, self.look_after_ledger(), self.watch_consumption())
         ]
 
     def start(self) -> None:
@@ -87,6 +87,24 @@ class Heartbeat:
                 feeder.feed(runtime.engine, app)
 
         return keep
+
+    def watch_consumption(self) -> Callable[[], None]:
+        """One round: whether this process still takes messages (`workers/consuming.py`)."""
+        from workers import consuming, feeder
+        from workers.app import app
+
+        watch = consuming.Watch(
+            consuming.consumption,
+            idle_seconds=self._runtime.settings.idle_seconds,
+            waiting=lambda: feeder.depth(app),
+            end=lambda reason: end_process(EXIT_STUCK, reason),
+        )
+
+        def look() -> None:
+            if not self._runtime.draining.is_set():
+                watch.look()
+
+        return look
 
     def _repeat(self, step: Callable[[], None]) -> None:
         while not self._stopping.wait(self._runtime.settings.beat_seconds):

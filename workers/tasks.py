@@ -26,7 +26,7 @@ FINISH_PATIENCE_SECONDS = 60.0
 ALONE_AFTER_LOST = 3
 
 
-@app.task(name=contract.TASK_NAME, Strategy="workers.app:strict_strategy")
+@app.task(name=contract.TASK_NAME)
 def embed(*arguments: object) -> None:
     """Work on the video a message names. A message that names none of ours is dropped: Postgres knows what is owed."""
     try:
