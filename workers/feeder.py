@@ -46,7 +46,7 @@ def broker_errors() -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, BatchPublishError) else error
         if isinstance(cause, ResponseError):
             raise UnavailableError(
-                f"the broker refuses: {cause}. Check its memory, its role and its user's rights"
+                f"the broker refuses: {str(cause).rstrip('.')}. Check its memory, its role and its user's rights"
             ) from error
         raise UnavailableError(
             f"the broker does not answer: {cause}. Check CELERY_BROKER_URL and that it runs"

@@ -15,8 +15,8 @@ import time
 from queue import Empty
 from typing import Any
 
-import kombu
 from celery.app import amqp
+from kombu import connection
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
@@ -100,15 +100,15 @@ class Channel(redis.Channel):
         return True
 
     def _popped(self, **options: Any) -> tuple[bytes, bytes] | None:
-        connection = self.client.connection
+        line = self.client.connection
         try:
-            popped: tuple[bytes, bytes] | None = self.client.parse_response(connection, "BRPOP", **options)
+            popped: tuple[bytes, bytes] | None = self.client.parse_response(line, "BRPOP", **options)
         except self.connection_errors:
-            connection.disconnect()
+            line.disconnect()
             raise
         except self.ResponseError as error:  # it would end the worker
-            connection.disconnect()
-            _sparing.warning("the broker refuses to give messages: %s", error)
+            line.disconnect()
+            _sparing.warning("the broker refuses to give messages: %r", error)
             time.sleep(REFUSED_SECONDS)
             return None
         return popped
@@ -118,7 +118,7 @@ class Channel(redis.Channel):
         try:
             super()._queue_bind(*arguments)
         except self.ResponseError as error:
-            _sparing.warning("the broker refuses a binding: %s", error)
+            _sparing.warning("the broker refuses a binding: %r", error)
 
     def close(self) -> None:
         """kombu's, but a last answer that cannot be read does not keep it from closing."""
@@ -136,7 +136,7 @@ class Transport(redis.Transport):
     Channel = Channel
 
 
-class Connection(kombu.Connection):
+class Connection(connection.Connection):
     """Always our transport, whatever the address.
 
     Celery's setting `broker_transport` would do for `redis://` alone: kombu goes by the address again for
@@ -148,6 +148,20 @@ class Connection(kombu.Connection):
 
     def _ensure_connection(self, *arguments: Any, **named: Any) -> Any:
         return super()._ensure_connection(*arguments, **{"interval_max": RECONNECT_SECONDS, **named})
+
+    def Pool(self, limit: int | None = None, **named: Any) -> connection.ConnectionPool:  # noqa: N802
+        return ConnectionPool(self, limit, **named)
+
+
+class PooledConnection(Connection, connection.PooledConnection):
+    """A producer's."""
+
+
+class ConnectionPool(connection.ConnectionPool):
+    """Of our connections; kombu's makes its own."""
+
+    def new(self) -> PooledConnection:
+        return PooledConnection(self, **dict(self.connection._info(resolve=False)))
 
 
 class AMQP(amqp.AMQP):
