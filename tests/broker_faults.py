@@ -13,9 +13,17 @@ from pathlib import Path
 
 import psutil
 import redis
+from sqlalchemy import Engine
 
 from db.local_stack import LocalStack
-from tests.http_server import Handler
+from tests.conftest import Desk, WorkerProcess
+from tests.golden_run import assert_nothing_lost_nothing_doubled, probe_vectors
+from tests.http_server import Handler, WebServer
+from tests.ledgering import one
+
+#: Of one worker with one sampler.
+PLACES = 3
+ALLOWED = {"REELVEC_HTTP_ALLOW_PRIVATE": "true", "REELVEC_FETCH_SECONDS": "300"}
 
 #: A fault that lasts is over when the block ends.
 Fault = Callable[["Broker"], AbstractContextManager[None]]
@@ -155,16 +163,47 @@ def full(broker: Broker) -> Iterator[None]:
             client.config_set("maxmemory", 0)
 
 
-def strike(
-    fault: Fault, broker: Broker, gate: Gate, *, places: int, finished: Callable[[], int], away: Callable[[], None]
-) -> float:
-    """One fault with all places taken: the videos in hand finish while the broker is away, `away` returns when it has been
-    away for long enough, and then every place must be taken anew. Returns the seconds from its return to that.
-    """
-    until(lambda: len(gate.held) == places)
-    before = finished()
-    with fault(broker):
-        gate.let_through()
-        until(lambda: finished() == before + places)
-        away()
-    return until(lambda: len(gate.held) == places)
+class FullHouse:
+    """Workers whose every place is taken by a video that waits for the gate, and messages for many more rounds."""
+
+    def __init__(
+        self, desk: Desk, workers: list[WorkerProcess], engine: Engine, broker: Broker, gate: Gate, web: WebServer
+    ) -> None:
+        self.desk, self.workers, self.engine, self.broker = desk, workers, engine, broker
+        self.gate, self.web = gate, web
+        self.places = PLACES * len(workers)
+        self.rounds = 0
+
+    def enqueue(self, clips: list[Path], *options: str) -> None:
+        self.web.files = {f"/{clip.name}": clip.read_bytes() for clip in clips}
+        addresses = "".join(f"{self.web.url(path)}\n" for path in self.web.files)
+        (self.desk.folder / "list.txt").write_text(addresses)
+        self.desk.run("enqueue", "list.txt", "--backbone", "probe", *options, **ALLOWED)
+
+    def finished(self) -> int:
+        return int(str(one(self.engine, "SELECT count(*) FROM reelvec.jobs WHERE state = 'done'")))
+
+    def strike(self, fault: Fault, away: Callable[[], object] = lambda: None) -> float:
+        """One fault: what is in hand finishes while the broker is away, `away` waits until that was long enough, and then
+        every place of every worker has to be taken anew. Returns the seconds from the broker's return to that.
+        """
+        until(lambda: len(self.gate.held) == self.places)
+        self.rounds += 1
+        with fault(self.broker):
+            self.gate.let_through()
+            until(lambda: self.finished() == self.rounds * self.places)
+            away()
+        seconds = until(lambda: len(self.gate.held) == self.places)
+        assert all(worker.process.poll() is None for worker in self.workers), "none ended"
+        return seconds
+
+    def finish(self, clips: list[Path]) -> None:
+        """Let everything through: all is done, once, with its own vectors, and nobody met anything unexpected."""
+        self.gate.open()
+        self.enqueue(clips, "--wait")
+        assert [worker.stop() for worker in self.workers] == [0] * len(self.workers)
+        vectors = probe_vectors(clips).values()
+        golden = {self.web.url(f"/{clip.name}"): vector for clip, vector in zip(clips, vectors, strict=True)}
+        assert_nothing_lost_nothing_doubled(self.engine, self.broker.url, golden)
+        assert one(self.engine, "SELECT max(token) FROM reelvec.jobs") == 1, "nothing was run twice"
+        assert not any("Traceback" in worker.log() for worker in self.workers)

@@ -2,83 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from sqlalchemy import Engine
 
 from db.local_stack import LocalStack
 from tests import broker_faults
-from tests.broker_faults import Broker, Fault, Gate, strike, until
+from tests.broker_faults import ALLOWED, PLACES, Broker, Fault, FullHouse, Gate, until
 from tests.conftest import Desk, WorkerProcess
-from tests.golden_run import assert_nothing_lost_nothing_doubled, probe_vectors, small_clips
-from tests.http_server import WebServer, serving
+from tests.golden_run import small_clips
+from tests.http_server import serving
 from tests.ledgering import one
 
-#: Of one worker with one sampler.
-PLACES = 3
 FAULTS: list[Fault] = [
     broker_faults.killed_and_wiped,
     broker_faults.killed_with_its_data_kept,
     broker_faults.restarted,
-    broker_faults.frozen,
     broker_faults.clients_killed,
     broker_faults.flushed,
     broker_faults.full,
 ]
 
 
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.open()
-
-
-@pytest.fixture
-def web(gate: Gate) -> Iterator[WebServer]:
-    with serving(bend=gate.bend) as made:
-        yield made
-
-
 def test_faults_of_the_broker_with_all_places_taken(
-    desk: Desk,
-    start_worker: Callable[..., WorkerProcess],
-    engine: Engine,
-    local: LocalStack,
-    broker_url: str,
-    gate: Gate,
-    web: WebServer,
-    tmp_path: Path,
+    desk: Desk, start_worker: Callable[..., WorkerProcess], engine: Engine, local: LocalStack, broker_url: str
 ) -> None:
-    clips = small_clips(tmp_path / "clips", PLACES * (len(FAULTS) + 2))
-    web.files = {f"/{clip.name}": clip.read_bytes() for clip in clips}
-    (tmp_path / "list.txt").write_text("".join(f"{web.url(path)}\n" for path in web.files))
-    worker = start_worker(REELVEC_HTTP_ALLOW_PRIVATE="true", REELVEC_FETCH_SECONDS="100")
-    desk.run("enqueue", "list.txt", "--backbone", "probe", REELVEC_HTTP_ALLOW_PRIVATE="true")
-
-    def finished() -> int:
-        return int(str(one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state = 'done'")))
-
-    def noticed() -> None:
-        """It was frozen for long enough when the worker says so."""
-        if fault in (broker_faults.frozen, broker_faults.full):
-            until(lambda: "the broker does not answer" in worker.log()[said:])
-
-    for fault in FAULTS:
+    clips = small_clips(desk.folder / "clips", PLACES * (len(FAULTS) + 3))
+    gate = Gate()
+    with serving(bend=gate.bend) as web:
+        worker = start_worker(**ALLOWED)
+        house = FullHouse(desk, [worker], engine, Broker(local, broker_url), gate, web)
+        house.enqueue(clips)
+        for fault in FAULTS:
+            house.strike(fault)
         said = len(worker.log())
-        strike(fault, Broker(local, broker_url), gate, places=PLACES, finished=finished, away=noticed)
-        assert worker.process.poll() is None, fault
-    gate.open()
-    desk.run("enqueue", "list.txt", "--backbone", "probe", "--wait", REELVEC_HTTP_ALLOW_PRIVATE="true")
-    assert worker.stop() == 0
-    golden = {
-        web.url(f"/{clip.name}"): vector for clip, vector in zip(clips, probe_vectors(clips).values(), strict=True)
-    }
-    assert_nothing_lost_nothing_doubled(engine, broker_url, golden)
-    assert "Traceback" not in worker.log()
-    assert one(engine, "SELECT max(token) FROM reelvec.jobs") == 1, "nothing was run twice"
+        house.strike(
+            broker_faults.frozen, away=lambda: until(lambda: "the broker does not answer" in worker.log()[said:])
+        )
+        house.finish(clips)
 
 
 #: Takes two messages on each of its first two connections, and none on later ones.
