@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,9 @@ class Heartbeat:
 
     def stop(self) -> None:
         self._stopping.set()
+        deadline = time.monotonic() + 5.0  # of all: each may be waiting for a broker that is away
         for thread in self._threads:
-            thread.join(timeout=5.0)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
         try:
             with session.transaction(self._runtime.engine) as connection:
                 ledger.leave(connection, self._runtime.worker_id)
