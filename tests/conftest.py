@@ -123,8 +123,8 @@ def app(database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> 
     """A Celery app like the workers', in this process."""
     from workers import app as workers_app
 
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
+    monkeypatch.setenv("REELVEC_DATABASE_URL", database_url)
+    monkeypatch.setenv("REELVEC_BROKER_URL", broker_url)  # CELERY_BROKER_URL would override the app's own setting
     made = Celery("test", amqp=workers_app.app.amqp_cls, set_as_current=False)
     made.conf.update(workers_app.configuration())
     return made
