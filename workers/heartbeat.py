@@ -99,7 +99,7 @@ class Heartbeat:
             consuming.consumption,
             idle_seconds=self._runtime.settings.idle_seconds,
             waiting=lambda: feeder.depth(app),
-            end=lambda reason: end_process(EXIT_STUCK, reason),
+            end=lambda reason: end_process(ExitCode.STUCK, reason),
         )
 
         def look() -> None:
