@@ -5,6 +5,14 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 
+def requeue(connection: Connection, video_ids: list[int]) -> None:
+    """Videos whose messages may not have been sent. One that was sent after all can be claimed nevertheless."""
+    connection.execute(
+        text("UPDATE reelvec.jobs SET state = 'pending' WHERE state = 'queued' AND video_id = ANY(:video_ids)"),
+        {"video_ids": video_ids},
+    )
+
+
 def requeue_all(connection: Connection, *, older_than_seconds: float) -> int:
     """The broker is empty: every row that was queued before our first look has lost its message. Returns how many."""
     return _requeue(connection, "", older_than_seconds)

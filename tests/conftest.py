@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import pytest
 import redis
+from celery import Celery
 from sqlalchemy import Engine, create_engine, text
 
 from db import schema, session
@@ -117,6 +118,18 @@ def broker_url(stack: StackState) -> Iterator[str]:
     client.close()
 
 
+@pytest.fixture
+def app(database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
+    """A Celery app like the workers', in this process."""
+    from workers import app as workers_app
+
+    monkeypatch.setenv("REELVEC_DATABASE_URL", database_url)
+    monkeypatch.setenv("REELVEC_BROKER_URL", broker_url)  # CELERY_BROKER_URL would override the app's own setting
+    made = Celery("test", amqp=workers_app.app.amqp_cls, set_as_current=False)
+    made.conf.update(workers_app.configuration())
+    return made
+
+
 @dataclass(frozen=True)
 class Desk:
     """Runs the project's commands as a user would: child processes with nothing but the addresses in their environment."""
@@ -171,15 +184,16 @@ FAST = {
     "REELVEC_BROKER_LOOK_SECONDS": "1.5",
     "REELVEC_QUEUED_SECONDS": "30",
     "REELVEC_RETRY_SECONDS": "0.25",
+    "REELVEC_IDLE_SECONDS": "3",
 }
 
 
 class WorkerProcess:
     """A real `celery -A workers.app worker` child; its log is kept in memory until asked for."""
 
-    def __init__(self, environment: dict[str, str], folder: Path, log: Path) -> None:
+    def __init__(self, environment: dict[str, str], folder: Path, log: Path, app: str) -> None:
         self._log = log
-        command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-n", f"{log.stem}@%h"]
+        command = [sys.executable, "-m", "celery", "-A", app, "worker", "-n", f"{log.stem}@%h"]
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"],
@@ -213,9 +227,9 @@ def start_worker(desk: Desk, tmp_path: Path) -> Iterator[Callable[..., WorkerPro
     """Starts workers on the test's own database and broker; all of them are gone afterwards."""
     started: list[WorkerProcess] = []
 
-    def start(**variables: str) -> WorkerProcess:
+    def start(*, app: str = "workers.app", **variables: str) -> WorkerProcess:
         environment = {**desk.environment, **FAST, "REELVEC_SAMPLERS": "1", **variables}
-        worker = WorkerProcess(environment, tmp_path, tmp_path / f"worker{len(started)}.log")
+        worker = WorkerProcess(environment, tmp_path, tmp_path / f"worker{len(started)}.log", app)
         started.append(worker)
         return worker
 

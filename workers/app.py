@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps, signals
-from celery.exceptions import InvalidTaskError, Reject
+from celery.exceptions import Reject
 
 from db import addresses, logs, settings
 from db.errors import ReelvecError
-from workers import contract
+from workers import consuming, contract
 from workers.settings import WorkerSettings
 
 
@@ -45,11 +44,12 @@ def configuration() -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A broker that refuses (full, read-only, loading) is one that is away: no reason to end.
+        "broker_channel_error_retry": True,
+        # What runs counts already (worker_disable_prefetch); this would hold places back after every reconnection.
+        "worker_enable_prefetch_count_reduction": False,
+        # The transport itself is ours: workers/transport.py. It keeps no message, so there is no visibility timeout.
         "broker_transport_options": {
-            "visibility_timeout": 3600,
-            # A dead worker's message comes back in about 10 s instead of 100.
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
             # A half-open socket heals in 11 s; with the defaults never.
             "socket_timeout": 5,
             "socket_connect_timeout": 5,
@@ -69,23 +69,8 @@ def _defaults() -> dict[str, Any]:
         raise SystemExit(error.exit_code) from error
 
 
-app = Celery("reelvec")
+app = Celery("reelvec", amqp="workers.transport:AMQP")
 app.add_defaults(_defaults)
-
-
-def strict_strategy(task: Any, app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Celery's own way from message to request, except that a forged message is dropped instead of ending the worker."""
-    from celery.worker import strategy  # only a worker needs it
-
-    handle = strategy.default(task, app, consumer, **options)
-
-    def guarded(*arguments: Any, **named: Any) -> Any:
-        try:
-            return handle(*arguments, **named)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise InvalidTaskError(f"not a message of ours: {error}") from error
-
-    return guarded
 
 
 def _is_no_handing_back(record: logging.LogRecord) -> bool:
@@ -112,6 +97,21 @@ def _prepare(**_: Any) -> None:
     except ReelvecError as error:  # Celery swallows ordinary exceptions in this signal
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(error.exit_code) from error
+
+
+@signals.worker_ready.connect
+def _ready(sender: Any, **_: Any) -> None:
+    consuming.consumption.ready(sender)
+
+
+@signals.task_prerun.connect
+def _began(**_: Any) -> None:
+    consuming.consumption.began()
+
+
+@signals.task_postrun.connect
+def _ended(**_: Any) -> None:
+    consuming.consumption.ended()
 
 
 class Ending(bootsteps.StartStopStep):

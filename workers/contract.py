@@ -25,6 +25,6 @@ def encode(video_id: int) -> list[int]:
 def decode(arguments: Sequence[object]) -> int:
     """The video's id. Raises `MalformedMessageError` naming what was there: messages can be forged."""
     match list(arguments):
-        case [int(version), int(video_id)] if version == VERSION and 0 < video_id < 2**63:
+        case [int(version), int(video_id)] if version == VERSION and 0 < video_id < 2**63 and video_id is not True:
             return video_id
     raise MalformedMessageError(f"not a message of version {VERSION}: {str(arguments)[:200]!r}")

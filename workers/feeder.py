@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from kombu import Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, KombuError
+from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import Engine
 
 from db import ledger, lost_messages, places, session, settings
@@ -38,12 +39,17 @@ def window(fleet_in_flight: int) -> int:
 
 @contextmanager
 def broker_errors() -> Iterator[None]:
-    """A broker that does not answer is `UnavailableError`, in this project's own words."""
+    """A broker that does not answer, or refuses, is `UnavailableError` in this project's own words."""
     try:
         yield
-    except (OperationalError, OSError) as error:
+    except (KombuError, RedisError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, BatchPublishError) else error
+        if isinstance(cause, ResponseError):
+            raise UnavailableError(
+                f"the broker refuses: {str(cause).rstrip('.')}. Check its memory, its role and its user's rights"
+            ) from error
         raise UnavailableError(
-            f"the broker does not answer: {error}. Check CELERY_BROKER_URL and that it runs"
+            f"the broker does not answer: {cause}. Check CELERY_BROKER_URL and that it runs"
         ) from error
 
 
@@ -57,7 +63,7 @@ def feed(engine: Engine, app: Any) -> int:
     """Fill the broker up to its window; returns how many videos were published.
 
     Rows are committed as queued before their message is sent: a crash in between loses a message, never a video.
-    Raises `UnavailableError` if the broker does not answer.
+    Raises `UnavailableError` if the broker does not answer; what may be unsent is pending again then.
     """
     chosen = settings.load(WorkerSettings)
     waiting = depth(app)
@@ -66,8 +72,13 @@ def feed(engine: Engine, app: Any) -> int:
         video_ids = ledger.feed(connection, room=room) if room > 0 else []
         video_ids += places.hand_out_probes(connection, beat_seconds=chosen.beat_seconds)
     if video_ids:
-        with broker_errors():
-            publish(app, video_ids)
+        try:
+            with broker_errors():
+                publish(app, video_ids)
+        except UnavailableError:
+            with session.transaction(engine) as connection:
+                lost_messages.requeue(connection, video_ids)
+            raise
     return len(video_ids)
 
 

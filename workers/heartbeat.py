@@ -1,7 +1,7 @@
 """Three things a worker does besides its work: beat, look after the ledger, and watch itself.
 
-Two threads, because a broker that does not answer must not cost the heartbeat; and the heartbeat has a connection of its own,
-because neither may task threads that hold all others.
+Three threads, because a broker that does not answer must not cost the heartbeat, nor a database the watch on the broker;
+and the heartbeat has a connection of its own, because neither may task threads that hold all others.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ class Round:
 
 
 class Heartbeat:
-    """The two threads of one worker; `stop` ends them and takes the worker off the list."""
+    """The threads of one worker; `stop` ends them and takes the worker off the list."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -46,6 +47,7 @@ class Heartbeat:
         self._rounds = [
             Round(self.beat, threading.Event(), retry_beats=0.2),
             Round(self.look_after_ledger(), runtime.look_now),
+            Round(self.watch_consumption(), threading.Event()),
         ]
         self._threads = [
             threading.Thread(target=self._repeat, args=(turn,), name=turn.step.__name__, daemon=True)
@@ -59,10 +61,11 @@ class Heartbeat:
 
     def stop(self) -> None:
         self._stopping.set()
+        deadline = time.monotonic() + 5.0  # of all: each may be waiting for a broker that is away
         for turn in self._rounds:
             turn.early.set()
         for thread in self._threads:
-            thread.join(timeout=5.0)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
         try:
             with session.transaction(self._runtime.beating) as connection:
                 ledger.leave(connection, self._runtime.worker_id)
@@ -115,6 +118,24 @@ class Heartbeat:
                 feeder.feed(runtime.engine, app)
 
         return keep
+
+    def watch_consumption(self) -> Callable[[], None]:
+        """One round: whether this process still takes messages (`workers/consuming.py`)."""
+        from workers import consuming, feeder
+        from workers.app import app
+
+        watch = consuming.Watch(
+            consuming.consumption,
+            idle_seconds=self._runtime.settings.idle_seconds,
+            waiting=lambda: feeder.depth(app),
+            end=lambda reason: end_process(ExitCode.STUCK, reason),
+        )
+
+        def look() -> None:
+            if not self._runtime.draining.is_set():
+                watch.look()
+
+        return look
 
     def _repeat(self, turn: Round) -> None:
         beats = 1.0

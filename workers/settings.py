@@ -79,6 +79,12 @@ class WorkerSettings(Settings):
         30.0, gt=0, description="An empty broker seen twice this far apart has lost its messages."
     )
     queued_seconds: float = Field(600.0, gt=0, description="A queued message older than this may be lost.")
+    idle_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Places free, messages waiting, none taken for this long: the worker connects to the broker again;"
+        " the same for as long again: it ends.",
+    )
     drain_seconds: float = Field(
         25.0,
         gt=0,

@@ -28,7 +28,7 @@ MAX_PAUSE_SECONDS = 5.0
 ALONE_AFTER_LOST = 3
 
 
-@app.task(name=contract.TASK_NAME, Strategy="workers.app:strict_strategy")
+@app.task(name=contract.TASK_NAME)
 def embed(*arguments: object) -> None:
     """Work on the video a message names. A message that names none of ours is dropped: Postgres knows what is owed."""
     try:

@@ -1,0 +1,48 @@
+"""Publishing to a broker that refuses, hangs or is gone: rows are never stuck as queued without a message."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+import redis
+from celery import Celery
+from sqlalchemy import Engine
+
+from db.catalogue import Wanted
+from db.errors import UnavailableError
+from tests.ledgering import Row, declare, one, record
+from workers import feeder
+
+QUEUED = "SELECT count(*) FROM reelvec.jobs WHERE state = 'queued'"
+
+
+@pytest.fixture
+def client(broker_url: str) -> redis.Redis:
+    return redis.Redis.from_url(broker_url)
+
+
+@pytest.fixture(autouse=True)
+def rows(engine: Engine) -> None:
+    record(engine, [Row(uri=f"file:///{n}.mp4") for n in range(20)], Wanted((declare(engine),), ()))
+
+
+def test_what_a_full_broker_refuses_is_pending_again(engine: Engine, app: Celery, client: redis.Redis) -> None:
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(UnavailableError, match=r"the broker refuses: .*command not allowed when used memory"):
+            feeder.feed(engine, app)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert one(engine, QUEUED) == 0
+    assert feeder.feed(engine, app) == 20
+    assert one(engine, QUEUED) == client.llen("reelvec:reelvec") == 20
+
+
+def test_a_broker_that_never_answers_is_not_waited_for(engine: Engine, app: Celery) -> None:
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "socket_timeout": 0.2}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        app.conf.broker_url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        with pytest.raises(UnavailableError, match="the broker does not answer: Timeout"):
+            feeder.feed(engine, app)
+    assert one(engine, QUEUED) == 0

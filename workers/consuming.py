@@ -1,0 +1,101 @@
+"""Whether this worker still takes messages, judged apart from the transport.
+
+Places free, messages waiting, none taken for a while: the consumer is made to connect again; the same once more: the
+process ends. A broker that is away, an empty queue, a full house or a drain is no reason for either.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from db.errors import UnavailableError
+
+log = logging.getLogger(__name__)
+
+
+class Consumption:
+    """What this process takes, counted where tasks begin and end, not where the transport thinks they do."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._consumer: Any = None
+        self.taken = 0
+        self._busy = 0
+
+    def ready(self, consumer: Any) -> None:
+        """Celery's consumer, which outlives its connections."""
+        self._consumer = consumer
+
+    def began(self) -> None:
+        with self._lock:
+            self.taken += 1
+            self._busy += 1
+
+    def ended(self) -> None:
+        with self._lock:
+            self._busy -= 1
+
+    def has_place(self) -> bool:
+        """A worker that never became ready has all of its places."""
+        return self._consumer is None or self._busy < self._consumer.pool.num_processes
+
+    def reconnect(self) -> None:
+        """Raise a lost connection in Celery's event loop, which then makes connection, channel and consumer anew."""
+        if self._consumer is not None and self._consumer.hub is not None:
+            self._consumer.hub.call_soon(_lose_connection)
+
+
+def _lose_connection() -> None:
+    raise ConnectionResetError("nothing was taken though messages wait")
+
+
+#: One per process, like Celery's signals that feed it.
+consumption = Consumption()
+
+
+class Watch:
+    """Looks at a `Consumption` again and again; `waiting` asks the broker on a connection of its own.
+
+    `waiting` returns how many messages there are and may raise `UnavailableError`; `end` ends the process.
+    """
+
+    def __init__(
+        self, consumption: Consumption, *, idle_seconds: float, waiting: Callable[[], int], end: Callable[[str], None]
+    ) -> None:
+        self._consumption = consumption
+        self._idle_seconds = idle_seconds
+        self._waiting = waiting
+        self._end = end
+        self._taken = 0
+        self._looked = self._since = -math.inf
+        self._reconnected = False
+
+    def look(self, now: float | None = None) -> None:
+        """One look; `now` is monotonic, in seconds."""
+        now = time.monotonic() if now is None else now
+        slept = now - self._looked > self._idle_seconds  # who was stopped itself knows nothing of the time in between
+        self._looked = now
+        if slept or not self._is_idle():
+            self._taken, self._since, self._reconnected = self._consumption.taken, now, False
+            return
+        idle_seconds = now - self._since
+        if idle_seconds >= 2 * self._idle_seconds:
+            self._end(f"messages wait, places are free, and none was taken for {idle_seconds:.0f} s")
+        elif idle_seconds >= self._idle_seconds and not self._reconnected:
+            log.warning("messages wait, but none was taken for %.0f s: connecting again", idle_seconds)
+            self._consumption.reconnect()
+            self._reconnected = True
+
+    def _is_idle(self) -> bool:
+        """Nothing taken since the last look, though it could have been. The broker is asked last: mostly not at all."""
+        if self._consumption.taken != self._taken or not self._consumption.has_place():
+            return False
+        try:
+            return self._waiting() > 0
+        except UnavailableError:  # the feeder says so
+            return False
