@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ class Heartbeat:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._stopping = threading.Event()
+        self._beaten: float | None = None
         self._threads = [
             threading.Thread(target=self._repeat, args=(step,), name=step.__name__, daemon=True)
             for step in (self.beat, self.look_after_ledger())
@@ -49,6 +51,14 @@ class Heartbeat:
         except UnavailableError as error:
             log.warning("could not say goodbye: %s", error)
 
+    def is_alive(self) -> bool:
+        """Whether both threads run, wherever they wait."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def beat_seconds(self) -> float | None:
+        """Since Postgres last took a beat; None: never."""
+        return None if self._beaten is None else time.monotonic() - self._beaten
+
     def beat(self) -> None:
         runtime = self._runtime
         stuck = runtime.longest_active_seconds()
@@ -61,6 +71,7 @@ class Heartbeat:
                 draining=runtime.draining.is_set(),
                 stale_seconds=runtime.settings.stale_seconds,
             )
+        self._beaten = time.monotonic()
 
     def look_after_ledger(self) -> Callable[[], None]:
         """One round: videos of dead workers back to pending, lost messages found, the broker filled up."""

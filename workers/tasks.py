@@ -125,6 +125,7 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome) -> None:
             if state is None:
                 log.warning("video %d: fenced, somebody else has it: result dropped", claimed.video_id)
             else:
+                runtime.count_outcome(state)
                 log.info("video %d: %s", claimed.video_id, state)
             return
 
