@@ -396,6 +396,7 @@ def test_a_lane_that_may_take_long_stalls_nothing() -> None:
         loading = engine.submit("load", 4, windows=1)
         assert gate.entered.wait(SOON)
         time.sleep(0.2)
+        assert engine.batch_seconds() == 0
         gate.opened.set()
         assert loading.result(SOON) == 8
     assert ends == []

@@ -27,7 +27,7 @@ from workers.health.server import Answer
 from workers.settings import WorkerSettings
 
 FINE = Facts(
-    connected=True, hub_seconds=0.5, heartbeat_alive=True, beat_seconds=9.0, stale_seconds=45.0, batch_seconds=0.0,
+    hub_seconds=0.5, heartbeat_alive=True, beat_seconds=9.0, stale_seconds=45.0, batch_seconds=0.0,
     stall_seconds=300.0, slots=34, in_hand=3, oldest_video_seconds=2.5, queued_windows=36, running_windows=12, samplers=15,
     ended={"done": 7, "failed": 1, "pending": 2},
 )  # fmt: skip
@@ -99,7 +99,7 @@ def test_what_no_waiting_mends_is_the_end_of_a_process(change: dict[str, Any], r
     ("change", "reason"),
     [
         (None, "preparing"),
-        ({"connected": False, "hub_seconds": None}, "the broker is not connected"),
+        ({"hub_seconds": None}, "the broker is not connected"),
         ({"beat_seconds": 46.0}, "no beat for 46 s"),
         ({"beat_seconds": None}, "no beat yet"),
         ({"draining": True}, "draining"),
@@ -131,13 +131,13 @@ def test_the_facts_are_those_of_the_moment() -> None:
     connected.turn()
     now[0] += 3.0
     expected = Facts(
-        connected=True, hub_seconds=3.0, heartbeat_alive=True, beat_seconds=4.0, stale_seconds=9.0, batch_seconds=1.5,
+        hub_seconds=3.0, heartbeat_alive=True, beat_seconds=4.0, stale_seconds=9.0, batch_seconds=1.5,
         stall_seconds=300.0, slots=34, in_hand=1, oldest_video_seconds=2.5, queued_windows=36, running_windows=12,
         samplers=2, draining=True, ended={"done": 2, "failed": 1},
     )  # fmt: skip
     assert facts_of(runtime, connected) == expected  # type: ignore[arg-type]
     connected.disconnect()
-    assert facts_of(runtime, connected) == replace(expected, connected=False, hub_seconds=None)  # type: ignore[arg-type]
+    assert facts_of(runtime, connected) == replace(expected, hub_seconds=None)  # type: ignore[arg-type]
 
 
 def test_the_hub_itself_is_seen_turning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_the_metrics_of_one_process() -> None:
 
 
 def test_ages_of_what_never_was_are_left_out() -> None:
-    found = samples(metrics.of_this_process(replace(FINE, connected=False, hub_seconds=None, beat_seconds=None)))
+    found = samples(metrics.of_this_process(replace(FINE, hub_seconds=None, beat_seconds=None)))
     assert {"reelvec_worker_hub_age_seconds", "reelvec_worker_beat_age_seconds"}.isdisjoint(found)
     assert (found["reelvec_worker_up"], found["reelvec_worker_ready"]) == (1, 0)
     preparing = {name for name in samples(metrics.of_this_process(None)) if name.startswith("reelvec_")}

@@ -24,7 +24,6 @@ class Facts:
     which on others hold this process for dead. `ended` counts videos by outcome, done or failed.
     """
 
-    connected: bool
     hub_seconds: float | None
     heartbeat_alive: bool
     beat_seconds: float | None
@@ -40,13 +39,18 @@ class Facts:
     draining: bool = False
     ended: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def connected(self) -> bool:
+        """Whether the consumer is connected to the broker; only then is there a hub to turn."""
+        return self.hub_seconds is not None
+
 
 def why_not_alive(facts: Facts | None) -> list[str]:
     """Why this process will not make progress any more; None: it is still preparing, and has deadlines of its own there."""
     if facts is None:
         return []
     reasons = []
-    if facts.connected and not facts.draining and (facts.hub_seconds or 0.0) > HUB_SECONDS:
+    if facts.hub_seconds is not None and facts.hub_seconds > HUB_SECONDS and not facts.draining:
         reasons.append(f"Celery's hub has not turned for {facts.hub_seconds:.0f} s")
     if not (facts.heartbeat_alive or facts.draining):
         reasons.append("a thread of the heartbeat has ended")

@@ -35,10 +35,9 @@ def serving(address: Address, runtime: Callable[[], Runtime | None]) -> Iterator
 
 def facts_of(runtime: Runtime, pulse: Pulse) -> Facts:
     """One process at this moment; nothing is waited for."""
-    busy, hub_seconds = runtime.encoding.busy(), pulse.seconds()
+    busy = runtime.encoding.busy()
     return Facts(
-        connected=hub_seconds is not None,
-        hub_seconds=hub_seconds,
+        hub_seconds=pulse.seconds(),
         heartbeat_alive=runtime.heartbeat.is_alive(),
         beat_seconds=runtime.heartbeat.beat_seconds(),
         stale_seconds=runtime.settings.stale_seconds,
