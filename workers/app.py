@@ -17,6 +17,7 @@ from celery.exceptions import Reject
 from db import addresses, logs, settings
 from db.errors import ReelvecError
 from workers import consuming, contract
+from workers.health.pulse import PULSE
 from workers.settings import WorkerSettings
 
 
@@ -71,6 +72,23 @@ def _defaults() -> dict[str, Any]:
 
 app = Celery("reelvec", amqp="workers.transport:AMQP")
 app.add_defaults(_defaults)
+
+
+class HubPulse(bootsteps.StartStopStep):
+    """Lets health see that the consumer is connected and that its hub turns."""
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def register_with_event_loop(self, _consumer: Any, hub: Any) -> None:
+        """Called after every connection; the consumer takes the timer away again when it loses it."""
+        PULSE.turn()
+        hub.timer.call_repeatedly(1.0, PULSE.turn)
+
+    def stop(self, _consumer: Any) -> None:
+        PULSE.disconnect()
+
+
+app.steps["consumer"].add(HubPulse)
 
 
 def _is_no_handing_back(record: logging.LogRecord) -> bool:

@@ -49,6 +49,7 @@ class Heartbeat:
             Round(self.look_after_ledger(), runtime.look_now),
             Round(self.watch_consumption(), threading.Event()),
         ]
+        self._beaten: float | None = None
         self._threads = [
             threading.Thread(target=self._repeat, args=(turn,), name=turn.step.__name__, daemon=True)
             for turn in self._rounds
@@ -72,6 +73,14 @@ class Heartbeat:
         except UnavailableError as error:
             log.warning("could not say goodbye: %s", error)
 
+    def is_alive(self) -> bool:
+        """Whether both threads run, wherever they wait."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def beat_seconds(self) -> float | None:
+        """Since Postgres last took a beat; None: never."""
+        return None if self._beaten is None else time.monotonic() - self._beaten
+
     def beat(self) -> None:
         runtime = self._runtime
         stuck = runtime.longest_active_seconds()
@@ -84,6 +93,7 @@ class Heartbeat:
                 draining=runtime.draining.is_set(),
                 gap_seconds=runtime.settings.gap_seconds,
             )
+        self._beaten = time.monotonic()
 
     def look_after_ledger(self) -> Callable[[], None]:
         """One round: videos of dead workers back to pending, lost messages found, the broker filled up."""

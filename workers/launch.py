@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -23,13 +24,14 @@ from db.encoders import Encoder, Tagger
 from db.errors import ReelvecError
 from db.exit_codes import ExitCode
 from db.ledger import Claim
-from workers import gpu_lock, heartbeat, lifeline, notice, shape
+from workers import gpu_lock, health, heartbeat, lifeline, notice, shape
 from workers import settings as worker_settings
 from workers.backbones import models_dir
 from workers.backbones.license import refuse_license
 from workers.draining import Drain
 from workers.end_signals import EndSignals
 from workers.engine.engine import Engine, ModelKey
+from workers.heartbeat import Heartbeat
 from workers.pipeline import Owed
 from workers.recycling import Recycling
 from workers.refusals import Refusals
@@ -74,6 +76,8 @@ class Runtime:
     recycling: Recycling
     gpu_lock: socket.socket | None = None
     look_now: threading.Event = field(default_factory=threading.Event)
+    heartbeat: Heartbeat = field(init=False)
+    ended: Counter[str] = field(default_factory=Counter)
     _held: set[Held] = field(default_factory=set)
     _encoders: dict[int, Encoder] = field(default_factory=dict)
     _taggers: dict[int, Tagger] = field(default_factory=dict)
@@ -108,6 +112,11 @@ class Runtime:
             yield held
         finally:
             self._held.discard(held)
+
+    def count_outcome(self, state: str) -> None:
+        """A video has ended in this state."""
+        with self._lock:
+            self.ended[state] += 1
 
     def in_hand(self) -> list[int]:
         """Videos this process works on now, or is about to."""
@@ -185,6 +194,7 @@ def prepare() -> Runtime:
     end_signals = EndSignals(drain.ask)
     _watch(chosen, drain)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(health.of_process(chosen.health_address, lambda: _runtime))
         database = stack.enter_context(session.connect(where.database_url, pool_size=chosen.in_flight + 2))
         beating = stack.enter_context(
             session.connect(where.database_url, pool_size=1, statement_seconds=chosen.beat_seconds / 2)
@@ -243,7 +253,8 @@ def prepare() -> Runtime:
             made.load(encoder)
         made.recycling.refuse_if_reached()
         drain.ready(made.give_back)
-        stack.callback(heartbeat.start(made).stop)
+        made.heartbeat = heartbeat.start(made)
+        stack.callback(made.heartbeat.stop)
         made.closing = stack.pop_all()
     _runtime = made
     log.info(

@@ -6,10 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from db.settings import DatabaseSettings, Settings, refuse_unknown_variables
 from workers import machine, shape
+from workers.health import address
+from workers.health.address import Address
 from workers.shape import Shape
 from workers.stores.limits import Limits
 
@@ -110,7 +112,23 @@ class WorkerSettings(Settings):
         4000.0, gt=0, description="A worker whose threads make no progress for this long ends itself."
     )
 
+    health: str | None = Field(
+        None,
+        description="Address that serves /healthz, /readyz and /metrics, for example 127.0.0.1:9100; :9100 is every"
+        " interface, 9100 this machine only, a /path a Unix socket. There is no authentication. Default: none.",
+    )
     retry_seconds: float = Field(5.0, gt=0, description="First delay before a video is tried again; it doubles.")
+
+    @field_validator("health")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            address.parse(value)
+        return value
+
+    @property
+    def health_address(self) -> Address | None:
+        return None if self.health is None else address.parse(self.health)
 
     @property
     def gap_seconds(self) -> float:

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from db import settings
 from db.errors import UsageError
 from db.exit_codes import ExitCode, Then, then
-from workers import machine, notice
+from workers import health, machine, notice
 from workers import settings as worker_settings
 from workers.end_signals import EndSignals
 from workers.lifeline import Lifeline
@@ -78,7 +78,8 @@ def command_of(name: str) -> list[str]:
 
 @dataclass
 class Child:
-    """One worker process, again and again. `exit_code` is that of the last, negative if a signal ended it.
+    """One worker process, again and again. `exit_code` is that of the last, negative if a signal ended it; `said` what was
+    said of its end, until it is started again.
 
     `kept_fds` are the descriptors it inherits. Told to stop, it has `stop_seconds` before it is killed.
     """
@@ -89,6 +90,8 @@ class Child:
     kept_fds: Sequence[int] = ()
     stop_seconds: float = 60.0
     exit_code: int = 0
+    said: str = ""
+    _started: float = 0.0
     _process: subprocess.Popen[bytes] | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
     _starting: threading.Lock = field(default_factory=threading.Lock)
@@ -97,7 +100,7 @@ class Child:
         """Until it ends for good or `stop` was called."""
         delay_seconds = 0.0
         while not self._stopping.is_set():
-            started = time.monotonic()
+            self._started = time.monotonic()
             self.exit_code = self._run()
             if self._stopping.is_set():
                 return
@@ -109,9 +112,14 @@ class Child:
                 delay_seconds = 0.0
                 self._say(f"ended with {self.exit_code}; starting it again at once")
             else:
-                delay_seconds = next_delay_seconds(delay_seconds, time.monotonic() - started)
+                delay_seconds = next_delay_seconds(delay_seconds, time.monotonic() - self._started)
                 self._say(f"ended with {self.exit_code}; starting it again in {delay_seconds:g} s")
                 self._stopping.wait(delay_seconds)
+
+    def running_seconds(self) -> float | None:
+        """How long its process has been running; None: there is none now."""
+        process = self._process
+        return None if process is None or process.returncode is not None else time.monotonic() - self._started
 
     def stop(self) -> None:
         """SIGTERM, once; nothing is started any more."""
@@ -137,12 +145,14 @@ class Child:
         except OSError as error:
             self._say(str(error))
             return ExitCode.NOT_STARTED
+        self.said = ""
         code = self._process.wait()
         # SIGTERM ends one that is still starting as it ends any program; both are what it was told
         told = self._stopping.is_set() and code in (-signal.SIGTERM, ExitCode.RECYCLED)
         return ExitCode.OK if told else code
 
     def _say(self, what: str) -> None:
+        self.said = what
         print(f"worker {self.name} {what}", file=sys.stderr)  # noqa: T201
 
 
@@ -167,7 +177,8 @@ def run(gpus: str = "all") -> int:
         )
         for name, gpu in named
     ]
-    return supervise(children, spot_notice=chosen.spot_notice)
+    with health.of_node(chosen.health_address, children):
+        return supervise(children, spot_notice=chosen.spot_notice)
 
 
 def supervise(children: Sequence[Child], *, spot_notice: str | None = None) -> int:

@@ -177,6 +177,7 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
         log.error("video %d: result dropped, it will be run again: %s", claimed.video_id, error)
         return None
     if state is not None:
+        runtime.count_outcome(state)
         log.info("video %d: %s", claimed.video_id, state)
     elif broken:
         log.warning("video %d: fenced, or committed as the connection broke", claimed.video_id)

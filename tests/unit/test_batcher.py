@@ -351,10 +351,12 @@ def test_a_full_queue_blocks_until_there_is_room_or_the_deadline() -> None:
         assert gate.entered.wait(SOON)
         engine.submit("a", 1, windows=3)
         assert engine.load() == (3, 4)
+        assert engine.batch_seconds() > 0
         assert code_of(engine.submit("a", 2, windows=2, timeout_seconds=0.05)) == "engine_timeout"
         threading.Timer(0.05, gate.opened.set).start()
         assert engine.submit("a", 3, windows=2).result(SOON) == 6
         assert engine.load() == (0, 0)
+        assert engine.batch_seconds() == 0
     assert [2] not in gate.batches
 
 
@@ -394,6 +396,7 @@ def test_a_lane_that_may_take_long_stalls_nothing() -> None:
         loading = engine.submit("load", 4, windows=1)
         assert gate.entered.wait(SOON)
         time.sleep(0.2)
+        assert engine.batch_seconds() == 0
         gate.opened.set()
         assert loading.result(SOON) == 8
     assert ends == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import tomllib
@@ -25,6 +26,9 @@ from producer import cli
 from producer.settings import ProducerSettings
 from workers import settings as worker_settings
 from workers import supervisor
+from workers.health import server
+from workers.health.address import Tcp, parse
+from workers.health.server import Answer
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -296,6 +300,23 @@ def test_a_worker_drains_before_it_is_killed(name: str) -> None:
     drain_seconds = WorkerSettings.model_fields["drain_seconds"].default
     assert seconds(SERVICES[name]["stop_grace_period"]) > drain_seconds + supervisor.SPARE_SECONDS
     assert last("worker", "CMD").startswith("["), "a shell in between would keep SIGTERM to itself"
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_worker_that_hangs_is_unhealthy(name: str) -> None:
+    program, option, script = SERVICES[name]["healthcheck"]["test"][1:]
+    served = parse(environment(name)["REELVEC_HEALTH"])
+    asked = urlsplit(re.findall(r"'(http://.+?)'", script)[0])
+    assert isinstance(served, Tcp)
+    assert (program, option, asked.port, asked.path) == ("python", "-c", served.port, "/healthz")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    ends = []
+    for status in (200, 503):
+        with server.serving(Tcp("127.0.0.1", port), {"/healthz": lambda status=status: Answer(status, "")}):  # type: ignore[misc]
+            command = [sys.executable, "-c", script.replace(":9100", f":{port}")]
+            ends.append(subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode)
+    assert ends == [0, 1]
 
 
 def test_producer_and_workers_see_the_same_folders() -> None:

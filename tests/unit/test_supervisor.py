@@ -159,6 +159,7 @@ def test_one_that_refused_is_not_and_the_others_go_on(
     assert supervisor.supervise(children) == code
     assert (starts(refused), starts(other)) == (1, 3)
     assert f"worker gpu0 ended with {code} and is not started again" in capsys.readouterr().err
+    assert children[0].said == f"ended with {code} and is not started again"
 
 
 def test_one_that_waits_to_be_started_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,16 +183,22 @@ def test_a_signal_reaches_every_process_as_sigterm_and_its_answer_is_waited_for(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     ready, told = tmp_path / "ready", tmp_path / "told"
+    script = draining(ready, told)
+    children = [child("gpu0", script), child("gpu1", script)]
+    assert [one.running_seconds() for one in children] == [None, None]
+    running: list[float | None] = []
 
     def twice() -> None:
+        running.extend(one.running_seconds() for one in children)
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)
 
     stopper = when(lambda: starts(ready) == 2, twice)
-    script = draining(ready, told)
-    assert supervisor.supervise([child("gpu0", script), child("gpu1", script)]) == 0
+    assert supervisor.supervise(children) == 0
     stopper.join()
     assert starts(told) == 2
+    assert None not in running
+    assert [one.running_seconds() for one in children] == [None, None]
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path: Path) -> None:

@@ -100,6 +100,12 @@ class Batcher:
             running = sum(batch.windows for batch in self._running)
             return Load(self._queued(), running)
 
+    def batch_seconds(self) -> float:
+        """How long the oldest batch that may stall has been running; 0 while none is."""
+        with self._changed:
+            started = [at for batch, at in self._running.items() if batch.lane.may_stall]
+            return self._clock() - min(started) if started else 0.0
+
     def close(self, wait_seconds: float = 10.0) -> None:
         """Let the running batch finish (at most `wait_seconds`); items without an outcome end in `device_error`."""
         self._end("the engine is closed", lambda item: not item.running)

@@ -81,6 +81,10 @@ class Engine:
         """How much waits and runs."""
         return self._batcher.load()
 
+    def batch_seconds(self) -> float:
+        """How long the oldest batch has been on the device; 0 while none is."""
+        return self._batcher.batch_seconds()
+
     def load(self, key: ModelKey) -> Bound:
         """Load and warm up a model; at once if that was done before.
 
