@@ -9,7 +9,6 @@ from typing import Any, Protocol, Self
 from sqlalchemy import Connection, TextClause, text
 
 from db import copy
-from db.selection import Selection, condition
 
 
 class VideoFacts(Protocol):
@@ -238,38 +237,3 @@ def selection_states(connection: Connection) -> dict[str, int]:
 
 def _states(connection: Connection, query: TextClause) -> dict[str, int]:
     return {str(state): int(count) for state, count in connection.execute(query)}
-
-
-def retry(connection: Connection, selection: Selection) -> int:
-    """Failed videos are pending again with fresh attempts; `since` is when they failed. Returns how many."""
-    chosen, facts = condition(selection, moment="j.finished_at")
-    statement = f"""
-UPDATE reelvec.jobs j SET state = 'pending', attempts = 0, strikes = 0, not_before = NULL, error_code = NULL, error = NULL,
-  infra_since = NULL, finished_at = NULL
-FROM reelvec.videos v WHERE v.video_id = j.video_id AND j.state = 'failed'{chosen}
-"""  # noqa: S608
-    return connection.execute(text(statement), facts).rowcount
-
-
-def cancel(connection: Connection, selection: Selection) -> int:
-    """Waiting videos are cancelled; messages already sent for them find nothing to claim. Returns how many.
-
-    `since` is when they were enqueued, a code is that of their last attempt.
-    """
-    chosen, facts = condition(selection, moment="j.enqueued_at")
-    statement = f"""
-UPDATE reelvec.jobs j SET state = 'cancelled', infra_since = NULL, finished_at = now()
-FROM reelvec.videos v WHERE v.video_id = j.video_id AND j.state IN ('pending', 'queued'){chosen}
-"""  # noqa: S608
-    return connection.execute(text(statement), facts).rowcount
-
-
-def pause(connection: Connection, *, paused: bool, reason: str | None) -> None:
-    """While any row of `control` is paused, no video is claimed and none is fed."""
-    connection.execute(
-        text(
-            "INSERT INTO reelvec.control (name, paused, reason) VALUES ('operator', :paused, :reason)"
-            " ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, reason = excluded.reason, at = now()"
-        ),
-        {"paused": paused, "reason": reason},
-    )

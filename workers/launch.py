@@ -36,6 +36,7 @@ from workers.refusals import Refusals
 from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
 from workers.storage import Storage
+from workers.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Runtime:
     drain: Drain
     signals: EndSignals
     recycling: Recycling
+    tally: Tally = field(default_factory=Tally)
     gpu_lock: socket.socket | None = None
     _active: dict[int, float] = field(default_factory=dict)
     _encoders: dict[int, Encoder] = field(default_factory=dict)
@@ -83,7 +85,7 @@ class Runtime:
     def worker(self) -> ledger.Worker:
         """What this process says of itself now."""
         busy = self.encoding.busy()
-        return replace(self.identity, queued_windows=busy.queued, running_windows=busy.running)
+        return replace(self.identity, queued_windows=busy.queued, running_windows=busy.running, **self.tally.said())
 
     @contextlib.contextmanager
     def working_on(self, claimed: Claim) -> Iterator[None]:
@@ -158,8 +160,11 @@ def runtime() -> Runtime:
     return _runtime
 
 
-def prepare() -> Runtime:
-    """Check everything, load what waiting jobs want, start the heartbeat. Raises `ReelvecError` with its exit code."""
+def prepare(node: str = "") -> Runtime:
+    """Check everything, load what waiting jobs want, start the heartbeat. Raises `ReelvecError` with its exit code.
+
+    `node` is Celery's name of this process, `gpu0@host`.
+    """
     global _runtime  # noqa: PLW0603 - one per process, like the process's signals
     worker_settings.refuse_unknown()
     chosen = settings.load(WorkerSettings)
@@ -211,6 +216,7 @@ def prepare() -> Runtime:
                 samplers=chosen.shape.samplers,
                 cores=chosen.shape.cores,
                 videos_per_batch=encoding.videos_per_batch,
+                name=_name(node, encoding.device_name),
             ),
             closing=stack,
             refusals=Refusals(beat_seconds=chosen.beat_seconds),
@@ -233,6 +239,12 @@ def prepare() -> Runtime:
         shape.describe(chosen.shape, encoding.videos_per_batch),
     )
     return made
+
+
+def _name(node: str, device: str) -> str:
+    """What people call this process: the name it was started with, or its kind of device where that is Celery's own."""
+    name = node.partition("@")[0]
+    return name if name not in ("", "celery") else "cpu" if device.startswith("cpu") else "gpu"
 
 
 def handle_signals() -> None:

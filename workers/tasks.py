@@ -38,6 +38,7 @@ def embed(*arguments: object) -> None:
     claimed = _claim(runtime, video_id)
     if claimed is None:
         return
+    runtime.tally.claimed()
     with runtime.working_on(claimed):
         try:
             outcome = _run(runtime, claimed)
@@ -126,6 +127,10 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome) -> None:
                 log.warning("video %d: fenced, somebody else has it: result dropped", claimed.video_id)
             else:
                 log.info("video %d: %s", claimed.video_id, state)
+                if outcome.failure is not None:
+                    runtime.tally.failed(outcome.failure.code, outcome.failure.message)
+                elif state == "done":
+                    runtime.tally.done()
             return
 
 
