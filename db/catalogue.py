@@ -13,7 +13,6 @@ from typing import Any, Protocol, Self
 from sqlalchemy import Connection, TextClause, text
 
 from db import copy
-from db.selection import Selection, condition
 
 
 class VideoFacts(Protocol):
@@ -246,46 +245,3 @@ def selection_states(connection: Connection) -> dict[str, int]:
 
 def _states(connection: Connection, query: TextClause) -> dict[str, int]:
     return {str(state): int(count) for state, count in connection.execute(query)}
-
-
-def retry(connection: Connection, selection: Selection) -> int:
-    """Failed videos are pending again with fresh attempts; `since` is when they failed. Returns how many."""
-    chosen, facts = condition(selection, moment="j.finished_at")
-    changes = (
-        "state = 'pending', attempts = 0, strikes = 0, not_before = NULL, error_code = NULL, error = NULL,"
-        " infra_since = NULL, finished_at = NULL"
-    )
-    return _change_jobs(connection, changes, f"j.state = 'failed'{chosen}", facts)
-
-
-def cancel(connection: Connection, selection: Selection) -> int:
-    """Waiting videos are cancelled; messages already sent for them find nothing to claim. Returns how many.
-
-    `since` is when they were enqueued, a code is that of their last attempt.
-    """
-    chosen, facts = condition(selection, moment="j.enqueued_at")
-    changes = "state = 'cancelled', infra_since = NULL, finished_at = now()"
-    return _change_jobs(connection, changes, f"j.state IN ('pending', 'queued'){chosen}", facts)
-
-
-def _change_jobs(connection: Connection, changes: str, condition: str, facts: dict[str, Any]) -> int:
-    """Change the jobs that meet a condition over `jobs j` and `videos v`, locked in order; returns how many."""
-    statement = f"""
-WITH chosen AS (
-  SELECT j.video_id FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id) WHERE {condition}
-  ORDER BY j.video_id FOR UPDATE OF j
-)
-UPDATE reelvec.jobs j SET {changes} FROM chosen WHERE j.video_id = chosen.video_id
-"""  # noqa: S608
-    return connection.execute(text(statement), facts).rowcount
-
-
-def pause(connection: Connection, *, paused: bool, reason: str | None) -> None:
-    """While any row of `control` is paused, no video is claimed and none is fed."""
-    connection.execute(
-        text(
-            "INSERT INTO reelvec.control (name, paused, reason) VALUES ('operator', :paused, :reason)"
-            " ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, reason = excluded.reason, at = now()"
-        ),
-        {"paused": paused, "reason": reason},
-    )

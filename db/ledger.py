@@ -10,8 +10,8 @@ All times are the database's; every change of a running row is guarded by its wo
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Self
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -62,6 +62,8 @@ class Worker:
     """What a process says of itself with every beat. `in_flight` is how many videos it works on at once.
 
     `cores` is its share of the machine's; `queued_windows` wait for its device, `running_windows` are being computed.
+    `name` is its node's, such as `gpu0`. `videos_failed` counts attempts that met an error, `videos_per_second` is what it
+    got done over the last 10 minutes. Moments are told as seconds ago, because all times are the database's.
     """
 
     worker_id: UUID
@@ -75,6 +77,13 @@ class Worker:
     videos_per_batch: int
     queued_windows: int = 0
     running_windows: int = 0
+    name: str | None = None
+    claimed_seconds: float | None = field(default=None, metadata={"moment": "claimed_at"})
+    videos_done: int = 0
+    videos_failed: int = 0
+    videos_per_second: float = 0.0
+    last_error: str | None = None
+    last_error_seconds: float | None = field(default=None, metadata={"moment": "last_error_at"})
 
 
 _PAUSED_ENCODERS = """array(SELECT encoder_id FROM reelvec.encoders JOIN reelvec.paused_backbones USING (backbone)
@@ -222,14 +231,20 @@ def release(connection: Connection, claimed: Claim) -> bool:
     return row is not None
 
 
-_SAID = [fact.name for fact in fields(Worker)]
+def _said(fact: Field[Any]) -> tuple[str, str]:
+    """A column of `workers` and the SQL of what a beat says of it."""
+    moment = fact.metadata.get("moment")
+    if moment:
+        return moment, f"clock_timestamp() - make_interval(secs => :{fact.name})"
+    return fact.name, f":{fact.name}"
+
+
 # By the clock, not by the transaction's start: a server that slept in between must not date a beat back.
+_SAID = dict(_said(fact) for fact in fields(Worker)) | {"draining": ":draining", "beat_at": "clock_timestamp()"}
 _BEAT = text(f"""
-INSERT INTO reelvec.workers ({", ".join(_SAID)}, draining, beat_at)
-VALUES ({", ".join(f":{name}" for name in _SAID)}, :draining, clock_timestamp())
-ON CONFLICT (worker_id) DO UPDATE SET
-  {", ".join(f"{name} = excluded.{name}" for name in [*_SAID, "draining", "beat_at"])}, beating_since = CASE
-    WHEN workers.beat_at < excluded.beat_at - make_interval(secs => :gap) THEN excluded.beat_at
+INSERT INTO reelvec.workers ({", ".join(_SAID)}) VALUES ({", ".join(_SAID.values())})
+ON CONFLICT (worker_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _SAID)},
+  beating_since = CASE WHEN workers.beat_at < excluded.beat_at - make_interval(secs => :gap) THEN excluded.beat_at
     ELSE workers.beating_since END
 """)  # noqa: S608
 

@@ -1,17 +1,15 @@
-"""What the ledger says, for people: progress, rates, stages, failures. Nothing here writes.
-
-Everything but `census` reads by an index; `census` reads all jobs once (under a second for a million).
-"""
+"""What the ledger says, for people: rates, stages, outages, failures. Everything reads by an index, nothing writes."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from db.census import WAITING_STATES, Group
 from db.errors import VIDEO_ERROR_CLASSES, ErrorClass
 from db.selection import Selection, condition
 
@@ -20,41 +18,12 @@ WINDOW_SECONDS = 600.0
 #: Stage timings are means over at most so many of the videos that ended last.
 STAGE_VIDEOS = 1000
 
-ALL, NO_CATEGORY = "(all)", "(none)"
-
 _INFRA_CODES = {code for code, kind in VIDEO_ERROR_CLASSES.items() if kind is ErrorClass.INFRA}
-
-
-@dataclass(frozen=True)
-class Group:
-    """Jobs of one category, state and error code. `delayed` ones wait for a later retry.
-
-    `newest_start_seconds` and `oldest_start_seconds`: how long ago the last and the first of their runs began;
-    `outage_seconds`: the first of their waits for a service. `example_id` is one of their videos.
-    """
-
-    category: str | None
-    state: str
-    error_code: str | None
-    delayed: bool
-    videos: int
-    example_id: int
-    newest_start_seconds: float | None
-    oldest_start_seconds: float | None
-    outage_seconds: float | None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Counts of one category, as in the view `progress`; `category` is '(all)' for the total, '(none)' without one."""
-
-    category: str
-    videos: int
-    done: int
-    failed: int
-    running: int
-    waiting: int
-    cancelled: int
+_OUR_CLASSES = {ErrorClass.DEVICE, ErrorClass.BAD_OUTPUT, ErrorClass.STRIKE}
+#: Codes that describe no file: where many fail with them, a worker, its settings or a model is to be mended.
+OUR_CODES = {code for code, kind in VIDEO_ERROR_CLASSES.items() if kind in _OUR_CLASSES} | {
+    "poison", "internal", "unavailable", "outside_roots", "permission_denied", "address_refused", "unusable_prompt"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,13 +43,15 @@ class Outage:
 
 @dataclass(frozen=True)
 class Recent:
-    """The `ended` (done or failed) videos of the 10 minutes before the latest of them.
+    """The videos that ended, `done` or `failed`, in the 10 minutes before the latest of them.
 
-    `span_seconds`: from the first of their starts, at most 10 minutes before the latest end, to that end.
-    `idle_seconds`: since that end; None: nothing has ended yet.
+    `ours` of the failed ones failed with a code of `OUR_CODES`. `span_seconds`: from the first of their starts, at most
+    10 minutes before the latest end, to that end. `idle_seconds`: since that end; None: nothing has ended yet.
     """
 
-    ended: int
+    done: int
+    failed: int
+    ours: int
     span_seconds: float
     idle_seconds: float | None
 
@@ -115,45 +86,6 @@ class Failed:
     attempts: int
 
 
-_CENSUS = text("""
-SELECT v.category, j.state, j.error_code, coalesce(j.state = 'pending' AND j.not_before > now(), false) AS delayed,
-  count(*) AS videos, max(j.video_id) AS example_id,
-  extract(epoch FROM now() - max(j.started_at))::double precision AS newest_start_seconds,
-  extract(epoch FROM now() - min(j.started_at))::double precision AS oldest_start_seconds,
-  extract(epoch FROM now() - min(j.infra_since))::double precision AS outage_seconds
-FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id)
-GROUP BY 1, 2, 3, 4
-""")
-
-
-def census(connection: Connection) -> list[Group]:
-    """All jobs, counted in one pass, so that everything said about them agrees."""
-    return [Group(**row._mapping) for row in connection.execute(_CENSUS)]
-
-
-def progress(groups: Iterable[Group]) -> list[Progress]:
-    """Total first, then the categories by size. Empty if nothing is recorded."""
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for group in groups:
-        state = "waiting" if group.state in ("pending", "queued") else group.state
-        for name in (ALL, group.category if group.category is not None else NO_CATEGORY):
-            counts[name][state] += group.videos
-    rows = [
-        Progress(name, states.total(), *(states[s] for s in ("done", "failed", "running", "waiting", "cancelled")))
-        for name, states in counts.items()
-    ]
-    return sorted(rows, key=lambda row: (row.category != ALL, -row.videos, row.category))
-
-
-def failure_counts(groups: Iterable[Group]) -> list[tuple[str, int]]:
-    """Failed videos by code, the commonest first."""
-    codes: Counter[str] = Counter()
-    for group in groups:
-        if group.state == "failed":
-            codes[group.error_code or "unknown"] += group.videos
-    return sorted(codes.items(), key=lambda item: (-item[1], item[0]))
-
-
 def outages(connection: Connection, groups: Iterable[Group]) -> list[Outage]:
     """Videos whose last attempt met an error of class INFRA and that have not ended since, by code, the commonest first.
 
@@ -161,7 +93,7 @@ def outages(connection: Connection, groups: Iterable[Group]) -> list[Outage]:
     """
     by_code: defaultdict[str, list[Group]] = defaultdict(list)
     for group in groups:
-        if group.error_code in _INFRA_CODES and group.state in ("pending", "queued", "running"):
+        if group.error_code in _INFRA_CODES and group.state in (*WAITING_STATES, "running"):
             by_code[str(group.error_code)].append(group)
     examples = _errors(connection, [members[0].example_id for members in by_code.values()]) if by_code else {}
     found = [
@@ -190,7 +122,8 @@ _RECENT = text("""
 WITH latest AS MATERIALIZED (
   SELECT finished_at AS at FROM reelvec.jobs WHERE finished_at IS NOT NULL AND state IN ('done', 'failed')
   ORDER BY finished_at DESC LIMIT 1)
-SELECT count(*) AS ended,
+SELECT count(*) FILTER (WHERE j.state = 'done') AS done, count(*) FILTER (WHERE j.state = 'failed') AS failed,
+  count(*) FILTER (WHERE j.state = 'failed' AND j.error_code = ANY(CAST(:ours AS text[]))) AS ours,
   coalesce(extract(epoch FROM max(l.at) - greatest(min(j.started_at), max(l.at) - make_interval(secs => :window))), 0)
     ::double precision AS span_seconds,
   extract(epoch FROM now() - max(l.at))::double precision AS idle_seconds
@@ -200,7 +133,8 @@ WHERE j.state IN ('done', 'failed')
 
 
 def recent(connection: Connection) -> Recent:
-    return Recent(**connection.execute(_RECENT, {"window": WINDOW_SECONDS}).one()._mapping)
+    facts = {"window": WINDOW_SECONDS, "ours": sorted(OUR_CODES)}
+    return Recent(**connection.execute(_RECENT, facts).one()._mapping)
 
 
 _STAGES = text("""

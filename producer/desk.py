@@ -29,14 +29,35 @@ def addresses() -> Addresses:
     return where
 
 
+def operator() -> str:
+    """Who sits at this desk, for the records: `user@host`, or the user's number where it has no name."""
+    import getpass
+    import os
+    import platform
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no variable and no line in the user database; newer Pythons raise the second
+        user = str(os.getuid())
+    return f"{user}@{platform.node()}"
+
+
 @contextmanager
 def database(*, check_schema: bool = True, statement_seconds: float | None = None) -> Iterator[Engine]:
     """The database in use, with a schema this version can work on. `statement_seconds` as for `db.session.connect`."""
+    with connected(addresses(), check_schema=check_schema, statement_seconds=statement_seconds) as engine:
+        yield engine
+
+
+@contextmanager
+def connected(
+    where: Addresses, *, check_schema: bool = True, statement_seconds: float | None = None
+) -> Iterator[Engine]:
+    """The same for addresses that are known already."""
     from sqlalchemy.exc import DBAPIError
 
     from db import schema, session
 
-    where = addresses()
     with session.connect(where.database_url, statement_seconds=statement_seconds, tell=say) as engine:
         if check_schema:
             with session.transaction(engine) as connection:

@@ -1,4 +1,4 @@
-"""One look at the ledger: everything `reelvec status` says, whatever the form."""
+"""One look at the ledger and the broker: everything `reelvec status` says, whatever the form."""
 
 from __future__ import annotations
 
@@ -7,61 +7,111 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from db import fleet, results, session
+from db import census, fleet, halts, results, session, settings, steering
+from db.census import Census, Progress, Waiting
 from db.fleet import Fleet
-from db.results import Outage, Progress, Stages
+from db.halts import Halts
+from db.results import Outage, Stages
 from producer import bottleneck, verdict
 from producer.bottleneck import Bottleneck
-from producer.verdict import Verdict
-from producer.wait import stale_seconds
+from producer.broker import Broker, Question
+from producer.verdict import Facts, Verdict
+from workers.settings import WorkerSettings
 
 
 @dataclass(frozen=True)
 class Look:
-    """`rows` begin with the total. `codes` are failed videos by code. `bottleneck` only while videos are worked on."""
+    """`rows` begin with the total, `counts_age_seconds` is how long ago they were counted. `codes` are failed videos by code.
+
+    `unclaimed_seconds`: how long videos have been ready without one being claimed. `bottleneck` only while videos are
+    worked on.
+    """
 
     verdict: Verdict
     bottleneck: Bottleneck | None
     stages: Stages
     rows: list[Progress]
+    waiting: Waiting
     fleet: Fleet
+    halts: Halts
+    broker: Broker
     codes: list[tuple[str, int]]
     outages: list[Outage]
+    unclaimed_seconds: float = 0.0
+    counts_age_seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         return {
             **asdict(self.verdict),
+            "unclaimed_seconds": self.unclaimed_seconds,
             "bottleneck": self.bottleneck and asdict(self.bottleneck),
             "stages": asdict(self.stages),
+            "counts_age_seconds": self.counts_age_seconds,
             "categories": [asdict(row) for row in self.rows],
+            "waiting": asdict(self.waiting),
+            "broker": asdict(self.broker),
             "fleet": asdict(self.fleet),
+            "halts": asdict(self.halts),
             "failures": dict(self.codes),
             "outages": [asdict(outage) for outage in self.outages],
         }
 
 
-def take(engine: Engine) -> Look:
-    """Raises `UnavailableError` for a database that is away."""
+def take(engine: Engine, broker: Question) -> Look:
+    """Raises `UnavailableError` for a database that is away; a broker that is away is part of what is seen."""
+    stale_seconds = settings.load(WorkerSettings).stale_seconds
     with session.transaction(engine) as connection:
-        groups = results.census(connection)
+        counted = census.look(connection)
         recent = results.recent(connection)
         stages = results.stages(connection)
-        workers = fleet.read(connection, stale_seconds=stale_seconds())
-        outages = results.outages(connection, groups)
-    rows, codes = results.progress(groups), results.failure_counts(groups)
-    delayed = sum(group.videos for group in groups if group.delayed)
-    runs = [group.oldest_start_seconds for group in groups if group.state == "running"]
-    judged = verdict.judge(
-        rows,
+        workers = fleet.read(connection, stale_seconds=stale_seconds)
+        stopped = halts.read(connection, stale_seconds=stale_seconds)
+        outages = results.outages(connection, counted.groups)
+        freed_seconds = steering.freed_seconds(connection)
+    facts = Facts(
+        census.progress(counted.groups),
         recent,
         workers,
-        codes=codes,
+        broker.answer(),
+        waiting=census.waiting(counted.groups),
+        halts=stopped,
+        codes=census.failure_counts(counted.groups),
         outages=outages,
-        delayed=delayed,
-        oldest_run_seconds=max((seconds for seconds in runs if seconds is not None), default=None),
+        unclaimed_seconds=unclaimed_seconds(counted, workers, freed_seconds),
+        oldest_run_seconds=census.oldest_run_seconds(counted.groups),
     )
+    return _look(facts, stages, counted.age_seconds)
+
+
+def unclaimed_seconds(counted: Census, workers: Fleet, freed_seconds: float | None) -> float:
+    """How long videos have been ready without one being claimed; 0 while none is ready.
+
+    `freed_seconds`: how long ago an operator made old videos ready again.
+    """
+    waiting = census.waiting(counted.groups)
+    if not waiting.ready:
+        return 0.0
+    since = (census.last_claim_seconds(counted.groups), workers.last_claim_seconds, freed_seconds)
+    return min([waiting.ready_seconds, *(seconds for seconds in since if seconds is not None)])
+
+
+def _look(facts: Facts, stages: Stages, age_seconds: float) -> Look:
+    judged = verdict.judge(facts)
     found = None
-    if judged.state == "RUNNING":
-        have = bottleneck.capacity(workers, taken=rows[0].running, ready=rows[0].waiting - delayed)
+    if judged.state in ("RUNNING", "FAILING"):
+        have = bottleneck.capacity(facts.fleet, taken=facts.total.running, ready=facts.waiting.ready)
         found = bottleneck.find(stages, have)
-    return Look(judged, found, stages, rows, workers, codes, outages)
+    return Look(
+        judged,
+        found,
+        stages,
+        list(facts.rows),
+        facts.waiting,
+        facts.fleet,
+        facts.halts,
+        facts.broker,
+        list(facts.codes),
+        list(facts.outages),
+        facts.unclaimed_seconds,
+        age_seconds,
+    )

@@ -1,9 +1,14 @@
-"""A look at the ledger as metrics in Prometheus's text format, for the textfile collector of node_exporter."""
+"""A look as metrics in Prometheus's text format, for the textfile collector of node_exporter."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from db.fleet import FleetWorker
 from producer.look import Look
 
 #: A sample: labels and value.
@@ -12,35 +17,66 @@ Sample = tuple[Mapping[str, str], float]
 
 def text(look: Look) -> str:
     """Gauges only: the ledger knows what is, not what was. One without samples is left out."""
-    lines: list[str] = []
-    for name, meaning, samples in _gauges(look):
-        shown = [f"reelvec_{name}{_labels(labels)} {_number(value)}" for labels, value in samples]
-        if shown:
-            lines += [f"# HELP reelvec_{name} {meaning}", f"# TYPE reelvec_{name} gauge", *shown]
-    return "\n".join(lines) + "\n"
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Gauges(look))
+    return generate_latest(registry).decode()
 
 
-def _gauges(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
-    verdict, fleet, stages, found = look.verdict, look.fleet, look.stages, look.bottleneck
-    total = look.rows[:1]
+class _Gauges(Collector):
+    def __init__(self, look: Look) -> None:
+        self._look = look
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for name, meaning, samples in (*_videos(self._look), *_services(self._look), *_workers(self._look)):
+            family = GaugeMetricFamily(f"reelvec_{name}", meaning)
+            for labels, value in samples:
+                family.add_sample(f"reelvec_{name}", dict(labels), value)
+            if family.samples:
+                yield family
+
+
+def _videos(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
+    verdict, stages, waiting = look.verdict, look.stages, look.waiting
     yield "healthy", "0 when somebody has to do something.", [({}, int(verdict.exit_code == 0))]
     yield "state", "The verdict of reelvec status.", [({"state": verdict.state}, 1)]
     states = ("done", "failed", "running", "waiting", "cancelled")
+    total = look.rows[:1]
     yield "videos", "Videos by state.", [({"state": state}, getattr(row, state)) for row in total for state in states]
+    reasons = ("ready", "delayed", "closed", "paused")
+    waits = [({"for": reason}, getattr(waiting, reason)) for reason in reasons] if total else []
+    yield "waiting_videos", "Waiting videos: ready, tried again later, behind closed places, paused.", waits
+    yield "counts_age_seconds", "How long ago videos were counted.", [({}, look.counts_age_seconds)]
     yield "failed_videos", "Failed videos by code.", [({"code": code}, count) for code, count in look.codes]
     outages = [({"code": outage.error_code}, outage.videos) for outage in look.outages]
     yield "outage_videos", "Videos that wait for a service or a key.", outages
-    yield "videos_per_second", "Videos ended, over the last 10 minutes.", [({}, verdict.videos_per_second)]
+    yield "videos_per_second", "Videos done, over the last 10 minutes.", [({}, verdict.videos_per_second)]
+    yield "failed_per_second", "Videos failed, over the last 10 minutes.", [({}, verdict.failed_per_second)]
     left = verdict.seconds_left
     yield "left_seconds", "Time to finish at this rate.", [] if left is None else [({}, left)]
+    unclaimed = "How long videos have been ready without one being claimed."
+    yield "unclaimed_seconds", unclaimed, [({}, look.unclaimed_seconds)]
     timings = ("fetch", "decode", "wait", "device") if stages.videos else ()
     means = [({"stage": stage}, getattr(stages, f"{stage}_seconds")) for stage in timings]
     yield "stage_seconds", "Mean time of a video in a stage; wait is for the engine, device in it.", means
+    found = look.bottleneck
     yield "bottleneck", "The stage that limits.", [({"stage": found.stage}, 1)] if found else []
+
+
+def _services(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
+    fleet, halts, broker = look.fleet, look.halts, look.broker
+    yield "broker_up", "0 when the broker does not answer.", [({}, int(broker.error is None))]
+    messages = broker.messages
+    yield "broker_messages", "Messages that wait in the broker.", [] if messages is None else [({}, messages)]
+    yield "closed_places", "Buckets and hosts that fail every worker.", [({}, halts.closed_places)]
+    paused = [({"backbone": backbone.backbone}, backbone.paused_seconds) for backbone in halts.backbones]
+    yield "paused_backbone_seconds", "How long a backbone has been paused.", paused
     kinds = {"working": fleet.alive - fleet.draining, "draining": fleet.draining, "silent": len(fleet.stale)}
     yield "workers", "Worker processes; silent ones beat no more.", [({"state": k}, n) for k, n in kinds.items()]
     beat = fleet.last_beat_seconds
     yield "last_beat_seconds", "Age of the youngest beat.", [] if beat is None else [({}, beat)]
+
+
+def _workers(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
     for name, fact, meaning in (
         ("worker_in_flight", "in_flight", "Videos a worker process works on at once."),
         ("worker_samplers", "samplers", "Its sampler processes."),
@@ -48,20 +84,21 @@ def _gauges(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
         ("worker_batch_videos", "videos_per_batch", "Most videos of one batch on its device."),
         ("engine_queued_windows", "queued_windows", "Windows that wait for its device."),
         ("engine_running_windows", "running_windows", "Windows its device computes."),
+        ("worker_videos_done", "videos_done", "Videos it got done since it started."),
+        ("worker_videos_failed", "videos_failed", "Attempts of its that met an error."),
+        ("worker_videos_per_second", "videos_per_second", "Videos it got done, over the last 10 minutes."),
+        ("worker_beat_seconds", "beat_seconds", "Age of its last beat."),
+        ("worker_claim_seconds", "claimed_seconds", "How long ago it claimed a video."),
+        ("worker_error_seconds", "last_error_seconds", "How long ago it met an error."),
     ):
-        facts = (({"worker": f"{w.host}:{w.pid}", "device": w.device}, getattr(w, fact)) for w in fleet.workers)
+        facts = ((_labels(worker), getattr(worker, fact)) for worker in look.fleet.workers)
         yield name, meaning, [(labels, value) for labels, value in facts if value is not None]
+    refusals = [
+        ({"worker": f"{worker.host}:{worker.pid}", "place": worker.place}, worker.failing_seconds)
+        for worker in look.halts.workers
+    ]
+    yield "worker_refuses_seconds", "How long it has taken nothing of a place that serves others.", refusals
 
 
-def _labels(labels: Mapping[str, str]) -> str:
-    quoted = (f'{name}="{_escape(value)}"' for name, value in labels.items())
-    return f"{{{','.join(quoted)}}}" if labels else ""
-
-
-def _number(value: float) -> str:
-    """Counts are exact; timings were stored with seven digits."""
-    return str(value) if isinstance(value, int) else f"{value:.7g}"
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _labels(worker: FleetWorker) -> dict[str, str]:
+    return {"worker": f"{worker.host}:{worker.pid}", "name": worker.name or "", "device": worker.device}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -44,6 +45,15 @@ def parse(
         uri_prefix=None if source is None else _prefix(source),
         since=None if since is None else _moment(since),
     )
+
+
+def described(
+    categories: Sequence[str] | None, errors: Sequence[str] | None, source: str | None, since: str | None
+) -> str:
+    """The selectors as they were typed, for the records."""
+    pairs = [("--category", text) for text in categories or ()] + [("--error", text) for text in errors or ()]
+    pairs += [(name, text) for name, text in (("--source", source), ("--since", since)) if text is not None]
+    return shlex.join(word for pair in pairs for word in pair)
 
 
 def refuse_unknown_categories(connection: Connection, categories: Sequence[str] | None) -> None:

@@ -1,84 +1,150 @@
-"""The lines that answer "is it working?". Pure: what the ledger says in, words and an exit code out."""
+"""The line that answers "is it working?". Pure: what the ledger and the broker say in, words and an exit code out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from db.census import Progress, Waiting
 from db.fleet import Fleet
-from db.results import WINDOW_SECONDS, Outage, Progress, Recent
+from db.halts import Halts
+from db.results import OUR_CODES, WINDOW_SECONDS, Outage, Recent
 from db.retries import MAX_DELAY_SECONDS
+from producer.broker import Broker
+from producer.wording import counted, duration, listed
 
 #: An outage lasts this long, nothing has ended meanwhile, no run is as old: it blocks everything, not only some videos.
 BLOCKED_SECONDS = 30.0
 #: A video that met an outage is tried again within this, if anybody works.
 RECURS_SECONDS = 2.0 * MAX_DELAY_SECONDS
-#: Codes and workers shown in one line; `--json` has all.
-SHOWN = 5
-EXAMPLE_CHARACTERS = 200
-
-#: What to do about each code of class INFRA.
-REMEDIES = {
-    "access_denied": "let the workers' key read these videos",
-    "bad_credentials": "fix the key on the workers",
-    "no_bucket": "check the bucket's name and the workers' endpoint and region",
-    "unreachable": "check the address, and name service and network on the workers",
-    "unavailable": "check that Postgres answers the workers",
-}
+#: Work is ready and nobody has taken any for so long: nobody does.
+SILENT_SECONDS = 60.0
+#: Workers whose places are all taken may be busy with long videos; but not for longer than this.
+BUSY_SECONDS = 600.0
+#: So many failures, and this share of what ended lately, are no accident of single files.
+MANY_FAILURES, HIGH_SHARE = 5, 0.2
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`state` is RUNNING, BLOCKED, STALLED, PAUSED, DONE or IDLE; exit code 0, or 1 when somebody has to do something.
+    """`state` is RUNNING, BUSY, FAILING, BLOCKED, STALLED, PAUSED, DONE or IDLE; exit code 1 when somebody must do something.
 
-    `videos_per_second` is the rate of the last 10 minutes, for DONE of the last 10 minutes of work. `seconds_left` leaves
-    out videos that wait for a later retry.
+    `videos_per_second` is the rate at which videos got done over the last 10 minutes, for DONE over the last 10 minutes of
+    work; `failed_per_second` that of failures. `seconds_left` counts every video that waits, later retries too; None: no
+    time can be told.
     """
 
     state: str
     line: str
     exit_code: int
     videos_per_second: float
+    failed_per_second: float
     seconds_left: float | None
 
 
-def judge(
-    rows: Sequence[Progress],
-    recent: Recent,
-    fleet: Fleet,
-    *,
-    codes: Sequence[tuple[str, int]] = (),
-    outages: Sequence[Outage] = (),
-    delayed: int = 0,
-    oldest_run_seconds: float | None = None,
-) -> Verdict:
-    """`rows` begin with the total. `codes`: failed videos by code. `delayed` of the waiting are tried again later.
+@dataclass(frozen=True)
+class Facts:
+    """What is judged. `rows` begin with the total; `codes` are failed videos by code.
 
-    `oldest_run_seconds` is how long ago the oldest run under way began.
+    `unclaimed_seconds`: how long videos have been ready without one being claimed; `oldest_run_seconds`: how long ago the
+    oldest run under way began.
     """
-    if not rows:
-        return Verdict("IDLE", "IDLE  nothing is recorded yet: enqueue SOURCE", 0, 0.0, None)
-    total = rows[0]
-    left = total.running + total.waiting
-    ended = f"{total.done:,} done, {total.failed:,} failed"
-    if left == 0:
-        rate = _rate(recent, idle_seconds=0.0)
-        reasons = f" ({', '.join(f'{code} {count:,}' for code, count in codes[:SHOWN])})" if codes else ""
-        cancelled = f", {total.cancelled:,} cancelled" if total.cancelled else ""
-        speed = f" · {rate:.1f} videos/s" if rate else ""
-        return Verdict("DONE", f"DONE  {ended}{reasons}{cancelled}{speed}", 0, rate, None)
-    rate = _rate(recent, idle_seconds=recent.idle_seconds)
-    if fleet.paused:
-        reason = f": {fleet.pause_reason}" if fleet.pause_reason else ""
-        line = f"PAUSED{reason}  {ended}, {left:,} waiting; go on with: reelvec pause --resume"
-        return Verdict("PAUSED", line, 1, rate, None)
-    if fleet.alive == 0:
-        line = f"STALLED  {left:,} waiting, no worker alive: run reelvec worker on a node with the same addresses"
-        return Verdict("STALLED", line, 1, rate, None)
-    if is_blocked(recent, outages, oldest_run_seconds):
-        line = f"BLOCKED  {ended}, {left:,} waiting; nothing finishes any more: {outages[0].error_code}"
-        return Verdict("BLOCKED", line, 1, rate, None)
-    return _running(total, left, delayed, rate)
+
+    rows: Sequence[Progress]
+    recent: Recent
+    fleet: Fleet
+    broker: Broker
+    waiting: Waiting = field(default_factory=Waiting)
+    halts: Halts = field(default_factory=Halts)
+    codes: Sequence[tuple[str, int]] = ()
+    outages: Sequence[Outage] = ()
+    unclaimed_seconds: float = 0.0
+    oldest_run_seconds: float | None = None
+
+    @property
+    def total(self) -> Progress:
+        return self.rows[0]
+
+    @property
+    def left(self) -> int:
+        return self.total.running + self.total.waiting
+
+    @property
+    def taking(self) -> int:
+        """Workers that take videos."""
+        return self.fleet.alive - self.fleet.draining
+
+    @property
+    def all_taken(self) -> bool:
+        """Every place in the workers holds a video."""
+        return 0 < self.fleet.in_flight <= self.total.running
+
+    @property
+    def share_failed(self) -> float:
+        """Of what ended lately."""
+        return self.recent.failed / max(1, self.recent.done + self.recent.failed)
+
+    @property
+    def many_fail(self) -> bool:
+        return self.recent.failed >= MANY_FAILURES and self.share_failed >= HIGH_SHARE
+
+    @property
+    def is_our_fault(self) -> bool:
+        """Many fail lately, and by far not only for what their files are like."""
+        ended = self.recent.done + self.recent.failed
+        return self.recent.ours >= MANY_FAILURES and self.recent.ours >= HIGH_SHARE * ended
+
+    @property
+    def ended(self) -> str:
+        return f"{self.total.done:,} done, {self.total.failed:,} failed"
+
+
+def judge(facts: Facts) -> Verdict:
+    """The first of these that holds is the state."""
+    if not facts.rows:
+        return Verdict("IDLE", "IDLE  nothing is recorded yet: enqueue SOURCE", 0, 0.0, 0.0, None)
+    if facts.left == 0:
+        return _done(facts)
+    return _halted(facts) or _unclaimed(facts) or _running(facts)
+
+
+def _halted(facts: Facts) -> Verdict | None:
+    """Nothing that is left can go on."""
+    if facts.fleet.paused:
+        why = f": {facts.fleet.pause_reason}" if facts.fleet.pause_reason else ""
+        return _stopped("PAUSED", facts, f"go on with: reelvec pause --resume{_broker_too(facts)}", why)
+    if facts.fleet.alive == 0:
+        line = f"STALLED  {facts.left:,} waiting, no worker alive: run reelvec worker on a node with the same addresses"
+        return _verdict("STALLED", facts, f"{line}{_broker_too(facts)}", exit_code=1)
+    reason = _why_nothing_can_go_on(facts)
+    return _stopped("BLOCKED", facts, reason) if reason else None
+
+
+def _done(facts: Facts) -> Verdict:
+    total, rate = facts.total, facts.recent.done / max(1.0, facts.recent.span_seconds)
+    reasons = f" ({counted(facts.codes)})" if facts.codes else ""
+    parts = [f"{facts.ended}{reasons}" + (f", {total.cancelled:,} cancelled" if total.cancelled else "")]
+    parts += [f"{rate:.1f} videos/s"] if rate else []
+    ours = sum(count for code, count in facts.codes if code in OUR_CODES)
+    blame = ours >= MANY_FAILURES and ours >= HIGH_SHARE * (total.done + total.failed)
+    if blame:
+        parts.append("so many failed for no fault of theirs: mend the cause, then reelvec retry")
+    failed_rate = facts.recent.failed / max(1.0, facts.recent.span_seconds)
+    return Verdict("DONE", f"DONE  {' · '.join(parts)}", int(blame), rate, failed_rate, None)
+
+
+def _why_nothing_can_go_on(facts: Facts) -> str | None:
+    """The one cause that holds up everything that is left; None: there is none."""
+    waiting, halts = facts.waiting, facts.halts
+    if facts.broker.error is not None:
+        return f"the broker at {facts.broker.address} does not answer: {facts.broker.error}"
+    if is_blocked(facts.recent, facts.outages, facts.oldest_run_seconds):
+        return f"nothing finishes any more: {facts.outages[0].error_code}"
+    if facts.total.running or waiting.ready or waiting.delayed or not (waiting.closed or waiting.paused):
+        return None
+    causes = [f"behind closed places: {_places(halts)}"] if waiting.closed else []
+    causes += [f"for paused backbones: {_backbones(halts)}"] if waiting.paused else []
+    return f"all of them wait {', '.join(causes)}"
 
 
 def is_blocked(recent: Recent, outages: Sequence[Outage], oldest_run_seconds: float | None) -> bool:
@@ -93,72 +159,106 @@ def is_blocked(recent: Recent, outages: Sequence[Outage], oldest_run_seconds: fl
     return oldest_run_seconds is None or oldest_run_seconds < BLOCKED_SECONDS
 
 
-def _running(total: Progress, left: int, delayed: int, rate: float) -> Verdict:
-    ended = total.done + total.failed
-    share = f" ({100 * total.failed / ended:.1f} %)" if total.failed else ""
-    seconds_left = (left - delayed) / rate if rate > 0 and left > delayed else None
-    parts = [f"{total.done:,} of {total.videos - total.cancelled:,} done, {total.failed:,} failed{share}"]
-    if seconds_left is not None:
-        parts += [f"{rate:.1f} videos/s", f"done in {duration(seconds_left)}"]
-    elif left > delayed:
-        parts.append("no rate yet")
-    if delayed:
-        parts.append(f"{delayed:,} are tried again later")
-    return Verdict("RUNNING", f"RUNNING  {' · '.join(parts)}", 0, rate, seconds_left)
-
-
-def _rate(recent: Recent, *, idle_seconds: float | None) -> float:
-    """Videos ended per second: over the time they took, and the time since in which none did."""
-    if idle_seconds is None or idle_seconds > WINDOW_SECONDS:
-        return 0.0
-    return recent.ended / max(1.0, recent.span_seconds + idle_seconds)
-
-
-def waiting_line(outages: Sequence[Outage]) -> str | None:
-    """What videos wait for that is no fault of theirs, and what to do about the commonest; None: nothing."""
-    if not outages:
+def _unclaimed(facts: Facts) -> Verdict | None:
+    """Videos are ready, workers beat, the broker answers, and nothing was claimed for a minute."""
+    if not facts.waiting.ready or facts.unclaimed_seconds < SILENT_SECONDS:
         return None
-    first = outages[0]
-    example = first_line(first.example)[:EXAMPLE_CHARACTERS]
-    shown = [f"{first.error_code} {first.videos:,} ({example})"]
-    shown += [f"{outage.error_code} {outage.videos:,}" for outage in outages[1:]]
-    remedy = REMEDIES[first.error_code]
-    count = sum(outage.videos for outage in outages)
-    return f"WAITING  {count:,} videos wait for: {', '.join(shown)}; no attempts burnt; {remedy}"
+    told = f"{facts.waiting.ready:,} are ready and none was claimed for {duration(facts.unclaimed_seconds)}"
+    if facts.all_taken and facts.unclaimed_seconds < BUSY_SECONDS:
+        line = f"BUSY  {facts.ended}, {facts.left:,} left; all {facts.fleet.in_flight:,} places are taken: {told}"
+        return _verdict("BUSY", facts, line)
+    state, why = _why_unclaimed(facts)
+    return _stopped(state, facts, f"{told}; {why}")
 
 
-def workers_line(fleet: Fleet, *, running: int) -> str:
-    """Who works, how full their hands are, and who went missing."""
-    beat = "none yet" if fleet.last_beat_seconds is None else f"{duration(fleet.last_beat_seconds)} ago"
-    draining = f" ({fleet.draining} draining)" if fleet.draining else ""
-    line = f"workers alive {fleet.alive}{draining}, {running:,} videos in hand, last beat {beat}"
-    if not fleet.stale:
-        return line
-    named = [f"{worker.host} pid {worker.pid} ({duration(worker.beat_seconds)})" for worker in fleet.stale[:SHOWN]]
-    more = len(fleet.stale) - len(named)
-    return f"{line} · without a beat {len(fleet.stale)}: {', '.join(named)}" + (f" and {more} more" if more else "")
+def _why_unclaimed(facts: Facts) -> tuple[str, str]:
+    """BLOCKED for what the ledger knows of, STALLED where workers do not do what they could; and why."""
+    halts, fleet = facts.halts, facts.fleet
+    if facts.all_taken:
+        oldest = duration(facts.oldest_run_seconds or 0.0)
+        return "STALLED", f"all {fleet.in_flight:,} places are taken, the longest for {oldest}: see the workers' logs"
+    if not facts.taking:
+        return "STALLED", "every worker alive is draining: start one"
+    if halts.workers:
+        refused = [f"{refuser.name or refuser.pid} on {refuser.host} takes none of {refuser.place} ({refuser.error_code})"
+                   for refuser in halts.workers]  # fmt: skip
+        return "BLOCKED", listed(refused)
+    if halts.backbones:
+        return "BLOCKED", f"paused: {_backbones(halts)}"
+    if not facts.broker.messages:
+        return "STALLED", "the broker holds no message: a worker sends them again in a minute"
+    beating = f"{facts.taking:,} workers beat and take none of {facts.broker.messages:,} messages"
+    return "STALLED", f"{beating}: see their logs, restart them"
 
 
-def failures_line(codes: Sequence[tuple[str, int]]) -> str | None:
-    """Failed videos by code, with the command that shows the commonest; None: none failed."""
-    if not codes:
-        return None
-    shown = " · ".join(f"{code} {count:,}" for code, count in codes)
-    return f"failures {shown}  → reelvec status --failed --error {codes[0][0]}"
+def _running(facts: Facts) -> Verdict:
+    waiting, halts, total = facts.waiting, facts.halts, facts.total
+    rate, failed_rate = _rates(facts)
+    parts = [f"{total.done:,} of {total.videos - total.cancelled:,} done, {_failures(facts)}"]
+    if waiting.ready or total.running:
+        parts += [f"{rate:.1f} videos/s"] if rate + failed_rate else ["no rate yet"]
+        parts += _time_left(facts, rate + failed_rate)
+    if waiting.delayed:
+        parts.append(f"{waiting.delayed:,} are tried again later, the last in {duration(waiting.delay_seconds)}")
+    parts += [f"{waiting.closed:,} wait behind closed places: {_places(halts)}"] if waiting.closed else []
+    parts += [f"{waiting.paused:,} wait for paused backbones: {_backbones(halts)}"] if waiting.paused else []
+    state = "FAILING" if facts.is_our_fault else "RUNNING"
+    left = None
+    if rate + failed_rate and not (waiting.closed or waiting.paused):
+        left = max(facts.left / (rate + failed_rate), waiting.delay_seconds)
+    line = f"{state}  {' · '.join(parts)}"
+    return _verdict(state, facts, line, exit_code=int(facts.is_our_fault or waiting.paused > 0), seconds_left=left)
 
 
-def first_line(text: str) -> str:
-    """The first line of an error text, without what would break a table or a terminal."""
-    line = text.strip().partition("\n")[0]
-    return "".join(character if character.isprintable() else " " for character in line).strip()
+def _failures(facts: Facts) -> str:
+    """Failures apart from what got done; where many fail they are said as what they are."""
+    total, recent = facts.total, facts.recent
+    if not facts.many_fail:
+        share = 100 * total.failed / max(1, total.done + total.failed)
+        return f"{total.failed:,} failed ({share:.1f} %)" if total.failed else "0 failed"
+    of = f"{recent.failed:,} of the last {recent.done + recent.failed:,}"
+    return f"{total.failed:,} FAILED, {of} that ended ({counted(facts.codes)})"
 
 
-def duration(seconds: float) -> str:
-    """`2 h 25 min`, `3 min`, `40 s`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours / 24:.0f} days"
+def _time_left(facts: Facts, rate: float) -> list[str]:
+    """When what is ready will have ended: "done" is said only where most get done and nothing waits for anything else."""
+    if not rate:
+        return []
+    waiting = facts.waiting
+    others = waiting.delayed + waiting.closed + waiting.paused
+    time_left = duration((facts.left - others) / rate)
+    if facts.many_fail:
+        return [f"the rest is tried in {time_left}"]
+    return [f"what is ready is done in {time_left}" if others else f"done in {time_left}"]
+
+
+def _stopped(state: str, facts: Facts, reason: str, why: str = "") -> Verdict:
+    line = f"{state}{why}  {facts.ended}, {facts.left:,} waiting; {reason}"
+    return _verdict(state, facts, line, exit_code=1)
+
+
+def _verdict(state: str, facts: Facts, line: str, *, exit_code: int = 0, seconds_left: float | None = None) -> Verdict:
+    return Verdict(state, line, exit_code, *_rates(facts), seconds_left)
+
+
+def _rates(facts: Facts) -> tuple[float, float]:
+    """Videos done and failed per second: over the time they took, and the time since in which none ended."""
+    recent = facts.recent
+    if recent.idle_seconds is None or recent.idle_seconds > WINDOW_SECONDS:
+        return 0.0, 0.0
+    seconds = max(1.0, recent.span_seconds + recent.idle_seconds)
+    return recent.done / seconds, recent.failed / seconds
+
+
+def _broker_too(facts: Facts) -> str:
+    if facts.broker.error is None:
+        return ""
+    return f" · the broker at {facts.broker.address} does not answer either: {facts.broker.error}"
+
+
+def _places(halts: Halts) -> str:
+    return listed([f"{place.place} ({place.error_code})" for place in halts.places], halts.closed_places)
+
+
+def _backbones(halts: Halts) -> str:
+    return listed([f"{paused.backbone} ({paused.reason})" for paused in halts.backbones])

@@ -1,29 +1,55 @@
-"""Waiting for a selection of videos with a live bar, and saying when nobody works on it."""
+"""Waiting for a selection of videos with a live bar, and saying what holds them up."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sqlalchemy import Connection, Engine
 
-from db import catalogue, fleet, session, settings
+from db import catalogue
 from db.exit_codes import ExitCode
+from producer import look
+from producer.broker import Question
 from producer.desk import say
-from workers.settings import WorkerSettings
+from producer.verdict import Verdict
 
 LOOK_SECONDS = 0.5
-#: Nobody alive for this long while videos wait: the wait ends, the videos stay.
+#: The whole ledger and the broker are looked at this often, so that nothing is waited for without a word.
+VERDICT_SECONDS = 5.0
+#: Nothing can go on for this long: the wait ends, the videos stay.
 STALL_SECONDS = 120.0
+HOPELESS = ("STALLED", "BLOCKED")
 
 
-def stale_seconds() -> float:
-    return settings.load(WorkerSettings).stale_seconds
+@dataclass
+class Patience:
+    """What is said while others work: each new trouble once, and when it is over. Pure but for `tell`."""
+
+    tell: Callable[[str], None]
+    said: str | None = None
+    hopeless_since: float | None = None
+
+    def is_over(self, verdict: Verdict, now: float) -> bool:
+        """Whether nothing could go on for `STALL_SECONDS`, as of this look at `now` (seconds of any clock)."""
+        if verdict.state not in HOPELESS:
+            self.hopeless_since = None
+        elif self.hopeless_since is None:
+            self.hopeless_since = now
+        if verdict.exit_code and verdict.state != self.said:
+            self.tell(verdict.line)
+            self.said = verdict.state
+        elif not verdict.exit_code and self.said is not None:
+            self.tell(verdict.line)
+            self.said = None
+        return self.hopeless_since is not None and now - self.hopeless_since >= STALL_SECONDS
 
 
-def until_done(engine: Engine, connection: Connection) -> ExitCode:
-    """OK: all done; FINISHED_WITH_FAILURES; FAILED: no worker alive. `connection` remembers the selection."""
+def until_done(engine: Engine, connection: Connection, broker_url: str) -> ExitCode:
+    """OK: all done; FINISHED_WITH_FAILURES; FAILED: nothing goes on. `connection` remembers the selection."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -33,37 +59,32 @@ def until_done(engine: Engine, connection: Connection) -> ExitCode:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        states = _follow(engine, connection, progress)
+        states = _follow(engine, connection, broker_url, progress)
     done, failed = states.get("done", 0), states.get("failed", 0)
-    total = sum(states.values())
-    if done + failed + states.get("cancelled", 0) < total:
-        say(f"STALLED {total - done - failed:,} waiting, no worker alive: run reelvec worker; nothing is lost")
+    left = sum(states.values()) - done - failed - states.get("cancelled", 0)
+    if left:
+        say(f"nothing has gone on for {STALL_SECONDS:g} s: {left:,} of these videos still wait; nothing is lost")
         return ExitCode.FAILED
-    say(f"DONE {done:,} done, {failed:,} failed" + (" → reelvec status --failed" if failed else ""))
+    failures = f"{failed:,} failed → reelvec status --failed" if failed else "0 failed"
+    say(f"DONE {done:,} done, {failures}" if done or not failed else f"FAILED all of them: {failures}")
     return ExitCode.FINISHED_WITH_FAILURES if failed else ExitCode.OK
 
 
-def _follow(engine: Engine, connection: Connection, progress: Progress) -> dict[str, int]:
-    bar = progress.add_task("waiting")
-    stale = stale_seconds()
-    last_alive = time.monotonic()
+def _follow(engine: Engine, connection: Connection, broker_url: str, progress: Progress) -> dict[str, int]:
+    """Until all have ended, or nothing goes on. The bar counts what got done; failures are beside it."""
+    bar = progress.add_task("done")
+    patience = Patience(say)
+    next_verdict = time.monotonic() + VERDICT_SECONDS
     while True:
         with connection.begin():
             states = catalogue.selection_states(connection)
-        ended = sum(states.get(state, 0) for state in ("done", "failed", "cancelled"))
-        total = sum(states.values())
-        progress.update(
-            bar,
-            total=total,
-            completed=ended,
-            description=f"done {states.get('done', 0)} failed {states.get('failed', 0)}",
-        )
-        if ended == total:
+        failed, total = states.get("failed", 0), sum(states.values()) - states.get("cancelled", 0)
+        said = f"[red]failed {failed:,}[/red], done" if failed else "done"
+        progress.update(bar, total=total, completed=states.get("done", 0), description=said)
+        if states.get("done", 0) + failed == total:
             return states
-        with session.transaction(engine) as looking:
-            alive = fleet.read(looking, stale_seconds=stale).alive
-        if alive:
-            last_alive = time.monotonic()
-        elif time.monotonic() - last_alive > STALL_SECONDS:
-            return states
+        if time.monotonic() >= next_verdict:
+            if patience.is_over(look.take(engine, Question(broker_url)).verdict, time.monotonic()):
+                return states
+            next_verdict = time.monotonic() + VERDICT_SECONDS
         time.sleep(LOOK_SECONDS)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import numpy as np
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from db import catalogue, encoders, ledger, session
 from db.catalogue import Counts, Wanted
@@ -16,6 +17,8 @@ from db.labels import LabelSet
 from db.ledger import Claim, Worker
 from db.outcome import EncoderRows, Outcome, TaggerRows
 from producer.sources import VideoRow as Row
+
+T = TypeVar("T")
 
 LABELS = LabelSet("pets", ("a cat", "a dog"), ("cats", "dogs"))
 
@@ -91,3 +94,30 @@ def state_of(engine: Engine, video_id: int) -> str:
 def execute(engine: Engine, statement: str, **facts: object) -> None:
     with session.transaction(engine) as connection:
         connection.execute(text(statement), facts)
+
+
+def read(engine: Engine, query: Callable[[Connection], T]) -> T:
+    with session.transaction(engine) as connection:
+        return query(connection)
+
+
+def ten_videos(engine: Engine) -> None:
+    """Pending: 1-3 films in one bucket, 4-5 animals in another, 6-10 files without a category."""
+    rows = [
+        *(Row(f"s3://one/a_{i}.mp4", external_id=f"rt-{i}", category="films") for i in range(3)),
+        *(Row(f"s3://two/a%_{i}.mp4", category="animals") for i in range(2)),
+        *(Row(f"file:///v/{i}.mp4") for i in range(5)),
+    ]
+    wanted = Wanted((declare(engine),), ())
+    for row in rows:  # one by one: ids in this order
+        record(engine, [row], wanted)
+
+
+def set_jobs(engine: Engine, video_ids: str, **columns: str) -> None:
+    """`set_jobs(engine, "1,2", state="'done'", finished_at="now()")`: columns as SQL."""
+    assignments = ", ".join(f"{name} = {value}" for name, value in columns.items())
+    execute(engine, f"UPDATE reelvec.jobs SET {assignments} WHERE video_id IN ({video_ids})")
+
+
+def ago(seconds: float) -> str:
+    return f"now() - interval '{seconds} s'"

@@ -106,12 +106,12 @@ def _setup_logging(loglevel: int | None = None, **_: Any) -> None:
 
 
 @signals.worker_init.connect
-def _prepare(**_: Any) -> None:
+def _prepare(sender: Any, **_: Any) -> None:
     from workers import launch
 
     _setup_logging(logging.WARNING)  # Celery does it after this
     try:
-        launch.prepare()
+        launch.prepare(sender.hostname)
     except ReelvecError as error:  # Celery swallows ordinary exceptions in this signal
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(error.exit_code) from error

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from db import ledger, session
+from db import census, ledger, session
 from db.errors import ReelvecError, UnavailableError
 from db.exit_codes import ExitCode
 
@@ -96,7 +96,7 @@ class Heartbeat:
         self._beaten = time.monotonic()
 
     def look_after_ledger(self) -> Callable[[], None]:
-        """One round: videos of dead workers back to pending, lost messages found, the broker filled up."""
+        """One round: videos of dead workers back to pending, lost messages found, the broker filled up, counts kept fresh."""
         from workers import breaker, feeder
         from workers.app import app
 
@@ -126,6 +126,8 @@ class Heartbeat:
             lost.look(runtime.engine, feeder.depth(app))
             if not runtime.draining.is_set():
                 feeder.feed(runtime.engine, app)
+            with session.transaction(runtime.engine) as connection:
+                census.refresh(connection)
 
         return keep
 

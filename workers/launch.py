@@ -10,7 +10,6 @@ import socket
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -38,6 +37,7 @@ from workers.refusals import Refusals
 from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
 from workers.storage import Storage
+from workers.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +74,10 @@ class Runtime:
     drain: Drain
     signals: EndSignals
     recycling: Recycling
+    tally: Tally = field(default_factory=Tally)
     gpu_lock: socket.socket | None = None
     look_now: threading.Event = field(default_factory=threading.Event)
     heartbeat: Heartbeat = field(init=False)
-    ended: Counter[str] = field(default_factory=Counter)
     _held: set[Held] = field(default_factory=set)
     _encoders: dict[int, Encoder] = field(default_factory=dict)
     _taggers: dict[int, Tagger] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class Runtime:
     def worker(self) -> ledger.Worker:
         """What this process says of itself now."""
         busy = self.encoding.busy()
-        return replace(self.identity, queued_windows=busy.queued, running_windows=busy.running)
+        return replace(self.identity, queued_windows=busy.queued, running_windows=busy.running, **self.tally.said())
 
     @contextlib.contextmanager
     def hold(self, video_id: int) -> Iterator[Held]:
@@ -112,11 +112,6 @@ class Runtime:
             yield held
         finally:
             self._held.discard(held)
-
-    def count_outcome(self, state: str) -> None:
-        """A video has ended in this state."""
-        with self._lock:
-            self.ended[state] += 1
 
     def in_hand(self) -> list[int]:
         """Videos this process works on now, or is about to."""
@@ -183,8 +178,11 @@ def runtime() -> Runtime:
     return _runtime
 
 
-def prepare() -> Runtime:
-    """Check everything, load what waiting jobs want, start the heartbeat. Raises `ReelvecError` with its exit code."""
+def prepare(node: str = "") -> Runtime:
+    """Check everything, load what waiting jobs want, start the heartbeat. Raises `ReelvecError` with its exit code.
+
+    `node` is Celery's name of this process, `gpu0@host`.
+    """
     global _runtime  # noqa: PLW0603 - one per process, like the process's signals
     worker_settings.refuse_unknown()
     chosen = settings.load(WorkerSettings)
@@ -241,6 +239,7 @@ def prepare() -> Runtime:
                 samplers=chosen.shape.samplers,
                 cores=chosen.shape.cores,
                 videos_per_batch=encoding.videos_per_batch,
+                name=_name(node, encoding.device_name),
             ),
             closing=stack,
             refusals=Refusals(beat_seconds=chosen.beat_seconds),
@@ -264,6 +263,12 @@ def prepare() -> Runtime:
         shape.describe(chosen.shape, encoding.videos_per_batch),
     )
     return made
+
+
+def _name(node: str, device: str) -> str:
+    """What people call this process: the name it was started with, or its kind of device where that is Celery's own."""
+    name = node.partition("@")[0]
+    return name if name not in ("", "celery") else "cpu" if device.startswith("cpu") else "gpu"
 
 
 def handle_signals() -> None:

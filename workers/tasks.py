@@ -41,6 +41,7 @@ def embed(*arguments: object) -> None:
         try:
             claimed = _claim(runtime, video_id)
             if claimed is not None:
+                runtime.tally.claimed()
                 held.since = time.monotonic()
                 _work(runtime, claimed, give_up_at=held.since + runtime.settings.job_seconds)
         except RefusedConfigurationError as error:
@@ -177,8 +178,11 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
         log.error("video %d: result dropped, it will be run again: %s", claimed.video_id, error)
         return None
     if state is not None:
-        runtime.count_outcome(state)
         log.info("video %d: %s", claimed.video_id, state)
+        if outcome.failure is not None:
+            runtime.tally.failed(outcome.failure.code, outcome.failure.message)
+        elif state == "done":
+            runtime.tally.done()
     elif broken:
         log.warning("video %d: fenced, or committed as the connection broke", claimed.video_id)
     else:

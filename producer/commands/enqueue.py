@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.desk import database, say
+from producer.desk import addresses, connected, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -64,7 +64,8 @@ def enqueue(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Make vectors again that exist already.")] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until all of them are done; exit 3 if some failed.")
+        bool,
+        typer.Option("--wait", help="Wait until all of them are done; exit 3 if some failed, 1 if nothing goes on."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Counts as JSON on stdout.")] = False,
 ) -> None:
@@ -88,7 +89,8 @@ def enqueue(
         sample=sample,
         force=force,
     )
-    with database() as engine:
+    where = addresses()
+    with connected(where) as engine:
         _say_choices(request, labels)
         report, connection = _record(engine, request, dry_run=dry_run)
         try:
@@ -97,7 +99,7 @@ def enqueue(
             if as_json:
                 _print_json(report, published)
             if wait and not dry_run:
-                raise typer.Exit(waiting.until_done(engine, connection))
+                raise typer.Exit(waiting.until_done(engine, connection, where.broker_url))
         finally:
             connection.close()
     if not dry_run and not wait and report.counts.queued:

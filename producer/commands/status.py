@@ -11,26 +11,34 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer import selectors
-from producer.desk import database, say
+from producer.desk import addresses, connected, database, print_table, say
 
 if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
-    from sqlalchemy import Engine
+    from collections.abc import Callable
 
-    from db.results import Failed, Progress
+    from rich.console import Group, RenderableType
+
+    from db.census import Progress
     from db.selection import Selection
     from producer.look import Look
 
 INTERVAL_SECONDS = 5.0
+LIMIT = 20
 
 
 def status(
+    workers: Annotated[
+        bool, typer.Option("--workers", help="A line for each worker: what it does, its last claim and its last error.")
+    ] = False,
     failed: Annotated[bool, typer.Option("--failed", help="The failed videos and their reasons.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Who has retried, cancelled, paused and resumed what.")] = False,
     category: selectors.Categories = None,
     error: selectors.Errors = None,
     source: selectors.Source = None,
     since: selectors.Since = None,
-    limit: Annotated[int, typer.Option(min=1, help="With --failed: at most this many.")] = 20,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"With --failed and --log: at most this many; default {LIMIT}.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again until all is done.")] = False,
     interval: Annotated[
         float | None,
@@ -45,50 +53,74 @@ def status(
 ) -> None:
     """Progress, rate, bottleneck and time to finish; exit 1 when videos wait and nothing gets them done.
 
-    The selectors go with --failed: reelvec status --failed --error truncated --since 2h
+    It asks Postgres and the broker. The selectors go with --failed: reelvec status --failed --error truncated --since 2h
     """
     from db.errors import UsageError
 
+    chosen = [name for name, asked in (("--workers", workers), ("--failed", failed), ("--log", log)) if asked]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} are separate lists: ask for one of them")
     if (category or error or source is not None or since is not None) and not failed:
         raise UsageError("--category, --error, --source and --since go with --failed")
-    if watch and failed:
-        raise UsageError("--watch looks at the progress; it does not go with --failed")
+    if limit is not None and not (failed or log):
+        raise UsageError("--limit goes with --failed and --log")
+    if watch and (failed or log):
+        raise UsageError(f"--watch looks at the progress; it does not go with {chosen[0]}")
     if interval is not None and not watch:
         raise UsageError("--interval goes with --watch")
-    if metrics and (watch or failed or as_json):
+    if metrics and (watch or chosen or as_json):
         raise UsageError("--metrics is one look in a form of its own; it goes with no other option")
     if failed:
-        _show_failures(category, selectors.parse(category, error, source, since), limit, as_json=as_json)
-        return
+        _failures(category, selectors.parse(category, error, source, since), limit or LIMIT, as_json=as_json)
+    elif log:
+        _log(limit or LIMIT, as_json=as_json)
+    else:
+        raise typer.Exit(
+            _progress(
+                workers=workers,
+                as_json=as_json,
+                metrics=metrics,
+                interval_seconds=(interval or INTERVAL_SECONDS) if watch else None,
+            )
+        )
+
+
+def _progress(*, workers: bool, as_json: bool, metrics: bool, interval_seconds: float | None) -> int:
+    """One look, or with an interval one after the other. Returns the exit code."""
     from producer import look
+    from producer.broker import Question
 
-    with database() as engine:
-        if watch:
-            code = _watch(engine, INTERVAL_SECONDS if interval is None else interval, as_json=as_json)
-        else:
-            seen = look.take(engine)
-            if metrics:
-                _show_metrics(seen)
-            else:
-                _show(seen, as_json=as_json)
-            # a script that writes metrics to a file must do so above all when something is wrong
-            code = 0 if metrics else seen.verdict.exit_code
-    raise typer.Exit(code)
+    where = addresses()
+    question = Question(where.broker_url)
+    with connected(where) as engine:
+        if interval_seconds is not None:
+            return _watch(
+                lambda: look.take(engine, Question(where.broker_url)),
+                interval_seconds,
+                workers=workers,
+                as_json=as_json,
+            )
+        seen = look.take(engine, question)
+    if metrics:
+        from producer import metrics as prometheus
+
+        typer.echo(prometheus.text(seen), nl=False)
+        return 0  # a script that writes metrics to a file must do so above all when something is wrong
+    _show(seen, workers=workers, as_json=as_json)
+    return seen.verdict.exit_code
 
 
-def _show_metrics(look: Look) -> None:
-    from producer import metrics
-
-    typer.echo(metrics.text(look), nl=False)
-
-
-def _show(look: Look, *, as_json: bool) -> None:
+def _show(look: Look, *, workers: bool, as_json: bool) -> None:
     if as_json:
         import json
 
         typer.echo(json.dumps(look.as_json()))
         return
     above, below = _lines(look)
+    if workers:
+        say("\n".join(above))
+        print_table(*_worker_table(look))
+        return
     typer.echo("\n".join(above))
     _print(_table(look.rows))
     typer.echo("\n".join(below))
@@ -96,12 +128,17 @@ def _show(look: Look, *, as_json: bool) -> None:
 
 def _lines(look: Look) -> tuple[list[str], list[str]]:
     """What stands above and below the table of categories."""
-    from producer import verdict
+    from producer import lines
 
-    above = [look.verdict.line, look.bottleneck and look.bottleneck.line, verdict.waiting_line(look.outages)]
+    above = [look.verdict.line, look.bottleneck and look.bottleneck.line, lines.waiting(look.outages)]
     running = look.rows[0].running if look.rows else 0
-    below = [verdict.workers_line(look.fleet, running=running), verdict.failures_line(look.codes)]
-    return [line for line in above if line], [line for line in below if line]
+    below = [
+        lines.workers(look.fleet, running=running),
+        lines.broker(look.broker),
+        lines.failures(look.codes),
+        lines.counts(look.counts_age_seconds),
+    ]
+    return [line for line in (*above, *lines.halted(look.halts)) if line], [line for line in below if line]
 
 
 def _table(rows: list[Progress]) -> RenderableType:
@@ -117,27 +154,42 @@ def _table(rows: list[Progress]) -> RenderableType:
     return table
 
 
+def _worker_table(look: Look) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Columns and a row for each worker, by host and name."""
+    from producer import lines
+
+    fleet = look.fleet
+    places: dict[tuple[str, int], list[str]] = {}
+    for refusal in look.halts.workers:
+        places.setdefault((refusal.host, refusal.pid), []).append(refusal.place)
+    rows = [
+        lines.worker_cells(worker, is_alive=is_alive, refuses=places.get((worker.host, worker.pid), []))
+        for members, is_alive in ((fleet.workers, True), (fleet.stale, False))
+        for worker in sorted(members, key=lambda worker: (worker.host, worker.name or "", worker.pid))
+    ]
+    return lines.WORKER_COLUMNS, rows
+
+
 def _print(table: RenderableType) -> None:
     from rich.console import Console
 
     Console(soft_wrap=True, markup=False, highlight=False).print(table)
 
 
-def _watch(engine: Engine, interval_seconds: float, *, as_json: bool) -> int:
+def _watch(take: Callable[[], Look], interval_seconds: float, *, workers: bool, as_json: bool) -> int:
     """Look until everything is done; a database that goes away is waited for. Returns the verdict's exit code."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     from db.errors import UnavailableError
-    from producer import look
 
     in_place = sys.stdout.isatty() and not as_json
     live = Live(console=Console(highlight=False), auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
     with live if in_place else contextlib.nullcontext():
         while True:
             try:
-                seen = look.take(engine)
+                seen = take()
             except UnavailableError as error:
                 trouble = f"{error}; trying again every {interval_seconds:g} s"
                 if in_place:
@@ -146,9 +198,9 @@ def _watch(engine: Engine, interval_seconds: float, *, as_json: bool) -> int:
                     say(trouble)
             else:
                 if in_place:
-                    live.update(_picture(seen), refresh=True)
-                elif as_json:
-                    _show(seen, as_json=True)
+                    live.update(_picture(seen, workers=workers), refresh=True)
+                elif as_json or workers:
+                    _show(seen, workers=workers, as_json=as_json)
                 else:
                     typer.echo(seen.verdict.line)
                 if seen.verdict.state == "DONE":
@@ -156,39 +208,34 @@ def _watch(engine: Engine, interval_seconds: float, *, as_json: bool) -> int:
             time.sleep(interval_seconds)
 
 
-def _picture(look: Look) -> Group:
+def _picture(look: Look, *, workers: bool) -> Group:
     from rich.console import Group
+    from rich.table import Table
     from rich.text import Text
 
     above, below = _lines(look)
-    return Group(*map(Text, above), _table(look.rows), *map(Text, below))
+    table = _table(look.rows)
+    if workers:
+        columns, rows = _worker_table(look)
+        table = Table(*columns, box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*map(Text, row))
+    return Group(*map(Text, above), table, *map(Text, below))
 
 
-def _show_failures(categories: list[str] | None, selection: Selection, limit: int, *, as_json: bool) -> None:
+def _failures(categories: list[str] | None, selection: Selection, limit: int, *, as_json: bool) -> None:
     from db import results, session
     from db.selection import Selection
+    from producer.wording import first_line
 
     with database() as engine, session.transaction(engine) as connection:
         selectors.refuse_unknown_categories(connection, categories)
-        rows = results.failures(connection, selection, limit=limit)
+        found = results.failures(connection, selection, limit=limit)
     if as_json:
         import json
 
-        typer.echo(json.dumps([asdict(row) for row in rows]))
+        typer.echo(json.dumps([asdict(row) for row in found]))
         return
-    _print_failures(rows)
-    if not rows:
-        say("no failed videos of that kind" if selection != Selection() else "no failed videos")
-    elif len(rows) == limit:
-        say(f"the latest {limit}; more with --limit, all of them in the view failures")
-
-
-def _print_failures(rows: list[Failed]) -> None:
-    """Aligned on a terminal, tab-separated without a header for a pipe."""
-    from rich.table import Table
-
-    from producer.verdict import first_line
-
     cells = [
         [
             str(row.video_id),
@@ -198,15 +245,47 @@ def _print_failures(rows: list[Failed]) -> None:
             row.uri,
             first_line(row.error),
         ]
-        for row in rows
+        for row in found
     ]
-    if not sys.stdout.isatty():
-        for line in cells:
-            typer.echo("\t".join(line))
+    _print_list(("video", "id", "code", "attempts", "uri", "error"), cells)
+    if not found:
+        say("no failed videos of that kind" if selection != Selection() else "no failed videos")
+    elif len(found) == limit:
+        say(f"the latest {limit}; more with --limit, all of them in the view failures")
+
+
+def _log(limit: int, *, as_json: bool) -> None:
+    from db import session, steering
+    from producer.wording import first_line
+
+    with database() as engine, session.transaction(engine) as connection:
+        found = steering.latest(connection, limit=limit)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([asdict(action) | {"at": action.at.isoformat()} for action in found]))
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("video", "id", "code", "attempts", "uri", "error"):
-        table.add_column(name, overflow="fold")
+    cells = [
+        [
+            action.at.astimezone().isoformat(" ", "seconds"),
+            action.who,
+            action.action,
+            "" if action.videos is None else f"{action.videos:,}",
+            first_line(action.what),
+        ]
+        for action in found
+    ]
+    _print_list(("when", "who", "what", "videos", "options"), cells)
+    if not found:
+        say("nothing was retried, cancelled or paused yet")
+    elif len(found) == limit:
+        say(f"the latest {limit}; more with --limit")
+
+
+def _print_list(columns: tuple[str, ...], cells: list[list[str]]) -> None:
+    """Aligned on a terminal, tab-separated without a header for a pipe."""
+    if sys.stdout.isatty():
+        print_table(columns, cells)
+        return
     for line in cells:
-        table.add_row(*line)
-    _print(table)
+        typer.echo("\t".join(line))

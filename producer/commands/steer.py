@@ -1,13 +1,14 @@
-"""`reelvec retry | cancel | pause`: what an operator does to waiting and failed videos."""
+"""`reelvec retry | cancel | pause`: what an operator does to waiting and failed videos. Each step is recorded."""
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
 
 from producer import selectors
-from producer.desk import database, say
+from producer.desk import database, operator, say
 
 #: Millions of rows are changed in one statement.
 STATEMENT_SECONDS = 600.0
@@ -23,15 +24,16 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Queue failed videos again, with fresh attempts. Without a selector: all of them. --since: when they failed."""
-    from db import catalogue, session
+    from db import session, steering
     from workers import feeder
     from workers.app import app
 
     selection = selectors.parse(category, error, source, since)
+    what = selectors.described(category, error, source, since)
     with database(statement_seconds=STATEMENT_SECONDS) as engine:
         with session.transaction(engine) as connection:
             selectors.refuse_unknown_categories(connection, category)
-            count = catalogue.retry(connection, selection)
+            count = steering.retry(connection, selection, who=operator(), what=what)
         _tell("retried", count, f"{count:,} failed videos are waiting again", as_json=as_json)
         feeder.feed(engine, app)
 
@@ -44,12 +46,13 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Take waiting videos off the queue; those in hand finish. enqueue brings them back. --since: when they were enqueued."""
-    from db import catalogue, session
+    from db import session, steering
 
     selection = selectors.parse(category, error, source, since)
+    what = selectors.described(category, error, source, since)
     with database(statement_seconds=STATEMENT_SECONDS) as engine, session.transaction(engine) as connection:
         selectors.refuse_unknown_categories(connection, category)
-        count = catalogue.cancel(connection, selection)
+        count = steering.cancel(connection, selection, who=operator(), what=what)
     _tell("cancelled", count, f"{count:,} waiting videos are cancelled", as_json=as_json)
 
 
@@ -62,12 +65,36 @@ def _tell(name: str, count: int, sentence: str, *, as_json: bool) -> None:
 
 
 def pause(
-    resume: Annotated[bool, typer.Option("--resume", help="Go on.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on: everything that is paused, or the backbones named.")
+    ] = False,
+    backbone: Annotated[
+        list[str] | None, typer.Option("--backbone", help="Only this one; the others go on. Repeatable.")
+    ] = None,
     reason: Annotated[str | None, typer.Option(help="Shown by reelvec status.")] = None,
 ) -> None:
-    """Stop claiming new videos, on all workers; those in hand finish."""
-    from db import catalogue, session
+    """Stop claiming new videos, on all workers; those in hand finish. With --backbone only this model rests."""
+    from db import session, steering
+    from db.errors import UsageError
+    from workers.backbones import registry
 
+    if resume and reason is not None:
+        raise UsageError("--reason says why something is paused; it does not go with --resume")
+    names = sorted({registry.get(name).name for name in backbone or ()})
+    options = [*(f"--backbone {name}" for name in names), *([f"--reason {shlex.quote(reason)}"] if reason else [])]
+    record = {"who": operator(), "what": " ".join(options)}
     with database() as engine, session.transaction(engine) as connection:
-        catalogue.pause(connection, paused=not resume, reason=None if resume else reason)
-    say("workers claim videos again" if resume else "paused: no worker claims a video until reelvec pause --resume")
+        if resume:
+            resumed = steering.resume(connection, backbones=names, **record)
+        elif names:
+            steering.pause_backbones(connection, names, reason=reason or f"paused by {record['who']}", **record)
+        else:
+            steering.pause(connection, reason=reason, **record)
+    if resume and names:
+        say(f"resumed: {', '.join(resumed) or 'none of these was paused'}")
+    elif resume:
+        say("workers claim videos again" + (f", {', '.join(resumed)} too" if resumed else ""))
+    elif names:
+        say(f"paused: nothing is computed with {', '.join(names)} until reelvec pause --resume")
+    else:
+        say("paused: no worker claims a video until reelvec pause --resume")

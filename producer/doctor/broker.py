@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from db.errors import UnavailableError
 from db.logs import mask_url
+from producer.broker import client_url
 from producer.doctor import requirements
 from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
 from producer.doctor.configuration import servers
@@ -45,18 +45,6 @@ def look() -> Iterator[Finding]:
     finally:
         client.close()
     yield _queue()
-
-
-def client_url(url: str) -> str:
-    """Celery's address in the words of its client: sockets and TLS options are spelled differently."""
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
-    if parts.scheme == "redis+socket":
-        database = options.pop("virtual_host", "0")
-        return f"unix://{parts.netloc}{parts.path}?{urlencode({'db': database, **options})}"
-    if "ssl_cert_reqs" in options:
-        options["ssl_cert_reqs"] = options["ssl_cert_reqs"].lower().removeprefix("cert_")
-    return urlunsplit(parts._replace(query=urlencode(options)))
 
 
 def _refusal(error: Exception, address: str) -> Finding:

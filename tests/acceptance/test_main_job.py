@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,9 +87,14 @@ def test_files_become_rows_or_reasons(desk: Desk, catalogue: Path, start_worker:
     stored = stored_vectors(engine, "probe-random-tiny")
     for uri, vector in probe_vectors(good).items():
         np.testing.assert_array_equal(stored[uri], vector)
-    status = desk.run("reelvec", "status")
-    assert status.stdout.startswith("DONE  4 done, 6 failed")
-    assert json.loads(desk.run("reelvec", "status", "--json").stdout)["state"] == "DONE"
+    while one(engine, "SELECT videos_done + videos_failed FROM reelvec.workers") != 10:  # it says so with its next beat
+        time.sleep(0.1)
+    status = json.loads(desk.run("reelvec", "status", "--json").stdout)
+    assert status["line"].startswith("DONE  4 done, 6 failed")
+    (told,) = status["fleet"]["workers"]
+    assert (told["name"], told["videos_done"], told["videos_failed"]) == ("worker0", 4, 6), "as celery -n named it"
+    assert told["last_error"].split(":")[0] in codes.values()
+    assert min(told["last_error_seconds"], told["claimed_seconds"], told["videos_per_second"]) > 0
 
 
 def test_a_backbone_added_later_is_the_only_one_computed(

@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from db.catalogue import Wanted
+from producer.desk import operator
 from tests.conftest import Desk
 from tests.ledgering import Row, declare, execute, one, record, state_of, worker
 
@@ -84,8 +86,8 @@ def test_a_fleet_at_work(desk: Desk, engine: Engine, videos: int) -> None:
     worker(engine)
     shown = desk.run("reelvec", "status").stdout
     lines = shown.splitlines()
-    assert lines[0].startswith("RUNNING  30 of 60 done, 2 failed (6.2 %) · 0.5 videos/s · done in ")
-    assert lines[0].endswith(" · 1 are tried again later")
+    assert lines[0].startswith("RUNNING  30 of 60 done, 2 failed (6.2 %) · 0.5 videos/s · what is ready is done in ")
+    assert lines[0].endswith(" · 1 are tried again later, the last in 1 h 0 min")
     assert lines[1] == (
         "bottleneck: decode (samplers 80 % decode, 20 % fetch; devices 10 % busy):"
         " 1 more core for samplers would give about 1.0 videos/s more"
@@ -94,13 +96,15 @@ def test_a_fleet_at_work(desk: Desk, engine: Engine, videos: int) -> None:
     assert ["films", "40", "30", "2", "3", "5"] in [line.split() for line in lines]
     assert "workers alive 1, 3 videos in hand, last beat " in shown
     assert "failures truncated 2  → reelvec status --failed --error truncated" in shown
+    assert "broker answers, 0 messages wait in it" in shown
+    assert "counted" not in shown, "just now"
     found = json.loads(desk.run("reelvec", "status", "--json").stdout)
     assert (found["state"], found["bottleneck"]["stage"], found["failures"]) == ("RUNNING", "decode", {"truncated": 2})
     assert (found["fleet"]["alive"], found["categories"][0]["waiting"], found["outages"]) == (1, 25, [])
     (one_worker,) = found["fleet"]["workers"]
     assert (one_worker["samplers"], one_worker["cores"], one_worker["videos_per_batch"]) == (1, 2.0, 1)
     metrics = desk.run("reelvec", "status", "--metrics").stdout
-    for line in ('videos{state="done"} 30', 'bottleneck{stage="decode"} 1', 'stage_seconds{stage="decode"} 0.8'):
+    for line in ('videos{state="done"} 30.0', 'bottleneck{stage="decode"} 1.0', "broker_up 1.0", "broker_messages 0.0"):
         assert f"reelvec_{line}\n" in metrics
 
 
@@ -109,7 +113,7 @@ def test_nobody_works_and_who_went_missing(desk: Desk, engine: Engine, videos: i
     execute(engine, "UPDATE reelvec.workers SET host = 'gpu-3', pid = 4711, beat_at = now() - interval '12 min'")
     shown = desk.run("reelvec", "status", expect=1).stdout
     assert shown.startswith("STALLED  60 waiting, no worker alive")
-    assert "reelvec_healthy 0\n" in desk.run("reelvec", "status", "--metrics").stdout, "told, not exited with"
+    assert "reelvec_healthy 0.0\n" in desk.run("reelvec", "status", "--metrics").stdout, "told, not exited with"
     assert "without a beat 1: gpu-3 pid 4711 (12 min)" in shown
 
 
@@ -133,6 +137,123 @@ def test_an_outage_is_named_with_what_to_do(desk: Desk, engine: Engine, videos: 
     assert desk.run("reelvec", "status", expect=1).stdout.startswith("BLOCKED")
     set_jobs(engine, "video_id = 2", "state = 'running', started_at = now() - interval '40 s'")
     assert desk.run("reelvec", "status").stdout.startswith("RUNNING"), "one of them is past its opening"
+
+
+def test_a_broker_that_is_away_is_said(desk: Desk, engine: Engine, videos: int) -> None:
+    worker(engine)
+    away = {"CELERY_BROKER_URL": "redis://:canary@127.0.0.1:1/0"}
+    done = desk.run("reelvec", "status", expect=1, **away)
+    assert done.stdout.startswith(
+        "BLOCKED  0 done, 0 failed, 60 waiting; the broker at redis://***@127.0.0.1:1/0 does not answer: "
+    )
+    assert "canary" not in done.stdout + done.stderr
+    found = json.loads(desk.run("reelvec", "status", "--json", expect=1, **away).stdout)
+    assert (found["seconds_left"], found["broker"]["messages"]) == (None, None)
+    set_jobs(engine, "true", "state = 'done', started_at = now(), finished_at = now()")
+    assert desk.run("reelvec", "status", **away).stdout.startswith("DONE  60 done"), "who has no work needs none"
+
+
+def test_nothing_is_claimed_although_work_is_ready(desk: Desk, engine: Engine, videos: int) -> None:
+    """Workers beat and take nothing, as after a broker was away: from 60 s on that is not RUNNING."""
+    worker(engine)
+    assert desk.run("reelvec", "status").stdout.startswith("RUNNING  0 of 60"), "enqueued just now"
+    execute(engine, "UPDATE reelvec.jobs SET enqueued_at = now() - interval '1 h'")
+    shown = desk.run("reelvec", "status", expect=1).stdout
+    assert shown.startswith(
+        "STALLED  0 done, 0 failed, 60 waiting; 60 are ready and none was claimed for 1 h 0 min; the broker"
+    )
+    done = "state = 'done', started_at = now() - interval '{0} s', finished_at = now()"
+    set_jobs(engine, "video_id <= 2", done.format(61))
+    assert json.loads(desk.run("reelvec", "status", "--json", expect=1).stdout)["state"] == "STALLED", "it ended later"
+    set_jobs(engine, "video_id = 1", done.format(50))
+    assert desk.run("reelvec", "status").stdout.startswith("RUNNING  2 of 60")
+    set_jobs(engine, "video_id = 1", done.format(61))
+    execute(engine, "UPDATE reelvec.workers SET claimed_at = now()")
+    assert desk.run("reelvec", "status").stdout.startswith("RUNNING  2 of 60"), "and failed to commit it"
+    execute(engine, "UPDATE reelvec.workers SET claimed_at = NULL")
+    set_jobs(engine, "state = 'pending'", "not_before = now() + interval '4 min'")
+    shown = desk.run("reelvec", "status").stdout
+    assert shown.startswith("RUNNING  2 of 60 done, 0 failed · 58 are tried again later, the last in 4 min\n")
+    set_jobs(engine, "state = 'pending'", "state = 'failed', error_code = 'not_found'")
+    desk.run("reelvec", "retry")
+    assert desk.run("reelvec", "status").stdout.startswith("RUNNING"), "they were made ready just now"
+    found = json.loads(desk.run("reelvec", "status", "--json").stdout)
+    assert found["broker"]["messages"] == 58, "what the feeder has sent is seen"
+
+
+def test_failures_never_look_like_progress(desk: Desk, engine: Engine, videos: int) -> None:
+    worker(engine)
+    failed = "state = 'failed', error_code = '{0}', started_at = now(), finished_at = now()"
+    set_jobs(engine, "video_id <= 20", failed.format("truncated"))
+    line = desk.run("reelvec", "status").stdout.splitlines()[0]
+    assert line.startswith(
+        "RUNNING  0 of 60 done, 20 FAILED, 20 of the last 20 that ended (truncated 20) · 0.0 videos/s"
+    )
+    assert "done in" not in line
+    set_jobs(engine, "video_id <= 20", failed.format("device_error"))
+    found = json.loads(desk.run("reelvec", "status", "--json", expect=1).stdout)
+    assert (found["state"], found["videos_per_second"]) == ("FAILING", 0.0)
+    assert found["failed_per_second"] > 1
+
+
+def test_what_is_closed_refused_and_paused(desk: Desk, engine: Engine, videos: int) -> None:
+    """A bucket that fails everybody, a worker that alone fails at the other, a backbone at rest."""
+    me = worker(engine)
+    execute(engine, "UPDATE reelvec.workers SET host = 'node-1', name = 'gpu0'")
+    execute(engine, "INSERT INTO reelvec.places (place) VALUES ('file://'), ('s3://bucket') ON CONFLICT DO NOTHING")
+    execute(engine, "UPDATE reelvec.jobs j SET place_id = p.place_id FROM reelvec.videos v, reelvec.places p"
+                    " WHERE v.video_id = j.video_id AND p.place = reelvec.place_of(v.uri)")  # fmt: skip
+    execute(engine, "UPDATE reelvec.places SET closed_at = now(), error_code = 'bad_credentials', error = 'no such key'"
+                    " WHERE place = 's3://bucket'")  # fmt: skip
+    execute(engine, "INSERT INTO reelvec.place_workers (place_id, worker_id, failing_since, error_code, error)"
+                    " SELECT place_id, :me, now(), 'unreachable', 'no route' FROM reelvec.places", me=me)  # fmt: skip
+    lines = desk.run("reelvec", "status").stdout.splitlines()
+    assert lines[0].endswith("20 wait behind closed places: s3://bucket (bad_credentials)")
+    shown = re.sub("for [0-9]+ s", "for a moment", "\n".join(lines))
+    assert "CLOSED  s3://bucket for a moment: bad_credentials (no such key); one video is tried every 10 s, " in shown
+    assert (
+        "\nREFUSED  gpu0 on node-1 takes nothing of file:// for a moment, others do: unreachable (no route)\n" in shown
+    )
+    execute(engine, "UPDATE reelvec.jobs SET enqueued_at = now() - interval '1 h'")
+    line = desk.run("reelvec", "status", expect=1).stdout.splitlines()[0]
+    assert line.startswith("BLOCKED")
+    assert line.endswith("gpu0 on node-1 takes none of file:// (unreachable)")
+    set_jobs(engine, "video_id <= 40", "state = 'done', finished_at = now()")
+    line = desk.run("reelvec", "status", expect=1).stdout.splitlines()[0]
+    assert line.endswith("20 waiting; all of them wait behind closed places: s3://bucket (bad_credentials)")
+    execute(engine, "UPDATE reelvec.places SET closed_at = NULL")
+    desk.run("reelvec", "pause", "--backbone", "probe", "--reason", "new weights")
+    found = json.loads(desk.run("reelvec", "status", "--json", expect=1).stdout)
+    assert (found["state"], found["waiting"]["paused"]) == ("BLOCKED", 20)
+    assert found["line"].endswith("all of them wait for paused backbones: probe (new weights)")
+    assert [halt["place"] for halt in found["halts"]["workers"]] == ["file://", "s3://bucket"], "it is open now"
+    desk.run("reelvec", "pause", "--resume")
+    assert one(engine, "SELECT paused FROM reelvec.paused_backbones") is False
+    assert desk.run("reelvec", "status").stdout.startswith("RUNNING"), "ready since the resume"
+
+
+def test_a_line_for_each_worker(desk: Desk, engine: Engine) -> None:
+    worker(engine)
+    told = "name = 'gpu0', claimed_at = now() - interval '2 min', videos_done = 1234, videos_failed = 5,"
+    told += " videos_per_second = 2.25, last_error = 'truncated: it ends', last_error_at = now() - interval '1 h'"
+    execute(engine, f"UPDATE reelvec.workers SET host = 'node-1', pid = 7, device = 'cuda:0 (H100)', {told}")
+    worker(engine)
+    execute(engine, "UPDATE reelvec.workers SET host = 'node-2', pid = 8, beat_at = now() - interval '12 min'"
+                    " WHERE host = 'here'")  # fmt: skip
+    done = desk.run("reelvec", "status", "--workers")
+    header, *rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert rows == [
+        ["node-1", "gpu0", "7", "cuda:0 (H100)", "working", rows[0][5], "2 min ago", "2.2", "1,234", "5", "-",
+         "1 h 0 min ago: truncated: it ends"],
+        ["node-2", "-", "8", "cpu", "silent", "12 min ago", "never", "0.0", "0", "0", "-", "-"],
+    ]  # fmt: skip
+    assert (len(header), header[0], header[-1]) == (12, "host", "last error")
+    (told_json,) = json.loads(desk.run("reelvec", "status", "--workers", "--json").stdout)["fleet"]["workers"]
+    assert (told_json["name"], told_json["videos_done"], told_json["last_error"]) == (
+        "gpu0",
+        1234,
+        "truncated: it ends",
+    )
 
 
 def test_failed_videos_for_a_pipe(desk: Desk, engine: Engine, videos: int) -> None:
@@ -166,6 +287,23 @@ def test_failed_videos_on_a_terminal(desk: Desk, engine: Engine, videos: int) ->
     assert {row.index("truncated") for row in rows} == {header.index("code")}, "aligned"
 
 
+def test_who_did_what_is_on_record(desk: Desk, engine: Engine, videos: int) -> None:
+    assert "nothing was retried" in desk.run("reelvec", "status", "--log").stderr
+    desk.run("reelvec", "cancel", "--category", "films", "--source", "films")
+    desk.run("reelvec", "pause", "--reason", "moving the bucket")
+    desk.run("reelvec", "pause", "--resume")
+    rows = [line.split("\t") for line in desk.run("reelvec", "status", "--log").stdout.splitlines()]
+    assert [row[2:] for row in rows] == [
+        ["resume", "", ""],
+        ["pause", "", "--reason 'moving the bucket'"],
+        ["cancel", "40", "--category films --source films"],
+    ]
+    assert {row[1] for row in rows} == {operator()}
+    (latest,) = json.loads(desk.run("reelvec", "status", "--log", "--limit", "1", "--json").stdout)
+    assert (latest["action"], latest["videos"]) == ("resume", None)
+    assert datetime.fromisoformat(latest["at"]) == one(engine, "SELECT max(at) FROM reelvec.actions")
+
+
 def test_retry_and_cancel_say_how_many(desk: Desk, engine: Engine, videos: int) -> None:
     failed = "state = 'failed', error_code = 'truncated', attempts = 1, error = 'why', finished_at = now()"
     set_jobs(engine, "video_id IN (3, 4, 50)", failed)
@@ -185,6 +323,11 @@ def test_retry_and_cancel_say_how_many(desk: Desk, engine: Engine, videos: int) 
         (("status", "--error", "truncated"), "go with --failed"),
         (("status", "--watch", "--failed"), "--failed"),
         (("status", "--interval", "3"), "--watch"),
+        (("status", "--limit", "3"), "--failed and --log"),
+        (("status", "--log", "--workers"), "--workers and --log"),
+        (("status", "--log", "--watch"), "--log"),
+        (("pause", "--backbone", "vivvit"), "did you mean vivit?"),
+        (("pause", "--resume", "--reason", "x"), "--resume"),
         (("status", "--metrics", "--json"), "--metrics"),
         (("status", "--failed", "--since", "noon"), "3d"),
         (("retry", "--error", "trunkated"), "did you mean truncated?"),

@@ -13,7 +13,6 @@ from db import catalogue, session
 from db.catalogue import Counts, Wanted
 from db.errors import VideoError
 from db.outcome import Outcome
-from db.selection import Selection
 from tests.ledgering import Row, claim, declare, execute, finish, one, record, state_of, vectors
 from workers.pipeline import failure_of
 
@@ -167,22 +166,3 @@ def test_four_producers_with_the_same_rows_agree(engine: Engine, wanted: Wanted)
     assert sum(total.new_videos for total in totals) == 400
     assert sum(total.queued for total in totals) == 400
     assert one(engine, "SELECT count(*) FROM reelvec.jobs") == 400
-
-
-def test_retry_cancel_and_pause(engine: Engine, wanted: Wanted) -> None:
-    record(engine, [Row("file:///a", category="films"), Row("file:///b"), Row("file:///c")], wanted)
-    execute(
-        engine, "UPDATE reelvec.jobs SET state = 'failed', error_code = 'truncated', attempts = 8 WHERE video_id < 3"
-    )
-    with session.transaction(engine) as connection:
-        assert catalogue.retry(connection, Selection(categories=("animals",))) == 0
-        assert catalogue.retry(connection, Selection(codes=("not_media",))) == 0
-        assert catalogue.retry(connection, Selection(categories=("films",), codes=("truncated",))) == 1
-    assert one(engine, "SELECT attempts FROM reelvec.jobs WHERE video_id = 1") == 0
-    with session.transaction(engine) as connection:
-        assert catalogue.cancel(connection, Selection()) == 2
-    assert [state_of(engine, video) for video in (1, 2, 3)] == ["cancelled", "failed", "cancelled"]
-    with session.transaction(engine) as connection:
-        catalogue.pause(connection, paused=True, reason="maintenance")
-        catalogue.pause(connection, paused=False, reason=None)
-    assert one(engine, "SELECT paused FROM reelvec.control") is False

@@ -1,100 +1,52 @@
-"""What the ledger says of rows made by hand: counts, rates, stages, workers, outages, selections."""
+"""What the ledger says of rows made by hand: rates, stages, workers, outages, selections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine
 
-from db import catalogue, fleet, ledger, results, selection, session
-from db.catalogue import Wanted
-from db.fleet import Fleet, LiveWorker
+from db import census, fleet, ledger, results, selection, session
+from db.fleet import Fleet, FleetWorker
 from db.ledger import Worker
-from db.results import ALL, NO_CATEGORY, Progress
 from db.selection import Selection
-from tests.ledgering import Row, declare, execute, one, record, state_of, worker
-
-T = TypeVar("T")
+from tests.ledgering import ago, execute, read, set_jobs, ten_videos, worker
 
 
 @pytest.fixture
 def videos(engine: Engine) -> None:
-    """Ten pending videos: 1-3 films in one bucket, 4-5 animals in another, 6-10 without a category."""
-    rows = [
-        *(Row(f"s3://one/a_{i}.mp4", external_id=f"rt-{i}", category="films") for i in range(3)),
-        *(Row(f"s3://two/a%_{i}.mp4", category="animals") for i in range(2)),
-        *(Row(f"file:///v/{i}.mp4") for i in range(5)),
-    ]
-    wanted = Wanted((declare(engine),), ())
-    for row in rows:  # one by one: ids in this order
-        record(engine, [row], wanted)
-
-
-def set_jobs(engine: Engine, video_ids: str, **columns: str) -> None:
-    """`set_jobs(engine, "1,2", state="'done'", finished_at="now()")`: columns as SQL."""
-    assignments = ", ".join(f"{name} = {value}" for name, value in columns.items())
-    execute(engine, f"UPDATE reelvec.jobs SET {assignments} WHERE video_id IN ({video_ids})")
-
-
-def read(engine: Engine, query: Callable[[Connection], T]) -> T:
-    with session.transaction(engine) as connection:
-        return query(connection)
+    ten_videos(engine)
 
 
 def read_fleet(engine: Engine) -> Fleet:
     return read(engine, lambda connection: fleet.read(connection, stale_seconds=45))
 
 
-def ago(seconds: float) -> str:
-    return f"now() - interval '{seconds} s'"
-
-
 def test_an_empty_database_has_nothing_to_say(engine: Engine) -> None:
-    assert read(engine, results.census) == []
-    assert results.progress([]) == []
-    assert read(engine, results.recent) == results.Recent(0, 0.0, None)
+    assert read(engine, census.count) == ()
+    assert census.progress([]) == []
+    assert read(engine, results.recent) == results.Recent(0, 0, 0, 0.0, None)
     assert read(engine, results.stages) == results.Stages(0)
     assert read_fleet(engine) == Fleet(0, 0, 0, 0, None)
-
-
-@pytest.mark.usefixtures("videos")
-def test_progress_agrees_with_the_view(engine: Engine) -> None:
-    for video_id, state in enumerate(("done", "failed", "cancelled", "running", "queued"), 1):
-        set_jobs(engine, str(video_id), state=f"'{state}'", error_code="'truncated'", not_before=ago(-60))
-    set_jobs(engine, "6", not_before=ago(-60))
-    groups = read(engine, results.census)
-    rows = results.progress(groups)
-    assert [row.category for row in rows] == [ALL, NO_CATEGORY, "films", "animals"]
-    assert rows[0] == Progress(ALL, 10, done=1, failed=1, running=1, waiting=6, cancelled=1)
-    view = text("SELECT category, videos, done, failed, running, waiting, cancelled FROM reelvec.progress")
-    assert {astuple(row) for row in rows} == read(engine, lambda connection: set(map(tuple, connection.execute(view))))
-    assert results.failure_counts(groups) == [("truncated", 1)], "a code of a video that has not failed is no failure"
-    assert sum(group.videos for group in groups if group.delayed) == 1, "only those that wait"
-
-
-@pytest.mark.usefixtures("videos")
-def test_failures_are_counted_by_code(engine: Engine) -> None:
-    set_jobs(engine, "1,4", state="'failed'", error_code="'no_video'")
-    set_jobs(engine, "2,3,6", state="'failed'", error_code="'truncated'")
-    assert results.failure_counts(read(engine, results.census)) == [("truncated", 3), ("no_video", 2)]
 
 
 @pytest.mark.usefixtures("videos")
 def test_the_rate_is_of_the_ten_minutes_before_the_latest_end(engine: Engine) -> None:
     set_jobs(engine, "1", state="'done'", started_at=ago(1150), finished_at=ago(1100))
     set_jobs(engine, "2", state="'done'", started_at=ago(1060), finished_at=ago(900))
-    set_jobs(engine, "3", state="'failed'", started_at=ago(420), finished_at=ago(400))
+    set_jobs(engine, "3", state="'failed'", error_code="'device_error'", started_at=ago(420), finished_at=ago(400))
     set_jobs(engine, "4", state="'cancelled'", started_at=ago(400), finished_at=ago(10))
     set_jobs(engine, "5", state="'pending'", started_at=ago(400), finished_at=ago(20))  # opened again
     found = read(engine, results.recent)
-    assert (found.ended, round(found.span_seconds), round(found.idle_seconds or 0)) == (2, 600, 400), (
+    assert (round(found.span_seconds), round(found.idle_seconds or 0)) == (600, 400), (
         "from the window's beginning: the first of them started before it"
     )
+    assert (found.done, found.failed, found.ours) == (1, 1, 1)
+    set_jobs(engine, "3", error_code="'truncated'")
+    assert read(engine, results.recent).ours == 0
     set_jobs(engine, "2", started_at=ago(950))
     assert round(read(engine, results.recent).span_seconds) == 550
 
@@ -135,26 +87,33 @@ def test_the_fleet_is_who_beats(engine: Engine) -> None:
     assert [(gone.host, gone.pid, round(gone.beat_seconds)) for gone in found.stale] == [("gpu-4", 4, 46)]
     assert found.last_beat_seconds is not None
     assert found.last_beat_seconds < 5
-    assert not found.paused
-    with session.transaction(engine) as connection:
-        catalogue.pause(connection, paused=True, reason="maintenance")
+    assert (found.paused, found.last_claim_seconds) == (False, None)
+    execute(engine, "INSERT INTO reelvec.control (name, paused, reason) VALUES ('operator', true, 'maintenance')")
     found = read_fleet(engine)
     assert (found.paused, found.pause_reason) == (True, "maintenance")
 
 
-def test_workers_say_what_they_are_made_of_with_every_beat(engine: Engine) -> None:
+def test_workers_say_what_they_are_made_of_and_did_with_every_beat(engine: Engine) -> None:
     me = Worker(
         uuid4(), "gpu-1", 7, "cuda:0 (H100)", "1", in_flight=34, samplers=15, cores=15.5, videos_per_batch=4,
-        queued_windows=36, running_windows=12,
+        queued_windows=36, running_windows=12, name="gpu0",
     )  # fmt: skip
-    for said in (replace(me, videos_per_batch=2, queued_windows=0), me):
+    later = replace(me, claimed_seconds=20.0, videos_done=70, videos_failed=3, videos_per_second=0.5,
+                    last_error="truncated: it ends", last_error_seconds=300.0)  # fmt: skip
+    expected = FleetWorker(
+        "gpu-1", 7, "cuda:0 (H100)", draining=False, in_flight=34, samplers=15, cores=15.5, videos_per_batch=4,
+        queued_windows=36, running_windows=12, name="gpu0", videos_done=0, videos_failed=0, videos_per_second=0.0,
+    )  # fmt: skip
+    for said in (replace(me, videos_per_batch=2, queued_windows=0), me, later):
         with session.transaction(engine) as connection:
             ledger.beat(connection, said, draining=False, gap_seconds=20)
-    expected = LiveWorker(
-        "gpu-1", 7, "cuda:0 (H100)", draining=False, in_flight=34, samplers=15, cores=15.5, videos_per_batch=4,
-        queued_windows=36, running_windows=12,
-    )  # fmt: skip
-    assert read_fleet(engine).workers == (expected,)
+        (seen,) = read_fleet(engine).workers
+        if said is me:
+            assert replace(seen, beat_seconds=0.0) == expected, "nothing yet"
+    assert (seen.videos_done, seen.videos_failed, seen.videos_per_second) == (70, 3, 0.5)
+    assert seen.last_error == "truncated: it ends"
+    assert round(seen.claimed_seconds or 0) == round(read_fleet(engine).last_claim_seconds or 0) == 20
+    assert round(seen.last_error_seconds or 0) == 300
 
 
 def test_a_worker_of_the_version_before_beats_and_is_understood(engine: Engine) -> None:
@@ -164,6 +123,7 @@ def test_a_worker_of_the_version_before_beats_and_is_understood(engine: Engine) 
     )
     (old,) = read_fleet(engine).workers
     assert (old.samplers, old.cores, old.videos_per_batch, old.queued_windows) == (15, 16, 1, None)
+    assert (old.name, old.claimed_seconds, old.videos_done) == (None, None, None)
 
 
 @pytest.mark.usefixtures("videos")
@@ -176,7 +136,7 @@ def test_outages_are_videos_that_wait_for_a_service(engine: Engine) -> None:
     set_jobs(engine, "8", error_code="'server_error'", error="'500'", started_at=ago(5))  # its own matter: transient
     set_jobs(engine, "9", state="'failed'", error_code="'no_bucket'", error="'gone'", started_at=ago(1))
     with session.transaction(engine) as connection:
-        found = results.outages(connection, results.census(connection))
+        found = results.outages(connection, census.count(connection))
     assert [(outage.error_code, outage.videos, outage.example) for outage in found] == [
         ("bad_credentials", 4, "no such key"),
         ("no_bucket", 1, "gone"),
@@ -210,34 +170,6 @@ def test_failures_by_every_selector(engine: Engine) -> None:
     assert failed_ids(engine, Selection(("films",), ("truncated",), "s3://one/a_2", timedelta(hours=9))) == [3]
     (first, *_) = read(engine, lambda connection: results.failures(connection, Selection(), limit=1))
     assert astuple(first) == (1, "rt-0", "s3://one/a_0.mp4", "films", "truncated", "why", 1)
-
-
-@pytest.mark.usefixtures("videos")
-def test_retry_takes_what_was_selected_and_gives_fresh_attempts(engine: Engine) -> None:
-    facts = {"error_code": "'truncated'", "attempts": "8", "strikes": "2", "not_before": ago(-60)}
-    set_jobs(engine, "1,2,4", state="'failed'", finished_at=ago(60), infra_since=ago(9), **facts)
-    set_jobs(engine, "2", finished_at=ago(7200))
-    set_jobs(engine, "3", state="'done'", finished_at=ago(60))
-    recently = Selection(categories=("films",), codes=("truncated",), since=timedelta(hours=1))
-    assert read(engine, lambda connection: catalogue.retry(connection, recently)) == 1
-    assert [state_of(engine, video) for video in (1, 2, 3, 4)] == ["pending", "failed", "done", "failed"]
-    fresh = "(attempts, strikes, not_before, error_code, error, infra_since, finished_at)::text"
-    assert one(engine, f"SELECT {fresh} FROM reelvec.jobs WHERE video_id = 1") == "(0,0,,,,,)"
-    assert read(engine, lambda connection: catalogue.retry(connection, Selection())) == 2
-
-
-@pytest.mark.usefixtures("videos")
-def test_cancel_takes_only_what_waits(engine: Engine) -> None:
-    set_jobs(engine, "1,2", error_code="'no_bucket'", infra_since=ago(9))
-    set_jobs(engine, "2", state="'running'")
-    set_jobs(engine, "6,7", enqueued_at=ago(7200))
-    set_jobs(engine, "8", state="'queued'")
-    assert read(engine, lambda connection: catalogue.cancel(connection, Selection(codes=("no_bucket",)))) == 1
-    assert one(engine, "SELECT infra_since FROM reelvec.jobs WHERE video_id = 1") is None, "should it be enqueued again"
-    local = Selection(uri_prefix="file:///v/", since=timedelta(hours=1))
-    assert read(engine, lambda connection: catalogue.cancel(connection, local)) == 3
-    states = [state_of(engine, video) for video in range(1, 11)]
-    assert states == ["cancelled", "running", *["pending"] * 5, *["cancelled"] * 3]
 
 
 @pytest.mark.usefixtures("videos")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from db.fleet import Fleet, LiveWorker
+from db.fleet import Fleet, FleetWorker
 from db.results import Stages
 from producer.bottleneck import MIN_VIDEOS, Bottleneck, Capacity, capacity, find
 
@@ -152,7 +152,7 @@ def test_what_is_not_explained_may_be_the_crowd() -> None:
 
 
 def test_a_fleet_has_what_its_workers_say_they_have() -> None:
-    one = LiveWorker("a", 1, "cuda:0", draining=False, in_flight=18, samplers=7, cores=8, videos_per_batch=4)
+    one = FleetWorker("a", 1, "cuda:0", draining=False, in_flight=18, samplers=7, cores=8, videos_per_batch=4)
     fleet = Fleet(
         alive=3, draining=1, in_flight=25, gpus=1, last_beat_seconds=1.0,
         workers=(one, replace(one, draining=True), replace(one, device="cpu", in_flight=7, samplers=3, cores=3.5)),

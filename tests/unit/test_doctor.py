@@ -310,18 +310,6 @@ class TestBroker:
         assert statuses(found) == expected
         assert any(words in finding.fact for finding in found)
 
-    @pytest.mark.parametrize(
-        ("ours", "theirs"),
-        [
-            ("redis://:pw@h:1/2", "redis://:pw@h:1/2"),
-            ("rediss://h/0?ssl_cert_reqs=CERT_NONE", "rediss://h/0?ssl_cert_reqs=none"),
-            ("redis+socket:///run/x.sock?virtual_host=3", "unix:///run/x.sock?db=3"),
-            ("redis+socket://:pw@/run/x.sock", "unix://:pw@/run/x.sock?db=0"),
-        ],
-    )
-    def test_addresses_in_the_clients_words(self, ours: str, theirs: str) -> None:
-        assert broker.client_url(ours) == theirs
-
 
 class TestFleet:
     def judge(self, *rows: tuple[str, float], waiting: bool = False) -> dict[str, str]:

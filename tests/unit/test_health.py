@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,7 +124,8 @@ def test_the_facts_are_those_of_the_moment() -> None:
         encoding=SimpleNamespace(busy=lambda: Load(36, 12), batch_seconds=lambda: 1.5),
         samplers=SimpleNamespace(pids=lambda: [1, 2]),
         heartbeat=SimpleNamespace(is_alive=lambda: True, beat_seconds=lambda: 4.0),
-        in_hand=lambda: [5], longest_active_seconds=lambda: 2.5, ended=Counter(done=2, failed=1),
+        in_hand=lambda: [5], longest_active_seconds=lambda: 2.5,
+        tally=SimpleNamespace(said=lambda: {"videos_done": 2, "videos_failed": 1}),
     )  # fmt: skip
     connected, now = pulse.Pulse(clock=lambda: now[0]), [0.0]
     connected.turn()

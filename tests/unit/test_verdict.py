@@ -1,37 +1,42 @@
-"""The verdict line and its exit code, and the lines below it."""
+"""The verdict line and its exit code."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from db.errors import VIDEO_ERROR_CLASSES, ErrorClass
-from db.fleet import Fleet, StaleWorker
-from db.results import Outage, Progress, Recent
-from producer.verdict import (
-    REMEDIES,
-    Verdict,
-    duration,
-    failures_line,
-    first_line,
-    judge,
-    waiting_line,
-    workers_line,
-)
+from db.census import Progress, Waiting
+from db.fleet import Fleet
+from db.halts import ClosedPlace, Halts, PausedBackbone, RefusingWorker
+from db.results import OUR_CODES, Outage, Recent
+from producer.broker import Broker
+from producer.verdict import Facts, Verdict
+from producer.verdict import judge as judge_facts
 
 ALIVE = Fleet(alive=2, draining=0, in_flight=6, gpus=2, last_beat_seconds=3.0)
 NOBODY = Fleet(alive=0, draining=0, in_flight=0, gpus=0, last_beat_seconds=None)
-NEVER = Recent(0, 0.0, None)
+NEVER = Recent(0, 0, 0, 0.0, None)
 #: 1,200 videos in 600 s.
-STEADY = Recent(1200, 600.0, 0.0)
+STEADY = Recent(1200, 0, 0, 600.0, 0.0)
+ANSWERS = Broker("redis://h", messages=7)
+AWAY = Broker("redis://h", error="Connection refused")
 KEY = Outage("bad_credentials", 158_000, newest_try_seconds=20.0, waited_seconds=720.0, example="no key AK")
 BUCKET = Outage("no_bucket", 893, newest_try_seconds=50.0, waited_seconds=29.0, example="gone")
+CLOSED = Halts(1, places=(ClosedPlace("s3://bad", 90.0, "bad_credentials", "no key"),))
+PAUSED = Halts(backbones=(PausedBackbone("vivit", "device_error on 20 videos", 60.0),))
 
 
 def total(*, done: int = 0, failed: int = 0, running: int = 0, waiting: int = 0, cancelled: int = 0) -> list[Progress]:
     videos = done + failed + running + waiting + cancelled
     return [Progress("(all)", videos, done, failed, running, waiting, cancelled)]
+
+
+def judge(rows: list[Progress], recent: Recent, fleet: Fleet, broker: Broker = ANSWERS, **facts: Any) -> Verdict:
+    """What waits is ready unless `waiting` says otherwise."""
+    waiting = facts.pop("waiting", Waiting(ready=rows[0].waiting if rows else 0))
+    return judge_facts(Facts(rows, recent, fleet, broker, waiting=waiting, **facts))
 
 
 @pytest.mark.parametrize(
@@ -52,18 +57,25 @@ def test_states(rows: list[Progress], fleet: Fleet, state: str, code: int) -> No
 
 def test_a_running_line_reads_as_promised() -> None:
     rows = total(done=41_207, failed=312, running=100, waiting=158_793, cancelled=7)
-    verdict = judge(rows, Recent(10_980, 600.0, 0.0), ALIVE)
-    assert verdict.line == ("RUNNING  41,207 of 200,412 done, 312 failed (0.8 %) · 18.3 videos/s · done in 2 h 25 min")
+    verdict = judge(rows, Recent(10_900, 80, 0, 600.0, 0.0), ALIVE)
+    assert verdict.line == ("RUNNING  41,207 of 200,412 done, 312 failed (0.8 %) · 18.2 videos/s · done in 2 h 25 min")
+    assert (round(verdict.videos_per_second, 2), round(verdict.failed_per_second, 2)) == (18.17, 0.13)
 
 
-def test_time_left_is_what_is_ready_over_the_rate() -> None:
+def test_time_left_counts_later_retries() -> None:
     assert judge(total(done=100, waiting=60, running=20), STEADY, ALIVE).seconds_left == 40.0
-    retries = judge(total(done=100, waiting=60, running=20), STEADY, ALIVE, delayed=50)
-    assert retries.seconds_left == 15.0
-    assert retries.line.endswith("done in 15 s · 50 are tried again later")
-    only = judge(total(done=100, waiting=60), STEADY, ALIVE, delayed=60)
-    assert only.seconds_left is None
-    assert only.line == "RUNNING  100 of 160 done, 0 failed · 60 are tried again later"
+    later = Waiting(ready=2, delayed=28, delay_seconds=240.0)
+    retries = judge(total(done=100, waiting=30), STEADY, ALIVE, waiting=later)
+    assert retries.seconds_left == 240.0
+    assert retries.line == (
+        "RUNNING  100 of 130 done, 0 failed · 2.0 videos/s · what is ready is done in 1 s"
+        " · 28 are tried again later, the last in 4 min"
+    )
+    only = judge(total(done=100, waiting=28), STEADY, ALIVE, waiting=replace(later, ready=0))
+    assert only.line == "RUNNING  100 of 128 done, 0 failed · 28 are tried again later, the last in 4 min"
+    assert (only.exit_code, only.seconds_left) == (0, 240.0)
+    many = judge(total(done=100, waiting=1200), STEADY, ALIVE, waiting=replace(later, ready=1172))
+    assert many.seconds_left == 600.0, "what is ready takes longer than the retries wait"
     assert judge(total(waiting=1), NEVER, ALIVE).line == "RUNNING  0 of 1 done, 0 failed · no rate yet"
 
 
@@ -72,14 +84,43 @@ def test_the_rate_falls_while_nothing_ends_and_is_kept_when_all_is_done() -> Non
     assert judge(rows, replace(STEADY, idle_seconds=600.0), ALIVE).videos_per_second == 1.0
     assert judge(rows, replace(STEADY, idle_seconds=601.0), ALIVE).videos_per_second == 0.0
     assert judge(total(done=1200), replace(STEADY, idle_seconds=1e6), NOBODY).videos_per_second == 2.0
-    assert judge(total(done=1), Recent(1, 0.2, 0.0), NOBODY).videos_per_second == 1.0, "not 5/s from one short video"
+    assert judge(total(done=1), Recent(1, 0, 0, 0.2, 0.0), NOBODY).videos_per_second == 1.0, "not 5/s from a short one"
 
 
 def test_done_says_why_some_failed() -> None:
     codes = [("truncated", 1), ("no_video", 1)]
-    verdict = judge(total(done=198, failed=2, cancelled=3), Recent(200, 32.8, 5.0), NOBODY, codes=codes)
+    verdict = judge(total(done=198, failed=2, cancelled=3), Recent(198, 2, 0, 32.5, 5.0), NOBODY, codes=codes)
     assert verdict.line == "DONE  198 done, 2 failed (truncated 1, no_video 1), 3 cancelled · 6.1 videos/s"
     assert judge(total(done=4, failed=6), NEVER, NOBODY).line == "DONE  4 done, 6 failed"
+
+
+class TestFailures:
+    def test_they_never_look_like_progress(self) -> None:
+        rows, recent = total(failed=20, waiting=40), Recent(0, 20, 0, 10.0, 0.0)
+        verdict = judge(rows, recent, ALIVE, codes=[("truncated", 20)])
+        assert verdict.line == (
+            "RUNNING  0 of 60 done, 20 FAILED, 20 of the last 20 that ended (truncated 20) · 0.0 videos/s"
+            " · the rest is tried in 20 s"
+        )
+        assert (verdict.exit_code, verdict.videos_per_second, verdict.failed_per_second) == (0, 0.0, 2.0)
+
+    def test_many_for_no_fault_of_theirs_are_somebodys_business(self) -> None:
+        rows = total(done=5000, failed=25, waiting=9)
+        failing = judge(rows, Recent(15, 10, 5, 10.0, 0.0), ALIVE, codes=[("device_error", 5), ("not_media", 20)])
+        assert (failing.state, failing.exit_code) == ("FAILING", 1)
+        assert "10 of the last 25 that ended (device_error 5, not_media 20)" in failing.line
+        assert judge(rows, Recent(15, 10, 4, 10.0, 0.0), ALIVE).state == "RUNNING", "four may be chance"
+        assert judge(rows, Recent(1000, 50, 50, 10.0, 0.0), ALIVE).state == "RUNNING", "one in twenty"
+
+    def test_the_end_of_a_run_that_failed_is_not_healthy(self) -> None:
+        verdict = judge(total(failed=20), Recent(0, 20, 20, 10.0, 0.0), NOBODY, codes=[("internal", 20)])
+        assert (verdict.state, verdict.exit_code) == ("DONE", 1)
+        assert "mend the cause, then reelvec retry" in verdict.line
+        assert judge(total(failed=20), NEVER, NOBODY, codes=[("not_media", 20)]).exit_code == 0
+
+    def test_codes_that_describe_a_file_are_not_ours(self) -> None:
+        assert {"device_error", "nonfinite", "sampler_crashed", "internal", "outside_roots"} <= OUR_CODES
+        assert not {"not_media", "truncated", "not_found", "access_denied", "fetch_timeout"} & OUR_CODES
 
 
 def blocked(recent: Recent, *, running: int = 0, oldest: float | None = None, outage: Outage = KEY) -> Verdict:
@@ -87,7 +128,7 @@ def blocked(recent: Recent, *, running: int = 0, oldest: float | None = None, ou
     return judge(rows, recent, ALIVE, outages=[outage, BUCKET], oldest_run_seconds=oldest)
 
 
-@pytest.mark.parametrize("recent", [NEVER, Recent(100, 60.0, 31.0)])
+@pytest.mark.parametrize("recent", [NEVER, Recent(100, 0, 0, 60.0, 31.0)])
 def test_blocked_when_an_outage_recurs_and_nothing_ends(recent: Recent) -> None:
     verdict = blocked(recent, running=3, oldest=2.0)
     assert (verdict.state, verdict.exit_code, verdict.seconds_left) == ("BLOCKED", 1, None)
@@ -95,50 +136,104 @@ def test_blocked_when_an_outage_recurs_and_nothing_ends(recent: Recent) -> None:
 
 
 def test_an_outage_of_some_videos_blocks_nothing() -> None:
-    assert blocked(Recent(100, 60.0, 29.0)).state == "RUNNING", "others ended just now"
+    ended = Recent(100, 0, 0, 60.0, 29.0)
+    assert blocked(ended).state == "RUNNING", "others ended just now"
     assert blocked(NEVER, running=1, oldest=31.0).state == "RUNNING", "one got past opening"
     assert blocked(NEVER, outage=replace(KEY, waited_seconds=29.9)).state == "RUNNING", "it has only begun"
-    assert blocked(Recent(1, 60.0, 550.0), outage=replace(KEY, newest_try_seconds=560.0)).state == "BLOCKED", "BUCKET's"
+    assert blocked(replace(ended, idle_seconds=550.0), outage=replace(KEY, newest_try_seconds=560.0)).state == "BLOCKED"
     old = replace(KEY, newest_try_seconds=1801.0)
     assert judge(total(waiting=9), NEVER, ALIVE, outages=[old]).state == "RUNNING", "nothing recurs"
-    later = replace(KEY, newest_try_seconds=40.0)
-    assert judge(total(waiting=9), Recent(1, 1.0, 35.0), ALIVE, outages=[later]).state == "RUNNING", "one ended since"
+    later, since = replace(KEY, newest_try_seconds=40.0), replace(ended, idle_seconds=35.0)
+    assert judge(total(waiting=9), since, ALIVE, outages=[later]).state == "RUNNING", "one ended since"
     assert judge(total(waiting=9), NEVER, NOBODY, outages=[KEY]).state == "STALLED"
 
 
-def test_the_waiting_line_names_code_example_and_remedy() -> None:
-    assert waiting_line([]) is None
-    assert waiting_line([KEY, BUCKET]) == (
-        "WAITING  158,893 videos wait for: bad_credentials 158,000 (no key AK), no_bucket 893;"
-        " no attempts burnt; fix the key on the workers"
-    )
-    assert len(waiting_line([replace(KEY, example="x" * 2000)]) or "") < 400
+class TestBroker:
+    def test_without_it_nothing_goes_on(self) -> None:
+        verdict = judge(total(done=5, waiting=9), STEADY, ALIVE, AWAY)
+        assert (verdict.state, verdict.exit_code, verdict.seconds_left) == ("BLOCKED", 1, None)
+        assert verdict.line == (
+            "BLOCKED  5 done, 0 failed, 9 waiting; the broker at redis://h does not answer: Connection refused"
+        )
+        assert judge(total(running=1), STEADY, ALIVE, AWAY).exit_code == 1
+
+    def test_it_is_said_beside_other_trouble(self) -> None:
+        for fleet in (NOBODY, replace(ALIVE, paused=True)):
+            assert (
+                "redis://h does not answer either: Connection refused"
+                in judge(total(waiting=1), NEVER, fleet, AWAY).line
+            )
+
+    def test_who_has_no_work_needs_none(self) -> None:
+        assert judge(total(done=1), NEVER, ALIVE, AWAY).exit_code == judge([], NEVER, ALIVE, AWAY).exit_code == 0
 
 
-def test_every_outage_has_a_remedy() -> None:
-    assert {code for code, kind in VIDEO_ERROR_CLASSES.items() if kind is ErrorClass.INFRA} == REMEDIES.keys()
+class TestNothingIsClaimed:
+    """Workers beat, the broker answers, videos are ready, and for a minute nobody has taken one."""
+
+    def unclaimed(
+        self, fleet: Fleet = ALIVE, broker: Broker = ANSWERS, *, seconds: float = 60.0, **facts: Any
+    ) -> Verdict:
+        rows = total(done=5, running=facts.pop("running", 0), waiting=9)
+        return judge(rows, STEADY, fleet, broker, unclaimed_seconds=seconds, **facts)
+
+    def test_stalled(self) -> None:
+        verdict = self.unclaimed()
+        assert (verdict.state, verdict.exit_code, verdict.seconds_left) == ("STALLED", 1, None)
+        assert verdict.line == (
+            "STALLED  5 done, 0 failed, 9 waiting; 9 are ready and none was claimed for 60 s;"
+            " 2 workers beat and take none of 7 messages: see their logs, restart them"
+        )
+        assert self.unclaimed(running=5, oldest_run_seconds=70.0).state == "STALLED", "there is a free place"
+
+    def test_not_yet(self) -> None:
+        assert self.unclaimed(seconds=59.9).state == "RUNNING"
+        assert self.unclaimed(seconds=600.0, waiting=Waiting(delayed=9)).state == "RUNNING", "none is ready"
+
+    def test_busy_with_long_videos_for_a_while(self) -> None:
+        busy = self.unclaimed(running=6, seconds=599.0)
+        assert (busy.state, busy.exit_code) == ("BUSY", 0)
+        assert "all 6 places are taken" in busy.line
+        stuck = self.unclaimed(running=6, seconds=600.0, oldest_run_seconds=720.0)
+        assert (stuck.state, stuck.exit_code) == ("STALLED", 1)
+        assert "all 6 places are taken, the longest for 12 min" in stuck.line
+
+    def test_the_reason_is_named(self) -> None:
+        assert "every worker alive is draining" in self.unclaimed(replace(ALIVE, draining=2, in_flight=0)).line
+        assert "the broker holds no message" in self.unclaimed(broker=replace(ANSWERS, messages=0)).line
+        refuses = RefusingWorker("node-1", "gpu0", 7, "s3://b", 90.0, "access_denied", "no")
+        verdict = self.unclaimed(halts=Halts(workers=(refuses,)))
+        assert (verdict.state, verdict.exit_code) == ("BLOCKED", 1)
+        assert verdict.line.endswith("gpu0 on node-1 takes none of s3://b (access_denied)")
+        paused = self.unclaimed(halts=PAUSED)
+        assert paused.state == "BLOCKED"
+        assert paused.line.endswith("paused: vivit (device_error on 20 videos)")
 
 
-def test_workers_that_went_missing_are_named() -> None:
-    assert workers_line(ALIVE, running=5) == "workers alive 2, 5 videos in hand, last beat 3 s ago"
-    assert workers_line(NOBODY, running=0).endswith("last beat none yet")
-    gone = tuple(StaleWorker("gpu-3", pid, 720.0) for pid in range(4711, 4718))
-    line = workers_line(replace(ALIVE, draining=1, stale=gone), running=5)
-    assert "alive 2 (1 draining)" in line
-    assert "without a beat 7: gpu-3 pid 4711 (12 min), " in line
-    assert line.endswith("gpu-3 pid 4715 (12 min) and 2 more")
+class TestHeldUp:
+    def test_behind_closed_places_alone(self) -> None:
+        verdict = judge(total(done=5, waiting=9), STEADY, ALIVE, waiting=Waiting(closed=9), halts=CLOSED)
+        assert (verdict.state, verdict.exit_code) == ("BLOCKED", 1)
+        assert verdict.line == (
+            "BLOCKED  5 done, 0 failed, 9 waiting; all of them wait behind closed places: s3://bad (bad_credentials)"
+        )
 
+    def test_for_a_paused_backbone_alone(self) -> None:
+        verdict = judge(total(waiting=9), STEADY, ALIVE, waiting=Waiting(paused=9), halts=PAUSED)
+        assert (verdict.state, verdict.exit_code) == ("BLOCKED", 1)
+        assert verdict.line.endswith("all of them wait for paused backbones: vivit (device_error on 20 videos)")
 
-def test_failures_come_with_the_command_to_look_at_them() -> None:
-    assert failures_line([]) is None
-    assert failures_line([("truncated", 2010), ("no_video", 80)]) == (
-        "failures truncated 2,010 · no_video 80  → reelvec status --failed --error truncated"
-    )
-
-
-def test_the_first_line_of_an_error_is_safe_to_print() -> None:
-    assert first_line("\n a\tb \x1b[31mred\nTraceback") == "a b  [31mred"
-
-
-def test_durations_read_like_speech() -> None:
-    assert [duration(seconds) for seconds in (40, 180, 8700, 400000)] == ["40 s", "3 min", "2 h 25 min", "5 days"]
+    def test_others_go_on(self) -> None:
+        rows, waiting = total(done=5, running=1, waiting=9), Waiting(ready=2, closed=7)
+        closed = judge(rows, STEADY, ALIVE, waiting=waiting, halts=CLOSED)
+        assert (closed.state, closed.exit_code, closed.seconds_left) == ("RUNNING", 0, None)
+        assert closed.line == (
+            "RUNNING  5 of 15 done, 0 failed · 2.0 videos/s · what is ready is done in 2 s"
+            " · 7 wait behind closed places: s3://bad (bad_credentials)"
+        )
+        paused = judge(rows, STEADY, ALIVE, waiting=Waiting(ready=2, paused=7), halts=PAUSED)
+        assert (paused.state, paused.exit_code) == ("RUNNING", 1), "it waits for somebody"
+        many = replace(CLOSED, closed_places=100_000)
+        assert (
+            "s3://bad (bad_credentials) and 99,999 more" in judge(rows, STEADY, ALIVE, waiting=waiting, halts=many).line
+        )

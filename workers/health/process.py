@@ -35,7 +35,7 @@ def serving(address: Address, runtime: Callable[[], Runtime | None]) -> Iterator
 
 def facts_of(runtime: Runtime, pulse: Pulse) -> Facts:
     """One process at this moment; nothing is waited for."""
-    busy = runtime.encoding.busy()
+    busy, said = runtime.encoding.busy(), runtime.tally.said()
     return Facts(
         hub_seconds=pulse.seconds(),
         heartbeat_alive=runtime.heartbeat.is_alive(),
@@ -50,7 +50,7 @@ def facts_of(runtime: Runtime, pulse: Pulse) -> Facts:
         running_windows=busy.running,
         samplers=len(runtime.samplers.pids()),
         draining=runtime.draining.is_set(),
-        ended=dict(runtime.ended),
+        ended={"done": said["videos_done"], "failed": said["videos_failed"]},
     )
 
 

@@ -58,6 +58,7 @@ CREATE TABLE reelvec.actions (
 CREATE TABLE reelvec.census (
   census_id boolean PRIMARY KEY DEFAULT true CHECK (census_id),
   taken_at  timestamptz NOT NULL DEFAULT now(),
+  looked_at timestamptz,
   groups    jsonb NOT NULL
 );
 """

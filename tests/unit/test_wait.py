@@ -1,0 +1,35 @@
+"""How long `enqueue --wait` waits for what does not go on, and what it says meanwhile."""
+
+from __future__ import annotations
+
+from producer.verdict import Verdict
+from producer.wait import STALL_SECONDS, Patience
+
+
+def verdict(state: str, code: int) -> Verdict:
+    return Verdict(state, f"{state} ...", code, 0.0, 0.0, None)
+
+
+STALLED, RUNNING = verdict("STALLED", 1), verdict("RUNNING", 0)
+
+
+def test_trouble_is_said_once_and_its_end_too() -> None:
+    told: list[str] = []
+    patience = Patience(told.append)
+    for seen in (RUNNING, STALLED, STALLED, verdict("BLOCKED", 1), RUNNING, RUNNING):
+        assert not patience.is_over(seen, 0.0)
+    assert told == ["STALLED ...", "BLOCKED ...", "RUNNING ..."]
+
+
+def test_it_ends_when_nothing_goes_on_for_long() -> None:
+    patience = Patience(lambda line: None)
+    assert not patience.is_over(STALLED, 100.0)
+    assert not patience.is_over(RUNNING, 90.0 + STALL_SECONDS)
+    assert not patience.is_over(STALLED, 110.0 + STALL_SECONDS), "it began anew"
+    assert not patience.is_over(verdict("BLOCKED", 1), 109.0 + 2 * STALL_SECONDS)
+    assert patience.is_over(STALLED, 110.0 + 2 * STALL_SECONDS)
+
+
+def test_a_pause_is_waited_for() -> None:
+    patience = Patience(lambda line: None)
+    assert not any(patience.is_over(verdict("PAUSED", 1), 1000.0 * look) for look in range(5))
