@@ -160,6 +160,11 @@ class Proxy:
         assert (after_bytes is None) != (at is None), "one of both"
         self._mode.trap = _Trap(direction, after_bytes, at, then, times)
 
+    @property
+    def traps_left(self) -> int:
+        """How many connections the trap that was set last has still to break."""
+        return self._mode.trap.times if self._mode.trap else 0
+
     def close(self) -> None:
         """Stop listening and close every connection."""
         if self._loop.is_closed():
