@@ -6,7 +6,7 @@ from sqlalchemy import Connection, text
 
 
 def requeue_all(connection: Connection, *, older_than_seconds: float) -> int:
-    """The broker is empty: every row that was queued before our first look has lost its message. Returns how many."""
+    """The broker is empty, now and that long ago: what was queued before has lost its message. Returns how many."""
     return connection.execute(
         text(
             "UPDATE reelvec.jobs SET state = 'pending'"
