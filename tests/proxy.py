@@ -14,6 +14,7 @@ Every command has taken effect when it returns.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import threading
@@ -230,9 +231,9 @@ class Proxy:
             return
         link = _Link(near, far, set(self._mode.dead_at_birth))
         self._links.add(link)
-        await asyncio.gather(
-            self._pump(link, "request", near_reader, far), self._pump(link, "answer", far_reader, near)
-        )
+        pumps = (self._pump(link, "request", near_reader, far), self._pump(link, "answer", far_reader, near))
+        with contextlib.suppress(asyncio.CancelledError):  # by `close`; asyncio would print it
+            await asyncio.gather(*pumps)
 
     async def _pump(
         self, link: _Link, direction: Direction, source: asyncio.StreamReader, sink: asyncio.StreamWriter
