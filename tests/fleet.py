@@ -169,8 +169,17 @@ class Fleet:
 
     def is_at_work(self, index: int) -> bool:
         """Whether this worker has a video in hand."""
-        query = "SELECT EXISTS (SELECT FROM reelvec.jobs WHERE state = 'running' AND worker_id::text = :worker)"
-        return bool(self._rows(query, worker=self.id_of(index) or "")[0][0])
+        return bool(self.in_hand(index))
+
+    def in_hand(self, index: int) -> list[int]:
+        """Videos this worker works on."""
+        query = "SELECT video_id FROM reelvec.jobs WHERE state = 'running' AND worker_id::text = :worker"
+        return [int(str(row[0])) for row in self._rows(query, worker=self.id_of(index) or "")]
+
+    def are_done(self, video_ids: list[int]) -> bool:
+        """Whether each of these videos is done."""
+        query = "SELECT bool_and(state = 'done') FROM reelvec.jobs WHERE video_id = ANY(:video_ids)"
+        return bool(self._rows(query, video_ids=video_ids)[0][0])
 
     def is_busy(self, index: int) -> bool:
         """Whether every place of this worker is taken."""
