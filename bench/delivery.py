@@ -1,6 +1,6 @@
 """What is lost, doubled or stuck: a fleet of ours and one of plain Celery under the same faults; and what delivery costs.
 
-    python -m bench.delivery [--videos 400] [--kills 20] [--tables faults costs]
+    python -m bench.delivery [--kills 20] [--tables faults costs]
 
 Prints the tables of bench/RESULTS.md. Both fleets read the same clips from the same slow web server; the plain one
 (`bench.delivery_plain`) decodes nothing and writes one row a video. Its settings are those that Celery's documentation
@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import Any
 
+import redis
+from kombu.exceptions import OperationalError
 from sqlalchemy import text
 
 from bench.faults import commit
@@ -37,9 +39,13 @@ from tests.strikes import STRIKES
 
 WORKERS = 2
 PLACES = 3
+#: Messages that wait while a strike falls.
+STORE = 100
 #: Nothing has been finished for so long: nothing more will be.
 STILL_SECONDS = 60.0
 STRIKE_SEED = 1
+#: Messages go on coming for so long after the last strike: a worker that can take any does.
+SUPPLY_SECONDS = 30.0
 DUPLICATES = 1000
 REPEATS = 3
 
@@ -54,6 +60,7 @@ class Plain:
     workers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     fast: bool = True
     published: list[str] = field(default_factory=list)
+    _supplying: threading.Event = field(default_factory=threading.Event)
 
     def start(self, index: int) -> None:
         command = [
@@ -80,14 +87,28 @@ class Plain:
             self.workers[index].wait()
             self.start(index)
 
-    def add(self, count: int) -> None:
-        os.environ["CELERY_BROKER_URL"] = self.servers.broker_url
+    def supply(self) -> None:
+        """Keep messages waiting until `dry`."""
+        self._supplying.set()
+        threading.Thread(target=self._keep_supplied, daemon=True).start()
+
+    def dry(self) -> None:
+        self._supplying.clear()
+
+    def _keep_supplied(self) -> None:
         from bench.delivery_plain import app, embed
 
-        app.conf.broker_url = self.servers.broker_url
-        for row in self.footage.more(count):
-            self.published.append(row.uri)
-            embed.delay(row.uri)
+        app.conf.update(broker_url=self.servers.broker_url, broker_transport_options={"socket_timeout": 5})
+        while self._supplying.is_set():
+            try:
+                with self.servers.broker() as client:
+                    missing = STORE - client.llen("plain")
+                for row in self.footage.more(max(0, missing)):
+                    embed.apply_async((row.uri,), retry=False)
+                    self.published.append(row.uri)
+            except (OperationalError, redis.RedisError):
+                print("a message was refused: it does not count", file=sys.stderr)
+            time.sleep(0.2)
 
     def rows(self) -> list[str]:
         """The uri of every row that was written."""
@@ -96,7 +117,7 @@ class Plain:
 
     def is_busy(self) -> bool:
         with self.servers.broker() as client:
-            return int(client.hlen("unacked")) >= PLACES * len(self.workers)  # type: ignore[arg-type]
+            return int(client.hlen("unacked")) >= PLACES * len(self.workers)
 
     def served_since(self, moment: float) -> int:
         """How many workers have written a row since."""
@@ -107,76 +128,87 @@ class Plain:
     def in_broker(self) -> int:
         """Messages that are waiting or held by somebody, dead or alive."""
         with self.servers.broker() as client:
-            return int(client.llen("plain")) + int(client.hlen("unacked"))  # type: ignore[arg-type]
+            return int(client.llen("plain")) + int(client.hlen("unacked"))
 
 
 @contextmanager
-def plain(servers: Servers, footage: Footage, folder: Path) -> Iterator[Plain]:
-    folder.mkdir()
-    with session.transaction(servers.engine) as connection:
-        connection.execute(text("DROP TABLE IF EXISTS plain_results"))
-        connection.execute(
-            text("CREATE TABLE plain_results (uri text, size_bytes int, pid int, at timestamptz DEFAULT now())")
-        )
-    with servers.broker() as client:
-        client.flushall()
-    made = Plain(servers, footage, folder)
-    footage.hop.slow(delay_seconds=SOURCE_SECONDS / 2)
-    for index in range(WORKERS):
-        made.start(index)
-    try:
-        yield made
-    finally:
-        for worker in made.workers.values():
-            worker.kill()
-            worker.wait()
+def ground() -> Iterator[tuple[Path, Servers, Footage]]:
+    """A folder, servers and videos of their own; the folder is open to the servers' user."""
+    with tempfile.TemporaryDirectory(prefix="reelvec-delivery-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with Servers.started(folder) as servers, Footage.made(folder) as footage:
+            yield folder, servers, footage
 
 
-def struck_plain(name: str, times: int, videos: int) -> dict[str, Any]:
-    """Plain Celery under a strike."""
+@contextmanager
+def ours() -> Iterator[Fleet]:
+    """A fleet of ours, at the intervals users have."""
     with (
-        tempfile.TemporaryDirectory(prefix="reelvec-delivery-") as folder,
-        servers_in(Path(folder)) as (servers, footage),
-        plain(servers, footage, Path(folder) / "plain") as fleet,
+        ground() as (folder, servers, footage),
+        fleets.running(servers, footage, folder / "ours", size=WORKERS, fast=False) as fleet,
     ):
-        fleet.add(videos)
+        yield fleet
+
+
+@contextmanager
+def plain() -> Iterator[Plain]:
+    """A fleet of plain Celery."""
+    with ground() as (folder, servers, footage):
+        with session.transaction(servers.engine) as connection:
+            connection.execute(
+                text("CREATE TABLE plain_results (uri text, size_bytes int, pid int, at timestamptz DEFAULT now())")
+            )
+        made = Plain(servers, footage, folder)
+        footage.hop.slow(delay_seconds=SOURCE_SECONDS / 2)
+        for index in range(WORKERS):
+            made.start(index)
+        try:
+            yield made
+        finally:
+            for worker in made.workers.values():
+                worker.kill()
+                worker.wait()
+
+
+def struck_plain(name: str, times: int) -> dict[str, int]:
+    """Plain Celery under a strike."""
+    with plain() as fleet:
+        fleet.supply()
         for number in range(times):
-            _wait(lambda: fleet.is_busy())
+            _wait(fleet.is_busy)
             STRIKES[name].hit(fleet, Random(STRIKE_SEED + number))  # type: ignore[arg-type]
         back = time.time()
+        time.sleep(SUPPLY_SECONDS)
+        fleet.dry()
         _until_still(lambda: len(fleet.rows()))
         rows = fleet.rows()
         missing = len(set(fleet.published) - set(rows))
         later = min(missing, fleet.in_broker())
-        stuck = max(0, WORKERS - fleet.served_since(back)) if missing or name.startswith("broker") else 0
-        return {"done": len(set(rows)), "lost": missing - later, "later": later, "doubled": len(rows) - len(set(rows)),
-                "stuck": stuck}  # fmt: skip
+        return {
+            "done": len(set(rows)),
+            "lost": missing - later,
+            "later": later,
+            "doubled": len(rows) - len(set(rows)),
+            "stuck": max(0, WORKERS - fleet.served_since(back)),
+        }
 
 
-def struck_ours(name: str, times: int, videos: int) -> dict[str, Any]:
-    """The same for a fleet of ours, at the intervals users have."""
-    with (
-        tempfile.TemporaryDirectory(prefix="reelvec-delivery-") as folder,
-        servers_in(Path(folder)) as (servers, footage),
-    ):
-        with fleets.running(servers, footage, Path(folder) / "ours", size=WORKERS, fast=False) as fleet:
-            fleet.dry()
-            fleet.add(videos)
-            for number in range(times):
-                _wait(lambda: all(fleet.is_at_work(index) for index in fleet.workers))
-                STRIKES[name].hit(fleet, Random(STRIKE_SEED + number))
-            fleet.supply()
-            _, stuck = fleet.recover(time.time(), seconds=180)
-            found = verdict.judge(fleet, seconds=600)
-            return {"done": found.videos - found.lost, "lost": found.lost, "later": 0, "doubled": found.doubled,
-                    "stuck": len(stuck)}  # fmt: skip
-
-
-@contextmanager
-def servers_in(folder: Path) -> Iterator[tuple[Servers, Footage]]:
-    folder.chmod(0o755)
-    with Servers.started(folder) as servers, Footage.made(folder) as footage:
-        yield servers, footage
+def struck_ours(name: str, times: int) -> dict[str, int]:
+    """The same for a fleet of ours."""
+    with ours() as fleet:
+        for number in range(times):
+            _wait(lambda: all(fleet.is_at_work(index) for index in fleet.workers))
+            STRIKES[name].hit(fleet, Random(STRIKE_SEED + number))
+        _, stuck = fleet.recover(time.time(), seconds=180)
+        found = verdict.judge(fleet, seconds=600)
+        return {
+            "done": found.videos - found.lost,
+            "lost": found.lost,
+            "later": 0,
+            "doubled": found.doubled,
+            "stuck": len(stuck),
+        }
 
 
 def _wait(condition: Callable[[], bool]) -> None:
@@ -195,13 +227,13 @@ def _until_still(count: Callable[[], int]) -> None:
             last, since = now, time.monotonic()
 
 
-def faults(videos: int, kills: int) -> None:
+def faults(kills: int) -> None:
     strikes = (("worker-kill", kills), ("broker-kill-wiped", 1), ("broker-client-kill", 3), ("broker-half-open", 3),
                ("broker-black-hole", 3))  # fmt: skip
     print(f"| strike | times | fleet | done | lost | back in an hour | done twice | workers stuck |\n{'|---' * 8}|")
     for name, times in strikes:
         for fleet, struck in (("plain Celery", struck_plain), ("reelvec", struck_ours)):
-            found = struck(name, times, videos)
+            found = struck(name, times)
             cells = [name, times, fleet, *(found[what] for what in ("done", "lost", "later", "doubled", "stuck"))]
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
@@ -209,15 +241,11 @@ def faults(videos: int, kills: int) -> None:
 def costs() -> None:
     """Of a duplicate, a death and a drain, at the intervals users have."""
     print("| what | bar | median | worst |\n|---|--:|--:|--:|")
-    with (
-        tempfile.TemporaryDirectory(prefix="reelvec-delivery-") as folder,
-        servers_in(Path(folder)) as (servers, footage),
-    ):
-        with fleets.running(servers, footage, Path(folder) / "ours", size=WORKERS, fast=False) as fleet:
-            _line("a duplicate message", "< 10 ms", [1000 * duplicate(fleet) for _ in range(REPEATS)], "ms")
-            _line("drain of a busy worker", "<= 10 s", [drained(fleet, stalled=False) for _ in range(REPEATS)], "s")
-            _line("drain with stalled fetches", "<= 10 s", [drained(fleet, stalled=True) for _ in range(REPEATS)], "s")
-            _line("kill -9 until its videos are done", "<= 90 s", [reclaimed(fleet) for _ in range(REPEATS)], "s")
+    with ours() as fleet:
+        _line("a duplicate message", "< 10 ms", [1000 * duplicate(fleet) for _ in range(REPEATS)], "ms")
+        _line("drain of a busy worker", "<= 10 s", [drained(fleet, stalled=False) for _ in range(REPEATS)], "s")
+        _line("drain with stalled fetches", "<= 10 s", [drained(fleet, stalled=True) for _ in range(REPEATS)], "s")
+        _line("kill -9 until its videos are done", "<= 90 s", [reclaimed(fleet) for _ in range(REPEATS)], "s")
 
 
 def duplicate(fleet: Fleet) -> float:
@@ -272,13 +300,12 @@ def _line(what: str, bar: str, found: list[float], unit: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=400)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--tables", nargs="+", choices=("faults", "costs"), default=["faults", "costs"])
     chosen = parser.parse_args()
-    print(f"{os.cpu_count()} cores, commit {commit()}, {WORKERS} workers of {PLACES} places, {chosen.videos} videos\n")
+    print(f"{os.cpu_count()} cores, commit {commit()}, {WORKERS} workers of {PLACES} places\n")
     if "faults" in chosen.tables:
-        faults(chosen.videos, chosen.kills)
+        faults(chosen.kills)
         print()
     if "costs" in chosen.tables:
         costs()
