@@ -30,7 +30,7 @@ from bench.faults import STUCK_AT_DEFAULTS_SECONDS, STUCK_SECONDS, commit, stand
 from tests import verdict
 from tests.fleet import Fleet, until
 from tests.soak.people import PEOPLE
-from tests.strikes import STRIKES
+from tests.strikes import STRIKES, WATCHED
 
 #: The lane of workers: what, how often of 100, and how long it waits afterwards (before `--pace`).
 WORKER_ACTIONS = {"kill": 53, "sampler-kill": 41, "stop": 4, "term": 2}
@@ -198,7 +198,7 @@ def soak(fleet: Fleet, log: Log, actions: list[Action], chosen: argparse.Namespa
     nemesis = Nemesis(fleet, log, seconds=60 * chosen.minutes)
     nemesis.run(actions)
     found = verdict.judge(fleet, seconds=300)
-    good = found.holds and not nemesis.problems
+    good = found.holds and not nemesis.problems and set(fleet.ended) <= WATCHED
     counts = dict(nemesis.counts)
     log.write("verdict", holds=good, counts=counts, problems=nemesis.problems, ended=fleet.ended, **asdict(found))
     print(json.dumps({"holds": good, "problems": nemesis.problems, "ended": fleet.ended, **asdict(found)}, indent=2))
