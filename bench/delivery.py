@@ -75,7 +75,7 @@ class Plain:
             "-c",
             f"{PLACES}",
         ]
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.servers.environment}
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.servers.environment()}
         with (self.folder / f"plain{index}.log").open("ab") as log:
             self.workers[index] = subprocess.Popen(
                 [*command, "-n", f"plain{index}@%h", "-l", "WARNING"], env=environment, stdout=log, stderr=log

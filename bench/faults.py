@@ -101,7 +101,7 @@ def standing(folder: Path, workers: int, chosen: argparse.Namespace) -> Iterator
 def struck(fleet: Fleet, name: str, seed: int) -> dict[str, Any]:
     """One run, as a line of the results."""
     strike = STRIKES[name]
-    before_ended, before = len(fleet.ended), _claims(fleet)
+    before_ended, before = len(fleet.ended), _counted(fleet)
     fleet.supply()
     fleet.wait_until_busy()
     began = time.time()
@@ -112,6 +112,9 @@ def struck(fleet: Fleet, name: str, seed: int) -> dict[str, Any]:
     found = verdict.judge(fleet, seconds=2 * limit)
     ended = fleet.ended[before_ended:]
     broken = [*found.broken, *(f"a worker ended with {code}" for code in ended if code not in strike.ends)]
+    reaped = found.reaped - before[0]
+    if strike.spares and reaped:
+        broken.append(f"{reaped} videos were taken from workers that lived")
     return {
         "strike": name,
         "seed": seed,
@@ -125,8 +128,9 @@ def struck(fleet: Fleet, name: str, seed: int) -> dict[str, Any]:
         "doubled": found.doubled,
         "wrong": found.wrong,
         "stuck": len(stuck),
-        "claimed_again": found.claimed_again - before[0],
-        "fenced": found.fenced - before[1],
+        "reaped": reaped,
+        "claimed_again": found.claimed_again - before[1],
+        "fenced": found.fenced - before[2],
         "away_seconds": round(away_seconds, 1),
         "recovery_seconds": round(recovery_seconds, 1),
         "ended": ended,
@@ -134,8 +138,10 @@ def struck(fleet: Fleet, name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _claims(fleet: Fleet) -> tuple[int, int]:
-    return verdict.claimed_again(fleet.servers.engine), fleet.said().count(": fenced")
+def _counted(fleet: Fleet) -> tuple[int, int, int]:
+    """What a verdict counts from the fleet's start."""
+    engine = fleet.servers.engine
+    return verdict.reaped(engine), verdict.claimed_again(engine), fleet.said().count(": fenced")
 
 
 def _intervals(fast: bool) -> str:

@@ -32,6 +32,8 @@ SOURCE_SECONDS = 0.1
 STORE = 30
 #: At the default intervals the broker is filled every 10 s only.
 STORE_AT_DEFAULTS = 250
+#: The worker that can be cut off from Postgres while the others are not.
+CUT_OFF = 0
 
 
 def until(condition: Callable[[], object], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
@@ -70,7 +72,7 @@ class Fleet:
         self.logs.append(log)
         environment = {
             **clean_environment(),
-            **self.servers.environment,
+            **self.servers.environment(private=index == CUT_OFF),
             **(FAST if self.fast else {}),
             "REELVEC_HTTP_ALLOW_PRIVATE": "true",
             "REELVEC_SAMPLERS": "1",

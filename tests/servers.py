@@ -27,13 +27,17 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass
 class Servers:
-    """`database_url` and `broker_url` lead to the servers themselves; what is under test comes through the proxies."""
+    """`database_url` and `broker_url` lead to the servers themselves; what is under test comes through the proxies.
+
+    `private_hop` lies before `database_hop`, on the way of one worker alone.
+    """
 
     local: LocalStack
     database_url: str
     broker_url: str
     database_hop: Proxy
     broker_hop: Proxy
+    private_hop: Proxy
     engine: Engine
 
     @classmethod
@@ -44,9 +48,10 @@ class Servers:
         with (
             Proxy(_endpoint(database_url)) as database_hop,
             Proxy(_endpoint(broker_url)) as broker_hop,
+            Proxy(database_hop.endpoint) as private_hop,
             session.connect(database_url, pool_size=8) as engine,
         ):
-            yield cls(local, database_url, broker_url, database_hop, broker_hop, engine)
+            yield cls(local, database_url, broker_url, database_hop, broker_hop, private_hop, engine)
 
     @classmethod
     @contextmanager
@@ -61,11 +66,11 @@ class Servers:
         finally:
             local.down()
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Where processes under test find the servers: behind the proxies."""
+    def environment(self, *, private: bool = False) -> dict[str, str]:
+        """Where processes under test find the servers: behind the proxies. `private`: for the one that can be cut off alone."""
+        hop = self.private_hop if private else self.database_hop
         return {
-            "DATABASE_URL": self.database_hop.url(self.database_url),
+            "DATABASE_URL": hop.url(self.database_url),
             "CELERY_BROKER_URL": self.broker_hop.url(self.broker_url),
         }
 

@@ -24,13 +24,17 @@ Hit = Callable[[Fleet, Random], None]
 
 @dataclass(frozen=True)
 class Strike:
-    """`rows`: those of matrix C that it stands for. `ends`: exit codes with which a worker may end itself meanwhile."""
+    """`rows`: those of matrix C that it stands for. `ends`: exit codes with which a worker may end itself meanwhile.
+
+    `spares`: no worker may lose a video to the reaper, as all of them live.
+    """
 
     name: str
     rows: str
     what: str
     hit: Hit
     ends: frozenset[int] = frozenset()
+    spares: bool = False
 
 
 STRIKES: dict[str, Strike] = {}
@@ -80,6 +84,14 @@ def worker_stop(fleet: Fleet, random: Random) -> None:
     process.send_signal(signal.SIGSTOP)
     time.sleep(random.uniform(1.0, 5.0) if fleet.fast else 60.0)
     process.send_signal(signal.SIGCONT)
+
+
+@strike("worker-cut-off", "45")
+def worker_cut_off(fleet: Fleet, random: Random) -> None:
+    """Nothing gets through from one worker to Postgres for 75 s (5 s at short intervals): others may have its videos."""
+    fleet.servers.private_hop.black_hole()
+    time.sleep(5 if fleet.fast else 75)
+    fleet.servers.private_hop.forward()
 
 
 @strike("sampler-kill", "46")
@@ -227,12 +239,19 @@ def postgres_restart(fleet: Fleet, random: Random) -> None:
     fleet.servers.up()
 
 
-@strike("postgres-away", "26, 45")
-def postgres_away(fleet: Fleet, random: Random) -> None:
-    """Postgres is stopped for 60 s (4 s at short intervals: longer than a beat is good for)."""
-    fleet.servers.kill_postgres(signal.SIGINT)
-    time.sleep(4 if fleet.fast else 60)
-    fleet.servers.up()
+def _postgres_away(seconds: int) -> Hit:
+    def hit(fleet: Fleet, random: Random) -> None:
+        fleet.servers.kill_postgres(signal.SIGINT)
+        time.sleep(seconds / 20 if fleet.fast else seconds)
+        fleet.servers.up()
+
+    return hit
+
+
+for _seconds in (35, 40, 45, 60, 90, 300):
+    _name = f"postgres-away-{_seconds}"
+    _what = f"Postgres is stopped for {_seconds} s (1/20 of it at short intervals)"
+    STRIKES[_name] = Strike(_name, "26, 45", _what, _postgres_away(_seconds), spares=True)
 
 
 @strike("postgres-terminate", "26")

@@ -23,13 +23,15 @@ class Verdict:
     """`lost`: not done although there was time. `doubled`: committed more than once. `wrong`: vectors that are not the
     calm run's, and rows that break a rule of `reelvec doctor --data`. `broken` says in words what else does not hold.
 
-    `claimed_again`: claims beyond the first of a video. `fenced`: results thrown away because somebody else had it.
+    `reaped`: times a video was taken from a worker that was held to be dead. `claimed_again`: claims beyond the first of
+    a video. `fenced`: results thrown away because somebody else had it.
     """
 
     videos: int
     lost: int
     doubled: int
     wrong: int
+    reaped: int
     claimed_again: int
     fenced: int
     broken: list[str] = field(default_factory=list)
@@ -53,6 +55,7 @@ def judge(fleet: Fleet, *, seconds: float = PATIENCE_SECONDS) -> Verdict:
         lost=_lost(fleet),
         doubled=sum(count - 1 for count in fleet.commits().values()),
         wrong=_wrong(fleet),
+        reaped=reaped(fleet.servers.engine),
         claimed_again=claimed_again(fleet.servers.engine),
         fenced=said.count(": fenced"),
         broken=broken,
@@ -67,6 +70,11 @@ def _works_off(fleet: Fleet) -> bool:
 def claimed_again(engine: Engine) -> int:
     """Claims beyond the first of each video."""
     return _count(engine, "SELECT coalesce(sum(greatest(token - 1, 0)), 0) FROM reelvec.jobs")
+
+
+def reaped(engine: Engine) -> int:
+    """Times a video was taken from a worker that was held to be dead."""
+    return _count(engine, "SELECT coalesce(sum(lost_count), 0) FROM reelvec.jobs")
 
 
 def _count(engine: Engine, query: str) -> int:

@@ -37,8 +37,8 @@ SHORT = (
     "postgres-terminate",
     "postgres-commit-cut",
     "postgres-read-only",
-    "postgres-black-hole",
     "postgres-half-open",
+    "worker-cut-off",
 )
 
 

@@ -35,7 +35,11 @@ from tests.strikes import STRIKES, WATCHED
 #: The lane of workers: what, how often of 100, and how long it waits afterwards (before `--pace`).
 WORKER_ACTIONS = {"kill": 53, "sampler-kill": 41, "stop": 4, "term": 2}
 WORKER_GAP_SECONDS = (0.5, 5.0)
-SERVER_ACTIONS = [*(name for name in STRIKES if name.split("-")[0] not in ("worker", "sampler")), *PEOPLE]
+#: The other lane: every strike there is but those of workers, once.
+LEFT_OUT = {"sampler-kill", "worker-kill", "worker-kill-all", "worker-term", "worker-stop"} | {
+    f"postgres-away-{seconds}" for seconds in (35, 40, 60, 90, 300)
+}
+SERVER_ACTIONS = [*(name for name in STRIKES if name not in LEFT_OUT), *PEOPLE]
 SERVER_GAP_SECONDS = (1.0, 8.0)
 #: Worker 0 lives as long as the fleet.
 SPARED = 0
