@@ -16,7 +16,7 @@ from random import Random
 
 from db import catalogue, session
 from tests.fleet import Fleet, until
-from tests.garbage import RAW, forged
+from tests.raw_messages import RAW, forged
 from tests.servers import QUEUE
 
 Hit = Callable[[Fleet, Random], None]
