@@ -98,14 +98,14 @@ class Plain:
     def _keep_supplied(self) -> None:
         from bench.delivery_plain import app, embed
 
-        app.conf.update(broker_url=self.servers.broker_url, broker_transport_options={"socket_timeout": 5})
         while self._supplying.is_set():
             try:
                 with self.servers.broker() as client:
                     missing = STORE - client.llen("plain")
-                for row in self.footage.more(max(0, missing)):
-                    embed.apply_async((row.uri,), retry=False)
-                    self.published.append(row.uri)
+                with app.connection(self.servers.broker_url) as connection:
+                    for row in self.footage.more(max(0, missing)):
+                        embed.apply_async((row.uri,), connection=connection, retry=False)
+                        self.published.append(row.uri)
             except (OperationalError, redis.RedisError):
                 print("a message was refused: it does not count", file=sys.stderr)
             time.sleep(0.2)
