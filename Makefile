@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+# Two files at a time, each with servers of its own; in the order given, so that the long ones do not come last.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit integration acceptance fault soak bench clean
+.PHONY: help demo test lint levels unit integration acceptance fault soak bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -26,7 +28,10 @@ demo: $(VENV)/demo-installed ## Install, then run the main job on embedded serve
 	@$(BIN)/python -m demo
 
 test: $(VENV)/test-installed ## Install, then run every check
-	@$(MAKE) --no-print-directory lint unit integration acceptance fault
+	@$(MAKE) --no-print-directory -j2 lint levels
+
+levels: $(VENV)/test-installed
+	$(PYTEST) tests/acceptance tests/fault tests/integration tests/unit
 
 lint: $(VENV)/test-installed ## Style, types, import rules
 	$(BIN)/ruff check .
@@ -34,15 +39,15 @@ lint: $(VENV)/test-installed ## Style, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fault: $(VENV)/test-installed
-	$(BIN)/pytest tests/$@
+unit integration acceptance fault: $(VENV)/test-installed
+	$(PYTEST) tests/$@
 
-# two at a time where tests do not depend on the machine being calm
-unit integration acceptance: $(VENV)/test-installed
-	$(BIN)/pytest -n 2 tests/$@
-
-soak: $(VENV)/test-installed ## Put the sampler through thousands of damaged and hostile videos (minutes)
+# make soak SEED=7 MINUTES=30
+SEED ?= 1
+MINUTES ?= 5
+soak: $(VENV)/test-installed ## Thousands of hostile videos, then a fleet struck at random (SEED=1 MINUTES=5)
 	$(BIN)/pytest tests/soak
+	$(BIN)/python -m tests.soak.nemesis --seed $(SEED) --minutes $(MINUTES)
 
 bench: $(VENV)/test-installed ## Measure; tables go to bench/RESULTS.md
 	@for script in ledger sampling bytes isolation engine pipeline; do $(BIN)/python -m bench.$$script || exit 1; done

@@ -14,7 +14,7 @@ def requeue(connection: Connection, video_ids: list[int]) -> None:
 
 
 def requeue_all(connection: Connection, *, older_than_seconds: float) -> int:
-    """The broker is empty: every row that was queued before our first look has lost its message. Returns how many."""
+    """The broker is empty, now and that long ago: what was queued before has lost its message. Returns how many."""
     return _requeue(connection, "", older_than_seconds)
 
 

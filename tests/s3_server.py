@@ -1,4 +1,4 @@
-"""Real S3 for tests: one Swift per run, buckets as many as wanted, and a proxy that breaks connections."""
+"""Real S3 for tests: one Swift per run, and buckets as many as wanted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,62 +82,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-class BreakingProxy:
-    """Passes TCP on to `target`; `cut_after` or `stall_after` bytes of an answer it breaks it, `times` times."""
-
-    def __init__(self, target: str) -> None:
-        host, port = target.rsplit(":", 1)
-        self._target = (host, int(port))
-        self.cut_after: int | None = None
-        self.stall_after: int | None = None
-        self.times = 0
-        self.connections = 0
-        self._closed = threading.Event()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._closed.set()
-        self._listening.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listening.accept()
-            except OSError:
-                return
-            self.connections += 1
-            far = socket.create_connection(self._target)
-            threading.Thread(target=self._pump, args=(near, far, False), daemon=True).start()
-            threading.Thread(target=self._pump, args=(far, near, True), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
-        sent = 0
-        try:
-            while data := source.recv(1 << 16):
-                if is_answer and self.times > 0 and self.cut_after is not None and sent + len(data) > self.cut_after:
-                    self.times -= 1
-                    sink.sendall(data[: max(0, self.cut_after - sent)])
-                    break
-                if (
-                    is_answer
-                    and self.times > 0
-                    and self.stall_after is not None
-                    and sent + len(data) > self.stall_after
-                ):
-                    self.times -= 1
-                    self._closed.wait(30)
-                    break
-                sink.sendall(data)
-                sent += len(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                time.sleep(0)
-            end.close()

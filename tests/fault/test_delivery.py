@@ -25,7 +25,8 @@ from tests.ledgering import one
 Start = Callable[..., WorkerProcess]
 Golden = dict[str, npt.NDArray[np.float32]]
 
-VIDEOS = 200
+#: Enough that two workers share them; each is a clip of its own, and is computed once more to compare.
+VIDEOS = 100
 #: Where the fault is the point, not the number.
 FEW, FEW_VIDEOS = ("--match", "0[0-5]?.mp4"), 60
 

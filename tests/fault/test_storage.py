@@ -14,14 +14,14 @@ from sqlalchemy import Engine
 from tests.conftest import Desk, WorkerProcess
 from tests.ledgering import execute, one
 from tests.media import make_clip
-from tests.s3_server import BreakingProxy, S3Server
+from tests.proxy import Proxy
+from tests.s3_server import S3Server
 
 
 @pytest.fixture
-def proxy(s3: S3Server) -> Iterator[BreakingProxy]:
-    made = BreakingProxy(s3.endpoint)
-    yield made
-    made.close()
+def proxy(s3: S3Server) -> Iterator[Proxy]:
+    with Proxy(s3.endpoint) as made:
+        yield made
 
 
 def test_what_the_store_does_to_a_video_is_in_its_row(
@@ -30,7 +30,7 @@ def test_what_the_store_does_to_a_video_is_in_its_row(
     s3: S3Server,
     engine: Engine,
     start_worker: Callable[..., WorkerProcess],
-    proxy: BreakingProxy,
+    proxy: Proxy,
 ) -> None:
     """Deleted: failed. Wrong key and missing bucket: waits, no attempt burnt. Cut and stall: tried again."""
     at_bucket = Desk({**desk.environment, **s3.environment}, desk.folder)
@@ -75,13 +75,13 @@ def test_what_the_store_does_to_a_video_is_in_its_row(
     right.stop()
 
     s3.put(bucket, "cut.mp4", clip)
-    proxy.cut_after, proxy.times = 1, 1_000
+    proxy.trap(direction="answer", after_bytes=1, times=1_000)
     broken = {**s3.environment, "AWS_ENDPOINT_URL_S3": f"http://{proxy.endpoint}", "REELVEC_FETCH_SECONDS": "0.5"}
     at_bucket.run("enqueue", f"s3://{bucket}/cut.mp4", "--backbone", "probe")
     worker = start(**broken, REELVEC_RETRY_SECONDS="60")
     rest = {"deleted.mp4": ("not_found", 1), "fine.mp4": ("done", 1), "v.mp4": ("no_bucket", 0)}
     settle(worker, {**rest, "cut.mp4": ("fetch_cut", 1)})
-    proxy.cut_after, proxy.stall_after = None, 1
+    proxy.trap(direction="answer", after_bytes=1, times=1_000, then="black_hole")
     execute(engine, "UPDATE reelvec.jobs SET not_before = NULL WHERE error_code = 'fetch_cut'")
     settle(worker, {**rest, "cut.mp4": ("fetch_timeout", 2)})
     worker.stop()

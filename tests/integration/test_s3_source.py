@@ -16,7 +16,8 @@ from minio.credentials.providers import Provider
 from db import settings
 from db.errors import ErrorClass, RefusedConfigurationError, UsageError, VideoError
 from tests.http_server import Handler, serving
-from tests.s3_server import BreakingProxy, S3Server
+from tests.proxy import Proxy
+from tests.s3_server import S3Server
 from workers.settings import WorkerSettings
 from workers.storage import Storage
 from workers.stores import patience, s3_account
@@ -194,26 +195,25 @@ def test_an_object_deleted_or_replaced_halfway_is_noticed(s3: S3Server, storage:
 
 
 @pytest.fixture
-def proxy(s3: S3Server) -> Iterator[BreakingProxy]:
-    made = BreakingProxy(s3.endpoint)
-    yield made
-    made.close()
+def proxy(s3: S3Server) -> Iterator[Proxy]:
+    with Proxy(s3.endpoint) as made:
+        yield made
 
 
 def test_a_cut_at_one_megabyte_is_made_good_or_has_its_code(
-    s3: S3Server, storage: OpenStorage, proxy: BreakingProxy, tmp_path: Path
+    s3: S3Server, storage: OpenStorage, proxy: Proxy, tmp_path: Path
 ) -> None:
     bucket = s3.bucket()
     s3.put(bucket, "v.mp4", BODY)
     here = storage(AWS_ENDPOINT_URL_S3=f"http://{proxy.endpoint}")
     uri = f"s3://{bucket}/v.mp4"
-    proxy.cut_after, proxy.times = 1_000_000, 2
+    proxy.trap(direction="answer", after_bytes=1_000_000, times=2)
     target = tmp_path / "v.mp4"
     here.download(uri, target)
     assert target.read_bytes() == BODY
-    assert proxy.times == 0
+    assert proxy.traps_left == 0
     target.unlink()
-    proxy.cut_after, proxy.times = 1, 1000
+    proxy.trap(direction="answer", after_bytes=1, times=1000)
     failed = failure_of(here, uri)
     assert (failed.code, failed.error_class) == ("fetch_cut", ErrorClass.TRANSIENT)
     with pytest.raises(VideoError, match="ended early"):
@@ -222,22 +222,22 @@ def test_a_cut_at_one_megabyte_is_made_good_or_has_its_code(
 
 
 def test_a_stalled_connection_ends_at_the_deadline(
-    s3: S3Server, storage: OpenStorage, proxy: BreakingProxy, tmp_path: Path
+    s3: S3Server, storage: OpenStorage, proxy: Proxy, tmp_path: Path
 ) -> None:
     bucket = s3.bucket()
     s3.put(bucket, "v.mp4", BODY)
     here = storage(AWS_ENDPOINT_URL_S3=f"http://{proxy.endpoint}")
     uri = f"s3://{bucket}/v.mp4"
-    proxy.stall_after, proxy.times = 500_000, 1
+    proxy.trap(direction="answer", after_bytes=500_000, times=1, then="black_hole")
     with here.open(uri) as source:  # the second try goes on behind the stall
         assert source.read(0, MIB) == BODY[:MIB]
-    proxy.stall_after, proxy.times = 100, 1000
+    proxy.trap(direction="answer", after_bytes=100, times=1000, then="black_hole")
     failed = failure_of(storage(AWS_ENDPOINT_URL_S3=f"http://{proxy.endpoint}", REELVEC_FETCH_SECONDS="0.6"), uri)
     assert (failed.code, failed.error_class) == ("fetch_timeout", ErrorClass.TRANSIENT)
 
 
 def test_a_listing_goes_on_where_it_was_cut(
-    s3: S3Server, storage: OpenStorage, proxy: BreakingProxy, monkeypatch: pytest.MonkeyPatch
+    s3: S3Server, storage: OpenStorage, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = s3.bucket()
     keys = [f"p/{index:02d}.mp4" for index in range(12)]

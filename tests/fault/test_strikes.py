@@ -1,0 +1,70 @@
+"""A short form of the fault matrix: one fleet is struck again and again, and every time every worker must work on.
+
+All strikes, ten times each, with one and three workers: `python -m bench.faults`. At random for as long as one likes:
+`make soak`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from db.local_process import wait_until
+from db.local_stack import LocalStack
+from tests import fleet as fleets
+from tests import verdict
+from tests.fleet import Fleet
+from tests.footage import Footage
+from tests.servers import Servers
+from tests.strikes import STRIKES
+
+#: One of each kind; those that only take long are left to the long forms.
+SHORT = (
+    "worker-kill",
+    "sampler-kill",
+    "messages-garbage",
+    "messages-doubled",
+    "broker-kill-wiped",
+    "broker-kill-kept",
+    "broker-client-kill",
+    "broker-black-hole",
+    "broker-half-open",
+    "postgres-kill",
+    "postgres-terminate",
+    "postgres-commit-cut",
+    "postgres-read-only",
+    "postgres-half-open",
+    "worker-cut-off",
+)
+
+
+@pytest.fixture
+def fleet(local: LocalStack, database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Fleet]:
+    """Two workers; `broker_url` is there because it empties the broker."""
+    with (
+        Servers.on(local, database_url) as servers,
+        Footage.made(tmp_path) as footage,
+        fleets.running(servers, footage, tmp_path / "fleet", size=2) as made,
+    ):
+        yield made
+
+
+@pytest.mark.timeout(400)
+def test_every_worker_works_on_after_every_strike(fleet: Fleet) -> None:
+    for name in SHORT:
+        strike = STRIKES[name]
+        fleet.supply()
+        fleet.wait_until_busy()
+        strike.hit(fleet, Random(name))
+        _, stuck = fleet.recover(time.time(), seconds=90)
+        assert not stuck, f"after {name} workers {stuck} take no work any more"
+        found = verdict.judge(fleet)
+        assert found.holds, f"after {name}: {found}"
+        assert set(fleet.ended) <= strike.ends, f"after {name} workers have ended with {fleet.ended}"
+        fleet.ended.clear()
+    assert fleet.stop() == [0, 0]
+    assert wait_until(lambda: not verdict.stray_processes(fleet.folder), 20), "nothing is left running"

@@ -1,0 +1,132 @@
+"""Whether the nine invariants of a struck fleet hold (docs/guarantees.md, "What is checked"), in numbers and words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Engine, text
+
+from db import invariants, session
+from db.local_process import wait_until
+from tests.fleet import Fleet
+from tests.golden_run import stored_vectors
+from tests.servers import PATIENCE_SECONDS, QUEUE
+
+#: Nothing of ours holds a transaction open for longer than its own few statements take.
+IDLE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`lost`: not done although there was time. `doubled`: committed more than once. `wrong`: vectors that are not the
+    calm run's, and rows that break a rule of `reelvec doctor --data`. `broken` says in words what else does not hold.
+
+    `reaped`: times a video was taken from a worker that was held to be dead. `claimed_again`: claims beyond the first of
+    a video. `fenced`: results thrown away because somebody else had it.
+    """
+
+    videos: int
+    lost: int
+    doubled: int
+    wrong: int
+    reaped: int
+    claimed_again: int
+    fenced: int
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        return not (self.lost or self.doubled or self.wrong or self.broken)
+
+
+def judge(fleet: Fleet, *, seconds: float = PATIENCE_SECONDS) -> Verdict:
+    """Let the fleet finish what there is, for `seconds` at most, and check everything. The fleet goes on living."""
+    fleet.dry()
+    finished = wait_until(lambda: _works_off(fleet), seconds)
+    said = fleet.said()
+    broken = [f"{secret[:3]}... (a password) is in a log" for secret in fleet.servers.passwords if secret in said]
+    broken += _failures(fleet.servers.engine)
+    if finished:
+        broken += _leftovers(fleet)
+    return Verdict(
+        videos=len(fleet.footage.golden),
+        lost=_lost(fleet),
+        doubled=sum(count - 1 for count in fleet.commits().values()),
+        wrong=_wrong(fleet),
+        reaped=reaped(fleet.servers.engine),
+        claimed_again=claimed_again(fleet.servers.engine),
+        fenced=said.count(": fenced"),
+        broken=broken,
+    )
+
+
+def _works_off(fleet: Fleet) -> bool:
+    fleet.revive()
+    return fleet.unfinished() == 0
+
+
+def claimed_again(engine: Engine) -> int:
+    """Claims beyond the first of each video."""
+    return _count(engine, "SELECT coalesce(sum(greatest(token - 1, 0)), 0) FROM reelvec.jobs")
+
+
+def reaped(engine: Engine) -> int:
+    """Times a video was taken from a worker that was held to be dead."""
+    return _count(engine, "SELECT coalesce(sum(lost_count), 0) FROM reelvec.jobs")
+
+
+def _count(engine: Engine, query: str) -> int:
+    with session.transaction(engine) as connection:
+        return int(connection.execute(text(query)).scalar_one())
+
+
+def _lost(fleet: Fleet) -> int:
+    """I1: every video that was recorded is done; those that were never recorded are no promise."""
+    return _count(fleet.servers.engine, "SELECT count(*) FROM reelvec.jobs WHERE state <> 'done'")
+
+
+def _wrong(fleet: Fleet) -> int:
+    """I2 and I3: rows are complete and unique, and every vector is bit by bit that of the calm run."""
+    stored = stored_vectors(fleet.servers.engine)
+    wrong = sum(not np.array_equal(vector, fleet.footage.golden[uri]) for uri, vector in stored.items())
+    checks = invariants.check_all(fleet.servers.engine, timeout_seconds=60)
+    return wrong + sum(check.count or 0 for check in checks if check.invariant.severity == "fail")
+
+
+def _failures(engine: Engine) -> list[str]:
+    """I4: no fault of ours is put down to a video."""
+    with session.transaction(engine) as connection:
+        rows = connection.execute(
+            text(
+                "SELECT error_code, count(*), min(error) FROM reelvec.attempts WHERE error_code = 'internal' GROUP BY 1"
+            )
+        )
+        return [f"{count} attempts failed with {code}: {error}" for code, count, error in rows]
+
+
+def _leftovers(fleet: Fleet) -> list[str]:
+    """I5 and I9: nothing is left in temporary folders, in open transactions or in the broker."""
+    broken = []
+    if left := [str(path) for folder in fleet.folder.glob("temporary*") for path in folder.iterdir()]:
+        broken.append(f"temporary files: {left}")
+    if idle := fleet.servers.idle_in_transaction(older_than_seconds=IDLE_SECONDS):
+        broken.append(f"{idle} sessions idle in transaction")
+    with fleet.servers.broker() as client:
+        if not wait_until(lambda: client.llen(QUEUE) == 0, PATIENCE_SECONDS):
+            broken.append(f"{client.llen(QUEUE)} messages wait although nothing is owed")
+    return broken
+
+
+def stray_processes(folder: Path) -> list[int]:
+    """Processes of a stopped fleet that are still there: their temporary folder gives them away."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            words = entry.read_bytes()
+        except OSError:
+            continue  # gone meanwhile, or another user's
+        if f"TMPDIR={folder}/temporary".encode() in words:
+            found.append(int(entry.parent.name))
+    return found
