@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -24,6 +25,9 @@ from db.logs import RedactionFilter, configure_logging, mask, mask_url
         ("rediss://ann:s3%40cret@h/0", "rediss://ann:***@h/0"),
         ("redis://:s3/cret@h", "redis://***@h"),
         ("redis://h:6379/0", "redis://h:6379/0"),
+        ("postgresql://ann:p@ss/w0rd#1@db/v", "postgresql://ann:***@db/v"),
+        ("postgresql://ann:p w?x@db/v", "postgresql://ann:***@db/v"),
+        ("redis://:p/1@a:1/0;rediss://:p#2@b:2/0", "redis://***@a:1/0;rediss://***@b:2/0"),
         ("redis+socket://:s3cret@/run/v.sock?virtual_host=0", "redis+socket://***@/run/v.sock?virtual_host=0"),
         ("https://s3cret@files.example.com/a.mp4", "https://***@files.example.com/a.mp4"),
         ("https://files.example.com:8443/films/@channel/a.mp4", "https://files.example.com:8443/films/@channel/a.mp4"),
@@ -52,13 +56,47 @@ def test_masks_keys_and_named_secrets_but_not_a_fencing_token() -> None:
     assert text.endswith("password authentication")
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Authorization: Bearer s3cret.x", "Authorization: Bearer ***"),
+        ("{'authorization': 'Basic czNjcmV0'}", "{'authorization': 'Basic ***'}"),
+        ("curl -H bearer s3cret.x", "curl -H bearer ***"),
+        ("a bearer of bad news", "a bearer of bad news"),
+    ],
+)
+def test_masks_what_a_header_proves_itself_with(text: str, shown: str) -> None:
+    assert mask(text) == shown
+
+
 @pytest.fixture
-def restored_root() -> Iterator[None]:
+def restored_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.mark.usefixtures("restored_root")
+def test_what_ends_a_process_or_a_thread_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging()
+    url = "redis://:{}@h".format("s3cret")  # so that the traceback's source line does not hold it
+
+    def fails() -> None:
+        raise ConnectionError(f"cannot reach {url}")
+
+    thread = threading.Thread(target=fails)
+    thread.start()
+    thread.join()
+    with pytest.raises(ConnectionError) as caught:
+        fails()
+    sys.excepthook(caught.type, caught.value, caught.tb)
+    told = capsys.readouterr().err
+    assert told.count("ConnectionError: cannot reach redis://***@h") == 2
+    assert "s3cret@" not in told
 
 
 @pytest.fixture
