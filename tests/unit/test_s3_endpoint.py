@@ -16,11 +16,10 @@ def test_a_login_in_the_endpoint_is_refused_and_not_shown(monkeypatch: pytest.Mo
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", value)
     with pytest.raises(
-        UsageError, match="AWS_ENDPOINT_URL_S3 has a user name or password .*AWS_SECRET_ACCESS_KEY"
+        UsageError, match=r"AWS_ENDPOINT_URL_S3 has a user name or password .*AWS_SECRET_ACCESS_KEY"
     ) as caught:
         endpoint()
-    assert "host" not in str(caught.value).partition(";")[0]
-    assert "s3" not in str(caught.value).replace("AWS_ENDPOINT_URL_S3", "").replace("S3", "")
+    assert not any(word in str(caught.value) for word in ("ann", "s3cret", "cret"))
 
 
 @pytest.mark.parametrize("value", ["https://host/path", "ftp://host", "https://host:port", "https://[host", "https://"])
