@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from db import rights
 from db.errors import ReelvecError, UnavailableError
 from db.logs import mask_url
 
@@ -48,8 +49,14 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.begin() as connection:
             yield connection
-    except (OperationalError, InterfaceError) as error:
-        raise translated(engine, error) from error
+    except DBAPIError as error:
+        if isinstance(error, OperationalError | InterfaceError) or _is_refused(error):
+            raise translated(engine, error) from error
+        raise
+
+
+def _is_refused(error: DBAPIError) -> bool:
+    return getattr(error.orig, "pgcode", None) == "42501"
 
 
 def translated(engine: Engine, error: DBAPIError) -> ReelvecError:
@@ -61,4 +68,6 @@ def translated(engine: Engine, error: DBAPIError) -> ReelvecError:
             f"Postgres at {address} does not answer: {reason}. Check REELVEC_DATABASE_URL (or DATABASE_URL) and that the"
             " server runs"
         )
+    if _is_refused(error):
+        return rights.refusal(address, reason, error.statement)
     return ReelvecError(f"Postgres at {address} refused: {reason}. Nothing of this step was written")
