@@ -32,6 +32,7 @@ WORKER_WRITES = {
     "videos": f"UPDATE ({', '.join(MEDIA_COLUMNS)})",
     "encoders": "UPDATE (weights_digest, dim, pooling)",
     "attempts": "INSERT",
+    "control": "INSERT, UPDATE",
     "embeddings": "INSERT, DELETE",
     "window_embeddings": "INSERT, DELETE",
     "scores": "INSERT, DELETE",

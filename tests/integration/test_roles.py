@@ -10,7 +10,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner, Result
 
-from db import encoders, ledger, lost_messages, rights, roles, schema, session
+from db import backbone_breaker, encoders, ledger, lost_messages, places, rights, roles, schema, session
 from db.errors import ErrorClass, RefusedConfigurationError
 from db.local_stack import StackState
 from db.outcome import Failure, Outcome
@@ -134,6 +134,15 @@ def test_a_whole_life_of_a_worker_works_as_worker(login: Callable[[str], Engine]
     assert ledgering.finish(node, third, Outcome(failure=outage)) == "pending"
     with session.transaction(node) as connection:
         assert ledger.release(connection, fourth)
+        assert first.place_id is not None
+        assert places.say_failing(connection, first.place_id, me, code="unreachable", error="no")
+        assert places.close_failing(connection, stale_seconds=45, beat_seconds=10)
+        places.hand_out_probes(connection, beat_seconds=0)
+        assert places.open_again(connection, first.place_id)
+        places.say_reading(connection, me, [first.place_id])
+        backbone_breaker.pause_failing(connection)
+        connection.execute(backbone_breaker._PAUSE, {"backbone": "vivit", "reason": "x"})
+        connection.execute(backbone_breaker._PAUSE_ALL, {"control": "samplers", "reason": "x"})
         lost_messages.requeue_all(connection, older_than_seconds=0)
         lost_messages.requeue_overtaken(connection, older_than_seconds=0)
         assert ledger.reap(connection, me, stale_seconds=0) == []
@@ -151,7 +160,7 @@ FORBIDDEN = {
         "INSERT INTO reelvec.jobs (video_id, encoders) VALUES (1, '{}')",
         "UPDATE reelvec.videos SET uri = 'file:///etc/passwd'",
         "UPDATE reelvec.encoders SET checkpoint = 'other'",
-        "UPDATE reelvec.control SET paused = true",
+        "DELETE FROM reelvec.control",
         "INSERT INTO reelvec.actions (action, who) VALUES ('retry', 'somebody')",
         "UPDATE reelvec.embeddings SET dtype = 'x'",
         "TRUNCATE reelvec.scores",
