@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import redis
 from sqlalchemy import Engine, create_engine, text
 
 from db.local_stack import LocalStack, StackState
@@ -116,6 +117,22 @@ class TestBroker:
         found = look(broker.checks())
         assert "refuses the login" in found["server"].fact
         assert "hunter2" not in str(found)
+
+    def test_users_of_the_broker_with_few_rights_and_with_just_enough(
+        self, addresses: pytest.MonkeyPatch, broker_url: str
+    ) -> None:
+        with redis.Redis.from_url(broker_url) as client:
+            client.execute_command("ACL", "SETUSER", "other", "on", ">hunter22", "~theirs:*", "+@all")
+            client.execute_command("ACL", "SETUSER", "ours", "on", ">hunter22", *broker.BROKER_RIGHTS.split())
+            place = broker_url.rpartition("@")[2]
+            addresses.setenv("CELERY_BROKER_URL", f"redis://other:hunter22@{place}")
+            found = look(broker.checks())["queue"]
+            assert found.status == "fail"
+            assert "this user lacks a right: " in found.fact
+            assert "~reelvec:*" in found.advice
+            addresses.setenv("CELERY_BROKER_URL", f"redis://ours:hunter22@{place}")
+            assert statuses(look(broker.checks())) == {"server": "ok", "memory": "ok", "queue": "ok"}
+            client.execute_command("ACL", "DELUSER", "other", "ours")
 
 
 def test_a_broker_that_accepts_and_says_nothing(addresses: pytest.MonkeyPatch) -> None:
