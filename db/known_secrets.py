@@ -36,13 +36,20 @@ def remember(whose: str, secrets: Iterable[str | None]) -> None:
     _remembered[whose] = tuple(secret for secret in secrets if secret)
 
 
-def pattern() -> re.Pattern[str] | None:
-    """Matches every secret known now, in every form; None: there is none."""
-    return _compiled(
+def masked(text: str, mask: str) -> str:
+    """`text` with `mask` for every secret known now, in every form. Where two overlap, both are covered."""
+    patterns = _compiled(
         tuple(os.environ.get(name, "") for name in SECRET_VARIABLES),
         tuple(os.environ.get(name, "") for name in ADDRESS_VARIABLES),
         tuple(_remembered.values()),
     )
+    pieces: list[str] = []
+    shown_from = 0
+    for start, end in sorted(match.span() for pattern in patterns for match in pattern.finditer(text)):
+        if start >= shown_from:
+            pieces += [text[shown_from:start], mask]
+        shown_from = max(shown_from, end)
+    return "".join([*pieces, text[shown_from:]])
 
 
 def in_address(address: str) -> Iterator[str]:
@@ -61,13 +68,11 @@ def in_address(address: str) -> Iterator[str]:
 @lru_cache(maxsize=8)
 def _compiled(
     whole: tuple[str, ...], addresses: tuple[str, ...], remembered: tuple[tuple[str, ...], ...]
-) -> re.Pattern[str] | None:
+) -> list[re.Pattern[str]]:
     secrets = {value.strip() for values in (whole, *remembered) for value in values}
     secrets.update(secret for address in addresses for secret in in_address(address.strip()))
     forms = {form for secret in secrets for form in _forms(secret)}
-    usable = sorted((form for form in forms if len(form) >= SHORTEST and form.lower() not in _NO_SECRETS), key=len)
-    words = [_word(form) for form in reversed(usable)]  # the longest first: a shorter one may be its beginning
-    return re.compile("|".join(words), re.IGNORECASE) if words else None
+    return [_pattern(form) for form in forms if len(form) >= SHORTEST and form.lower() not in _NO_SECRETS]
 
 
 def _forms(secret: str) -> Iterator[str]:
@@ -76,6 +81,7 @@ def _forms(secret: str) -> Iterator[str]:
         yield from (quote(value, safe=safe) for safe in ("", "/", " +"))  # SQLAlchemy keeps spaces and plus signs
 
 
-def _word(form: str) -> str:
+def _pattern(form: str) -> re.Pattern[str]:
     escaped = re.escape(form)
-    return escaped if len(form) >= SHORTEST_INSIDE_WORDS else rf"(?<!\w){escaped}(?!\w)"
+    inside = len(form) >= SHORTEST_INSIDE_WORDS
+    return re.compile(escaped if inside else rf"(?<!\w){escaped}(?!\w)", re.IGNORECASE)

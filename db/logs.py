@@ -47,12 +47,10 @@ def _mask_login(match: re.Match[str]) -> str:
 
 def mask(text: str) -> str:
     """`text` with `***` for every secret this process was given, every password in an address, signature and token."""
-    known = known_secrets.pattern()
-    if known is not None:
-        text = known.sub(MASK, text)
+    text = known_secrets.masked(text, MASK)
+    text = _SECRET_PARAMETER.sub(rf"\g<1>{MASK}", text)  # before a login, which may reach into the query
     text = _SERVICE_LOGIN.sub(_mask_login, text)
     text = _OTHER_LOGIN.sub(_mask_login, text)
-    text = _SECRET_PARAMETER.sub(rf"\g<1>{MASK}", text)
     text = _SECRET_WORD.sub(rf"\g<1>{MASK}", text)
     text = _AUTHORIZATION.sub(rf"\g<1>{MASK}", text)
     return _ACCESS_KEY.sub(MASK, text)

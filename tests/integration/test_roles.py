@@ -17,32 +17,15 @@ from db.outcome import Failure, Outcome
 from producer.cli import reelvec
 from producer.doctor import postgres
 from producer.doctor.check import run
-from tests import ledgering
+from tests import ledgering, logins
 from tests.ledgering import execute, one
-
-NAMES = {"desk": rights.ENQUEUER, "node": rights.WORKER, "guest": rights.READER, "boss": rights.ADMIN, "nobody": None}
-
-
-def make_logins(connection_url: str) -> None:
-    with session.connect(connection_url) as owner, session.transaction(owner) as connection:
-        roles.make(connection)
-        for name, role in NAMES.items():
-            member = f" IN ROLE {role}" if role else ""
-            connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'pw-of-{name}'{member}")
 
 
 @pytest.fixture
-def url_of(database_url: str, stack: StackState) -> Iterator[Callable[[str], str]]:
+def url_of(database_url: str) -> Iterator[Callable[[str], str]]:
     """The address of a login that has one role."""
-    make_logins(database_url)
-    place = database_url.partition("@")[2]
-    yield lambda name: f"postgresql+psycopg2://{name}:pw-of-{name}@{place}"
-    engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        for role in (*NAMES, rights.ENQUEUER, rights.WORKER, rights.READER, rights.ADMIN):
-            connection.execute(text(f"DROP OWNED BY {role} CASCADE"))
-            connection.execute(text(f"DROP ROLE {role}"))
-    engine.dispose()
+    with logins.made(database_url) as addresses:
+        yield addresses.__getitem__
 
 
 @pytest.fixture
@@ -309,7 +292,7 @@ def test_an_administrator_migrates_and_what_is_new_is_within_reach(
 def test_one_who_is_no_superuser_may_make_them(empty_database_url: str, stack: StackState) -> None:
     engine = create_engine(empty_database_url, isolation_level="AUTOCOMMIT")
     name = empty_database_url.rpartition("/")[2]
-    every = (rights.ENQUEUER, rights.WORKER, rights.READER, rights.ADMIN, "dba")
+    every = (*logins.ROLES, "dba")
     with engine.connect() as connection:
         connection.execute(text("CREATE ROLE dba LOGIN CREATEROLE PASSWORD 'pw-of-dba'"))
         connection.execute(text(f"ALTER DATABASE {name} OWNER TO dba"))

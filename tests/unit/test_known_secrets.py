@@ -56,6 +56,12 @@ def test_what_is_remembered_is_masked_until_something_newer_takes_its_place() ->
     assert mask("first-key second-key") == "first-key ***"
 
 
+def test_two_that_overlap_are_both_covered() -> None:
+    known_secrets.remember("one", ["abcdefgh"])
+    known_secrets.remember("other", ["efghijklmn"])
+    assert mask("xabcdefghijklmnx abcdefgh") == "x***x ***"
+
+
 def test_words_of_ours_short_ones_and_parts_of_words_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "reelvec")
     monkeypatch.setenv("HF_TOKEN", "video")

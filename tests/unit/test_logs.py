@@ -21,6 +21,7 @@ from db.logs import RedactionFilter, configure_logging, mask, mask_url
         ("postgres://ann:a/b@c@db/v?sslmode=require", "postgres://ann:***@db/v?sslmode=require"),
         ("postgresql://ann@db/v", "postgresql://ann@db/v"),
         ("postgresql:///v?host=/run&password=s3cret", "postgresql:///v?host=/run&password=***"),
+        ("postgresql://db:5432/v?password=p@s3cret", "postgresql://db:5432/v?password=***"),
         ("redis://:s3cret@h:6379/0", "redis://***@h:6379/0"),
         ("rediss://ann:s3%40cret@h/0", "rediss://ann:***@h/0"),
         ("redis://:s3/cret@h", "redis://***@h"),
