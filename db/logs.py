@@ -61,6 +61,15 @@ def mask_url(url: str) -> str:
     return mask(re.sub(r"\s", "%20", url.strip()))  # a space would end what is taken for a password
 
 
+#: What moves a terminal's cursor or turns its text around; a name of a file may hold it.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def _one_record(text: str) -> str:
+    """Only a record begins at the beginning of a line: what a message quotes cannot pass for another one."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text).replace("\n", "\n  ")
+
+
 class RedactionFilter(logging.Filter):
     """Masks message, exception and stack of every record that passes. Install it on handlers, not on loggers."""
 
@@ -70,7 +79,7 @@ class RedactionFilter(logging.Filter):
             text = record.getMessage()
         except Exception:  # noqa: BLE001  (a wrong format string must not end the program, nor leak its arguments)
             text = f"{record.msg} {record.args}"
-        record.msg, record.args = mask(text), None
+        record.msg, record.args = _one_record(mask(text)), None
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         if record.exc_text:

@@ -152,3 +152,10 @@ def test_a_wrong_format_string_still_gives_a_masked_line() -> None:
     record = logging.LogRecord("n", logging.INFO, __file__, 1, "%d of %s", ("redis://:s3cret@h",), None)
     assert RedactionFilter().filter(record)
     assert "redis://***@h" in record.getMessage()
+
+
+def test_what_a_message_quotes_cannot_pass_for_another_record() -> None:
+    quoted = "a.mp4\n2026-01-01T00:00:00Z INFO all is well\x1b[2K\r\u202e"
+    record = logging.LogRecord("n", logging.INFO, __file__, 1, "cannot read %s", (quoted,), None)
+    RedactionFilter().filter(record)
+    assert record.getMessage() == ("cannot read a.mp4\n  2026-01-01T00:00:00Z INFO all is well\\x1b[2K\\r\\u202e")
