@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c const
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint levels unit integration acceptance fault soak bench clean
+.PHONY: help demo test lint levels unit integration acceptance fault soak bench audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -51,6 +51,9 @@ soak: $(VENV)/test-installed ## Thousands of hostile videos, then a fleet struck
 
 bench: $(VENV)/test-installed ## Measure; tables go to bench/RESULTS.md
 	@for script in ledger sampling bytes isolation engine pipeline; do $(BIN)/python -m bench.$$script || exit 1; done
+
+audit: ## Ask the advisory index about every pinned package
+	@PYTHON=$(PYTHON) .ci/audit
 
 clean: ## Remove what was installed and cached
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

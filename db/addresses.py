@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+import re
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
-from db import local_stack
+from db import known_secrets, local_stack
 from db.errors import NoStackError, RefusedConfigurationError, UsageError
 from db.logs import mask_url
 from db.settings import DatabaseSettings, load
@@ -23,9 +24,13 @@ _BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 class Addresses:
     """The two services of a process. The URLs hold passwords: show them only by `describe`."""
 
-    database_url: str
-    broker_url: str
+    database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
     local: bool
+
+    def __post_init__(self) -> None:
+        secrets = [secret for url in (self.database_url, self.broker_url) for secret in known_secrets.in_address(url)]
+        known_secrets.remember("addresses", secrets)
 
 
 def resolve(*, start: bool = True) -> Addresses:
@@ -106,30 +111,55 @@ def _checked_database_url(url: str) -> str:
             f"the database address {_shown(url)} is not one reelvec can use: write "
             "postgresql://user:password@host:5432/name (the driver is always psycopg2)."
         )
-    _check_port(url, "database")
+    _check_login(url, "database", shown=mask_url(url))
+    _check_parameters(url)
     # SQLAlchemy 2.1 takes another driver for the bare scheme; psycopg2 has to be spelled out.
     return f"{_DRIVER}://{rest}"
 
 
-def _checked_broker_url(url: str) -> str:
-    scheme, separator, _ = url.partition("://")
-    if not separator or scheme not in _BROKER_SCHEMES:
+def _check_parameters(url: str) -> None:
+    """libpq ends with a traceback over a parameter it does not know, and a supervisor would start that for ever."""
+    from psycopg2 import ProgrammingError  # type: ignore[import-untyped]
+    from psycopg2.extensions import parse_dsn  # type: ignore[import-untyped]
+
+    unknown = []
+    for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        try:
+            parse_dsn(f"{name}=x")
+        except ProgrammingError:
+            unknown.append(name)
+    if unknown:
         raise UsageError(
-            f"the broker address {_shown(url)} is not one reelvec can use: write redis://:password@host:6379/0 "
-            "(Redis or Valkey), rediss:// for TLS, or redis+socket:///path?virtual_host=0."
+            f"the database address {mask_url(url)} has {', '.join(unknown)}, which libpq does not know: leave it out. "
+            "What it knows: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"
         )
-    _check_port(url, "broker")
+
+
+def _checked_broker_url(url: str) -> str:
+    for one in url.split(";"):  # Celery's way to name others to fall back on
+        scheme, separator, _ = one.partition("://")
+        if not separator or scheme not in _BROKER_SCHEMES:
+            raise UsageError(
+                f"the broker address {_shown(url)} is not one reelvec can use: write redis://:password@host:6379/0 "
+                "(Redis or Valkey), rediss:// for TLS, or redis+socket:///path?virtual_host=0."
+            )
+        _check_login(one, "broker", shown=mask_url(url))
     return url
 
 
-def _check_port(url: str, what: str) -> None:
+def _check_login(url: str, what: str, *, shown: str) -> None:
+    """A raw @ / ? # in a password makes its rest the host or a parameter, which error texts then show."""
     try:
-        urlsplit(url).port  # noqa: B018  (reading it is the check)
-    except ValueError as error:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  (reading it is the check)
+        plain = parts.netloc.count("@") == url.count("@") <= 1 and re.search(r"\s", url) is None
+    except ValueError:
+        plain = False
+    if not plain:
         raise UsageError(
-            f"the {what} address {mask_url(url)} has no valid host and port: percent-encode special characters of the "
-            "password."
-        ) from error
+            f"the {what} address {shown} has no valid host and port: percent-encode special characters, above "
+            "all the password's: @ as %40, / as %2F, # as %23, ? as %3F, : as %3A, % as %25."
+        )
 
 
 def _shown(url: str) -> str:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import psycopg2  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError
 
-from db.errors import BusyError, ReelvecError, RefusedConfigurationError, UnavailableError
+from db import rights
+from db.errors import BusyError, ReelvecError, UnavailableError
 
 #: Our sessions' name in `pg_stat_activity`.
 APPLICATION = "reelvec"
@@ -41,9 +42,7 @@ def translated(address: str, error: DBAPIError) -> ReelvecError | None:
     if code in _BUSY:
         return BusyError(f"Postgres at {address} {_BUSY[code]}: {said}")
     if code == _NO_RIGHT:
-        return RefusedConfigurationError(
-            f"Postgres at {address} refused: {said}. This role lacks a right: reelvec doctor lists those it needs"
-        )
+        return rights.refusal(address, said, error.statement)
     for known in (code, code[:3], code[:2]):
         if known in _CANNOT_SERVE:
             return _unavailable(address, _CANNOT_SERVE[known], said)

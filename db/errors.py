@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from db.exit_codes import ExitCode
+from db.logs import mask
 
 
 class ReelvecError(Exception):
@@ -17,6 +18,10 @@ class ReelvecError(Exception):
 
     code: str = "error"
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+    def __str__(self) -> str:
+        """The message as it is shown, logged and stored: what it quotes of a library may hold a secret."""
+        return mask(super().__str__())
 
 
 class UsageError(ReelvecError):

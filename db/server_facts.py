@@ -12,11 +12,11 @@ from sqlalchemy import Connection, text
 class PostgresFacts:
     """`connections_*` count: `limit` is what this role may have in all, `used` what the server serves now."""
 
+    role: str
     version: str
     version_number: int
     encoding: str
     read_only: bool
-    may_make_temporary_tables: bool
     may_make_schemas: bool
     connections_limit: int
     connections_used: int
@@ -45,11 +45,10 @@ class WorkerRow:
 def postgres(connection: Connection) -> PostgresFacts:
     row = connection.execute(
         text(
-            "SELECT current_setting('server_version') AS version,"
+            "SELECT current_user AS role, current_setting('server_version') AS version,"
             " current_setting('server_version_num')::int AS version_number,"
             " current_setting('server_encoding') AS encoding,"
             " current_setting('transaction_read_only') = 'on' AS read_only,"
-            " has_database_privilege(current_database(), 'TEMPORARY') AS may_make_temporary_tables,"
             " has_database_privilege(current_database(), 'CREATE') AS may_make_schemas,"
             " (SELECT min(n) FROM (VALUES (current_setting('max_connections')::int"
             "   - current_setting('superuser_reserved_connections')::int"
@@ -74,22 +73,6 @@ def pgvector(connection: Connection) -> VectorFacts:
         )
     ).first()
     return VectorFacts(None, None, may_install=False) if row is None else VectorFacts(**row._mapping)
-
-
-def forbidden(connection: Connection) -> list[str]:
-    """What a worker and a producer must do in an existing schema and this role may not: `UPDATE on jobs`, ..."""
-    rows = connection.execute(
-        text(
-            "SELECT what FROM (SELECT privilege || ' on ' || c.relname AS what, has_table_privilege(c.oid, privilege) AS may"
-            "  FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) privilege"
-            "  WHERE c.relnamespace = to_regnamespace('reelvec') AND c.relkind = 'r'"
-            "   AND (privilege = 'SELECT' OR c.relname NOT IN ('alembic_version', 'schema_revisions'))"
-            " UNION ALL SELECT privilege || ' on schema reelvec', has_schema_privilege(n.oid, privilege)"
-            "  FROM pg_namespace n, unnest(ARRAY['USAGE', 'CREATE']) privilege WHERE n.nspname = 'reelvec'"
-            ") AS needed WHERE NOT may ORDER BY what"
-        )
-    )
-    return [str(row[0]) for row in rows]
 
 
 def round_trip_seconds(connection: Connection, *, tries: int = 3) -> float:

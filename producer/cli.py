@@ -9,6 +9,7 @@ import typer
 
 from db.errors import ReelvecError
 from db.exit_codes import ExitCode
+from db.logs import configure_logging, print_exception
 from producer.commands import db, doctor, embed, enqueue, models, sample, search, status, steer, up, worker
 
 RUN, WATCH, USE, SET_UP = "Run", "Watch and steer", "Use the results", "Set up"
@@ -40,6 +41,7 @@ enqueue_alone.command()(enqueue.enqueue)
 
 
 def _run(command: Callable[[], object]) -> None:
+    configure_logging("WARNING")
     try:
         command()
     except ReelvecError as error:
@@ -53,6 +55,9 @@ def _run(command: Callable[[], object]) -> None:
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
         sys.exit(0)
+    except Exception:  # noqa: BLE001 - Python would print it with every secret in it
+        print_exception(*sys.exc_info())
+        sys.exit(ExitCode.FAILED)
 
 
 def main() -> None:

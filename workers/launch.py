@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from celery.worker import state
 from sqlalchemy import Engine as Database
 
-from db import addresses, encoders, ledger, schema, session, settings
+from db import addresses, encoders, ledger, rights, schema, session, settings
 from db.encoders import Encoder, Tagger
 from db.errors import ReelvecError
 from db.exit_codes import ExitCode
@@ -199,6 +199,7 @@ def prepare(node: str = "") -> Runtime:
         )
         with session.transaction(database) as connection:
             schema.check(connection)
+            rights.require(connection, rights.WORKER)
             wanted = encoders.wanted_encoders(connection)
         storage = stack.enter_context(Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun))
         engine_seconds = chosen.engine_seconds or (300.0 if chosen.on_gpu else 1800.0)

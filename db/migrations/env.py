@@ -16,7 +16,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from db import addresses, session
+from db import addresses, roles, session
 
 #: Any process that migrates holds this advisory lock, for as long as its session lasts.
 LOCK_KEY = 7_120_431_001
@@ -55,6 +55,7 @@ def alone(connection: Connection) -> Iterator[None]:
 
 def migrate(connection: Connection) -> None:
     with alone(connection):
+        roles.become_owner(connection)
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS reelvec"))
         connection.commit()
         for attempt in range(1, TRIES + 1):

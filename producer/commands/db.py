@@ -10,7 +10,7 @@ import typer
 
 from producer.desk import addresses, database, print_table, say
 
-commands = typer.Typer(help="The schema: upgrade, check, url, sql.", no_args_is_help=True)
+commands = typer.Typer(help="The schema: upgrade, check, roles, url, sql.", no_args_is_help=True)
 
 
 @commands.command()
@@ -28,6 +28,26 @@ def check() -> None:
 
     with database(check_schema=False) as engine, session.transaction(engine) as connection:
         typer.echo(f"revision {schema.check(connection)}: fits this version")
+
+
+@commands.command()
+def roles(
+    only_print: Annotated[
+        bool, typer.Option("--print", help="Change nothing: print the SQL, for an administrator to run.")
+    ] = False,
+) -> None:
+    """Make the roles reelvec_reader, _enqueuer, _worker and _admin, each with the least rights its work needs.
+
+    They have no login; an administrator gives one: GRANT reelvec_worker TO gpu_nodes. Run it again after an upgrade.
+    """
+    from db import roles, session
+
+    with database() as engine, session.transaction(engine) as connection:
+        if only_print:
+            typer.echo(roles.script(connection), nl=False)
+            return
+        roles.make(connection)
+    say("the roles are made; give one to a login with: GRANT reelvec_worker TO that_login")
 
 
 @commands.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from db.errors import UnavailableError
 from db.logs import mask_url
@@ -12,7 +12,13 @@ from producer.doctor import requirements
 from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
 from producer.doctor.configuration import servers
 
+if TYPE_CHECKING:
+    from redis import Redis
+
 GROUP = "Broker"
+#: What stands before every key of ours, and what a user of its own needs.
+KEY_PREFIX = "reelvec:"
+BROKER_RIGHTS = f"~{KEY_PREFIX}* +@all -@admin -@dangerous +info"
 MINIMUM = (6, 2)
 CONNECT_SECONDS = 5.0
 
@@ -42,9 +48,8 @@ def look() -> Iterator[Finding]:
         yield warn("server", f"answers, but says nothing of itself: {error}", "allow this user INFO to have it checked")
     else:
         yield from judge(facts)
-    finally:
-        client.close()
-    yield _queue()
+    yield _queue(client)
+    client.close()
 
 
 def _refusal(error: Exception, address: str) -> Finding:
@@ -92,12 +97,18 @@ def _judge_memory(facts: Mapping[str, Any]) -> Finding:
     return ok("memory", said)
 
 
-def _queue() -> Finding:
-    """Asked the way producers and workers do."""
+def _queue(client: Redis) -> Finding:
+    """Asked the way producers and workers do. Of a user with few rights the keys are tried first, to name what it lacks."""
+    import redis
+
     from workers import contract, feeder
     from workers.app import app
 
     try:
+        client.exists(f"{KEY_PREFIX}{contract.QUEUE}")
         return ok("queue", f"{feeder.depth(app):,} messages wait in {contract.QUEUE!r}")
+    except redis.exceptions.NoPermissionError as error:
+        said = " ".join(str(error).split())
+        return fail("queue", f"this user lacks a right: {said}", f"ACL SETUSER that_user {BROKER_RIGHTS}")
     except UnavailableError as error:
         return failed_with("queue", error, advice_after=". Check ")

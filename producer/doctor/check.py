@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from queue import Empty, SimpleQueue
-from urllib.parse import unquote, urlsplit
 
 from db.errors import ReelvecError
-from db.logs import MASK, mask
-
-#: Variables whose value is a secret as a whole, and those that are addresses with a password in them.
-_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "PGPASSWORD")
-_ADDRESS_VARIABLES = ("REELVEC_DATABASE_URL", "DATABASE_URL", "REELVEC_BROKER_URL", "CELERY_BROKER_URL")
-#: Shorter ones would mask half of every sentence.
-_SHORTEST_SECRET = 6
+from db.logs import mask
 
 
 class Status(StrEnum):
@@ -80,7 +71,6 @@ def failed_with(name: str, error: BaseException, *, advice_after: str = ": ") ->
 
 def run(checks: Sequence[Check]) -> Iterator[Finding]:
     """Findings in the order of the checks. A check that hangs is left behind."""
-    secrets = secret_values()
     looks = [_Look(check) for check in checks]
     for look in looks:
         if look.check.early:
@@ -88,7 +78,7 @@ def run(checks: Sequence[Check]) -> Iterator[Finding]:
     for look in looks:
         look.start()  # one by one: importing the same packages in several threads at once can break
         for finding in look.findings():
-            yield _clean(finding, look.check.group, secrets)
+            yield _clean(finding, look.check.group)
 
 
 class _Look:
@@ -138,25 +128,9 @@ def _unexpected(name: str, error: BaseException) -> Finding:
     return fail(name, f"this check broke: {text}", "the other checks still count; please report this line")
 
 
-def secret_values() -> tuple[str, ...]:
-    """Secrets in the environment, longest first: they are masked wherever they turn up, not only in addresses."""
-    found = {os.environ.get(name, "") for name in _SECRET_VARIABLES}
-    for name in _ADDRESS_VARIABLES:
-        try:
-            password = urlsplit(os.environ.get(name, "")).password or ""
-        except ValueError:
-            continue
-        found |= {password, unquote(password)}
-    return tuple(sorted((value for value in found if len(value) >= _SHORTEST_SECRET), key=len, reverse=True))
+def _clean(finding: Finding, group: str) -> Finding:
+    return dataclasses.replace(finding, group=group, fact=_one_line(finding.fact), advice=_one_line(finding.advice))
 
 
-def _clean(finding: Finding, group: str, secrets: Iterable[str]) -> Finding:
-    return dataclasses.replace(
-        finding, group=group, fact=_one_line(finding.fact, secrets), advice=_one_line(finding.advice, secrets)
-    )
-
-
-def _one_line(text: str, secrets: Iterable[str]) -> str:
-    for secret in secrets:
-        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", MASK, text)
+def _one_line(text: str) -> str:
     return " ".join(mask(text).split())

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 GROUP = "Postgres"
 #: Every video takes about four round trips.
 SLOW_SECONDS = 0.05
-#: Without these even the schema's revision cannot be read.
-UNREADABLE = {"USAGE on schema reelvec", "SELECT on alembic_version", "SELECT on schema_revisions"}
 MAKE_EXTENSION = "CREATE EXTENSION vector WITH SCHEMA public"
 
 
@@ -25,7 +23,7 @@ def checks() -> list[Check]:
 
 
 def look() -> Iterator[Finding]:
-    from db import schema, server_facts, session, settings
+    from db import rights, schema, server_facts, session, settings
     from db.errors import RefusedConfigurationError, UnavailableError
     from workers.settings import WorkerSettings
 
@@ -39,9 +37,9 @@ def look() -> Iterator[Finding]:
             yield from judge_server(facts, server_facts.round_trip_seconds(connection))
             yield judge_pgvector(server_facts.pgvector(connection))
             yield judge_connections(facts, settings.load(WorkerSettings).in_flight + 2)
-            forbidden = server_facts.forbidden(connection)
-            yield judge_rights(facts, forbidden)
-            if not UNREADABLE.isdisjoint(forbidden):
+            lacks = rights.missing(connection)
+            yield judge_rights(facts.role, lacks)
+            if lacks[rights.READER]:
                 yield skipped("schema", "this role may not look which revision it is")
                 return
             try:
@@ -110,11 +108,17 @@ def judge_connections(facts: PostgresFacts, pool: int) -> Finding:
     return ok("connections", said)
 
 
-def judge_rights(facts: PostgresFacts, forbidden: list[str]) -> Finding:
-    missing = [*([] if facts.may_make_temporary_tables else ["TEMPORARY on the database"]), *forbidden]
-    if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        return fail(
-            "rights", f"this role lacks {shown}", "GRANT them to it, or use the role that ran reelvec db upgrade"
-        )
-    return ok("rights", "temporary tables and everything in the schema")
+def judge_rights(user: str, lacks: dict[str, list[str]]) -> Finding:
+    """`lacks`: what the role of this address lacks to be each of reelvec's roles."""
+    from db import rights
+
+    purposes = {rights.READER: "read", rights.ENQUEUER: "enqueue", rights.WORKER: "work"}
+    may = [does for role, does in purposes.items() if not lacks[role]]
+    told = [f"to {purposes[role]} it lacks {rights.shown(what)}" for role, what in lacks.items() if what]
+    advice = "have an administrator run reelvec db roles and GRANT the one that is wanted to it"
+    if not told:
+        return ok("rights", f"role {user} may read, enqueue and work")
+    if lacks[rights.READER]:
+        return fail("rights", f"role {user} may not read: {told[0]}", advice)
+    said = f"role {user} may {' and '.join(may)}; {'; '.join(told)}"
+    return ok("rights", said) if len(may) > 1 else warn("rights", said, advice)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import redis
 from sqlalchemy import Engine, create_engine, text
 
 from db.local_stack import LocalStack, StackState
@@ -76,19 +77,21 @@ class TestPostgres:
         addresses.setenv("DATABASE_URL", role)
         found = look(postgres.checks())
         assert statuses(found) == {**self.GOOD, "rights": "fail", "schema": "skipped"}
-        assert "lacks TEMPORARY on the database, " in found["rights"].fact
+        assert "role visitor may not read: to read it lacks SELECT on actions, " in found["rights"].fact
         execute(
             engine, "GRANT USAGE ON SCHEMA reelvec TO visitor; GRANT SELECT ON ALL TABLES IN SCHEMA reelvec TO visitor"
         )
         found = look(postgres.checks())
-        assert statuses(found) == {**self.GOOD, "rights": "fail"}
-        assert "DELETE on attempts" in found["rights"].fact
+        assert statuses(found) == {**self.GOOD, "rights": "warn"}
+        assert "to enqueue it lacks INSERT on actions, INSERT on census, " in found["rights"].fact
+        assert "to work it lacks DELETE on embeddings, " in found["rights"].fact
         execute(
             engine,
-            f"GRANT TEMPORARY ON DATABASE {role.rpartition('/')[2]} TO visitor; GRANT CREATE ON SCHEMA reelvec TO visitor;"
-            " GRANT ALL ON ALL TABLES IN SCHEMA reelvec TO visitor;"
-            " REVOKE INSERT, UPDATE, DELETE ON reelvec.alembic_version, reelvec.schema_revisions FROM visitor",
+            "GRANT ALL ON ALL TABLES IN SCHEMA reelvec TO visitor; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reelvec TO visitor",
         )
+        found = look(postgres.checks())
+        assert found["rights"].fact.endswith("may read and work; to enqueue it lacks TEMPORARY on the database")
+        execute(engine, f"GRANT TEMPORARY ON DATABASE {role.rpartition('/')[2]} TO visitor")
         assert statuses(look(postgres.checks())) == self.GOOD
         execute(
             engine, "ALTER ROLE visitor CONNECTION LIMIT 1; ALTER ROLE visitor SET default_transaction_read_only = on"
@@ -114,6 +117,22 @@ class TestBroker:
         found = look(broker.checks())
         assert "refuses the login" in found["server"].fact
         assert "hunter2" not in str(found)
+
+    def test_users_of_the_broker_with_few_rights_and_with_just_enough(
+        self, addresses: pytest.MonkeyPatch, broker_url: str
+    ) -> None:
+        with redis.Redis.from_url(broker_url) as client:
+            client.execute_command("ACL", "SETUSER", "other", "on", ">hunter22", "~theirs:*", "+@all")
+            client.execute_command("ACL", "SETUSER", "ours", "on", ">hunter22", *broker.BROKER_RIGHTS.split())
+            place = broker_url.rpartition("@")[2]
+            addresses.setenv("CELERY_BROKER_URL", f"redis://other:hunter22@{place}")
+            found = look(broker.checks())["queue"]
+            assert found.status == "fail"
+            assert "this user lacks a right: " in found.fact
+            assert "~reelvec:*" in found.advice
+            addresses.setenv("CELERY_BROKER_URL", f"redis://ours:hunter22@{place}")
+            assert statuses(look(broker.checks())) == {"server": "ok", "memory": "ok", "queue": "ok"}
+            client.execute_command("ACL", "DELUSER", "other", "ours")
 
 
 def test_a_broker_that_accepts_and_says_nothing(addresses: pytest.MonkeyPatch) -> None:

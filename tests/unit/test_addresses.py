@@ -64,6 +64,12 @@ def test_the_driver_is_spelled_out_and_the_query_kept(monkeypatch: pytest.Monkey
         "postgresql+psycopg://ann:s3cret@db/v",
         "mysql://ann:s3cret@db/v",
         "postgresql://ann:s3cret@db:port/v",
+        "postgresql://ann:p@s3cret/w0rd#1@host",
+        "postgresql://ann:s3cret/x@host/v",
+        "postgresql://ann:12?s3cret@host/v",
+        "postgresql://ann:12/x?s3cret=1@host/v",
+        "postgresql://ann:my s3cret@host/v",
+        "postgresql://ann:[s3cret@host/v",
         "host=db password=s3cret",
     ],
 )
@@ -74,14 +80,53 @@ def test_another_database_address_is_refused_without_its_password(monkeypatch: p
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["redis://h", "rediss://h:1/2?ssl_cert_reqs=required", "redis+socket:///run/v.sock"])
+def test_a_password_in_want_of_encoding_is_told_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, DATABASE_URL="postgresql://u:p@ss/w0rd#1@host", CELERY_BROKER_URL=BROKER)
+    with pytest.raises(UsageError, match=r"postgresql://u:\*\*\*@host has .* percent-encode .* @ as %40") as caught:
+        resolve()
+    assert "ss/w0rd" not in str(caught.value)
+    configure(monkeypatch, DATABASE_URL="postgresql://u:p%40ss%2Fw0rd%231@host")
+    assert resolve().database_url.endswith("//u:p%40ss%2Fw0rd%231@host")
+
+
+def test_parameters_libpq_does_not_know_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, DATABASE_URL=f"{DATABASE}?pgbouncer=true&sslmode=require&schema=x", CELERY_BROKER_URL=BROKER)
+    with pytest.raises(UsageError, match="has pgbouncer, schema, which libpq does not know") as caught:
+        resolve()
+    assert caught.value.exit_code == 2
+    assert "s3cret" not in str(caught.value)
+
+
+def test_addresses_are_shown_by_describe_alone() -> None:
+    assert "s3cret" not in repr(Addresses(DATABASE, BROKER, local=False))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://:pw@h:1?ssl_cert_reqs=none",
+        "rediss://h:1/2?ssl_cert_reqs=required",
+        "redis+socket:///run/v.sock",
+        "redis://:pw@a:1/0;redis://:pw@b:2/0",
+    ],
+)
 def test_the_three_ways_to_a_redis_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     configure(monkeypatch, DATABASE_URL=DATABASE, REELVEC_BROKER_URL=url)
     assert resolve().broker_url == url
 
 
 @pytest.mark.parametrize(
-    "url", ["amqp://ann:s3cret@h//", "unix:///run/v.sock", "valkey://:s3cret@h", "s3cret@h:6379", "redis://:s3cret/x@h"]
+    "url",
+    [
+        "amqp://ann:s3cret@h//",
+        "unix:///run/v.sock",
+        "valkey://:s3cret@h",
+        "s3cret@h:6379",
+        "redis://:s3cret/x@h",
+        "redis://:p@s3cret/w0rd#1@h",
+        "redis://:s3cret;x@h:1/0",
+    ],
 )
 def test_another_broker_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     configure(monkeypatch, DATABASE_URL=DATABASE, REELVEC_BROKER_URL=url)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from db.encoders import Encoder
+from db.rights import ENQUEUER, READER, WORKER
 from db.server_facts import PostgresFacts, VectorFacts, WorkerRow
 from producer.commands.doctor import STYLES, summary
 from producer.doctor import (
@@ -245,7 +246,7 @@ def test_no_worker_packages_is_a_desk_and_some_are_a_failure() -> None:
 
 class TestPostgres:
     FACTS = PostgresFacts(
-        version="16.4", version_number=160004, encoding="UTF8", read_only=False, may_make_temporary_tables=True,
+        role="ann", version="16.4", version_number=160004, encoding="UTF8", read_only=False,
         may_make_schemas=True, connections_limit=97, connections_used=10,
     )  # fmt: skip
 
@@ -277,6 +278,20 @@ class TestPostgres:
         judged = postgres.judge_pgvector(facts)
         assert judged.status == status
         assert words in f"{judged.fact} {judged.advice}"
+
+    @pytest.mark.parametrize(
+        ("reader", "enqueuer", "worker", "status", "fact"),
+        [
+            ([], [], [], "ok", "role ann may read, enqueue and work"),
+            ([], [], ["INSERT on scores"], "ok", "may read and enqueue; to work it lacks INSERT on scores"),
+            ([], list("abcdefg"), ["x"], "warn", "may read; to enqueue it lacks a, b, c, d, e and 2 more; to work it lacks x"),
+            (["SELECT on jobs"], ["y"], ["x"], "fail", "may not read: to read it lacks SELECT on jobs"),
+        ],
+    )  # fmt: skip
+    def test_rights(self, reader: list[str], enqueuer: list[str], worker: list[str], status: str, fact: str) -> None:
+        judged = postgres.judge_rights("ann", {READER: reader, ENQUEUER: enqueuer, WORKER: worker})
+        assert judged.status == status
+        assert fact in judged.fact
 
     def test_connections(self) -> None:
         assert postgres.judge_connections(self.FACTS, 87).status == "ok"

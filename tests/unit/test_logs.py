@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -20,10 +21,14 @@ from db.logs import RedactionFilter, configure_logging, mask, mask_url
         ("postgres://ann:a/b@c@db/v?sslmode=require", "postgres://ann:***@db/v?sslmode=require"),
         ("postgresql://ann@db/v", "postgresql://ann@db/v"),
         ("postgresql:///v?host=/run&password=s3cret", "postgresql:///v?host=/run&password=***"),
+        ("postgresql://db:5432/v?password=p@s3cret", "postgresql://db:5432/v?password=***"),
         ("redis://:s3cret@h:6379/0", "redis://***@h:6379/0"),
         ("rediss://ann:s3%40cret@h/0", "rediss://ann:***@h/0"),
         ("redis://:s3/cret@h", "redis://***@h"),
         ("redis://h:6379/0", "redis://h:6379/0"),
+        ("postgresql://ann:p@ss/w0rd#1@db/v", "postgresql://ann:***@db/v"),
+        ("postgresql://ann:p w?x@db/v", "postgresql://ann:***@db/v"),
+        ("redis://:p/1@a:1/0;rediss://:p#2@b:2/0", "redis://***@a:1/0;rediss://***@b:2/0"),
         ("redis+socket://:s3cret@/run/v.sock?virtual_host=0", "redis+socket://***@/run/v.sock?virtual_host=0"),
         ("https://s3cret@files.example.com/a.mp4", "https://***@files.example.com/a.mp4"),
         ("https://files.example.com:8443/films/@channel/a.mp4", "https://files.example.com:8443/films/@channel/a.mp4"),
@@ -52,13 +57,47 @@ def test_masks_keys_and_named_secrets_but_not_a_fencing_token() -> None:
     assert text.endswith("password authentication")
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Authorization: Bearer s3cret.x", "Authorization: Bearer ***"),
+        ("{'authorization': 'Basic czNjcmV0'}", "{'authorization': 'Basic ***'}"),
+        ("curl -H bearer s3cret.x", "curl -H bearer ***"),
+        ("a bearer of bad news", "a bearer of bad news"),
+    ],
+)
+def test_masks_what_a_header_proves_itself_with(text: str, shown: str) -> None:
+    assert mask(text) == shown
+
+
 @pytest.fixture
-def restored_root() -> Iterator[None]:
+def restored_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.mark.usefixtures("restored_root")
+def test_what_ends_a_process_or_a_thread_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging()
+    url = "redis://:{}@h".format("s3cret")  # so that the traceback's source line does not hold it
+
+    def fails() -> None:
+        raise ConnectionError(f"cannot reach {url}")
+
+    thread = threading.Thread(target=fails)
+    thread.start()
+    thread.join()
+    with pytest.raises(ConnectionError) as caught:
+        fails()
+    sys.excepthook(caught.type, caught.value, caught.tb)
+    told = capsys.readouterr().err
+    assert told.count("ConnectionError: cannot reach redis://***@h") == 2
+    assert "s3cret@" not in told
 
 
 @pytest.fixture
@@ -113,3 +152,10 @@ def test_a_wrong_format_string_still_gives_a_masked_line() -> None:
     record = logging.LogRecord("n", logging.INFO, __file__, 1, "%d of %s", ("redis://:s3cret@h",), None)
     assert RedactionFilter().filter(record)
     assert "redis://***@h" in record.getMessage()
+
+
+def test_what_a_message_quotes_cannot_pass_for_another_record() -> None:
+    quoted = "a.mp4\n2026-01-01T00:00:00Z INFO all is well\x1b[2K\r\u202e"
+    record = logging.LogRecord("n", logging.INFO, __file__, 1, "cannot read %s", (quoted,), None)
+    RedactionFilter().filter(record)
+    assert record.getMessage() == ("cannot read a.mp4\n  2026-01-01T00:00:00Z INFO all is well\\x1b[2K\\r\\u202e")

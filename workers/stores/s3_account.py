@@ -13,6 +13,7 @@ from minio.credentials.providers import EnvAWSProvider, IamAwsProvider, Provider
 from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
+from db import known_secrets
 from db.errors import RefusedConfigurationError
 from workers.stores.s3_endpoint import endpoint
 
@@ -56,6 +57,7 @@ class Chain(Provider):
             except (ValueError, HTTPError, OSError):  # it has none
                 continue
             self.source = name
+            known_secrets.remember("S3 account", (found.access_key, found.secret_key, found.session_token))
             return found
         self.source = "anonymous"
         self._again_at = time.monotonic() + ROLE_AGAIN_SECONDS

@@ -30,12 +30,17 @@ def endpoint() -> Endpoint:
 
 
 def _parsed(name: str, value: str) -> Endpoint:
-    parts = urlsplit(value if "://" in value else f"https://{value}")
+    if "@" in value:
+        raise UsageError(
+            f"{name} has a user name or password in it, which S3 does not take there; write https://host or"
+            " http://host:port, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     try:
-        port = parts.port
+        parts = urlsplit(value if "://" in value else f"https://{value}")
+        parts.port  # noqa: B018  (reading it is the check)
+        plain = parts.path in ("", "/") and not parts.query and bool(parts.hostname)
     except ValueError:
-        port = -1
-    plain = parts.path in ("", "/") and not parts.query and parts.username is None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or not plain:
+        plain = False
+    if not plain or parts.scheme not in ("http", "https"):
         raise UsageError(f"{name}={value!r} is no address of an S3 service; write https://host or http://host:port")
-    return Endpoint(parts.netloc, parts.scheme == "https", parts.hostname.endswith(".amazonaws.com"))
+    return Endpoint(parts.netloc, parts.scheme == "https", str(parts.hostname).endswith(".amazonaws.com"))

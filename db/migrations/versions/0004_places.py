@@ -63,6 +63,29 @@ CREATE TABLE reelvec.census (
 );
 """
 
+# A worker's role may make nothing in the schema, and yet the first one that binds an encoder makes its view: as the owner,
+# in this one shape. The type lies where a DBA has put the extension.
+ENCODER_VIEW = """
+CREATE FUNCTION reelvec.make_encoder_view(encoder_name text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $make$
+DECLARE
+  bound reelvec.encoders;
+  view_name text := replace(encoder_name, '-', '_');
+  halfvec_schema text;
+BEGIN
+  SELECT * INTO bound FROM reelvec.encoders WHERE encoder = encoder_name AND dim IS NOT NULL;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'encoder % is not bound', encoder_name USING ERRCODE = 'no_data_found';
+  END IF;
+  SELECT nspname INTO STRICT halfvec_schema
+  FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
+  EXECUTE format(
+    'CREATE VIEW reelvec.%I AS SELECT video_id, embedding::%I.halfvec(%s) AS embedding, dtype, created_at'
+    ' FROM reelvec.embeddings WHERE encoder_id = %s', view_name, halfvec_schema, bound.dim, bound.encoder_id);
+END $make$;
+REVOKE ALL ON FUNCTION reelvec.make_encoder_view FROM PUBLIC;
+"""
+
 # jobs.place_id has no foreign key: its check would lock the row of a place that every producer and worker uses.
 COLUMNS = (
     "ALTER TABLE reelvec.jobs ADD COLUMN place_id int",
@@ -75,5 +98,6 @@ COLUMNS = (
 def upgrade() -> None:
     op.execute(PLACES)
     op.execute(RECORDS)
+    op.execute(ENCODER_VIEW)
     for statement in COLUMNS:
         op.execute(statement)

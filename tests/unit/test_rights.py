@@ -1,0 +1,81 @@
+"""Who may write what is said once, and every statement of this project is within it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from db import rights
+from db.rights import ENQUEUER, WORKER, Right
+
+DB = Path(rights.__file__).parent
+STATEMENT = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM) reelvec\.(\w+)")
+#: Whose statements a module of `db/` holds. `ledger` and `places` hold the feeder's, too, which are every enqueuer's.
+MODULES = {
+    "backbone_breaker": {WORKER},
+    "catalogue": {ENQUEUER},
+    "census": {ENQUEUER, WORKER},
+    "ledger": {WORKER},
+    "lost_messages": {ENQUEUER, WORKER},
+    "outcome": {WORKER},
+    "places": {WORKER},
+    "steering": {ENQUEUER},
+}
+#: `invariants` holds cures that `doctor --data` prints for an administrator; of `encoders` each does a part.
+OTHERS = {"invariants", "encoders"}
+
+
+def written(module: Path) -> set[tuple[str, str]]:
+    return {(verb.split()[0], table) for verb, table in STATEMENT.findall(module.read_text(encoding="utf-8"))}
+
+
+def granted(role: str) -> set[tuple[str, str]]:
+    return {(right.privilege, right.table) for right in rights.rights(role)}
+
+
+@pytest.mark.parametrize("module", sorted(DB.glob("*.py")), ids=lambda path: path.stem)
+def test_what_a_module_writes_is_granted(module: Path) -> None:
+    roles = MODULES.get(module.stem)
+    assert roles or module.stem in OTHERS or not written(module), "say above who runs these statements"
+    for role in roles or ():
+        assert written(module) - granted(role) == set(), role
+
+
+def test_encoders_are_declared_by_one_and_bound_by_the_other() -> None:
+    assert written(DB / "encoders.py") - granted(ENQUEUER) - granted(WORKER) == set()
+    assert written(DB / "ledger.py") >= {("UPDATE", "jobs"), ("INSERT", "workers"), ("DELETE", "workers")}
+
+
+def test_a_worker_deletes_in_its_results_and_in_what_it_says_of_itself_only() -> None:
+    deletes = {right.table for right in rights.rights(WORKER) if right.privilege == "DELETE"}
+    assert deletes == {"embeddings", "window_embeddings", "scores", "workers", "place_workers"}
+    assert not [right for right in rights.rights(ENQUEUER) if right.privilege == "DELETE"]
+
+
+def test_columns_are_taken_apart() -> None:
+    assert [right for right in rights.rights(WORKER) if right.table == "encoders"] == [
+        Right(WORKER, "encoders", "UPDATE", column) for column in ("weights_digest", "dim", "pooling")
+    ]
+    assert Right(WORKER, "scores", "DELETE", None) in rights.rights(WORKER)
+
+
+@pytest.mark.parametrize(
+    ("said", "statement", "lacks"),
+    [
+        ("permission denied for table jobs", "UPDATE reelvec.jobs SET x = 1", "UPDATE on jobs"),
+        ("permission denied for table videos", "WITH made AS (INSERT INTO reelvec.videos (uri) ...", "INSERT on videos"),
+        ("permission denied for table scores", "DELETE FROM reelvec.scores WHERE ...", "DELETE on scores"),
+        ("permission denied for table embeddings", "COPY reelvec.embeddings (a) FROM STDIN", "INSERT on embeddings"),
+        ("permission denied for view tags", "SELECT * FROM tags", "SELECT on tags"),
+        ("permission denied for schema reelvec", "SELECT 1", "a right"),
+        ("permission denied for table jobs", None, "a right"),
+    ],
+)  # fmt: skip
+def test_the_missing_right_is_named_where_postgres_names_the_object_only(
+    said: str, statement: str | None, lacks: str
+) -> None:
+    error = rights.refusal("postgresql://h/v", said, statement)
+    assert f"refused: {said}. This role lacks {lacks}: " in str(error)
+    assert error.exit_code == 78
