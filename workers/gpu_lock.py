@@ -24,14 +24,20 @@ def take(gpu: str, *, wait_seconds: float) -> socket.socket | None:
     """Hold a GPU, by its uuid, until the returned socket is closed, at the latest by the end of this process.
 
     While another process has it, for example one that drains because its supervisor was killed, wait for it. Raises
-    `UnavailableError` if it has it still after `wait_seconds`. None where the system has no such names: CUDA runs on Linux.
+    `UnavailableError` if it has it still after `wait_seconds`. None where the system has no such names (CUDA runs on Linux)
+    or allows none.
     """
     if sys.platform != "linux":
         return None
     name = f"\0reelvec-gpu-{gpu}"
     deadline = time.monotonic() + wait_seconds
     holder: int | None = None
-    while (lock := _bound(name)) is None:
+    try:
+        lock = _bound(name)
+    except OSError as error:
+        log.warning("GPU %s cannot be locked (%s): nothing keeps a second worker off it", gpu, error)
+        return None
+    while lock is None:
         if holder != (holder := _holder(name)) and holder is not None:
             log.warning("GPU %s is in use by process %d: waiting up to %.0f s for its end", gpu, holder, wait_seconds)
         if time.monotonic() >= deadline:
@@ -40,6 +46,7 @@ def take(gpu: str, *, wait_seconds: float) -> socket.socket | None:
                 " another GPU by CUDA_VISIBLE_DEVICES or --gpus"
             )
         time.sleep(LOOK_SECONDS)
+        lock = _bound(name)
     return lock
 
 

@@ -10,6 +10,8 @@ import os
 import threading
 from collections.abc import Callable
 
+from db.errors import UsageError
+
 
 class Lifeline:
     """The supervisor's side. Nothing is ever written: `worker_end` reads as ended once this process is no more."""
@@ -23,7 +25,13 @@ class Lifeline:
 
 
 def watch(worker_end: int, gone: Callable[[], None]) -> None:
-    """In a worker: call `gone`, in a thread of its own, when the supervisor is no more."""
+    """In a worker: call `gone`, in a thread of its own, when the supervisor is no more. Raises `UsageError`."""
+    try:
+        os.fstat(worker_end)
+    except OSError as error:
+        raise UsageError(
+            f"REELVEC_LIFELINE_FD is {worker_end}, which is no open descriptor; only `reelvec worker` sets it: unset it"
+        ) from error
 
     def wait() -> None:
         os.read(worker_end, 1)

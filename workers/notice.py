@@ -56,7 +56,7 @@ def _ask_command(command: str) -> bool:
         check=False,
     )
     if done.returncode in (126, 127):
-        raise OSError(f"the shell cannot run {command!r}")
+        raise OSError(f"the shell cannot run it (exit {done.returncode})")
     return done.returncode == 0
 
 

@@ -23,7 +23,7 @@ from tests.http_server import Handler, serving
 from tests.ledgering import one
 
 #: All of them, and the lot of a process that recycles.
-VIDEOS, LOT = 60, 30
+VIDEOS, LOT = 50, 25
 #: `reelvec worker --gpus none` that starts again after 0.1 s instead of 5.
 SUPERVISOR = (
     "from workers import supervisor; supervisor.FIRST_DELAY_SECONDS = 0.1; raise SystemExit(supervisor.run('none'))"
@@ -84,6 +84,7 @@ def supervise(desk: Desk) -> Iterator[Callable[..., psutil.Popen]]:
                 process.kill()
 
 
+@pytest.mark.timeout(300)  # four processes start one after the other, each in 4 s of CPU
 def test_workers_outlive_no_supervisor_and_come_back_whatever_was_away(
     desk: Desk,
     supervise: Callable[..., psutil.Popen],

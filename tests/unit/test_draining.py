@@ -104,6 +104,8 @@ def test_a_lifeline_ends_with_its_supervisor() -> None:
     line.cut()
     assert gone.wait(SOON)
     os.close(theirs)
+    with pytest.raises(UsageError, match=f"REELVEC_LIFELINE_FD is {theirs}, which is no open descriptor"):
+        lifeline.watch(theirs, gone.set)
 
 
 # --- one worker per GPU
@@ -132,6 +134,12 @@ def test_a_gpu_has_one_worker_and_the_next_waits_for_it(caplog: pytest.LogCaptur
         held.close()
     other.wait()
     other.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GPUs are locked on Linux")
+def test_where_nothing_can_be_locked_the_worker_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    assert gpu_lock.take("x" * 200, wait_seconds=0) is None
+    assert "nothing keeps a second worker off it" in caplog.text
 
 
 # --- recycling

@@ -245,7 +245,9 @@ def test_one_that_does_not_end_is_killed(tmp_path: Path) -> None:
 def test_the_end_of_the_supervisor_reaches_its_processes_however_it_came(tmp_path: Path) -> None:
     """A supervisor of its own, killed with SIGKILL: both of its processes see their pipe end, though one knows the other."""
     ready, told = tmp_path / "ready", tmp_path / "told"
-    script = f"echo >> {ready}; read nothing <&$REELVEC_LIFELINE_FD; echo >> {told}"
+    script = (
+        f"[ -e /dev/fd/$REELVEC_LIFELINE_FD ] && echo >> {ready}; read nothing <&$REELVEC_LIFELINE_FD; echo >> {told}"
+    )
     program = (
         "import sys; from workers import supervisor; supervisor.command_of = lambda name: ['sh', '-c', sys.argv[1]];"
         "supervisor.run()"

@@ -33,8 +33,6 @@ def patiently(uri: str, deadline: float, attempt: Callable[[], T], stop: threadi
             return attempt()
         except Exception as error:
             failed = error if isinstance(error, VideoError) else from_network(error, uri)
-            if stop.is_set():
-                raise Cancelled from error
             pause_seconds *= 1.5 + random.random()  # noqa: S311 - spreads load
             asked_seconds = failed.pause_seconds if isinstance(failed, BusyError) else 0.0
             over = time.monotonic() + pause_seconds + asked_seconds > deadline
