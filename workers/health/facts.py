@@ -21,7 +21,7 @@ class Facts:
 
     `hub_seconds`, `beat_seconds`: since the last turn of Celery's hub, and the last beat that Postgres took; `batch_seconds`:
     how long the oldest batch has been on the device, of `stall_seconds` that it may; `stale_seconds`: the age of a beat from
-    which on others hold this process for dead. `ended` counts videos by outcome, done or failed.
+    which on others hold this process for dead. `ended` counts videos done and attempts failed.
     """
 
     hub_seconds: float | None

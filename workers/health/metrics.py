@@ -24,7 +24,9 @@ def of_this_process(facts: Facts | None) -> str:
             for name, value, told in gauges
             if value is not None
         ]
-        videos = CounterMetricFamily("reelvec_worker_videos", "Videos it has finished.", labels=["outcome"])
+        videos = CounterMetricFamily(
+            "reelvec_worker_videos", "Videos done, and attempts that failed.", labels=["outcome"]
+        )
         for outcome in ("done", "failed"):
             videos.add_metric([outcome], facts.ended.get(outcome, 0))
         found.append(videos)
