@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from producer.look import Look
 
 INTERVAL_SECONDS = 5.0
+#: Whatever is away: connecting ends after 5 s, a statement after this and a fifth, asking the broker after 8 s.
+STATEMENT_SECONDS = 9.0
 LIMIT = 20
 
 
@@ -92,7 +94,7 @@ def _progress(*, workers: bool, as_json: bool, metrics: bool, interval_seconds: 
 
     where = addresses()
     question = Question(where.broker_url)
-    with connected(where) as engine:
+    with connected(where, statement_seconds=STATEMENT_SECONDS) as engine:
         if interval_seconds is not None:
             return _watch(
                 lambda: look.take(engine, Question(where.broker_url)),

@@ -375,6 +375,21 @@ def test_watch_waits_for_a_database_that_is_away(engine: Engine, database_url: s
     assert process.wait(timeout=30) == 0
 
 
+def test_waiting_says_what_holds_it_up(desk: Desk, engine: Engine, videos: int) -> None:
+    """`enqueue --wait`, here without a worker: nobody is left to wait in silence."""
+    enqueue = [str(Path(sys.executable).with_name("enqueue")), "--backbone", "probe", "--wait"]
+    process = subprocess.Popen(enqueue, env=desk.environment, stderr=subprocess.PIPE, text=True)
+    try:
+        until(process, "STALLED  60 waiting, no worker alive", stream="stderr")
+        set_jobs(engine, "video_id <= 50", "state = 'failed', error_code = 'truncated', finished_at = now()")
+        set_jobs(engine, "video_id > 50", "state = 'done', started_at = now(), finished_at = now()")
+        until(process, "DONE 10 done, 50 failed → reelvec status --failed", stream="stderr")
+        assert process.wait(timeout=30) == 3
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_watch_ends_with_ctrl_c(videos: int, watch: Watch) -> None:
     process = watch()
     until(process, "STALLED")
