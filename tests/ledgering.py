@@ -45,11 +45,16 @@ def record(engine: Engine, rows: Sequence[Row], wanted: Wanted) -> Counts:
         return catalogue.record(connection, rows, wanted)
 
 
-def worker(engine: Engine, *, gap_seconds: float = 20.0) -> UUID:
-    me = Worker(
-        worker_id=uuid4(), host="here", pid=os.getpid(), device="cpu", version="0",
+def saying(worker_id: UUID) -> Worker:
+    """What a small worker says of itself."""
+    return Worker(
+        worker_id=worker_id, host="here", pid=os.getpid(), device="cpu", version="0",
         in_flight=3, samplers=1, cores=2.0, videos_per_batch=1,
     )  # fmt: skip
+
+
+def worker(engine: Engine, *, gap_seconds: float = 20.0) -> UUID:
+    me = saying(uuid4())
     with session.transaction(engine) as connection:
         ledger.beat(connection, me, draining=False, gap_seconds=gap_seconds)
     return me.worker_id

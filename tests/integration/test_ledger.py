@@ -22,6 +22,7 @@ from tests.ledgering import (
     finish,
     one,
     record,
+    saying,
     scores,
     state_of,
     vectors,
@@ -243,9 +244,7 @@ def test_an_outage_takes_no_video_from_a_living_worker(engine: Engine, probe: in
     execute(engine, "UPDATE reelvec.workers SET beat_at = beat_at - interval '10 s' WHERE worker_id = :id", id=other)
     assert reap(engine, me) == []
     with session.transaction(engine) as connection:
-        row = connection.execute(text("SELECT * FROM reelvec.workers WHERE worker_id = :id"), {"id": me}).one()
-        said = ledger.Worker(**{fact.name: getattr(row, fact.name) for fact in fields(ledger.Worker)})
-        ledger.beat(connection, said, draining=False, gap_seconds=20.0)
+        ledger.beat(connection, saying(me), draining=False, gap_seconds=20.0)
     assert reap(engine, me) == []
     assert state_of(engine, 1) == "running"
     execute(engine, "UPDATE reelvec.workers SET beating_since = beating_since - interval '46 s'")

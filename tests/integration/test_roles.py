@@ -128,7 +128,7 @@ def test_a_whole_life_of_a_worker_works_as_worker(login: Callable[[str], Engine]
         connection.execute(backbone_breaker._PAUSE_ALL, {"control": "samplers", "reason": "x"})
         lost_messages.requeue_all(connection, older_than_seconds=0)
         lost_messages.requeue_overtaken(connection, older_than_seconds=0)
-        assert ledger.reap(connection, me, stale_seconds=0) == []
+        assert ledger.reap(connection, me, stale_seconds=0, gap_seconds=20) == []
         ledger.give_back_unheld(connection, me, in_hand=[], older_than_seconds=0)
         ledger.leave(connection, me)
     assert one(login("guest"), "SELECT count(*) FROM reelvec.x_clip") == 1, "the view is a reader's, too"
