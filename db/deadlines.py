@@ -128,7 +128,9 @@ class GuardedConnection(psycopg2.extensions.connection):  # type: ignore[misc]
 
 class GuardedCursor(psycopg2.extensions.cursor):  # type: ignore[misc]
     def execute(self, query: str | bytes, vars: Any = None) -> None:
-        if self.connection.begins:
+        if self.name is not None:
+            self._begin()
+        elif self.connection.begins:
             prefix = self.connection.prefix
             query = prefix + query if isinstance(query, str) else prefix.encode() + query
         self.connection.watch.run(self.connection, lambda: super(GuardedCursor, self).execute(query, vars))
@@ -142,6 +144,6 @@ class GuardedCursor(psycopg2.extensions.cursor):  # type: ignore[misc]
         self.connection.watch.run(self.connection, lambda: super(GuardedCursor, self).copy_expert(sql, file, size))
 
     def _begin(self) -> None:
-        """These cannot carry anything: as the first of a transaction they have it sent ahead."""
+        """What cannot carry the limits, a COPY or a server-side cursor, has them sent ahead if it is the first."""
         if self.connection.begins:
-            self.execute("SELECT 1")
+            self.connection.cursor().execute("SELECT 1")

@@ -164,7 +164,7 @@ class Runtime:
 
     def give_back(self) -> None:
         """Hand back whatever is in hand, for threads that do not, and say goodbye. Raises `UnavailableError`."""
-        with session.transaction(self.engine) as connection:
+        with session.transaction(self.beating) as connection:
             given = ledger.give_back_unheld(connection, self.worker_id, in_hand=(), older_than_seconds=0.0)
             ledger.leave(connection, self.worker_id)
         log.warning("the drain takes long; %d videos in hand are pending again", len(given))
