@@ -108,7 +108,7 @@ class Channel(redis.Channel):
             raise
         except self.ResponseError as error:  # it would end the worker
             line.disconnect()
-            _sparing.warning("the broker refuses to give messages: %r", error)
+            _sparing.warning("the broker refuses to give messages: %s", error)
             time.sleep(REFUSED_SECONDS)
             return None
         return popped
@@ -118,7 +118,7 @@ class Channel(redis.Channel):
         try:
             super()._queue_bind(*arguments)
         except self.ResponseError as error:
-            _sparing.warning("the broker refuses a binding: %r", error)
+            _sparing.warning("the broker refuses a binding: %s", error)
 
     def close(self) -> None:
         """kombu's, but a last answer that cannot be read does not keep it from closing."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import resource
+import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from minio.credentials.credentials import Credentials
@@ -164,7 +166,13 @@ def test_a_service_that_asks_for_a_pause_gets_it_and_is_asked_again(
     storage: OpenStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(patience.time, "sleep", slept.append)
+
+    class NeverStopped(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            slept.append(timeout or 0.0)
+            return False
+
+    monkeypatch.setattr("workers.storage.threading", SimpleNamespace(Event=NeverStopped))
 
     def slow_down(handler: Handler) -> bool:
         if len(server.requests) > 1:
