@@ -398,7 +398,6 @@ def test_processes_die_with_their_worker() -> None:
     script = """
         import os, time
         from workers.sampling.pool import SamplerPool
-from workers.stores.limits import Cancelled
         pool = SamplerPool(2, wall_seconds=9, cpu_seconds=9)
         while len(pool.pids()) < 2: time.sleep(0.01)
         print(*pool.pids(), flush=True)
