@@ -5,7 +5,8 @@
 Prints the tables of bench/RESULTS.md. Both fleets read the same clips from the same slow web server; the plain one
 (`bench.delivery_plain`) decodes nothing and writes one row a video. Its settings are those that Celery's documentation
 advises for work that must not be lost. What is not done when nothing has moved for a minute is looked for in the broker:
-what is there comes back after the visibility timeout, an hour; what is not is lost.
+what waits there needs a worker that still takes work, what a dead one held comes back after an hour; what is
+nowhere is lost.
 """
 
 from __future__ import annotations
@@ -120,9 +121,9 @@ class Plain:
             return int(client.hlen("unacked")) >= PLACES * len(self.workers)
 
     def served_since(self, moment: float) -> int:
-        """How many workers have written a row since."""
+        """How many workers have taken and finished a task since."""
         with session.transaction(self.servers.engine) as connection:
-            query = text("SELECT count(DISTINCT pid) FROM plain_results WHERE at > to_timestamp(:moment)")
+            query = text("SELECT count(DISTINCT pid) FROM plain_results WHERE started_at > to_timestamp(:moment)")
             return int(connection.execute(query, {"moment": moment}).scalar_one())
 
     def in_broker(self) -> int:
@@ -156,7 +157,7 @@ def plain() -> Iterator[Plain]:
     with ground() as (folder, servers, footage):
         with session.transaction(servers.engine) as connection:
             connection.execute(
-                text("CREATE TABLE plain_results (uri text, size_bytes int, pid int, at timestamptz DEFAULT now())")
+                text("CREATE TABLE plain_results (uri text, size_bytes int, pid int, started_at timestamptz)")
             )
         made = Plain(servers, footage, folder)
         footage.hop.slow(delay_seconds=SOURCE_SECONDS / 2)
@@ -183,11 +184,11 @@ def struck_plain(name: str, times: int) -> dict[str, int]:
         _until_still(lambda: len(fleet.rows()))
         rows = fleet.rows()
         missing = len(set(fleet.published) - set(rows))
-        later = min(missing, fleet.in_broker())
+        left = min(missing, fleet.in_broker())
         return {
             "done": len(set(rows)),
-            "lost": missing - later,
-            "later": later,
+            "lost": missing - left,
+            "left": left,
             "doubled": len(rows) - len(set(rows)),
             "stuck": max(0, WORKERS - fleet.served_since(back)),
         }
@@ -204,7 +205,7 @@ def struck_ours(name: str, times: int) -> dict[str, int]:
         return {
             "done": found.videos - found.lost,
             "lost": found.lost,
-            "later": 0,
+            "left": 0,
             "doubled": found.doubled,
             "stuck": len(stuck),
         }
@@ -229,11 +230,11 @@ def _until_still(count: Callable[[], int]) -> None:
 def faults(kills: int) -> None:
     strikes = (("worker-kill", kills), ("broker-kill-wiped", 1), ("broker-client-kill", 3), ("broker-half-open", 3),
                ("broker-black-hole", 3))  # fmt: skip
-    print(f"| strike | times | fleet | done | lost | back in an hour | done twice | workers stuck |\n{'|---' * 8}|")
+    print(f"| strike | times | fleet | done | lost | left in the broker | done twice | workers stuck |\n{'|---' * 8}|")
     for name, times in strikes:
         for fleet, struck in (("plain Celery", struck_plain), ("reelvec", struck_ours)):
             found = struck(name, times)
-            cells = [name, times, fleet, *(found[what] for what in ("done", "lost", "later", "doubled", "stuck"))]
+            cells = [name, times, fleet, *(found[what] for what in ("done", "lost", "left", "doubled", "stuck"))]
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import urllib.request
+from datetime import UTC, datetime
 
 import psycopg2  # type: ignore[import-untyped]
 from celery import Celery
@@ -28,14 +29,15 @@ app.conf.update(
 @app.task(name="plain.embed")  # type: ignore[untyped-decorator,unused-ignore]
 def embed(uri: str) -> None:
     """Read a clip and write its one row. A failure is tried again by Celery, as often as it takes."""
+    started = datetime.now(UTC)
     try:
         with urllib.request.urlopen(uri, timeout=20) as answer:
             size_bytes = len(answer.read())
         connection = psycopg2.connect(os.environ["DATABASE_URL"].replace("postgresql+psycopg2", "postgresql"))
         try:
             with connection, connection.cursor() as cursor:
-                cursor.execute("INSERT INTO plain_results (uri, size_bytes, pid) VALUES (%s, %s, %s)",
-                               (uri, size_bytes, os.getpid()))  # fmt: skip
+                cursor.execute("INSERT INTO plain_results (uri, size_bytes, pid, started_at) VALUES (%s, %s, %s, %s)",
+                               (uri, size_bytes, os.getpid(), started))  # fmt: skip
         finally:
             connection.close()
     except (OSError, psycopg2.Error) as error:

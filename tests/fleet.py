@@ -80,7 +80,7 @@ class Fleet:
             "TMPDIR": str(temporary),
             **self.variables,
         }
-        self.workers[index] = WorkerProcess(environment, self.folder, log)
+        self.workers[index] = WorkerProcess(environment, self.folder, log, "workers.app")
         return self.workers[index]
 
     def kill(self, *indexes: int) -> None:
