@@ -115,6 +115,7 @@ class LostMessages:
         with session.transaction(engine) as connection:
             if self._empty_since is not None and now - self._empty_since >= self._look_seconds:
                 lost = lost_messages.requeue_all(connection, older_than_seconds=now - self._empty_since)
+                self._empty_since = now  # what is published from here on may be lost before the next look, too
             else:
                 lost = lost_messages.requeue_overtaken(connection, older_than_seconds=self._queued_seconds)
         if lost:
