@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from typing import Any
 
 from celery import Celery, bootsteps, signals
-from celery.exceptions import Reject
+from celery.exceptions import CPendingDeprecationWarning, Reject
 
 from db import addresses, logs, settings
 from db.errors import ReelvecError
@@ -69,6 +70,9 @@ def _defaults() -> dict[str, Any]:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(error.exit_code) from error
 
+
+# Told with every lost connection: of a setting that is chosen above.
+warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
 app = Celery("reelvec", amqp="workers.transport:AMQP")
 app.add_defaults(_defaults)

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 #: A broker that answers, but refuses (read-only, no permission), is asked again after this long.
 REFUSED_SECONDS = 1.0
-#: kombu's own pause between attempts to connect grows to 30 s: too long for "back to work within 30 s".
-RECONNECT_SECONDS = 5.0
+#: Between attempts to connect, in seconds. kombu's own grow from 2 to 30: too long for "back to work within 30 s".
+PAUSES = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 5.0}
 
 
 class Sparing:
@@ -108,7 +108,7 @@ class Channel(redis.Channel):
             raise
         except self.ResponseError as error:  # it would end the worker
             line.disconnect()
-            _sparing.warning("the broker refuses to give messages: %s", error)
+            _sparing.warning("the broker refuses to give messages: %r", str(error))
             time.sleep(REFUSED_SECONDS)
             return None
         return popped
@@ -118,7 +118,7 @@ class Channel(redis.Channel):
         try:
             super()._queue_bind(*arguments)
         except self.ResponseError as error:
-            _sparing.warning("the broker refuses a binding: %s", error)
+            _sparing.warning("the broker refuses a binding: %r", str(error))
 
     def close(self) -> None:
         """kombu's, but a last answer that cannot be read does not keep it from closing."""
@@ -147,7 +147,7 @@ class Connection(connection.Connection):
         return Transport
 
     def _ensure_connection(self, *arguments: Any, **named: Any) -> Any:
-        return super()._ensure_connection(*arguments, **{"interval_max": RECONNECT_SECONDS, **named})
+        return super()._ensure_connection(*arguments, **{**PAUSES, **named})
 
     def Pool(self, limit: int | None = None, **named: Any) -> connection.ConnectionPool:  # noqa: N802
         return ConnectionPool(self, limit, **named)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from db.catalogue import Wanted
 from db.errors import UnavailableError
-from tests.ledgering import Row, declare, one, record
+from tests.ledgering import Row, declare, execute, one, record
 from workers import feeder
 
 QUEUED = "SELECT count(*) FROM reelvec.jobs WHERE state = 'queued'"
@@ -46,3 +46,16 @@ def test_a_broker_that_never_answers_is_not_waited_for(engine: Engine, app: Cele
         with pytest.raises(UnavailableError, match="the broker does not answer: Timeout"):
             feeder.feed(engine, app)
     assert one(engine, QUEUED) == 0
+
+
+def test_messages_that_are_lost_again_before_anybody_saw_them_come_back_again(engine: Engine, app: Celery) -> None:
+    lost = feeder.LostMessages(look_seconds=30, queued_seconds=600)
+    aged = "UPDATE reelvec.jobs SET queued_at = now() - interval '40 seconds'"
+    assert feeder.feed(engine, app) == 20
+    execute(engine, aged)
+    assert lost.look(engine, 0, now=0) == 0
+    assert lost.look(engine, 0, now=31) == 20
+    assert feeder.feed(engine, app) == 20
+    assert lost.look(engine, 0, now=62) == 0, "just sent"
+    execute(engine, aged)
+    assert lost.look(engine, 0, now=93) == 20

@@ -243,7 +243,7 @@ def test_a_broker_that_refuses_is_asked_again(
 ) -> None:
     monkeypatch.setattr(transport, "REFUSED_SECONDS", 0.01)
     client.set("reelvec:reelvec", "not a list")
-    consumer.until(lambda: "refuses to give messages: WRONGTYPE" in caplog.text)
+    consumer.until(lambda: "refuses to give messages: 'WRONGTYPE" in caplog.text)
     client.delete("reelvec:reelvec")
     client.lpush("reelvec:reelvec", ours(3))
     consumer.until(lambda: consumer.taken == [3])
