@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import fields
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from db import encoders, ledger, lost_messages, session
 from db.catalogue import Wanted
