@@ -11,7 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from db import known_secrets
 from db.logs import RedactionFilter, configure_logging, mask, mask_url
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_secrets, "_remembered", {})
 
 
 @pytest.mark.parametrize(
