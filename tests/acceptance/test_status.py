@@ -375,15 +375,17 @@ def test_watch_waits_for_a_database_that_is_away(engine: Engine, database_url: s
     assert process.wait(timeout=30) == 0
 
 
-def test_waiting_says_what_holds_it_up(desk: Desk, engine: Engine, videos: int) -> None:
+def test_waiting_says_what_holds_it_up(desk: Desk, engine: Engine) -> None:
     """`enqueue --wait`, here without a worker: nobody is left to wait in silence."""
-    enqueue = [str(Path(sys.executable).with_name("enqueue")), "--backbone", "probe", "--wait"]
+    for name in ("a.mp4", "b.mp4"):
+        (desk.folder / name).touch()
+    enqueue = [str(Path(sys.executable).with_name("enqueue")), str(desk.folder), "--backbone", "probe", "--wait"]
     process = subprocess.Popen(enqueue, env=desk.environment, stderr=subprocess.PIPE, text=True)
     try:
-        until(process, "STALLED  60 waiting, no worker alive", stream="stderr")
-        set_jobs(engine, "video_id <= 50", "state = 'failed', error_code = 'truncated', finished_at = now()")
-        set_jobs(engine, "video_id > 50", "state = 'done', started_at = now(), finished_at = now()")
-        until(process, "DONE 10 done, 50 failed → reelvec status --failed", stream="stderr")
+        until(process, "STALLED  2 waiting, no worker alive", stream="stderr")
+        set_jobs(engine, "video_id = 1", "state = 'failed', error_code = 'truncated', finished_at = now()")
+        set_jobs(engine, "state <> 'failed'", "state = 'done', started_at = now(), finished_at = now()")
+        until(process, "DONE 1 done, 1 failed → reelvec status --failed", stream="stderr")
         assert process.wait(timeout=30) == 3
     finally:
         process.kill()
