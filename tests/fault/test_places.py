@@ -59,7 +59,10 @@ def test_a_bad_host_starves_nobody_and_goes_on_when_it_is_mended(
     assert one(engine, "SELECT string_agg(place, ' ') FROM reelvec.places WHERE closed_at IS NOT NULL") == bad.url("")
     asked = len(bad.requests)
     until(lambda: len(bad.requests) >= asked + 2)  # it is tried by itself
-    assert one(engine, "SELECT max(attempts) FROM reelvec.jobs WHERE error_code = 'access_denied' AND state = 'pending'") == 0
+    assert (
+        one(engine, "SELECT max(attempts) FROM reelvec.jobs WHERE error_code = 'access_denied' AND state = 'pending'")
+        == 0
+    )
     bad.bend = None
     until(lambda: done(engine, bad) == BAD)
     assert worker.log().count("is closed, no worker can read it: access_denied") == 1
