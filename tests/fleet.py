@@ -108,11 +108,11 @@ class Fleet:
                     self.start(index)
 
     def stop(self) -> list[int]:
-        """SIGTERM to all; their exit codes."""
+        """SIGTERM to all, once; their exit codes."""
         for worker in self.workers.values():
             if worker.process.poll() is None:
                 worker.process.terminate()
-        return [worker.stop() for worker in self.workers.values()]
+        return [worker.process.wait(timeout=40) for worker in self.workers.values()]
 
     def samplers(self, index: int) -> list[psutil.Process]:
         """The sampler processes of one worker."""
