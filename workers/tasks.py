@@ -36,7 +36,10 @@ def embed(*arguments: object) -> None:
     except contract.MalformedMessageError as error:
         log.warning("dropped: %s", error)
         return
-    runtime = launch.runtime()
+    _take(launch.runtime(), video_id)
+
+
+def _take(runtime: Runtime, video_id: int) -> None:
     with runtime.hold(video_id) as held:
         try:
             claimed = _claim(runtime, video_id)
