@@ -6,7 +6,6 @@ from __future__ import annotations
 import psycopg2  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError
 
-from db import rights
 from db.errors import BusyError, ReelvecError, UnavailableError
 
 #: Our sessions' name in `pg_stat_activity`.
@@ -42,6 +41,8 @@ def translated(address: str, error: DBAPIError) -> ReelvecError | None:
     if code in _BUSY:
         return BusyError(f"Postgres at {address} {_BUSY[code]}: {said}")
     if code == _NO_RIGHT:
+        from db import rights  # it takes numpy along, and every command would pay for that
+
         return rights.refusal(address, said, error.statement)
     for known in (code, code[:3], code[:2]):
         if known in _CANNOT_SERVE:

@@ -1,7 +1,7 @@
 """The ledger: one row per video says what is owed, who works on it, and how it ended. One function per statement.
 
     pending -> queued (feed) -> running (claim) -> done | failed | pending (finish)
-    running -> pending (reap: its worker is dead) -> ...      running -> queued (release: its worker drains)
+    running -> pending (reap: its worker is dead; release: its worker drains) -> ...
 
 The broker only rings the bell: any message may be lost, late, doubled or forged, and nothing changes but the time.
 All times are the database's; every change of a running row is guarded by its worker and its fencing token.
@@ -9,9 +9,8 @@ All times are the database's; every change of a running row is guarded by its wo
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import Field, asdict, dataclass, field, fields, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Self
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -21,7 +20,6 @@ from db import outcome as outcomes
 from db.errors import ErrorClass
 from db.outcome import Outcome
 
-REAP_LOCK = 7_120_431_003
 FEED_LOCK = 7_120_431_004
 
 
@@ -55,35 +53,6 @@ class Claim:
         if self.etag is None or etag == self.etag:
             return self
         return replace(self, encoders=self.all_encoders, taggers=self.all_taggers)
-
-
-@dataclass(frozen=True)
-class Worker:
-    """What a process says of itself with every beat. `in_flight` is how many videos it works on at once.
-
-    `cores` is its share of the machine's; `queued_windows` wait for its device, `running_windows` are being computed.
-    `name` is its node's, such as `gpu0`. `videos_failed` counts attempts that met an error, `videos_per_second` is what it
-    got done over the last 10 minutes. Moments are told as seconds ago, because all times are the database's.
-    """
-
-    worker_id: UUID
-    host: str
-    pid: int
-    device: str
-    version: str
-    in_flight: int
-    samplers: int
-    cores: float
-    videos_per_batch: int
-    queued_windows: int = 0
-    running_windows: int = 0
-    name: str | None = None
-    claimed_seconds: float | None = field(default=None, metadata={"moment": "claimed_at"})
-    videos_done: int = 0
-    videos_failed: int = 0
-    videos_per_second: float = 0.0
-    last_error: str | None = None
-    last_error_seconds: float | None = field(default=None, metadata={"moment": "last_error_at"})
 
 
 _PAUSED_ENCODERS = """array(SELECT encoder_id FROM reelvec.encoders JOIN reelvec.paused_backbones USING (backbone)
@@ -219,88 +188,19 @@ def finish(
 
 
 def release(connection: Connection, claimed: Claim) -> bool:
-    """Hand a video back unfinished, as if it had never been claimed. False: it is no longer ours."""
+    """Hand a video back unfinished, as if it had never been claimed. False: it is no longer ours.
+
+    It waits for the feeder, too: its message, put back by the caller, may not arrive.
+    """
     row = connection.execute(
         text(
-            "UPDATE reelvec.jobs SET state = 'queued', attempts = attempts - 1, worker_id = NULL, deadline_at = NULL,"
-            " queued_at = now() WHERE video_id = :video_id AND worker_id = :worker_id AND token = :token"
+            "UPDATE reelvec.jobs SET state = 'pending', attempts = attempts - 1, worker_id = NULL, deadline_at = NULL"
+            " WHERE video_id = :video_id AND worker_id = :worker_id AND token = :token"
             " AND state = 'running' RETURNING 1"
         ),
         {"video_id": claimed.video_id, "worker_id": claimed.worker_id, "token": claimed.token},
     ).first()
     return row is not None
-
-
-def _said(fact: Field[Any]) -> tuple[str, str]:
-    """A column of `workers` and the SQL of what a beat says of it."""
-    moment = fact.metadata.get("moment")
-    if moment:
-        return moment, f"clock_timestamp() - make_interval(secs => :{fact.name})"
-    return fact.name, f":{fact.name}"
-
-
-# By the clock, not by the transaction's start: a server that slept in between must not date a beat back.
-_SAID = dict(_said(fact) for fact in fields(Worker)) | {"draining": ":draining", "beat_at": "clock_timestamp()"}
-_BEAT = text(f"""
-INSERT INTO reelvec.workers ({", ".join(_SAID)}) VALUES ({", ".join(_SAID.values())})
-ON CONFLICT (worker_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _SAID)},
-  beating_since = CASE WHEN workers.beat_at < excluded.beat_at - make_interval(secs => :gap) THEN excluded.beat_at
-    ELSE workers.beating_since END
-""")  # noqa: S608
-
-
-def beat(connection: Connection, worker: Worker, *, draining: bool, gap_seconds: float) -> None:
-    """Say that this process lives. More than `gap_seconds` after the last time, `beating_since` starts anew."""
-    connection.execute(_BEAT, {**asdict(worker), "draining": draining, "gap": gap_seconds})
-
-
-def leave(connection: Connection, worker_id: UUID) -> None:
-    """Take this process off the list of workers; whatever it still runs is free for the reaper."""
-    connection.execute(text("DELETE FROM reelvec.workers WHERE worker_id = :id"), {"id": worker_id})
-
-
-_MAY_REAP = text("""
-SELECT EXISTS (
-  SELECT FROM reelvec.workers WHERE worker_id = :worker_id
-    AND beating_since <= now() - make_interval(secs => :stale) AND beat_at > now() - make_interval(secs => :gap))
-  AND pg_try_advisory_xact_lock(:key)
-""")
-
-_REAP = text("""
-SELECT EXISTS (
-  SELECT FROM reelvec.workers WHERE worker_id = :worker_id
-    AND beating_since <= now() - make_interval(secs => :stale) AND beat_at > now() - make_interval(secs => :stale))
-  AND pg_postmaster_start_time() <= now() - make_interval(secs => :stale)
-  AND pg_try_advisory_xact_lock(:key)
-""")
-
-_REAP = text("""
-WITH gone AS (
-  SELECT j.video_id FROM reelvec.jobs j
-  LEFT JOIN reelvec.workers w ON w.worker_id = j.worker_id
-  WHERE j.state = 'running'
-    AND (w.worker_id IS NULL OR w.beat_at < now() - make_interval(secs => :stale) OR j.deadline_at < now())
-  ORDER BY j.video_id LIMIT 1000 FOR UPDATE OF j SKIP LOCKED
-)
-UPDATE reelvec.jobs j SET state = 'pending', worker_id = NULL, deadline_at = NULL, attempts = attempts - 1,
-  lost_count = lost_count + 1
-FROM gone WHERE j.video_id = gone.video_id
-RETURNING j.video_id
-""")
-
-
-def reap(connection: Connection, worker_id: UUID, *, stale_seconds: float, gap_seconds: float) -> list[int]:
-    """Give the videos of dead workers back to pending; returns their ids. One reaper at a time.
-
-    After an outage everybody's beat is old. So only a process that has itself beaten for `stale_seconds` without a pause
-    of `gap_seconds` may judge: an outage so short that it saw none makes nobody else's beat stale either.
-    """
-    facts = {"worker_id": worker_id, "stale": stale_seconds, "gap": gap_seconds, "key": REAP_LOCK}
-    if not connection.execute(_MAY_REAP, facts).scalar():
-        return []
-    reaped = [int(row[0]) for row in connection.execute(_REAP, facts)]
-    connection.execute(text("DELETE FROM reelvec.workers WHERE beat_at < now() - interval '1 day'"))
-    return reaped
 
 
 #: Places that one pass looks at: finding the next one costs some 10 microseconds.
@@ -367,46 +267,3 @@ def feed(connection: Connection, *, room: int) -> list[int]:
         if not dealt:
             break
     return fed
-
-
-_GIVE_BACK = text("""
-WITH unheld AS (
-  SELECT video_id FROM reelvec.jobs
-  WHERE state = 'running' AND worker_id = :worker_id AND video_id <> ALL(CAST(:in_hand AS bigint[]))
-    AND started_at < now() - make_interval(secs => :seconds)
-  ORDER BY video_id FOR UPDATE SKIP LOCKED
-)
-UPDATE reelvec.jobs j SET state = 'pending', worker_id = NULL, deadline_at = NULL, attempts = attempts - 1
-FROM unheld WHERE j.video_id = unheld.video_id
-RETURNING j.video_id
-""")
-
-
-def give_back_unheld(
-    connection: Connection, worker_id: UUID, *, in_hand: Collection[int], older_than_seconds: float
-) -> list[int]:
-    """Running rows in this worker's name that it does not work on are pending again; returns their ids.
-
-    A claim whose COMMIT went through, or a finish whose COMMIT was lost, while the connection broke leaves such rows
-    behind. `in_hand` holds what is being claimed, too, and is read after this transaction has begun: then a row that is
-    claimed in between is younger than any age.
-    """
-    return [
-        int(row[0])
-        for row in connection.execute(
-            _GIVE_BACK, {"worker_id": worker_id, "in_hand": list(in_hand), "seconds": older_than_seconds}
-        )
-    ]
-
-
-def fleet_in_flight(connection: Connection, *, stale_seconds: float) -> int:
-    """Videos the live workers work on at once."""
-    return int(
-        connection.execute(
-            text(
-                "SELECT coalesce(sum(in_flight), 0) FROM reelvec.workers"
-                " WHERE NOT draining AND beat_at > now() - make_interval(secs => :stale)"
-            ),
-            {"stale": stale_seconds},
-        ).scalar_one()
-    )

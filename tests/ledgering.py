@@ -10,11 +10,12 @@ from uuid import UUID, uuid4
 import numpy as np
 from sqlalchemy import Connection, Engine, text
 
-from db import catalogue, encoders, ledger, session
+from db import catalogue, encoders, ledger, liveness, session
 from db.catalogue import Counts, Wanted
 from db.encoders import Encoder
 from db.labels import LabelSet
-from db.ledger import Claim, Worker
+from db.ledger import Claim
+from db.liveness import Worker
 from db.outcome import EncoderRows, Outcome, TaggerRows
 from producer.sources import VideoRow as Row
 
@@ -56,7 +57,7 @@ def saying(worker_id: UUID) -> Worker:
 def worker(engine: Engine, *, gap_seconds: float = 20.0) -> UUID:
     me = saying(uuid4())
     with session.transaction(engine) as connection:
-        ledger.beat(connection, me, draining=False, gap_seconds=gap_seconds)
+        liveness.beat(connection, me, draining=False, gap_seconds=gap_seconds)
     return me.worker_id
 
 

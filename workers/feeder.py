@@ -16,7 +16,7 @@ from kombu.exceptions import BatchPublishError, KombuError
 from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import Engine
 
-from db import ledger, lost_messages, places, session, settings
+from db import ledger, liveness, lost_messages, places, session, settings
 from db.errors import UnavailableError
 from workers import contract
 from workers.settings import WorkerSettings
@@ -68,7 +68,7 @@ def feed(engine: Engine, app: Any) -> int:
     chosen = settings.load(WorkerSettings)
     waiting = depth(app)
     with session.transaction(engine) as connection:
-        room = window(ledger.fleet_in_flight(connection, stale_seconds=chosen.stale_seconds)) - waiting
+        room = window(liveness.fleet_in_flight(connection, stale_seconds=chosen.stale_seconds)) - waiting
         video_ids = ledger.feed(connection, room=room) if room > 0 else []
         video_ids += places.hand_out_probes(connection, beat_seconds=chosen.beat_seconds)
     if video_ids:

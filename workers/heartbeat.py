@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from db import census, ledger, session
+from db import census, liveness, session
 from db.errors import ReelvecError, UnavailableError
 from db.exit_codes import ExitCode
 
@@ -69,7 +69,7 @@ class Heartbeat:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
         try:
             with session.transaction(self._runtime.beating) as connection:
-                ledger.leave(connection, self._runtime.worker_id)
+                liveness.leave(connection, self._runtime.worker_id)
         except UnavailableError as error:
             log.warning("could not say goodbye: %s", error)
 
@@ -87,7 +87,7 @@ class Heartbeat:
         if stuck > runtime.settings.stuck_seconds:
             end_process(ExitCode.STUCK, f"a video has been in hand for {stuck:.0f} s")
         with session.transaction(runtime.beating) as connection:
-            ledger.beat(
+            liveness.beat(
                 connection,
                 runtime.worker,
                 draining=runtime.draining.is_set(),
@@ -107,13 +107,13 @@ class Heartbeat:
         def keep() -> None:
             with session.transaction(runtime.engine) as connection:
                 silent = session.end_silent(connection)
-                reaped = ledger.reap(
+                reaped = liveness.reap(
                     connection,
                     runtime.worker_id,
                     stale_seconds=chosen.stale_seconds,
                     gap_seconds=chosen.gap_seconds,
                 )
-                unheld = ledger.give_back_unheld(
+                unheld = liveness.give_back_unheld(
                     connection, runtime.worker_id, in_hand=runtime.in_hand(), older_than_seconds=chosen.stale_seconds
                 )
             if silent:

@@ -18,11 +18,12 @@ from uuid import UUID, uuid4
 from celery.worker import state
 from sqlalchemy import Engine as Database
 
-from db import addresses, encoders, ledger, rights, schema, session, settings
+from db import addresses, encoders, liveness, rights, schema, session, settings
 from db.encoders import Encoder, Tagger
 from db.errors import ReelvecError
 from db.exit_codes import ExitCode
 from db.ledger import Claim
+from db.liveness import Worker
 from workers import gpu_lock, health, heartbeat, lifeline, notice, shape
 from workers import settings as worker_settings
 from workers.backbones import models_dir
@@ -67,8 +68,7 @@ class Runtime:
     encoding: Engine
     samplers: SamplerPool
     storage: Storage
-    engine_seconds: float
-    identity: ledger.Worker
+    identity: Worker
     closing: contextlib.ExitStack
     refusals: Refusals
     drain: Drain
@@ -98,7 +98,7 @@ class Runtime:
         return self.drain.begun
 
     @property
-    def worker(self) -> ledger.Worker:
+    def worker(self) -> Worker:
         """What this process says of itself now."""
         busy = self.encoding.busy()
         return replace(self.identity, queued_windows=busy.queued, running_windows=busy.running, **self.tally.said())
@@ -165,8 +165,8 @@ class Runtime:
     def give_back(self) -> None:
         """Hand back whatever is in hand, for threads that do not, and say goodbye. Raises `UnavailableError`."""
         with session.transaction(self.beating) as connection:
-            given = ledger.give_back_unheld(connection, self.worker_id, in_hand=(), older_than_seconds=0.0)
-            ledger.leave(connection, self.worker_id)
+            given = liveness.give_back_unheld(connection, self.worker_id, in_hand=(), older_than_seconds=0.0)
+            liveness.leave(connection, self.worker_id)
         log.warning("the drain takes long; %d videos in hand are pending again", len(given))
 
 
@@ -194,60 +194,27 @@ def prepare(node: str = "") -> Runtime:
     with contextlib.ExitStack() as stack:
         stack.enter_context(health.of_process(chosen.health_address, lambda: _runtime))
         database = stack.enter_context(session.connect(where.database_url, pool_size=chosen.in_flight + 2))
-        beating = stack.enter_context(
-            session.connect(where.database_url, pool_size=1, statement_seconds=chosen.beat_seconds / 2)
-        )
         with session.transaction(database) as connection:
             schema.check(connection)
             rights.require(connection, rights.WORKER)
             wanted = encoders.wanted_encoders(connection)
-        storage = stack.enter_context(Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun))
-        engine_seconds = chosen.engine_seconds or (300.0 if chosen.on_gpu else 1800.0)
-        encoding = Engine(
-            device=chosen.device,
-            models_dir=models_dir.resolve(chosen),
-            videos_per_batch=chosen.videos_per_batch,
-            compile=chosen.compile,
-            stall_seconds=engine_seconds,
-            ended=heartbeat.end_process,
-        )
-        stack.callback(encoding.close)
-        gpu = encoding.gpu_uuid
-        # one that drains has to be waited for
-        lock = None if gpu is None else gpu_lock.take(gpu, wait_seconds=chosen.drain_seconds + LOCK_SPARE_SECONDS)
-        samplers = SamplerPool(
-            chosen.shape.samplers,
-            wall_seconds=chosen.sampling_wall_seconds,
-            cpu_seconds=chosen.sampling_cpu_seconds,
-            new_frames=encoding.new_frames,
-        )
-        stack.callback(samplers.close)
+        encoding = _engine(chosen, stack)
         made = Runtime(
             settings=chosen,
             engine=database,
-            beating=beating,
-            encoding=encoding,
-            samplers=samplers,
-            storage=storage,
-            engine_seconds=engine_seconds,
-            identity=ledger.Worker(
-                worker_id=uuid4(),
-                host=platform.node(),
-                pid=os.getpid(),
-                device=encoding.device_name,
-                version=metadata.version("reelvec"),
-                in_flight=chosen.in_flight,
-                samplers=chosen.shape.samplers,
-                cores=chosen.shape.cores,
-                videos_per_batch=encoding.videos_per_batch,
-                name=_name(node, encoding.device_name),
+            beating=stack.enter_context(
+                session.connect(where.database_url, pool_size=1, statement_seconds=chosen.beat_seconds / 2)
             ),
+            encoding=encoding,
+            samplers=_samplers(chosen, encoding, stack),
+            storage=stack.enter_context(Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun)),
+            identity=_identity(chosen, encoding, node),
             closing=stack,
             refusals=Refusals(beat_seconds=chosen.beat_seconds),
             drain=drain,
             signals=end_signals,
             recycling=Recycling(chosen.recycle_videos, chosen.recycle_bytes),
-            gpu_lock=lock,
+            gpu_lock=_gpu_lock(chosen, encoding),
         )
         for encoder in wanted:
             made.load(encoder)
@@ -264,6 +231,51 @@ def prepare(node: str = "") -> Runtime:
         shape.describe(chosen.shape, encoding.videos_per_batch),
     )
     return made
+
+
+def _engine(chosen: WorkerSettings, stack: contextlib.ExitStack) -> Engine:
+    made = Engine(
+        device=chosen.device,
+        models_dir=models_dir.resolve(chosen),
+        videos_per_batch=chosen.videos_per_batch,
+        compile=chosen.compile,
+        stall_seconds=chosen.engine_wait_seconds,
+        ended=heartbeat.end_process,
+    )
+    stack.callback(made.close)
+    return made
+
+
+def _gpu_lock(chosen: WorkerSettings, encoding: Engine) -> socket.socket | None:
+    """Two workers on one GPU halve each other's memory. One that drains is waited for."""
+    gpu = encoding.gpu_uuid
+    return None if gpu is None else gpu_lock.take(gpu, wait_seconds=chosen.drain_seconds + LOCK_SPARE_SECONDS)
+
+
+def _samplers(chosen: WorkerSettings, encoding: Engine, stack: contextlib.ExitStack) -> SamplerPool:
+    made = SamplerPool(
+        chosen.shape.samplers,
+        wall_seconds=chosen.sampling_wall_seconds,
+        cpu_seconds=chosen.sampling_cpu_seconds,
+        new_frames=encoding.new_frames,
+    )
+    stack.callback(made.close)
+    return made
+
+
+def _identity(chosen: WorkerSettings, encoding: Engine, node: str) -> Worker:
+    return Worker(
+        worker_id=uuid4(),
+        host=platform.node(),
+        pid=os.getpid(),
+        device=encoding.device_name,
+        version=metadata.version("reelvec"),
+        in_flight=chosen.in_flight,
+        samplers=chosen.shape.samplers,
+        cores=chosen.shape.cores,
+        videos_per_batch=encoding.videos_per_batch,
+        name=_name(node, encoding.device_name),
+    )
 
 
 def _name(node: str, device: str) -> str:

@@ -140,6 +140,11 @@ class WorkerSettings(Settings):
         """Whether the device will be a GPU, as far as can be told without torch."""
         return bool(machine.visible_gpus()) if self.device is None else self.device.startswith("cuda")
 
+    @property
+    def engine_wait_seconds(self) -> float:
+        """Longest wait for the engine; a batch that takes longer has stalled."""
+        return self.engine_seconds or (300.0 if self.on_gpu else 1800.0)
+
     @cached_property
     def shape(self) -> Shape:
         """Chosen from this machine and what was set."""

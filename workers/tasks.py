@@ -124,7 +124,7 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
                 owed,
                 samplers=runtime.samplers,
                 engine=runtime.encoding,
-                engine_seconds=runtime.engine_seconds,
+                engine_seconds=runtime.settings.engine_wait_seconds,
                 stop=runtime.draining,
                 alone=claimed.lost_count >= ALONE_AFTER_LOST,
             )

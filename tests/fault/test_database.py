@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from db import catalogue, deadlines, ledger, session
+from db import catalogue, deadlines, ledger, liveness, session
 from db.catalogue import Wanted
 from db.errors import BusyError, RefusedConfigurationError, UnavailableError
 from db.outcome import Outcome
@@ -398,7 +398,7 @@ def test_a_claim_whose_answer_is_on_its_way_is_in_hand(
     def look(*_: object, **__: object) -> None:
         in_hand = launch.Runtime.in_hand(made)
         with session.transaction(engine) as connection:
-            unheld = ledger.give_back_unheld(connection, me, in_hand=in_hand, older_than_seconds=0.0)
+            unheld = liveness.give_back_unheld(connection, me, in_hand=in_hand, older_than_seconds=0.0)
         seen.append((unheld, launch.Runtime.longest_active_seconds(made)))
 
     def claim_in_time(connection: Connection, *arguments: Any, **named: Any) -> object:
@@ -418,7 +418,7 @@ def test_a_claim_whose_answer_is_on_its_way_is_in_hand(
 
 
 def test_the_heart_beats_while_all_connections_are_taken(engine: Engine, database_url: str) -> None:
-    me = ledger.Worker(uuid4(), "here", 1, "cpu", "0", 3, 1, 2.0, 1)
+    me = liveness.Worker(uuid4(), "here", 1, "cpu", "0", 3, 1, 2.0, 1)
     with session.connect(database_url, pool_size=1) as busy, busy.connect():
         beating = SimpleNamespace(
             engine=busy, beating=engine, worker=me, draining=threading.Event(), longest_active_seconds=lambda: 0.0,

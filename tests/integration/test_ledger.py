@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine
 
-from db import encoders, ledger, lost_messages, session
+from db import encoders, ledger, liveness, lost_messages, session
 from db.catalogue import Wanted
 from db.errors import ErrorClass
 from db.outcome import Failure, Outcome
@@ -191,7 +191,7 @@ def test_a_released_video_is_as_if_never_claimed(engine: Engine, probe: int) -> 
     with session.transaction(engine) as connection:
         assert ledger.release(connection, claimed)
         assert not ledger.release(connection, claimed), "only once"
-    assert state_of(engine, 1) == "queued"
+    assert state_of(engine, 1) == "pending"
     again = claim(engine, 1, uuid4())
     assert again is not None
     assert again.attempts == 1
@@ -199,7 +199,7 @@ def test_a_released_video_is_as_if_never_claimed(engine: Engine, probe: int) -> 
 
 def reap(engine: Engine, me: object, stale_seconds: float = 45.0) -> list[int]:
     with session.transaction(engine) as connection:
-        return ledger.reap(connection, me, stale_seconds=stale_seconds, gap_seconds=20.0)  # type: ignore[arg-type]
+        return liveness.reap(connection, me, stale_seconds=stale_seconds, gap_seconds=20.0)  # type: ignore[arg-type]
 
 
 def old_hands(engine: Engine) -> None:
@@ -243,7 +243,7 @@ def test_an_outage_takes_no_video_from_a_living_worker(engine: Engine, probe: in
     execute(engine, "UPDATE reelvec.workers SET beat_at = beat_at - interval '10 s' WHERE worker_id = :id", id=other)
     assert reap(engine, me) == []
     with session.transaction(engine) as connection:
-        ledger.beat(connection, saying(me), draining=False, gap_seconds=20.0)
+        liveness.beat(connection, saying(me), draining=False, gap_seconds=20.0)
     assert reap(engine, me) == []
     assert state_of(engine, 1) == "running"
     execute(engine, "UPDATE reelvec.workers SET beating_since = beating_since - interval '46 s'")
@@ -252,14 +252,14 @@ def test_an_outage_takes_no_video_from_a_living_worker(engine: Engine, probe: in
 
 
 def test_a_gap_in_the_beats_starts_the_count_anew(engine: Engine) -> None:
-    me = ledger.Worker(uuid4(), "here", 1, "cpu", "0", 3, 1, 2.0, 1)
+    me = liveness.Worker(uuid4(), "here", 1, "cpu", "0", 3, 1, 2.0, 1)
     for _ in range(2):
         with session.transaction(engine) as connection:
-            ledger.beat(connection, me, draining=False, gap_seconds=20.0)
+            liveness.beat(connection, me, draining=False, gap_seconds=20.0)
     assert one(engine, "SELECT beating_since < beat_at FROM reelvec.workers") is True
     execute(engine, "UPDATE reelvec.workers SET beat_at = now() - interval '1 hour'")
     with session.transaction(engine) as connection:
-        ledger.beat(connection, me, draining=False, gap_seconds=20.0)
+        liveness.beat(connection, me, draining=False, gap_seconds=20.0)
     assert one(engine, "SELECT beating_since = beat_at FROM reelvec.workers") is True
 
 
@@ -279,9 +279,9 @@ def test_what_a_worker_holds_only_on_paper_comes_back(engine: Engine, probe: int
     claim(engine, 2, me)
     claim(engine, 3, other)
     with session.transaction(engine) as connection:
-        assert ledger.give_back_unheld(connection, me, in_hand=[1], older_than_seconds=60.0) == [], "it is fresh"
+        assert liveness.give_back_unheld(connection, me, in_hand=[1], older_than_seconds=60.0) == [], "it is fresh"
     with session.transaction(engine) as connection:
-        assert ledger.give_back_unheld(connection, me, in_hand=[1], older_than_seconds=0.0) == [2]
+        assert liveness.give_back_unheld(connection, me, in_hand=[1], older_than_seconds=0.0) == [2]
     assert [state_of(engine, video) for video in (1, 2, 3)] == ["running", "pending", "running"]
     assert one(engine, "SELECT attempts FROM reelvec.jobs WHERE video_id = 2") == 0
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine
 
-from db import census, fleet, ledger, results, selection, session
+from db import census, fleet, liveness, results, selection, session
 from db.fleet import Fleet, FleetWorker
-from db.ledger import Worker
+from db.liveness import Worker
 from db.selection import Selection
 from tests.ledgering import ago, execute, read, set_jobs, ten_videos, worker
 
@@ -106,7 +106,7 @@ def test_workers_say_what_they_are_made_of_and_did_with_every_beat(engine: Engin
     )  # fmt: skip
     for said in (replace(me, videos_per_batch=2, queued_windows=0), me, later):
         with session.transaction(engine) as connection:
-            ledger.beat(connection, said, draining=False, gap_seconds=20)
+            liveness.beat(connection, said, draining=False, gap_seconds=20)
         (seen,) = read_fleet(engine).workers
         if said is me:
             assert replace(seen, beat_seconds=0.0) == expected, "nothing yet"

@@ -10,7 +10,19 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner, Result
 
-from db import backbone_breaker, census, encoders, ledger, lost_messages, places, rights, roles, schema, session
+from db import (
+    backbone_breaker,
+    census,
+    encoders,
+    ledger,
+    liveness,
+    lost_messages,
+    places,
+    rights,
+    roles,
+    schema,
+    session,
+)
 from db.errors import ErrorClass, RefusedConfigurationError
 from db.local_stack import StackState
 from db.outcome import Failure, Outcome
@@ -129,9 +141,9 @@ def test_a_whole_life_of_a_worker_works_as_worker(login: Callable[[str], Engine]
         connection.execute(backbone_breaker._PAUSE_ALL, {"control": "samplers", "reason": "x"})
         lost_messages.requeue_all(connection, older_than_seconds=0)
         lost_messages.requeue_overtaken(connection, older_than_seconds=0)
-        assert ledger.reap(connection, me, stale_seconds=0, gap_seconds=20) == []
-        ledger.give_back_unheld(connection, me, in_hand=[], older_than_seconds=0)
-        ledger.leave(connection, me)
+        assert liveness.reap(connection, me, stale_seconds=0, gap_seconds=20) == []
+        liveness.give_back_unheld(connection, me, in_hand=[], older_than_seconds=0)
+        liveness.leave(connection, me)
     for role in (desk, node):
         with session.transaction(role) as connection:
             connection.execute(census._STORE, {"groups": [], "looked": True})

@@ -35,7 +35,7 @@ def test_from_the_third_dead_worker_on_it_is_alone(monkeypatch: pytest.MonkeyPat
         storage=SimpleNamespace(open=lambda _: nullcontext(source)),
         samplers=SimpleNamespace(sample=lambda *_, **__: SimpleNamespace(frames=np.empty(0))),
         encoding=SimpleNamespace(submit=submit),
-        engine_seconds=1.0,
+        settings=SimpleNamespace(engine_wait_seconds=1.0),
         draining=threading.Event(),
         refusals=SimpleNamespace(read=lambda _: False),
     )

@@ -120,7 +120,7 @@ def test_the_facts_are_those_of_the_moment() -> None:
     draining = threading.Event()
     draining.set()
     runtime = SimpleNamespace(
-        settings=WorkerSettings(samplers=15, device="cuda:0", stale_seconds=9), engine_seconds=300.0, draining=draining,
+        settings=WorkerSettings(samplers=15, device="cuda:0", stale_seconds=9), draining=draining,
         encoding=SimpleNamespace(busy=lambda: Load(36, 12), batch_seconds=lambda: 1.5),
         samplers=SimpleNamespace(pids=lambda: [1, 2]),
         heartbeat=SimpleNamespace(is_alive=lambda: True, beat_seconds=lambda: 4.0),

@@ -42,7 +42,7 @@ def facts_of(runtime: Runtime, pulse: Pulse) -> Facts:
         beat_seconds=runtime.heartbeat.beat_seconds(),
         stale_seconds=runtime.settings.stale_seconds,
         batch_seconds=runtime.encoding.batch_seconds(),
-        stall_seconds=runtime.engine_seconds,
+        stall_seconds=runtime.settings.engine_wait_seconds,
         slots=runtime.settings.in_flight,
         in_hand=len(runtime.in_hand()),
         oldest_video_seconds=runtime.longest_active_seconds(),
