@@ -27,13 +27,13 @@ MIN_VIDEOS = 20
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the workers that take videos have: `places` for videos in hand, `taken` of them, `ready` videos wait for one."""
+    """What the workers that take videos have: `slots` for videos in hand, `taken` of them, `ready` videos wait for one."""
 
     samplers: int
     cores: float
     devices: int
     gpus: int
-    places: int
+    slots: int
     taken: int
     ready: int
 
@@ -81,7 +81,7 @@ def capacity(fleet: Fleet, *, taken: int, ready: int) -> Capacity:
         cores=sum(worker.cores for worker in workers),
         devices=len(workers),
         gpus=fleet.gpus,
-        places=fleet.in_flight,
+        slots=fleet.in_flight,
         taken=taken,
         ready=ready,
     )
@@ -89,9 +89,9 @@ def capacity(fleet: Fleet, *, taken: int, ready: int) -> Capacity:
 
 def find(stages: Stages, have: Capacity) -> Bottleneck:
     """The stage that limits, as far as the data says; `unknown` or `nothing` with the reason where it does not."""
-    if have.places and 2 * have.taken < have.places:
-        wait = f" although {have.ready:,} videos are ready; does the broker answer?" if have.ready > have.places else ""
-        return Bottleneck("nothing", f"only {have.taken} of {have.places} places in the workers are taken{wait}")
+    if have.slots and 2 * have.taken < have.slots:
+        wait = f" although {have.ready:,} videos are ready; does the broker answer?" if have.ready > have.slots else ""
+        return Bottleneck("nothing", f"only {have.taken} of {have.slots} slots of the workers are taken{wait}")
     if not have.samplers:
         return Bottleneck("unknown", "no worker takes videos")
     if stages.videos < MIN_VIDEOS:
@@ -102,7 +102,7 @@ def find(stages: Stages, have: Capacity) -> Bottleneck:
     pace = min(limits.frames, limits.devices)
     if math.isinf(pace):
         return Bottleneck("unknown", "the finished videos took no measurable time")
-    if stages.held_seconds * pace > 2 * have.places:  # the videos in hand go by at less than half that pace
+    if stages.held_seconds * pace > 2 * have.slots:  # the videos in hand go by at less than half that pace
         return Bottleneck("unknown", _unexplained(stages, have))
     if limits.devices <= limits.frames:
         stage, advice, gain = "device", *_more_devices(limits)

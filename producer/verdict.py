@@ -19,7 +19,7 @@ BLOCKED_SECONDS = 30.0
 RECURS_SECONDS = 2.0 * MAX_DELAY_SECONDS
 #: Work is ready and nobody has taken any for so long: nobody does.
 SILENT_SECONDS = 60.0
-#: Workers whose places are all taken may be busy with long videos; but not for longer than this.
+#: Workers whose slots are all taken may be busy with long videos; but not for longer than this.
 BUSY_SECONDS = 600.0
 #: So many failures, and this share of what ended lately, are no accident of single files.
 MANY_FAILURES, HIGH_SHARE = 5, 0.2
@@ -165,7 +165,7 @@ def _unclaimed(facts: Facts) -> Verdict | None:
         return None
     told = f"{facts.waiting.ready:,} are ready and none was claimed for {duration(facts.unclaimed_seconds)}"
     if facts.all_taken and facts.unclaimed_seconds < BUSY_SECONDS:
-        line = f"BUSY  {facts.ended}, {facts.left:,} left; all {facts.fleet.in_flight:,} places are taken: {told}"
+        line = f"BUSY  {facts.ended}, {facts.left:,} left; all {facts.fleet.in_flight:,} slots are taken: {told}"
         return _verdict("BUSY", facts, line)
     state, why = _why_unclaimed(facts)
     return _stopped(state, facts, f"{told}; {why}")
@@ -176,7 +176,7 @@ def _why_unclaimed(facts: Facts) -> tuple[str, str]:
     halts, fleet = facts.halts, facts.fleet
     if facts.all_taken:
         oldest = duration(facts.oldest_run_seconds or 0.0)
-        return "STALLED", f"all {fleet.in_flight:,} places are taken, the longest for {oldest}: see the workers' logs"
+        return "STALLED", f"all {fleet.in_flight:,} slots are taken, the longest for {oldest}: see the workers' logs"
     if not facts.taking:
         return "STALLED", "every worker alive is draining: start one"
     if halts.workers:

@@ -48,7 +48,7 @@ def configuration() -> dict[str, Any]:
         "broker_connection_max_retries": None,
         # A broker that refuses (full, read-only, loading) is one that is away: no reason to end.
         "broker_channel_error_retry": True,
-        # What runs counts already (worker_disable_prefetch); this would hold places back after every reconnection.
+        # What runs counts already (worker_disable_prefetch); this would hold slots back after every reconnection.
         "worker_enable_prefetch_count_reduction": False,
         # The transport itself is ours: workers/transport.py. It keeps no message, so there is no visibility timeout.
         "broker_transport_options": {

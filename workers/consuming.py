@@ -1,6 +1,6 @@
 """Whether this worker still takes messages, judged apart from the transport.
 
-Places free, messages waiting, none taken for a while: the consumer is made to connect again; the same once more: the
+Slots free, messages waiting, none taken for a while: the consumer is made to connect again; the same once more: the
 process ends. A broker that is away, an empty queue, a full house or a drain is no reason for either.
 """
 
@@ -40,8 +40,8 @@ class Consumption:
         with self._lock:
             self._busy -= 1
 
-    def has_place(self) -> bool:
-        """A worker that never became ready has all of its places."""
+    def has_slot(self) -> bool:
+        """A worker that never became ready has all of its slots."""
         return self._consumer is None or self._busy < self._consumer.pool.num_processes
 
     def reconnect(self) -> None:
@@ -85,7 +85,7 @@ class Watch:
             return
         idle_seconds = now - self._since
         if idle_seconds >= 2 * self._idle_seconds:
-            self._end(f"messages wait, places are free, and none was taken for {idle_seconds:.0f} s")
+            self._end(f"messages wait, slots are free, and none was taken for {idle_seconds:.0f} s")
         elif idle_seconds >= self._idle_seconds and not self._reconnected:
             log.warning("messages wait, but none was taken for %.0f s: connecting again", idle_seconds)
             self._consumption.reconnect()
@@ -93,7 +93,7 @@ class Watch:
 
     def _is_idle(self) -> bool:
         """Nothing taken since the last look, though it could have been. The broker is asked last: mostly not at all."""
-        if self._consumption.taken != self._taken or not self._consumption.has_place():
+        if self._consumption.taken != self._taken or not self._consumption.has_slot():
             return False
         try:
             return self._waiting() > 0

@@ -2,7 +2,7 @@
 
 kombu remembers what it has popped in the broker (`unacked`) until it is acknowledged. Here nothing needs that: what a
 dead worker held is in Postgres. It cost three round trips a message instead of one, and each of its writes could fail:
-an acknowledgement that failed kept its place for ever (a busy worker took nothing any more after the broker was away),
+an acknowledgement that failed kept its slot for ever (a busy worker took nothing any more after the broker was away),
 a broker out of memory ended the worker, a lost connection had every running video delivered again, a killed worker's
 messages stayed for an hour. A message that is popped here is gone from the broker; `db/lost_messages.py` finds the
 video whose message never reached a claim.
@@ -53,13 +53,13 @@ _sparing = Sparing()
 
 
 class QoS(virtual.QoS):
-    """Counts the places that are taken. To acknowledge only frees one: it cannot fail."""
+    """Counts the slots that are taken. To acknowledge only frees one: it cannot fail."""
 
     #: A channel closes when its connection is lost: what runs goes on, and must not be delivered again.
     restore_at_shutdown = False
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Free the place, whether or not the message can be put back into the queue."""
+        """Free the slot, whether or not the message can be put back into the queue."""
         try:
             if self.channel.closed:
                 raise ConnectionError("its connection was lost while the video ran")

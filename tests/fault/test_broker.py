@@ -1,4 +1,4 @@
-"""The broker dies in every way while all places are taken: nothing is lost, and every worker goes on."""
+"""The broker dies in every way while all slots are taken: nothing is lost, and every worker goes on."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ def test_a_worker_whose_transport_goes_deaf_connects_again_and_then_ends(
     worker = start_worker(app="deaf", REELVEC_IDLE_SECONDS="2")
     assert worker.process.wait(timeout=100) == 70
     assert worker.log().count("connecting again") == 2, worker.log()
-    assert "messages wait, places are free, and none was taken" in worker.log()
+    assert "messages wait, slots are free, and none was taken" in worker.log()
     assert one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state = 'done'") == 4

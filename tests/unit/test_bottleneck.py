@@ -91,7 +91,7 @@ def test_empty_hands_are_no_bottleneck() -> None:
     full = busy(16, 2)
     idle = replace(full, taken=full.places // 2 - 1, ready=5)
     assert find(means(0.2, 2.2, 0.04), idle).line == (
-        "bottleneck: nothing: only 16 of 34 places in the workers are taken"
+        "bottleneck: nothing: only 16 of 34 slots of the workers are taken"
     )
     assert find(means(0.2, 2.2, 0.04), replace(idle, taken=17)).stage == "decode"
     unfed = find(means(0.2, 2.2, 0.04), replace(idle, ready=35))
@@ -157,4 +157,4 @@ def test_a_fleet_has_what_its_workers_say_they_have() -> None:
         alive=3, draining=1, in_flight=25, gpus=1, last_beat_seconds=1.0,
         workers=(one, replace(one, draining=True), replace(one, device="cpu", in_flight=7, samplers=3, cores=3.5)),
     )  # fmt: skip
-    assert capacity(fleet, taken=4, ready=5) == Capacity(10, 11.5, 2, 1, places=25, taken=4, ready=5)
+    assert capacity(fleet, taken=4, ready=5) == Capacity(10, 11.5, 2, 1, slots=25, taken=4, ready=5)

@@ -193,10 +193,10 @@ class TestNothingIsClaimed:
     def test_busy_with_long_videos_for_a_while(self) -> None:
         busy = self.unclaimed(running=6, seconds=599.0)
         assert (busy.state, busy.exit_code) == ("BUSY", 0)
-        assert "all 6 places are taken" in busy.line
+        assert "all 6 slots are taken" in busy.line
         stuck = self.unclaimed(running=6, seconds=600.0, oldest_run_seconds=720.0)
         assert (stuck.state, stuck.exit_code) == ("STALLED", 1)
-        assert "all 6 places are taken, the longest for 12 min" in stuck.line
+        assert "all 6 slots are taken, the longest for 12 min" in stuck.line
 
     def test_the_reason_is_named(self) -> None:
         assert "every worker alive is draining" in self.unclaimed(replace(ALIVE, draining=2, in_flight=0)).line
