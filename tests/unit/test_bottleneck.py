@@ -89,7 +89,7 @@ def test_few_finished_say_nothing(videos: int) -> None:
 
 def test_empty_hands_are_no_bottleneck() -> None:
     full = busy(16, 2)
-    idle = replace(full, taken=full.places // 2 - 1, ready=5)
+    idle = replace(full, taken=full.slots // 2 - 1, ready=5)
     assert find(means(0.2, 2.2, 0.04), idle).line == (
         "bottleneck: nothing: only 16 of 34 slots of the workers are taken"
     )
