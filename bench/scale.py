@@ -24,6 +24,7 @@ import numpy as np
 from sqlalchemy import Engine, text
 
 from bench import ledger as ledger_bench
+from bench.pipeline_worker import REELVEC
 from db import ledger, places, schema, session
 from db.local_stack import LocalStack, StackState
 from tests.golden_run import small_clips
@@ -194,6 +195,16 @@ def feeds(engine: Engine, what: str) -> None:
         row(f"feed of {room}, {what}", f"median {np.median(times):.1f} ms, longest {max(times):.1f} ms")
 
 
+def looks(state: StackState) -> None:
+    """`reelvec status` as an operator types it; the broker and a census are behind it."""
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": str(ROOT)}
+    servers = {"DATABASE_URL": state.database_url, "CELERY_BROKER_URL": state.broker_url}
+    for what in ("first look", "second look", "third look"):
+        started = time.perf_counter()
+        subprocess.run([*REELVEC, "status", "--json"], env={**environment, **servers}, check=False, capture_output=True)
+        row(f"reelvec status, {what}", f"{time.perf_counter() - started:.2f} s")
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--jobs", type=int, default=1_000_000)
@@ -215,6 +226,7 @@ def main() -> None:
                 print("| what | figure |\n|---|---|")
                 upgrade(engine, state, tree, folder, chosen)
                 claims_and_feeds(engine, chosen.seconds)
+                looks(state)
         finally:
             stack.down()
 
