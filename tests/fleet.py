@@ -57,6 +57,7 @@ class Fleet:
     ended: list[int] = field(default_factory=list)
     logs: list[Path] = field(default_factory=list)
     workers: dict[int, WorkerProcess] = field(default_factory=dict)
+    started: dict[int, float] = field(default_factory=dict)
     _wanted: Wanted | None = None
     _supplying: threading.Event = field(default_factory=threading.Event)
     _ids: dict[int, str] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class Fleet:
             **self.variables,
         }
         self.workers[index] = WorkerProcess(environment, self.folder, log, "workers.app")
+        self.started[index] = time.time()
         return self.workers[index]
 
     def kill(self, *indexes: int) -> None:
@@ -219,11 +221,11 @@ class Fleet:
     def recover(self, since: float, *, seconds: float) -> tuple[float, list[int]]:
         """Wait until every worker has taken and finished a video since; how long that took, and those that did not in `seconds`.
 
-        One that has ended is started again, and counts as the same.
+        One that has ended is started again, and counts as the same; the seconds are counted from its last start.
         """
         left = set(self.workers)
         while left := left & set(self.behind(since)):
-            if time.time() - since > seconds:
+            if any(time.time() - max(since, self.started[index]) > seconds for index in left):
                 break
             self.revive()
             time.sleep(0.05)

@@ -56,8 +56,8 @@ class Servers:
     @classmethod
     @contextmanager
     def started(cls, folder: Path) -> Iterator[Self]:
-        """Servers and a database of one's own, gone afterwards."""
-        local = LocalStack(folder / "stack", disposable=True)
+        """Servers and a database of one's own, gone afterwards. Durable: what a killed Postgres forgets is made twice."""
+        local = LocalStack(folder / "stack")
         try:
             url = local.up().database_url
             schema.upgrade(url)

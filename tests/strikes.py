@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from db import catalogue, session
+from db import session, steering
 from tests.fleet import Fleet, until
 from tests.garbage import FORGED, GARBAGE
 from tests.servers import QUEUE
@@ -333,7 +333,8 @@ def source_cut(fleet: Fleet, random: Random) -> None:
 @strike("pause-resume", "66")
 def pause_resume(fleet: Fleet, random: Random) -> None:
     """Paused for 2 s, then resumed."""
-    for paused in (True, False):
-        with session.transaction(fleet.servers.engine) as connection:
-            catalogue.pause(connection, paused=paused, reason="a test")
-        time.sleep(2 if paused else 0)
+    with session.transaction(fleet.servers.engine) as connection:
+        steering.pause(connection, reason="a test", who="a test", what="")
+    time.sleep(2)
+    with session.transaction(fleet.servers.engine) as connection:
+        steering.resume(connection, backbones=(), who="a test", what="")

@@ -27,6 +27,7 @@ from typing import Any, TextIO
 import psutil
 
 from bench.faults import STUCK_AT_DEFAULTS_SECONDS, STUCK_SECONDS, commit, standing
+from db.errors import UnavailableError
 from tests import verdict
 from tests.fleet import Fleet, until
 from tests.soak.people import PEOPLE
@@ -119,6 +120,8 @@ class Nemesis:
             time.sleep(max(0.0, wait_seconds))
             try:
                 facts = do(action)
+            except UnavailableError as error:  # the other lane has just struck Postgres
+                facts = {"away": str(error)}
             except Exception as error:  # noqa: BLE001 - it is told, and the lane goes on
                 facts = {"error": f"{type(error).__name__}: {error}"}
                 self.problems.append(f"{action.name}: {facts['error']}")
@@ -147,7 +150,7 @@ class Nemesis:
     def _wait_busy(self, index: int) -> bool:
         try:
             until(lambda: self._fleet.is_at_work(index), "busy", seconds=20)
-        except AssertionError:
+        except (AssertionError, UnavailableError):
             return False
         return True
 
