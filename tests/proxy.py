@@ -44,7 +44,8 @@ class _Link:
     def close(self, *, reset: bool = False) -> None:
         for end in (self.near, self.far):
             if reset:
-                end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                with contextlib.suppress(OSError):  # it may be closed already
+                    end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                 end.transport.abort()
             else:
                 end.close()
