@@ -18,8 +18,9 @@ from producer.desk import say
 from producer.verdict import Verdict
 
 LOOK_SECONDS = 0.5
-#: The whole ledger and the broker are looked at this often, so that nothing is waited for without a word.
-VERDICT_SECONDS = 5.0
+#: The whole ledger and the broker are looked at this often, so that nothing is waited for without a word. A worker that was
+#: started together with this command is ready by then.
+VERDICT_SECONDS = 10.0
 #: Nothing can go on for this long: the wait ends, the videos stay.
 STALL_SECONDS = 120.0
 HOPELESS = ("STALLED", "BLOCKED")

@@ -28,6 +28,7 @@ import psutil
 
 from bench.faults import STUCK_AT_DEFAULTS_SECONDS, STUCK_SECONDS, commit, standing
 from db.errors import UnavailableError
+from db.exit_codes import ExitCode
 from tests import verdict
 from tests.fleet import Fleet, until
 from tests.soak.people import PEOPLE
@@ -205,7 +206,8 @@ def soak(fleet: Fleet, log: Log, actions: list[Action], chosen: argparse.Namespa
     nemesis = Nemesis(fleet, log, seconds=60 * chosen.minutes)
     nemesis.run(actions)
     found = verdict.judge(fleet, seconds=300)
-    good = found.holds and not nemesis.problems and set(fleet.ended) <= WATCHED
+    # one that is started while Postgres is away ends with 69, and is started again
+    good = found.holds and not nemesis.problems and set(fleet.ended) <= WATCHED | {ExitCode.UNAVAILABLE}
     counts = dict(nemesis.counts)
     log.write("verdict", holds=good, counts=counts, problems=nemesis.problems, ended=fleet.ended, **asdict(found))
     print(json.dumps({"holds": good, "problems": nemesis.problems, "ended": fleet.ended, **asdict(found)}, indent=2))
