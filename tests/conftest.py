@@ -7,6 +7,7 @@ import os
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in a sampler process; numpy reads it when it is imported first
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,8 @@ TEMPLATE = "reelvec_template"
 
 
 def pytest_configure() -> None:
-    """No variable of the developer's own shell reaches a test."""
+    """No variable of the developer's own shell reaches a test, nor that it was started with nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # processes inherit what is ignored, and ours would not hear a SIGHUP
     for name in list(os.environ):
         if name.startswith(("REELVEC_", "AWS_")) or name in ("DATABASE_URL", "CELERY_BROKER_URL", "SSL_CERT_FILE"):
             del os.environ[name]
