@@ -220,7 +220,7 @@ def main() -> None:
         state = stack.up()
         try:
             with (
-                session.connect(state.database_url, pool_size=ledger_bench.CLIENTS) as engine,
+                session.connect(state.database_url, pool_size=ledger_bench.CLIENTS, statement_seconds=600.0) as engine,
                 base_tree(folder, chosen.base) as tree,
             ):
                 print("| what | figure |\n|---|---|")
