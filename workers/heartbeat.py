@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+#: A round that is wanted early comes this part of a beat later.
+EARLY_BEATS = 0.1
+
+
 @dataclass(frozen=True)
 class Round:
-    """What one thread does every beat, and at once when `early` is set.
+    """What one thread does every beat, and soon when `early` is set.
 
     After a round that failed the next one comes `retry_beats` later: others must soon see that we live.
     """
@@ -152,7 +156,10 @@ class Heartbeat:
     def _repeat(self, turn: Round) -> None:
         beats = 1.0
         while True:
-            turn.early.wait(beats * self._runtime.settings.beat_seconds)
+            beat_seconds = self._runtime.settings.beat_seconds
+            if turn.early.wait(beats * beat_seconds):
+                # messages of a place that was closed just now are dropped first: then there is room for others
+                self._stopping.wait(EARLY_BEATS * beat_seconds)
             turn.early.clear()
             if self._stopping.is_set():
                 return
