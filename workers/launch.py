@@ -59,7 +59,7 @@ class Runtime:
     """What one worker process holds. `engine` is the database's pool, `encoding` the thread that owns the device.
 
     `beating` is the heartbeat's own connection: no task thread keeps it busy. `look_now` set: the ledger and the broker are
-    looked after at once instead of with the next beat.
+    looked after a moment later instead of with the next beat.
     """
 
     settings: WorkerSettings
@@ -112,6 +112,8 @@ class Runtime:
             yield held
         finally:
             self._held.discard(held)
+            if not self._held:
+                self.look_now.set()  # nothing is left to do here: there may be work that the broker has not been told of
 
     def in_hand(self) -> list[int]:
         """Videos this process works on now, or is about to."""

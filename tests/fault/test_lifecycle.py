@@ -100,6 +100,9 @@ def test_workers_outlive_no_supervisor_and_come_back_whatever_was_away(
     log = tmp_path / "first.log"
     killed = supervise(log)
     until(lambda: done(engine) >= 5)
+    shape = "SELECT (device, samplers, videos_per_batch, in_flight)::text FROM reelvec.workers"
+    assert one(engine, shape) == "(cpu,1,1,3)"
+    assert "ready on cpu: 1 sampler (REELVEC_SAMPLERS), 3 videos in flight, batches of 1 video" in log.read_text()
     (worker,) = killed.children()
     killed.kill()
     killed.wait()

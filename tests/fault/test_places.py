@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Engine
 
+from tests.broker_faults import until
 from tests.conftest import Desk, WorkerProcess
-from tests.fault.test_delivery import until
 from tests.golden_run import small_clips
 from tests.http_server import Handler, WebServer, serving
 from tests.ledgering import one

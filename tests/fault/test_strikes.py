@@ -12,7 +12,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from sqlalchemy import text
 
+from db import session
 from db.local_process import wait_until
 from db.local_stack import LocalStack
 from tests import fleet as fleets
@@ -25,11 +27,14 @@ from tests.strikes import STRIKES
 #: Those that no other test of this folder has, and on each hop the one that is hardest to notice.
 SHORT = (
     "worker-kill",
+    "worker-term",
+    "worker-stop",
     "sampler-kill",
     "messages-garbage",
     "messages-doubled",
     "broker-kill-wiped",
     "broker-half-open",
+    "postgres-kill",
     "postgres-terminate",
     "postgres-commit-cut",
     "postgres-half-open",
@@ -62,4 +67,9 @@ def test_every_worker_works_on_after_every_strike(fleet: Fleet) -> None:
         assert set(fleet.ended) <= strike.ends, f"after {name} workers have ended with {fleet.ended}"
         fleet.ended.clear()
     assert fleet.stop() == [0, 0]
+    with session.transaction(fleet.servers.engine) as connection:
+        assert connection.execute(text("SELECT count(*) FROM reelvec.workers")).scalar() == 0, "all have said goodbye"
+    said = fleet.said()
+    assert "dropped a message that is not ours" in said
+    assert "Traceback" not in said
     assert wait_until(lambda: not verdict.stray_processes(fleet.folder), 20), "nothing is left running"
