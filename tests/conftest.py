@@ -23,9 +23,12 @@ from sqlalchemy import Engine, create_engine, text
 
 from db import schema, session
 from db.local_stack import LocalStack, StackState
+from tests import commands
 from tests.s3_server import S3Server, running
 
 TEMPLATE = "reelvec_template"
+#: No command of a test takes longer than this.
+COMMAND_SECONDS = 110
 
 
 def pytest_configure() -> None:
@@ -132,6 +135,12 @@ def app(database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> 
     return made
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _commands_end_with_the_run() -> Iterator[None]:
+    yield
+    commands.close()
+
+
 @dataclass(frozen=True)
 class Desk:
     """Runs the project's commands as a user would: child processes with nothing but the addresses in their environment."""
@@ -143,20 +152,23 @@ class Desk:
         self, *arguments: str, expect: int | None = 0, stdin: str | None = None, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """`run("enqueue", "videos")`. Asserts the exit code unless `expect` is None."""
-        command = [sys.executable, "-m", "celery", *arguments[1:]] if arguments[0] == "celery" else list(arguments)
-        command[0] = (
-            str(Path(sys.executable).with_name(command[0])) if command[0] in ("enqueue", "reelvec") else command[0]
-        )
-        done = subprocess.run(
-            command,
-            env={**self.environment, **variables},
-            cwd=self.folder,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-        )
+        environment = {**self.environment, **variables}
+        if arguments[0] in ("enqueue", "reelvec"):
+            done = commands.shared().run(
+                arguments, env=environment, cwd=self.folder, stdin=stdin, timeout_seconds=COMMAND_SECONDS
+            )
+        else:
+            module = [sys.executable, "-m", "celery"] if arguments[0] == "celery" else [arguments[0]]
+            done = subprocess.run(
+                [*module, *arguments[1:]],
+                env=environment,
+                cwd=self.folder,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_SECONDS,
+                check=False,
+            )
         if expect is not None:
             assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
             assert "Traceback" not in done.stderr, done.stderr
