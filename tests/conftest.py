@@ -32,8 +32,10 @@ COMMAND_SECONDS = 110
 
 
 def pytest_configure() -> None:
-    """No variable of the developer's own shell reaches a test, nor that it was started with nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # processes inherit what is ignored, and ours would not hear a SIGHUP
+    """No variable of the developer's own shell reaches a test, nor that it was started with nohup or in the background."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # processes inherit what is ignored, and would not hear it
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     for name in list(os.environ):
         if name.startswith(("REELVEC_", "AWS_")) or name in ("DATABASE_URL", "CELERY_BROKER_URL", "SSL_CERT_FILE"):
             del os.environ[name]
