@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from urllib3 import exceptions as http
 
 from db.errors import VideoError
 from workers.stores.source import STAGE
+
+if TYPE_CHECKING:
+    from workers.stores.s3_client import S3Refusal
 
 #: S3's own words for keys it does not accept.
 _BAD_CREDENTIALS = frozenset(
@@ -27,6 +31,10 @@ _ADVICE = {
     "AuthorizationHeaderMalformed": "set AWS_REGION to the bucket's region",
     "RequestTimeTooSkewed": "set this machine's clock",
 }
+_PROXY_LOGIN = "the proxy wants a password: write http://user:password@host:port in HTTP_PROXY and HTTPS_PROXY"
+#: What OpenSSL calls an answer that is none of TLS, and how TLS answers what is none of it (an alert of version 3).
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+_TLS_ALERT = r"\x15\x03"
 #: An answer to try again after a while.
 _BUSY = frozenset({408, 425, 429})
 
@@ -60,6 +68,8 @@ def from_status(status: int, uri: str, word: str = "", *, retry_after: str | Non
     said = f"HTTP {status}{f' {word}' if word else ''}"
     if status in (401, 403):
         return failure("access_denied", uri, f"{said}: it may not be read; with a key that may, try again")
+    if status == 407:
+        return failure("unreachable", uri, f"{said}: {_PROXY_LOGIN}")
     if status in (404, 410):
         return failure("not_found", uri, f"{said}: there is no such object")
     if status in _BUSY or status >= 500:
@@ -67,17 +77,39 @@ def from_status(status: int, uri: str, word: str = "", *, retry_after: str | Non
     return failure("request_refused", uri, f"{said}: the server does not serve this")
 
 
-def from_s3(code: str, status: int, uri: str, message: str, *, retry_after: str | None = None) -> VideoError:
-    """What an error answer of S3 means. `code`, `message` and `retry_after` are the service's own."""
-    bucket = uri.removeprefix("s3://").partition("/")[0]
+def from_s3(refusal: S3Refusal, uri: str, action: str, asked: str) -> VideoError:
+    """What an error answer of S3 means for one who wanted to do `action` (`s3:GetObject`). `asked`: which service it is."""
+    code, bucket = refusal.code, uri.removeprefix("s3://").partition("/")[0]
+    said = f"{code}: {refusal.message[:200]}" if refusal.message else code
     if code == "NoSuchBucket":
-        return failure("no_bucket", uri, f"there is no bucket {bucket!r} on this S3 service; check AWS_ENDPOINT_URL_S3")
+        return failure("no_bucket", uri, f"there is no bucket {bucket!r} on this S3 service; {asked}")
+    if elsewhere := _elsewhere(refusal):
+        return failure("no_bucket", uri, f"{elsewhere}; {asked}")
     if code in _BAD_CREDENTIALS:
         advice = _ADVICE.get(code, "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile")
-        return failure("bad_credentials", uri, f"{code}: {message.strip()[:200]}; {advice}")
+        return failure("bad_credentials", uri, f"{said}; {advice}; {asked}")
     if code == "InvalidObjectState":
         return failure("request_refused", uri, "the object is archived; restore it, then run reelvec retry")
-    return from_status(status, uri, code, retry_after=retry_after)
+    if refusal.status in (401, 403):
+        who = (
+            f"the key lacks {action}" if refusal.signed else f"no keys were found, and {action} is not allowed without"
+        )
+        if action == "s3:GetObject":
+            who += ", or there is no such object and s3:ListBucket, without which S3 does not say so, is lacking"
+        return failure("access_denied", uri, f"HTTP {refusal.status} {said}: it may not be read: {who}; {asked}")
+    return from_status(refusal.status, uri, code, retry_after=refusal.retry_after)
+
+
+def _elsewhere(refusal: S3Refusal) -> str | None:
+    """Where the service says that the bucket is, if that could not be followed."""
+    if refusal.region and refusal.region != refusal.used_region:
+        return (
+            f"the bucket is in the region {refusal.region!r}, but {refusal.used_region!r} was asked; set"
+            f" AWS_REGION={refusal.region}, and no endpoint of another region"
+        )
+    return (
+        f"HTTP {refusal.status}: the service sends this on to {shown(refusal.location)}" if refusal.location else None
+    )
 
 
 def from_network(error: Exception, uri: str) -> VideoError:
@@ -91,16 +123,38 @@ def from_network(error: Exception, uri: str) -> VideoError:
         code, why = "unreachable", f"nobody answers at {error.conn.host}:{error.conn.port} ({_reason(error)})"
     elif isinstance(error, http.ConnectTimeoutError):
         code, why = "unreachable", f"nobody answers ({_reason(error)})"
+    elif isinstance(error, http.ProxyError):
+        code, why = (
+            "unreachable",
+            f"{error.args[0].partition(', ')[0]} does not lead there ({_reason(error.original_error)})",
+        )
+        if "407" in why:
+            why += f"; {_PROXY_LOGIN}"
     elif isinstance(error, http.SSLError):
-        advice = "for a private authority set SSL_CERT_FILE, for S3 alone AWS_CA_BUNDLE"
-        code, why = "unreachable", f"TLS failed ({_reason(error)}); {advice}"
+        code, why = "unreachable", _tls(str(error))
     elif isinstance(error, http.TimeoutError):
         code, why = "fetch_timeout", "the connection stalled"
+    elif isinstance(error, http.ProtocolError) and _TLS_ALERT in str(error):
+        code, why = "unreachable", "the server wants TLS on this port; write https:// instead of http://"
     elif not isinstance(error, http.HTTPError | OSError):
         raise error
     return failure(code, uri, why)
 
 
+def _tls(said: str) -> str:
+    """Why TLS failed. Only where a certificate was looked at is it about one."""
+    reason = _last_part(said)
+    if any(word in said for word in _NO_TLS):
+        return f"the server does not speak TLS on this port ({reason}); write http:// instead of https://"
+    if "EOF" in said or "certificate" not in said.lower():
+        return f"TLS failed ({reason}); if the port is one without TLS, write http:// instead of https://"
+    return f"TLS failed ({reason}); for a private authority set SSL_CERT_FILE, for S3 alone AWS_CA_BUNDLE"
+
+
 def _reason(error: Exception) -> str:
+    return _last_part(str(error))
+
+
+def _last_part(said: str) -> str:
     """The last part of what an exception says: before it stand objects and addresses."""
-    return str(error).rpartition(": ")[2][:200]
+    return said.rpartition(": ")[2][:200]

@@ -11,9 +11,10 @@ import socket
 from typing import Any
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util import connection as sockets
+
+from workers.stores.connections import Connection, TLSConnection, by_proxy
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -34,8 +35,8 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def _connected(connection: HTTPConnection) -> socket.socket:
-    """What urllib3's own `_new_conn` does, but only to public addresses."""
+def _connected(connection: Connection | TLSConnection) -> socket.socket:
+    """What urllib3's own `_new_conn` does, but only to public addresses; by a proxy, too, to the address that was judged."""
     try:
         found = socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -45,6 +46,8 @@ def _connected(connection: HTTPConnection) -> socket.socket:
     if not public:
         raise AddressRefusedError(addresses[0])
     try:
+        if connection.way is not None:
+            return by_proxy(connection, connection.way, public[0])
         return sockets.create_connection(
             (public[0], connection.port),
             connection.timeout,
@@ -57,22 +60,24 @@ def _connected(connection: HTTPConnection) -> socket.socket:
         raise NewConnectionError(connection, str(error)) from error
 
 
-class _PublicHTTPConnection(HTTPConnection):
+class _PublicConnection(Connection):
+    tunnelled = True  # a proxy that fetches would look the name up itself
+
     def _new_conn(self) -> socket.socket:
         return _connected(self)
 
 
-class _PublicHTTPSConnection(HTTPSConnection):
+class _PublicTLSConnection(TLSConnection):
     def _new_conn(self) -> socket.socket:
         return _connected(self)
 
 
-class _PublicHTTPPool(HTTPConnectionPool):
-    ConnectionCls = _PublicHTTPConnection
+class _PublicPool(HTTPConnectionPool):
+    ConnectionCls = _PublicConnection
 
 
-class _PublicHTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _PublicHTTPSConnection
+class _PublicTLSPool(HTTPSConnectionPool):
+    ConnectionCls = _PublicTLSConnection
 
 
 class PublicPoolManager(PoolManager):
@@ -80,4 +85,4 @@ class PublicPoolManager(PoolManager):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.pool_classes_by_scheme = {"http": _PublicHTTPPool, "https": _PublicHTTPSPool}
+        self.pool_classes_by_scheme = {"http": _PublicPool, "https": _PublicTLSPool}

@@ -15,7 +15,7 @@ from workers.stores.limits import Limits
 def pool_options(
     limits: Limits, connections: int, *, ca_variables: Sequence[str] = ("SSL_CERT_FILE",)
 ) -> dict[str, Any]:
-    """TLS is always verified, proxies of the environment are ignored, retries are ours.
+    """TLS is always verified, retries are ours.
 
     `ca_variables`: those that may name a file of authorities to trust instead of the usual ones; the first that is set.
     """

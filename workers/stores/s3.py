@@ -1,57 +1,48 @@
-"""Objects of an S3 service, through minio: ranges, lists, files up and down."""
+"""Objects of an S3 service: ranges, lists, files up and down."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from minio import Minio
-from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
-from urllib3 import BaseHTTPResponse, PoolManager, Retry
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import NameResolutionError
 
 from db.errors import VideoError
-from workers.stores.failures import failure, from_network, from_s3, from_status
+from workers.stores.body import only_if, read_page, size_in, whole_size_in
+from workers.stores.connections import PlainPoolManager
+from workers.stores.failures import failure, from_network, from_s3
 from workers.stores.limits import Limits
+from workers.stores.listing import Walk
 from workers.stores.patience import PASSING
 from workers.stores.pools import pool_options
-from workers.stores.remote import RemoteSource
+from workers.stores.remote import RangeRefusedError, RemoteSource
 from workers.stores.s3_account import Account
+from workers.stores.s3_answers import BadListingError, Listed, Page, parsed
+from workers.stores.s3_client import S3Client, S3Refusal
+from workers.stores.s3_upload import upload
 
-#: A listing goes on where it was cut, this often without a new key in between.
+__all__ = ["Listed", "S3Store"]
+
+#: A page of a listing is asked for this often.
 LIST_TRIES = 5
 #: What a download asks for at once.
 CHUNK_BYTES = 8 << 20
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One object of a bucket. `etag` without quotes."""
-
-    key: str
-    size_bytes: int
-    etag: str | None
 
 
 class S3Store:
     """One service, as one account. Thread-safe."""
 
     def __init__(self, account: Account, limits: Limits, *, connections: int) -> None:
+        self._account = account
         self._limits = limits
-        # retries are ours; a redirect to the bucket's region is the client's
-        self._pool = PoolManager(
+        # of uploads, retries are ours, and a redirect to the bucket's region is minio's
+        self._pool = PlainPoolManager(
             retries=Retry(total=None, connect=0, read=0, status=0, other=0, redirect=2),
             **pool_options(limits, connections, ca_variables=("AWS_CA_BUNDLE", "SSL_CERT_FILE")),
         )
-        self._client = Minio(
-            account.host,
-            secure=account.secure,
-            region=account.region,
-            credentials=account.credentials,
-            http_client=self._pool,
-        )
+        self._client = S3Client(account, self._pool, wait_seconds=limits.wait_seconds)
 
     def open(self, uri: str) -> RemoteSource:
         """Raises `VideoError`: not_found, access_denied, bad_credentials, no_bucket and those of `RemoteSource`."""
@@ -59,7 +50,7 @@ class S3Store:
         if not {".", ".."}.isdisjoint(key.split("/")):
             raise failure("request_refused", uri, "a key with . or .. as a part cannot be asked for; rename the object")
 
-        def ask(offset: int, length: int, version: str | None) -> BaseHTTPResponse | None:
+        def ask(offset: int, length: int | None, version: str | None) -> BaseHTTPResponse:
             return self._range(uri, bucket, key, offset, length, version)
 
         return RemoteSource(uri, ask, self._limits)
@@ -70,21 +61,15 @@ class S3Store:
         Raises `VideoError`: no_bucket, access_denied, bad_credentials, unreachable, fetch_cut, fetch_timeout, server_error.
         """
         uri = f"s3://{bucket}/{prefix}"
-        after: str | None = None
-        fruitless = 0
-        while True:
+        walk = Walk(prefix)
+        goes_on = True
+        while goes_on:
+            page = self._page(bucket, walk, uri)
             try:
-                for found in self._client.list_objects(bucket, prefix=prefix, recursive=True, start_after=after):
-                    fruitless = 0
-                    after = str(found.object_name)
-                    yield Listed(after, int(found.size or 0), (found.etag or "").strip('"') or None)
-                return
-            except Exception as error:
-                failed = _meaning(error, uri)
-                fruitless += 1
-                if failed.code not in PASSING or fruitless == LIST_TRIES:
-                    raise failed from error
-            time.sleep(0.2 * 2**fruitless)
+                goes_on = walk.advance(page)
+            except BadListingError as error:
+                raise self._bad_listing(error, uri) from error
+            yield from page.objects
 
     def download(self, uri: str, path: Path) -> None:
         """An object into a file, which is complete or not there. Raises `VideoError` as `open`, and io_error."""
@@ -101,44 +86,60 @@ class S3Store:
 
     def upload(self, path: Path, uri: str) -> None:
         """A file into an object. Raises `VideoError`: access_denied, bad_credentials, no_bucket, unreachable, ..."""
-        bucket, key = _split(uri)
-        try:
-            self._client.fput_object(bucket, key, str(path))
-        except Exception as error:
-            raise _meaning(error, uri) from error
+        upload(path, uri, self._account, self._pool)
 
     def close(self) -> None:
         self._pool.clear()
 
     def _range(
-        self, uri: str, bucket: str, key: str, offset: int, length: int, version: str | None
-    ) -> BaseHTTPResponse | None:
-        headers: dict[str, Any] = {"If-Match": version} if version else {}
+        self, uri: str, bucket: str, key: str, offset: int, length: int | None, version: str | None
+    ) -> BaseHTTPResponse:
+        headers = only_if(version)
+        if length is not None:
+            headers["Range"] = f"bytes={offset}-{offset + length - 1}"
         try:
-            return self._client.get_object(bucket, key, offset=offset, length=length, request_headers=headers)
-        except S3Error as error:
-            if error.code == "InvalidRange" and offset == 0:  # empty: there is nothing to give a range of
-                return None
-            if error.response.status == 412 and version:
-                raise failure("source_changed", uri, "it was replaced while it was read") from error
-            raise _meaning(error, uri) from error
-        except MinioException as error:
-            raise _meaning(error, uri) from error
+            return self._client.get(bucket, key, headers=headers)
+        except S3Refusal as refusal:
+            if length is not None and (refusal.status == 416 or refusal.code == "InvalidRange"):
+                said = whole_size_in(refusal.content_range)
+                raise RangeRefusedError(size_in(refusal.size_bytes) if said is None else said) from refusal
+            if refusal.status == 412 and version:
+                raise failure("source_changed", uri, "it was replaced while it was read") from refusal
+            raise self._meaning(refusal, uri, "s3:GetObject") from refusal
+        except NameResolutionError as error:
+            raise self._meaning(error, uri, "s3:GetObject") from error
+
+    def _page(self, bucket: str, walk: Walk, uri: str) -> Page:
+        """The next page, asked for again while failures pass."""
+        for number in range(1, LIST_TRIES + 1):
+            try:
+                response = self._client.get(bucket, query=walk.query)
+                return parsed(read_page(response, uri, self._limits))
+            except BadListingError as error:
+                raise self._bad_listing(error, uri) from error
+            except Exception as error:
+                if isinstance(error, S3Refusal) and walk.fell_back(error.status, error.code):
+                    continue
+                failed = self._meaning(error, uri, "s3:ListBucket")
+                if failed.code not in PASSING or number == LIST_TRIES:
+                    raise failed from error
+            time.sleep(0.2 * 2**number)
+        raise AssertionError("the last try returns or raises")
+
+    def _meaning(self, error: Exception, uri: str, action: str) -> VideoError:
+        if isinstance(error, VideoError):
+            return error
+        if isinstance(error, S3Refusal):
+            return from_s3(error, uri, action, self._account.asked)
+        failed = from_network(error, uri)
+        if failed.code == "unreachable":
+            return VideoError(failed.code, f"{failed}; {self._account.asked}", stage=failed.stage)
+        return failed
+
+    def _bad_listing(self, error: BadListingError, uri: str) -> VideoError:
+        return failure("server_error", uri, f"the answer to a listing cannot be used: {error}; {self._account.asked}")
 
 
 def _split(uri: str) -> tuple[str, str]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
-
-
-def _meaning(error: Exception, uri: str) -> VideoError:
-    """The code of what minio raised; exceptions of urllib3 pass through it, too."""
-    if isinstance(error, S3Error):
-        answer = error.response
-        again = answer.headers.get("Retry-After")
-        return from_s3(error.code or "", answer.status, uri, error.message or "", retry_after=again)
-    if isinstance(error, InvalidResponseError):  # a proxy's page, or a server's that is none of S3
-        return from_status(error._code, uri, "with an answer that is not S3's")
-    if isinstance(error, ServerError):
-        return from_status(error.status_code, uri)
-    return from_network(error, uri)

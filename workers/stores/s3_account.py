@@ -29,12 +29,16 @@ _CONTAINER_VARIABLES = (
 
 @dataclass(frozen=True)
 class Account:
-    """`host`: of the service, with its port. `region` None: the bucket is asked for it. `credentials`: who we are."""
+    """`host`: of the service, with its port. `region` None: the one a bucket turns out to be in. `credentials`: who we are.
+
+    `asked`: which service that is, for messages.
+    """
 
     host: str
     secure: bool
     region: str | None
     credentials: Chain
+    asked: str = ""
 
 
 class Chain(Provider):
@@ -82,8 +86,8 @@ def account() -> Account:
         # a role's keys are AWS's: another service gets them only where a container says that they are for it
         providers["role"] = IamAwsProvider(http_client=_role_client(), region=region)
     if not region and not where.is_aws:
-        region = "us-east-1"  # what other services call theirs; saves asking each bucket
-    return Account(where.host, where.secure, region, Chain(providers))
+        region = "us-east-1"  # what other services call theirs
+    return Account(where.host, where.secure, region, Chain(providers), where.asked)
 
 
 def _role_client() -> PoolManager:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -14,11 +15,22 @@ AWS_HOST = "s3.amazonaws.com"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`host`: with its port, as an address has it. `is_aws`: no variable names another."""
+    """`host`: with its port, as an address has it. `is_aws`: no variable names another. `variable`: who named it, if any."""
 
     host: str
     secure: bool
     is_aws: bool
+    variable: str | None = None
+
+    @property
+    def asked(self) -> str:
+        """Which service was asked, and why that one: for errors that a wrong service may explain."""
+        if self.variable is None:
+            return (
+                "no AWS_ENDPOINT_URL_S3 is set, so AWS itself was asked; for a service that is not AWS's set it to"
+                " https://HOST"
+            )
+        return f"{'https' if self.secure else 'http'}://{self.host} was asked, as {self.variable} says"
 
 
 def endpoint() -> Endpoint:
@@ -42,5 +54,7 @@ def _parsed(name: str, value: str) -> Endpoint:
     except ValueError:
         plain = False
     if not plain or parts.scheme not in ("http", "https"):
-        raise UsageError(f"{name}={value!r} is no address of an S3 service; write https://host or http://host:port")
-    return Endpoint(parts.netloc, parts.scheme == "https", str(parts.hostname).endswith(".amazonaws.com"))
+        shown = repr(value) if "%" not in value else "something else"  # an encoded @ has a password before it
+        raise UsageError(f"{name}={shown} is no address of an S3 service; write https://host or http://host:port")
+    is_aws = re.search(r"\.amazonaws\.com(\.cn)?$", str(parts.hostname)) is not None
+    return Endpoint(parts.netloc, parts.scheme == "https", is_aws, name)

@@ -26,7 +26,7 @@ class Spool:
     """
 
     def __init__(
-        self, uri: str, response: BaseHTTPResponse, ask_again: Callable[[], BaseHTTPResponse | None], limits: Limits
+        self, uri: str, response: BaseHTTPResponse, ask_again: Callable[[], BaseHTTPResponse], limits: Limits
     ) -> None:
         self._uri = uri
         self._response: BaseHTTPResponse | None = response
@@ -98,9 +98,8 @@ class Spool:
     def _reopened(self) -> BaseHTTPResponse:
         """A new response, read up to where the one before was cut."""
         response = self._ask_again()
-        if response is None or response.status != 200 or version_in(response) != self.version:
-            if response is not None:
-                response.close()
+        if response.status != 200 or version_in(response) != self.version:
+            response.close()
             raise failure("source_changed", self._uri, "it was replaced while it was read")
         self._response = response
         self._have = 0
