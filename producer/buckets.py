@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workers.stores.s3 import Listed
 
 _REFUSED = frozenset({"access_denied", "bad_credentials", "request_refused"})
+_TO_MEND = frozenset({"unreachable"})
 _MISSING = frozenset({"no_bucket", "not_found"})
 
 
@@ -53,9 +54,9 @@ def told() -> Iterator[None]:
             raise UsageError(str(error)) from error
         if error.code in _REFUSED:
             raise RefusedConfigurationError(str(error)) from error
-        raise UnavailableError(
-            f"{error}; run the command again: what is recorded already is not recorded twice"
-        ) from error
+        # an unknown host is no fault that passes by itself
+        again = "then run the command again" if error.code in _TO_MEND else "run the command again"
+        raise UnavailableError(f"{error}; {again}: what is recorded already is not recorded twice") from error
 
 
 def _rows(

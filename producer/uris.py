@@ -19,9 +19,19 @@ _SCHEME = re.compile(r"(?:file|s3|https?):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f]")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _MAX_KEY_BYTES = 1024
-#: AWS's own service, whose hosts have the region and sometimes the bucket in their name.
-AWS_HOST = "s3.amazonaws.com"
-_AWS = re.compile(r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]+)\.)?s3(?:[.-][a-z0-9-]+)*\.amazonaws\.com(?:\.cn)?")
+#: AWS's own hosts, which have the region and sometimes the bucket in their name: the service (also FIPS, dual stack and
+#: of old), and a bucket behind an accelerated or a VPC endpoint. Hosts of access points, websites and the like name no
+#: bucket: they stay web addresses.
+_REGION = r"(?:[a-z]{2}|eusc)(?:-[a-z]+){1,2}-\d+"
+_AWS = re.compile(
+    rf"(?:(?P<bucket>[a-z0-9][a-z0-9.-]+)\.)?s3(?:-fips)?(?:\.dualstack)?(?:[.-](?:{_REGION}|external-1))?\.amazonaws\.com(?:\.cn)?"
+    r"|(?P<accelerated>[a-z0-9][a-z0-9-]+)\.s3-accelerate(?:\.dualstack)?\.amazonaws\.com"
+    rf"|(?:(?P<private>[a-z0-9][a-z0-9.-]+)\.)?bucket\.vpce-[a-z0-9-]+\.s3\.{_REGION}\.vpce\.amazonaws\.com(?:\.cn)?"
+)
+#: An endpoint of AWS's. Buckets in China are another service's.
+_AWS_ENDPOINT = re.compile(r"\.amazonaws(\.com|\.com\.cn)$")
+#: A version of an object, as some programs write it behind the key. Nobody calls an object so.
+_VERSION = re.compile(r"\?versionId=[^/&]*$", re.IGNORECASE)
 _SECRET_PREFIXES = ("x-amz-", "x-goog-")
 _SECRET_NAMES = frozenset({"signature", "awsaccesskeyid", "expires", "token", "sig"})
 #: What stays as written in the path and query of a web address; the rest is percent-encoded.
@@ -40,7 +50,7 @@ def canonical(text: str, *, base: Path | None, s3_endpoint: str | None) -> Canon
     """The canonical uri of a path or address.
 
     `base`: absolute folder that relative paths start from; None refuses them. `s3_endpoint`: host whose web addresses
-    are S3 objects; those of `s3.amazonaws.com` are AWS's in every region. Raises `ValueError`: empty, control
+    are S3 objects; an endpoint of AWS's means AWS's hosts in every region. Raises `ValueError`: empty, control
     characters, not UTF-8, unsupported scheme, no bucket or key, user name or password in the address. No message
     repeats a secret.
     """
@@ -55,6 +65,7 @@ def canonical(text: str, *, base: Path | None, s3_endpoint: str | None) -> Canon
         raise ValueError(f"{scheme}: must be followed by //")
     if scheme == "s3":
         bucket, _, key = rest[2:].partition("/")
+        _refuse_version(key)
         return Canonical(s3_uri(bucket, key))
     if scheme in ("http", "https"):
         return _web(scheme, rest, s3_endpoint)
@@ -86,6 +97,7 @@ def bucket_place(text: str, *, s3_endpoint: str | None) -> tuple[str, str] | Non
         return None
     if scheme.lower() == "s3":
         bucket, _, prefix = rest.partition("/")
+        _refuse_version(prefix)
     elif scheme.lower() in ("http", "https") and "@" not in rest:
         place = _bucket_and_key(urlsplit(text), s3_endpoint)
         if place is None:
@@ -96,6 +108,13 @@ def bucket_place(text: str, *, s3_endpoint: str | None) -> tuple[str, str] | Non
     if _BUCKET.fullmatch(bucket) is None:
         raise ValueError(f"{bucket!r} is not a bucket name; write s3://bucket/prefix")
     return bucket, prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
+
+
+def _refuse_version(key: str) -> None:
+    if found := _VERSION.search(key):
+        raise ValueError(
+            f"{found[0]} asks for one version of an object, which is not supported; without it the newest one is read"
+        )
 
 
 def _check_characters(text: str) -> None:
@@ -192,12 +211,14 @@ def _bucket_and_key(parts: SplitResult, s3_endpoint: str | None) -> tuple[str, s
     """Bucket and key of an address on the S3 endpoint, in path style or with the bucket as a virtual host."""
     if not s3_endpoint:
         return None
-    if s3_endpoint == AWS_HOST and (aws := _AWS.fullmatch(parts.hostname or "")) and parts.port is None:
-        path = _decoded(parts.path[1:])
-        bucket, _, key = (aws["bucket"], "", path) if aws["bucket"] else path.partition("/")
-        return bucket, key
     endpoint = urlsplit(s3_endpoint if "://" in s3_endpoint else f"//{s3_endpoint}")
     host, own = parts.hostname or "", endpoint.hostname or ""
+    service = _AWS_ENDPOINT.search(own)
+    if service and host.endswith(service[0]) and (aws := _AWS.fullmatch(host)) and _other_port(parts) is None:
+        path = _decoded(parts.path[1:])
+        named = aws["bucket"] or aws["accelerated"] or aws["private"]
+        bucket, _, key = (named, "", path) if named else path.partition("/")
+        return bucket, key
     if not own or _other_port(parts) != _other_port(endpoint):
         return None
     if host == own:

@@ -178,10 +178,51 @@ def test_refusals_name_the_reason_and_no_secret(text: str, reason: str) -> None:
         ("https://bucket.s3.dualstack.us-east-2.amazonaws.com/a.mp4", "s3://bucket/a.mp4"),
         ("https://bucket.s3.amazonaws.com.example.org/a.mp4", "https://bucket.s3.amazonaws.com.example.org/a.mp4"),
         ("https://cloudfront.amazonaws.com/a.mp4", "https://cloudfront.amazonaws.com/a.mp4"),
+        ("https://s3-us-gov-west-1.amazonaws.com/bucket/a.mp4", "s3://bucket/a.mp4"),
+        ("https://bucket.s3-fips.dualstack.us-east-1.amazonaws.com/a.mp4", "s3://bucket/a.mp4"),
+        ("https://bucket.s3-accelerate.amazonaws.com/a.mp4", "s3://bucket/a.mp4"),
+        ("https://bucket.s3-accelerate.dualstack.amazonaws.com/a.mp4", "s3://bucket/a.mp4"),
+        ("https://my.s3.bucket.s3.eu-west-1.amazonaws.com/a.mp4", "s3://my.s3.bucket/a.mp4"),
+        ("https://mine.bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com/a.mp4", "s3://mine/a.mp4"),
+        ("https://bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com/mine/a.mp4", "s3://mine/a.mp4"),
     ],
 )
 def test_aws_has_one_name_in_every_region(address: str, expected: str) -> None:
     assert canonical(address, base=BASE, s3_endpoint="s3.amazonaws.com").uri == expected
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "bucket.s3-website-us-east-1.amazonaws.com", "bucket.s3-website.eu-central-1.amazonaws.com",
+        "mine-123456789012.s3-accesspoint.us-east-1.amazonaws.com", "alias.mrap.accesspoint.s3-global.amazonaws.com",
+        "mine-123456789012.s3-accesspoint-fips.dualstack.us-east-1.amazonaws.com",
+        "mine-123456789012.s3-object-lambda.us-east-1.amazonaws.com", "123456789012.s3-control.us-east-1.amazonaws.com",
+        "mine-123456789012.accesspoint.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com",
+        "bucket--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com", "bucket.s3.cn-north-1.amazonaws.com.cn",
+        "s3-accelerate.amazonaws.com", "bucket.account.r2.cloudflarestorage.com", "storage.googleapis.com",
+    ],
+)  # fmt: skip
+def test_a_host_that_names_no_bucket_of_the_service_stays_a_web_address(host: str) -> None:
+    address = f"https://{host}/x/a.mp4"
+    assert canonical(address, base=BASE, s3_endpoint="s3.amazonaws.com").uri == address
+    assert bucket_place(address, s3_endpoint="s3.amazonaws.com") is None
+
+
+@pytest.mark.parametrize("source", ["s3://bucket/a.mp4?versionId=abc", "S3://bucket/x/?VersionID=null"])
+def test_a_version_is_refused_by_name_and_is_no_part_of_a_key(source: str) -> None:
+    for read in (
+        lambda: canonical(source, base=BASE, s3_endpoint=None),
+        lambda: bucket_place(source, s3_endpoint=None),
+    ):
+        with pytest.raises(ValueError, match=r"(?i)\?versionId=\w+ asks for one version of an object"):
+            read()
+
+
+def test_any_aws_endpoint_means_aws_everywhere() -> None:
+    for endpoint in ("s3.eu-west-1.amazonaws.com", "bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com"):
+        for address in ("https://mine.s3.us-east-2.amazonaws.com/a.mp4", f"https://{endpoint}/mine/a.mp4"):
+            assert canonical(address, base=BASE, s3_endpoint=endpoint).uri == "s3://mine/a.mp4"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from workers.stores.s3_answers import BadListingError, Page
+from workers.stores.s3_answers import BadListingError, Listed, Page
 
 PAGE_KEYS = 1000
 #: Pages in a row that may hold nothing, as after many deleted objects.
@@ -25,6 +25,8 @@ class Walk:
     version_1: bool = False
     token: str | None = None
     after: str | None = None
+    done: bool = False
+    _tokens_lead_on: bool = True
     _seen: set[str] = field(default_factory=set)
     _empty: int = 0
 
@@ -39,25 +41,30 @@ class Walk:
             return query | {"continuation-token": self.token}
         return query | ({"start-after": self.after} if self.after else {})
 
-    def advance(self, page: Page) -> bool:
-        """Take note of a page that was read; whether another one follows.
+    def advance(self, page: Page) -> list[Listed]:
+        """Take note of a page that was read; its objects, none if it was there before. `done`: no other follows.
 
-        Raises `BadListingError` for a page that was there before, and for more that cannot be asked for.
+        Raises `BadListingError` for more that cannot be asked for.
         """
-        if not page.truncated:
-            return False
+        self.done = not page.truncated
+        if self.done:
+            return page.objects
         last = page.objects[-1].key if page.objects else None
         if last is not None and not self._is_new(f"key {last}"):
-            raise BadListingError("its pages repeat: the service ignores where the next one is to begin")
+            if self.token is None:
+                raise BadListingError("its pages repeat: the service ignores where the next one is to begin")
+            self.token, self._tokens_lead_on = None, False
+            return []
         self._empty = 0 if page.objects else self._empty + 1
         self.version_1 = self.version_1 or page.is_version_1
-        self.after = (page.marker or last) if self.version_1 else (last or self.after)
-        self.token = page.token if page.token and not self.version_1 and self._is_new(f"token {page.token}") else None
+        leads_on = page.token is not None and self._tokens_lead_on and not self.version_1
+        self.token = page.token if leads_on and self._is_new(f"token {page.token}") else None
+        self.after = last or (page.marker if self.version_1 else self.after)
         if last is None and self.token is None and not (page.marker and self._is_new(f"marker {page.marker}")):
             raise BadListingError("it says that more follows, but not where (IsTruncated without a new token)")
         if self._empty > MOST_EMPTY_PAGES:
             raise BadListingError(f"it says that more follows, {self._empty} times without an object")
-        return True
+        return page.objects
 
     def fell_back(self, status: int, code: str) -> bool:
         """Whether version 1 is to be tried after a refusal of the first page: old services know no other."""

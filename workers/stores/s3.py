@@ -62,14 +62,13 @@ class S3Store:
         """
         uri = f"s3://{bucket}/{prefix}"
         walk = Walk(prefix)
-        goes_on = True
-        while goes_on:
+        while not walk.done:
             page = self._page(bucket, walk, uri)
             try:
-                goes_on = walk.advance(page)
+                found = walk.advance(page)
             except BadListingError as error:
                 raise self._bad_listing(error, uri) from error
-            yield from page.objects
+            yield from found
 
     def download(self, uri: str, path: Path) -> None:
         """An object into a file, which is complete or not there. Raises `VideoError` as `open`, and io_error."""

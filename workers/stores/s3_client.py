@@ -95,9 +95,12 @@ class S3Client:
         raise AssertionError("the last hop returns or raises")
 
     def _url(self, region: str, bucket: str, key: str, query: Mapping[str, str] | None) -> SplitResult:
-        return self._base.build(
-            method="GET", region=region, bucket_name=bucket, object_name=key or None, query_params=dict(query or {})
-        )
+        try:
+            return self._base.build(
+                method="GET", region=region, bucket_name=bucket, object_name=key or None, query_params=dict(query or {})
+            )
+        except ValueError as error:
+            raise RefusedConfigurationError(f"{self._account.asked}: {error}") from error
 
     def _send(self, url: SplitResult, region: str, headers: Mapping[str, str]) -> tuple[BaseHTTPResponse, bool]:
         """The answer, and whether it was asked for with a key.
