@@ -131,3 +131,12 @@ def test_the_judged_address_must_still_prove_the_name(
     else:
         with pytest.raises(VideoError, match="TLS failed"):
             read(f"https://{host}/v.mp4", allow_private=False)
+
+
+def test_plain_http_at_a_port_with_tls_is_told(server: WebServer) -> None:
+    """This server ends the connection without a word."""
+    with pytest.raises(VideoError, match="if its port is one with TLS, write https://"):
+        read(f"http://127.0.0.1:{server.port}/v.mp4")
+    account = Account(f"127.0.0.1:{server.port}", secure=False, region="x", credentials=Chain({}), asked="so says X")
+    with pytest.raises(VideoError, match="if its port is one with TLS, write https://; so says X"):
+        S3Store(account, LIMITS, connections=1).open("s3://bucket/v.mp4")

@@ -19,7 +19,7 @@ from workers.stores.s3 import S3Store
 from workers.stores.s3_account import Account, Chain
 from workers.stores.s3_client import S3Client
 
-LIMITS = Limits(fetch_seconds=6, bytes_per_second=1_000_000, spool_bytes=1 << 30)
+LIMITS = Limits(fetch_seconds=30, bytes_per_second=1_000_000, spool_bytes=1 << 30)
 BODY = bytes(range(256)) * 3
 XML = {"Content-Type": "application/xml"}
 ASKED = "this service was asked"

@@ -16,7 +16,7 @@ from workers.stores.remote import FIRST_BYTES
 
 BODY = random.Random(3).randbytes(2 * FIRST_BYTES + 17)
 SMALL = BODY[:672]
-LIMITS = Limits(fetch_seconds=6, bytes_per_second=1_000_000, spool_bytes=1 << 30)
+LIMITS = Limits(fetch_seconds=30, bytes_per_second=1_000_000, spool_bytes=1 << 30)
 
 
 @pytest.fixture(autouse=True)

@@ -28,3 +28,11 @@ def test_what_is_no_address_is_shown(monkeypatch: pytest.MonkeyPatch, value: str
     with pytest.raises(UsageError, match="is no address of an S3 service") as caught:
         endpoint()
     assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["http://ann:s3cret%40host", "http://ann:s3cret%40host:9000/"])
+def test_a_login_that_is_percent_encoded_is_not_shown(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", value)
+    with pytest.raises(UsageError, match="is no address of an S3 service") as caught:
+        endpoint()
+    assert "s3cret" not in str(caught.value)

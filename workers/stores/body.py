@@ -43,6 +43,7 @@ def used_up(response: BaseHTTPResponse) -> Iterator[BaseHTTPResponse]:
         yield response
     finally:
         if response.length_remaining == 0:
+            response.drain_conn()  # of an empty body, nobody has seen the end: it could not be used again
             response.release_conn()
         else:
             response.close()

@@ -34,6 +34,7 @@ _ADVICE = {
 _PROXY_LOGIN = "the proxy wants a password: write http://user:password@host:port in HTTP_PROXY and HTTPS_PROXY"
 #: What OpenSSL calls an answer that is none of TLS, and how TLS answers what is none of it (an alert of version 3).
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+_HUNG_UP = ("RemoteDisconnected", "ConnectionResetError")
 _TLS_ALERT = r"\x15\x03"
 #: An answer to try again after a while.
 _BUSY = frozenset({408, 425, 429})
@@ -112,10 +113,14 @@ def _elsewhere(refusal: S3Refusal) -> str | None:
     )
 
 
-def from_network(error: Exception, uri: str) -> VideoError:
-    """What an exception of urllib3 means. Raises the exception again if it is no failure of the network."""
+def from_network(error: Exception, uri: str, *, plain: bool | None = None) -> VideoError:
+    """What an exception of urllib3 means. Raises the exception again if it is no failure of the network.
+
+    `plain`: it was asked without TLS; by default as `uri` says.
+    """
+    plain = uri.startswith("http:") if plain is None else plain
     if isinstance(error, http.MaxRetryError) and error.reason is not None:
-        return from_network(error.reason, uri)
+        return from_network(error.reason, uri, plain=plain)
     code, why = "fetch_cut", f"the connection ended early ({type(error).__name__})"
     if isinstance(error, http.NameResolutionError):
         code, why = "unreachable", f"there is no host {error.conn.host!r}, or no DNS on this machine"
@@ -136,6 +141,8 @@ def from_network(error: Exception, uri: str) -> VideoError:
         code, why = "fetch_timeout", "the connection stalled"
     elif isinstance(error, http.ProtocolError) and _TLS_ALERT in str(error):
         code, why = "unreachable", "the server wants TLS on this port; write https:// instead of http://"
+    elif plain and isinstance(error, http.ProtocolError) and any(word in str(error) for word in _HUNG_UP):
+        why = "the server ended the connection without an answer; if its port is one with TLS, write https://"
     elif not isinstance(error, http.HTTPError | OSError):
         raise error
     return failure(code, uri, why)

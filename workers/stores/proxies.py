@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from base64 import b64encode
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from urllib.parse import unquote, urlsplit
@@ -96,7 +96,7 @@ def tunnel(connected: socket.socket, proxy: Proxy, address: str, port: int) -> N
         *(f"{name}: {value}" for name, value in proxy.headers.items()),
     ]
     connected.sendall("\r\n".join([*lines, "", ""]).encode())
-    answer = HTTPResponse(connected, method="CONNECT")
-    answer.begin()
-    if answer.status != 200:
-        raise OSError(f"Tunnel connection failed: {answer.status} {answer.reason}")
+    with closing(HTTPResponse(connected, method="CONNECT")) as answer:
+        answer.begin()
+        if answer.status != 200:
+            raise OSError(f"Tunnel connection failed: {answer.status} {answer.reason}")

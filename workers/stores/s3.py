@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from urllib3 import BaseHTTPResponse, Retry
-from urllib3.exceptions import NameResolutionError
+from urllib3.exceptions import HTTPError
 
 from db.errors import VideoError
 from workers.stores.body import only_if, read_page, size_in, whole_size_in
@@ -105,7 +105,7 @@ class S3Store:
             if refusal.status == 412 and version:
                 raise failure("source_changed", uri, "it was replaced while it was read") from refusal
             raise self._meaning(refusal, uri, "s3:GetObject") from refusal
-        except NameResolutionError as error:
+        except (HTTPError, OSError) as error:
             raise self._meaning(error, uri, "s3:GetObject") from error
 
     def _page(self, bucket: str, walk: Walk, uri: str) -> Page:
@@ -130,8 +130,8 @@ class S3Store:
             return error
         if isinstance(error, S3Refusal):
             return from_s3(error, uri, action, self._account.asked)
-        failed = from_network(error, uri)
-        if failed.code == "unreachable":
+        failed = from_network(error, uri, plain=not self._account.secure)
+        if failed.code == "unreachable" or "https://" in str(failed):
             return VideoError(failed.code, f"{failed}; {self._account.asked}", stage=failed.stage)
         return failed
 
