@@ -80,14 +80,17 @@ def _incomplete(backbone: str, place: Path) -> Finding | None:
     from workers.backbones.base import Weights
     from workers.backbones.digest import stored_tensors
     from workers.backbones.prompts import missing_tokenizer
-    from workers.backbones.weights import folder_of, weight_files
+    from workers.backbones.weights import config_problem, folder_of, weight_files
 
     spec = registry.get(backbone)
     try:
         folder = folder_of(spec, Weights("pretrained", place))
         stored_tensors(weight_files(spec, folder))
+        wrong = config_problem(spec, folder)
     except RefusedConfigurationError as error:
         return fail(backbone, str(error), f"reelvec models fetch {backbone}, or copy the folder again")
+    if wrong:
+        return fail(backbone, wrong, f"reelvec models fetch {backbone}, or use other weights")
     if missing := missing_tokenizer(spec, folder):
         return fail(
             backbone,

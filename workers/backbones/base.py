@@ -7,7 +7,7 @@ declares encoders from the registry without loading anything.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -67,6 +67,13 @@ class Spec:
     #: then can words be searched.
     vocabulary: str | None = None
     text_alone: bool = False
+    #: What config.json must say, by dotted name; empty: frames and pictures under their usual names. Values it may choose
+    #: from, and pairs that must be the same.
+    needs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    same: tuple[tuple[str, str], ...] = ()
+    #: Its positions turn pairs of a head's numbers.
+    even_heads: bool = False
 
     @property
     def windows_per_video(self) -> int:

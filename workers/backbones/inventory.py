@@ -12,7 +12,7 @@ from workers.backbones.base import Spec
 from workers.backbones.bucket import Bucket
 from workers.backbones.digest import stored_digest, stored_tensors
 from workers.backbones.lock import LOADED_FILE, LOCK_NAME, Entry
-from workers.backbones.weights import weight_files
+from workers.backbones.weights import refuse_config, weight_files
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,13 @@ def _look(spec: Spec, models_dir: Path | Bucket, entry: Entry | None, *, verify:
 def _problem(spec: Spec, folder: Path, entry: Entry, *, verify: bool) -> str | None:
     if problem := lock.damage(folder, entry, sizes_only=not verify):
         return problem
-    if verify and (digest := _digest(spec, folder)) != entry.weights_digest:
+    if not verify:
+        return None
+    try:
+        digest = _digest(spec, folder)
+    except RefusedConfigurationError as error:
+        return str(error)
+    if digest != entry.weights_digest:
         return f"{folder} has weights {digest}, not {entry.weights_digest} as {LOCK_NAME} says"
     return None
 
@@ -99,6 +105,8 @@ def _by_hand(spec: Spec, folder: Path, *, verify: bool) -> Held:
 
 
 def _digest(spec: Spec, folder: Path) -> str:
+    """Raises `RefusedConfigurationError`: no whole files, or a config.json by which they cannot be run."""
+    refuse_config(spec, folder)
     return stored_digest(stored_tensors(weight_files(spec, folder)))
 
 

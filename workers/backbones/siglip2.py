@@ -43,21 +43,22 @@ SPEC = Spec(
     batch_windows=24,
     vocabulary="gemma",
     text_alone=True,
+    needs={
+        "vision_config.image_size": SIDE_PX,
+        "vision_config.num_channels": 3,
+        "vision_config.vision_use_head": True,
+        "text_config.max_position_embeddings": GEMMA.max_tokens,
+    },
+    same=(("text_config.projection_size", "vision_config.hidden_size"),),
 )
 
-EXPECTS = {
-    "vision_config.image_size": SIDE_PX,
-    "vision_config.num_channels": 3,
-    "vision_config.vision_use_head": True,
-    "text_config.max_position_embeddings": GEMMA.max_tokens,
-}
 FULL = {"text_config": {"vocab_size": 256000}}
 _SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 TINY = {"text_config": {**_SMALL, "vocab_size": 320}, "vision_config": _SMALL}
 
 
 def load(weights: Weights, device: str) -> Loaded:
-    model, digest = obtain(SPEC, weights, "SiglipModel", "SiglipConfig", tiny=TINY, full=FULL, expects=EXPECTS)
+    model, digest = obtain(SPEC, weights, "SiglipModel", "SiglipConfig", tiny=TINY, full=FULL)
     return Siglip2(model, digest, tokenizer_of(SPEC, weights), device)
 
 

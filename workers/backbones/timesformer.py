@@ -1,6 +1,7 @@
-"""TimeSformer-base (Bertasius et al. 2021, divided space-time attention): 8 frames to the mean of all tokens.
+"""TimeSformer-base (Bertasius et al. 2021): 8 frames to the mean of all tokens.
 
-The mean is the notebook's and includes the class token.
+The mean is the notebook's and includes the class token. The published checkpoint attends in time and space by turns
+(`divided_space_time`); those that attend to space alone or to both at once are run as well.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from workers.backbones.base import Loaded, Spec, Weights
+from workers.backbones.base import SIDE_PX, Loaded, Spec, Weights
 from workers.backbones.weights import obtain
 from workers.backbones.window_model import WindowModel
 
@@ -32,9 +33,10 @@ SPEC = Spec(
     allowed_unexpected=(r"classifier\..*",),
     has_text=False,
     batch_windows=48,
+    choices={"attention_type": ("divided_space_time", "space_only", "joint_space_time")},
 )
 
-#: Sequences of the temporal attention that share one on a GPU; 196 patches are 14 of them.
+#: Sequences of the temporal attention that share one on a GPU, at most; 196 patches are 14 times as many.
 GROUP = 14
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -47,26 +49,31 @@ def load(weights: Weights, device: str) -> Loaded:
 
     model, digest = obtain(SPEC, weights, "TimesformerModel", "TimesformerConfig", tiny=TINY, full={})
     tower = Tower(model, SPEC, device)
+    patches = (SIDE_PX // model.config.patch_size) ** 2
+    group = max(size for size in range(1, GROUP + 1) if patches % size == 0)
+    mask = block_mask(model.config.num_frames, group).to(device, tower.dtype)
     on_gpu = tower.dtype != torch.float32
-    mask = block_mask(model.config.num_frames).to(device, tower.dtype)
     for layer in model.encoder.layer:
         layer.attention.attention.forward = MethodType(fused_attention, layer.attention.attention)
+        if model.config.attention_type != "divided_space_time":  # the others have none in time
+            continue
         temporal = layer.temporal_attention.attention
         temporal.forward = MethodType(fused_attention, temporal)
         temporal.mask = mask if on_gpu else None
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
         tokens: torch.Tensor = model(pixel_values=pixels).last_hidden_state
-        return tokens.float().mean(dim=1)
+        # where frames do not see each other, each is a row of its own
+        return tokens.float().reshape(len(pixels), -1, tokens.shape[-1]).mean(dim=1)
 
     return WindowModel(SPEC, digest, model.config.hidden_size, "mean", tower, forward)
 
 
-def block_mask(tokens: int) -> torch.Tensor:
-    """What is added to the scores of `GROUP` sequences of so many tokens in one, float32: 0 within a sequence, else -inf."""
+def block_mask(tokens: int, group: int = GROUP) -> torch.Tensor:
+    """What is added to the scores of `group` sequences of so many tokens in one, float32: 0 within a sequence, else -inf."""
     import torch
 
-    own = torch.block_diag(*(torch.ones(tokens, tokens) for _ in range(GROUP)))
+    own = torch.block_diag(*(torch.ones(tokens, tokens) for _ in range(group)))
     return torch.zeros_like(own).masked_fill_(own == 0, -torch.inf)
 
 

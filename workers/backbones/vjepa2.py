@@ -34,9 +34,10 @@ SPEC = Spec(
     allowed_unexpected=(),
     has_text=False,
     batch_windows=12,
+    needs={"crop_size": 256, "frames_per_clip": 64, "in_chans": 3},
+    even_heads=True,
 )
 
-EXPECTS = {"crop_size": 256, "frames_per_clip": 64, "in_chans": 3}
 TINY = {
     **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2},
     **{"pred_hidden_size": 32, "pred_num_hidden_layers": 1, "pred_num_attention_heads": 2, "pred_mlp_ratio": 2},
@@ -46,7 +47,7 @@ TINY = {
 def load(weights: Weights, device: str) -> Loaded:
     from workers.backbones.tower import Tower
 
-    model, digest = obtain(SPEC, weights, "VJEPA2Model", "VJEPA2Config", tiny=TINY, full={}, expects=EXPECTS)
+    model, digest = obtain(SPEC, weights, "VJEPA2Model", "VJEPA2Config", tiny=TINY, full={})
     tower = Tower(model.encoder, SPEC, device)
     tables = tuple(table.to(device) for table in rotary_tables(model.config))
     for layer in model.encoder.layer:

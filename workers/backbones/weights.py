@@ -14,13 +14,13 @@ import logging
 import os
 import re
 from collections.abc import Collection, Mapping
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from db.errors import RefusedConfigurationError
 from workers.backbones import lock
-from workers.backbones.base import SIDE_PX, Spec, Weights
+from workers.backbones.base import Spec, Weights
+from workers.backbones.config import problem
 from workers.backbones.digest import StoredTensor, stored_digest, stored_tensors
 from workers.backbones.random_weights import fill
 
@@ -86,13 +86,11 @@ def obtain(
     *,
     tiny: Mapping[str, Any],
     full: Mapping[str, Any],
-    expects: Mapping[str, Any] | None = None,
 ) -> tuple[Any, str]:
     """The model (transformers classes `model` and `config`) and its digest.
 
-    `tiny` and `full` are the settings of a random model. `expects` says what config.json must hold, by dotted name
-    (`vision_config.image_size`); by default the frames and pictures of `spec` under their usual names. Raises
-    `RefusedConfigurationError` for a folder that is not whole, of another shape than `spec`, or holds other weights.
+    `tiny` and `full` are the settings of a random model. Raises `RefusedConfigurationError` for a folder that is not whole,
+    of another shape than `spec`, or holds other weights.
     """
     library = transformers()
     if weights.kind != "pretrained":
@@ -104,8 +102,7 @@ def obtain(
     if entry is not None:
         lock.verify(spec, folder, entry)
     tensors = stored_tensors(weight_files(spec, folder))
-    usual = {"num_frames": spec.frames_per_window, "image_size": SIDE_PX, "num_channels": 3}
-    settings = _checked_config(spec, folder, getattr(library, config), usual if expects is None else expects)
+    settings = _checked_config(spec, folder, getattr(library, config))
     loaded = _from_pretrained(spec, folder, getattr(library, model), settings, tensors)
     digest = stored_digest(tensors)
     if entry is not None and digest != entry.weights_digest:
@@ -116,20 +113,33 @@ def obtain(
     return loaded.eval(), digest
 
 
-def _checked_config(spec: Spec, folder: Path, config_class: Any, expects: Mapping[str, Any]) -> Any:
-    """The settings in config.json. Raises `RefusedConfigurationError` naming a value and what it must be."""
+def config_problem(spec: Spec, folder: Path) -> str | None:
+    """What a config.json says by which the backbone cannot be run. Raises `RefusedConfigurationError` for none at all."""
     path = folder / "config.json"
-    model_type = _read_json(path).get("model_type")
-    if model_type != spec.model_type:
-        raise RefusedConfigurationError(f"{path}: model_type is {model_type!r}; {spec.name} is {spec.model_type!r}")
+    found = problem(spec, _read_json(path))
+    return f"{path}: {found}" if found else None
+
+
+def refuse_config(spec: Spec, folder: Path) -> None:
+    """Raise `RefusedConfigurationError` for such a config.json, and for one that does not say whose it is."""
+    path = folder / "config.json"
+    found = config_problem(spec, folder)
+    if found is None and _read_json(path).get("model_type") is None:
+        found = f"{path}: model_type is None; {spec.name} is {spec.model_type!r}"
+    if found:
+        raise RefusedConfigurationError(found)
+
+
+def _checked_config(spec: Spec, folder: Path, config_class: Any) -> Any:
+    """The settings in config.json, defaults filled in. Raises `RefusedConfigurationError` as `refuse_config`."""
+    refuse_config(spec, folder)
+    path = folder / "config.json"
     try:
         config = config_class.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
         raise RefusedConfigurationError(f"{path}: {error}") from error
-    for name, expected in expects.items():
-        value = attrgetter(name)(config)
-        if value != expected:
-            raise RefusedConfigurationError(f"{path}: {name} is {value!r}; {spec.name} needs {expected}")
+    if found := problem(spec, config.to_dict()):
+        raise RefusedConfigurationError(f"{path}: {found}")
     return config
 
 
@@ -182,6 +192,8 @@ def _some(keys: Collection[str]) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RefusedConfigurationError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RefusedConfigurationError(f"{path} is no JSON: {error}") from error
     if not isinstance(content, dict):

@@ -42,9 +42,10 @@ SPEC = Spec(
     has_text=True,
     batch_windows=6,
     vocabulary="clip",
+    needs={"vision_config.num_frames": 32, "vision_config.image_size": SIDE_PX, "vision_config.num_channels": 3},
+    same=(("projection_dim", "vision_config.mit_hidden_size"),),
 )
 
-EXPECTS = {"vision_config.num_frames": 32, "vision_config.image_size": SIDE_PX, "vision_config.num_channels": 3}
 FULL = {"vision_config": {"patch_size": 16, "num_frames": 32}}
 TINY = {
     "projection_dim": 32,
@@ -62,7 +63,7 @@ SCORE_CHUNK = 512
 
 
 def load(weights: Weights, device: str) -> Loaded:
-    model, digest = obtain(SPEC, weights, "XCLIPModel", "XCLIPConfig", tiny=TINY, full=FULL, expects=EXPECTS)
+    model, digest = obtain(SPEC, weights, "XCLIPModel", "XCLIPConfig", tiny=TINY, full=FULL)
     return XClip(model, digest, tokenizer_of(SPEC, weights), device)
 
 
