@@ -228,6 +228,10 @@ def new_tokens_for_ever(handler: Handler) -> bool:
     return answer_page(handler, token, truncated=True)
 
 
+def same_token_for_ever(handler: Handler) -> bool:
+    return answer_page(handler, "<NextContinuationToken>same</NextContinuationToken>", truncated=True)
+
+
 def nothing_for_ever(handler: Handler) -> bool:
     return answer_page(handler, "", truncated=True)
 
@@ -258,6 +262,7 @@ def error_as_success(handler: Handler) -> bool:
     [
         (first_page_for_ever, "its pages repeat"),
         (new_tokens_for_ever, "201 times without an object"),
+        (same_token_for_ever, "more follows, but not where"),
         (nothing_for_ever, "more follows, but not where"),
         (old_marker_for_ever, "more follows, but not where"),
         (no_key, "one of its entries has no key"),

@@ -111,7 +111,8 @@ def test_an_answer_without_a_byte_is_no_progress(server: WebServer, store: HttpS
         return True
 
     server.bend = nothing
-    assert failure_of(store, server.url("/v")).code == "fetch_cut"
+    failed = failure_of(store, server.url("/v"))
+    assert (failed.code, "answers without a byte" in str(failed)) == ("fetch_cut", True)
     assert len(server.requests) == patience.TRIES
 
 
@@ -206,6 +207,7 @@ def test_a_compression_is_refused(server: WebServer, store: HttpStore, coding: s
 def test_https_at_a_port_without_tls_says_so(server: WebServer, store: HttpStore) -> None:
     failed = failure_of(store, server.url("/v").replace("http:", "https:"))
     assert failed.code == "unreachable"
+    assert "does not speak TLS on this port" in str(failed)
     assert "write http:// instead of https://" in str(failed)
     assert "SSL_CERT_FILE" not in str(failed)
 
