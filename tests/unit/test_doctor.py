@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from db.addresses import Addresses
 from db.encoders import Encoder
 from db.rights import ENQUEUER, READER, WORKER
 from db.server_facts import PostgresFacts, VectorFacts, WorkerRow
@@ -451,3 +452,33 @@ class TestConfiguration:
 
 def test_every_status_has_a_style() -> None:
     assert set(STYLES) == {str(status) for status in Status}
+
+
+def _broker_findings(monkeypatch: pytest.MonkeyPatch, url: str) -> list[Finding]:
+    where = Addresses("postgresql+psycopg2://h/v", url, local=False)
+    monkeypatch.setattr(broker, "servers", lambda: where)
+    monkeypatch.setattr(broker, "CONNECT_SECONDS", 0.2)
+    return list(check.run(broker.checks()))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cret@127.0.0.1:1/0?ssl_cert_reqs=none",
+        "rediss://:s3cret@127.0.0.1:1/0",
+        "redis+socket:///nowhere.sock",
+        "redis://[::1]:1/0",
+        "redis://127.0.0.1:1/0;redis://127.0.0.1:1/1",
+        "redis://127.0.0.1:1/0?no_such=1",
+    ],
+)
+def test_an_odd_broker_address_breaks_no_check(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    found = [finding for finding in _broker_findings(monkeypatch, url) if finding.status is Status.FAIL]
+    assert found
+    assert all("does not answer" in finding.fact for finding in found)
+    assert "s3cret" not in str(found)
+
+
+def test_tls_that_checks_no_certificate_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _broker_findings(monkeypatch, "rediss://127.0.0.1:1/0")[0]
+    assert (first.status, first.advice) == (Status.WARN, "add ?ssl_cert_reqs=required to the address")
