@@ -17,6 +17,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from producer.wording import plural
+
 if TYPE_CHECKING:
     from db.fleet import Fleet
     from db.results import Stages
@@ -43,7 +45,8 @@ class Capacity:
         if self.samplers <= max(self.cores, self.devices):
             return ""
         best = max(1, math.floor(self.cores / self.devices) - 1)
-        return f"; {self.samplers} samplers are too many for {self.cores:g} cores: REELVEC_SAMPLERS={best} (per worker)"
+        cores = f"{self.cores:g} {'core' if self.cores == 1 else 'cores'}"
+        return f"; {plural(self.samplers, 'sampler')} are too many for {cores}: REELVEC_SAMPLERS={best} (per worker)"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from producer.desk import addresses, database, print_table, say
+from producer.desk import addresses, database, say
+from producer.tables import print_json, print_table
+from producer.wording import plural
 
 commands = typer.Typer(help="The schema: upgrade, check, roles, url, sql.", no_args_is_help=True)
 
@@ -75,13 +77,11 @@ def sql(
         raise UsageError('no SQL given: reelvec db sql "SELECT * FROM progress"')
     columns, rows = _query(text, write=write)
     if as_json:
-        import json
-
         for row in rows:
-            typer.echo(json.dumps(dict(zip(columns, row, strict=True)), default=str, ensure_ascii=False))
+            print_json(dict(zip(columns, row, strict=True)))
     elif columns:
         print_table(columns, rows)
-        say(f"{len(rows):,} rows")
+        say(plural(len(rows), "row"))
     else:
         say("done")
 

@@ -89,10 +89,10 @@ def _print(console: Console, finding: Finding) -> None:
 
 
 def _print_json(found: Iterable[Finding]) -> None:
-    import json
+    from producer.tables import print_json
 
     rows = [
         {name: str(getattr(finding, name)) for name in ("group", "name", "status", "fact", "advice")}
         for finding in found
     ]
-    typer.echo(json.dumps(rows, ensure_ascii=False, indent=1))
+    print_json(rows, indent=1)

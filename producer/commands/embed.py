@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.commands.each import each, print_json
+from producer.commands.each import each
 from producer.desk import say
+from producer.tables import print_json
+from producer.wording import plural
 
 if TYPE_CHECKING:
     from producer.embed import Embedded
@@ -57,6 +59,6 @@ def _show(made: Embedded, *, as_json: bool) -> None:
     typer.echo(f"{made.file}: {made.codec} {made.width_px}x{made.height_px}, {made.duration_seconds:.1f} s{target}")
     for name, shape in made.shapes.items():
         tag = f"  {made.tags[name][0]} {made.tags[name][1]:.2f}" if name in made.tags else ""
-        typer.echo(f"  {name:<12} {shape[0]} windows x {shape[1]}{tag}")
+        typer.echo(f"  {name:<12} {plural(shape[0], 'window')} x {shape[1]}{tag}")
     for name, error in made.failures.items():
         say(f"error: {made.file}: {name}: {error}")

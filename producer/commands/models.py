@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer.desk import say
+from producer.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -64,7 +63,7 @@ def fetch(
         done = fetching.fetch(specs, target, update=update, watch=watch)
     for one in done:
         if as_json:
-            typer.echo(json.dumps(asdict(one)))
+            print_json(asdict(one))
         what = "fetched" if one.downloaded else "there already"
         say(
             f"{one.backbone}: {what} in {one.where}: commit {one.sha[:SHOWN_DIGITS]}, weights "
@@ -91,7 +90,7 @@ def list_(
     held = inventory(models_dir.resolve(_settings()), verify=verify)
     if as_json:
         for one in held:
-            typer.echo(json.dumps(asdict(one)))
+            print_json(asdict(one))
     else:
         _print_table(held)
     for one in held:
@@ -129,19 +128,7 @@ def _print_table(held: list[Held]) -> None:
         )
         for one in held
     ]
-    if not sys.stdout.isatty():
-        for row in (columns, *rows):
-            typer.echo("\t".join(row))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column == "MB" else "left")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    print_table(columns, rows, right=["MB"])
 
 
 @contextmanager

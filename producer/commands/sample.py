@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.commands.each import each, print_json
+from producer.commands.each import each
+from producer.tables import print_json
 
 if TYPE_CHECKING:
     from producer.sample import Sampled

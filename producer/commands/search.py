@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.desk import database, print_table, say
+from producer.desk import database, say
+from producer.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from db.search import Hit
@@ -42,11 +43,10 @@ def search(
 
 def _show(hits: list[Hit], *, as_json: bool) -> None:
     if as_json:
-        import json
         from dataclasses import asdict
 
         for hit in hits:
-            typer.echo(json.dumps(asdict(hit), ensure_ascii=False))
+            print_json(asdict(hit))
         return
     columns = ["video_id", "distance", "category", "title", "uri"]
     print_table(columns, [(hit.video_id, f"{hit.distance:.4f}", hit.category, hit.title, hit.uri) for hit in hits])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer import selectors
-from producer.desk import addresses, connected, database, print_table, say
+from producer.desk import addresses, connected, database, say
+from producer.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,9 +115,7 @@ def _progress(*, workers: bool, as_json: bool, metrics: bool, interval_seconds: 
 
 def _show(look: Look, *, workers: bool, as_json: bool) -> None:
     if as_json:
-        import json
-
-        typer.echo(json.dumps(look.as_json()))
+        print_json(look.as_json())
         return
     above, below = _lines(look)
     if workers:
@@ -234,14 +233,12 @@ def _failures(categories: list[str] | None, selection: Selection, limit: int, *,
         selectors.refuse_unknown_categories(connection, categories)
         found = results.failures(connection, selection, limit=limit)
     if as_json:
-        import json
-
-        typer.echo(json.dumps([asdict(row) for row in found]))
+        print_json([asdict(row) for row in found])
         return
-    cells = [
+    cells: list[list[str | None]] = [
         [
             str(row.video_id),
-            first_line(row.external_id or ""),
+            None if row.external_id is None else first_line(row.external_id),
             row.error_code,
             str(row.attempts),
             row.uri,
@@ -249,7 +246,7 @@ def _failures(categories: list[str] | None, selection: Selection, limit: int, *,
         ]
         for row in found
     ]
-    _print_list(("video", "id", "code", "attempts", "uri", "error"), cells)
+    print_table(("video", "id", "code", "attempts", "uri", "error"), cells)
     if not found:
         say("no failed videos of that kind" if selection != Selection() else "no failed videos")
     elif len(found) == limit:
@@ -263,31 +260,20 @@ def _log(limit: int, *, as_json: bool) -> None:
     with database() as engine, session.transaction(engine) as connection:
         found = steering.latest(connection, limit=limit)
     if as_json:
-        import json
-
-        typer.echo(json.dumps([asdict(action) | {"at": action.at.isoformat()} for action in found]))
+        print_json([asdict(action) | {"at": action.at.isoformat()} for action in found])
         return
-    cells = [
+    cells: list[list[str | None]] = [
         [
             action.at.astimezone().isoformat(" ", "seconds"),
             action.who,
             action.action,
-            "" if action.videos is None else f"{action.videos:,}",
+            None if action.videos is None else f"{action.videos:,}",
             first_line(action.what),
         ]
         for action in found
     ]
-    _print_list(("when", "who", "what", "videos", "options"), cells)
+    print_table(("when", "who", "what", "videos", "options"), cells)
     if not found:
         say("nothing was retried, cancelled or paused yet")
     elif len(found) == limit:
         say(f"the latest {limit}; more with --limit")
-
-
-def _print_list(columns: tuple[str, ...], cells: list[list[str]]) -> None:
-    """Aligned on a terminal, tab-separated without a header for a pipe."""
-    if sys.stdout.isatty():
-        print_table(columns, cells)
-        return
-    for line in cells:
-        typer.echo("\t".join(line))

@@ -9,6 +9,8 @@ import typer
 
 from producer import selectors
 from producer.desk import database, operator, say
+from producer.tables import print_json
+from producer.wording import plural
 
 #: Millions of rows are changed in one statement.
 STATEMENT_SECONDS = 600.0
@@ -34,7 +36,9 @@ def retry(
         with session.transaction(engine) as connection:
             selectors.refuse_unknown_categories(connection, category)
             count = steering.retry(connection, selection, who=operator(), what=what)
-        _tell("retried", count, f"{count:,} failed videos are waiting again", as_json=as_json)
+        _tell(
+            "retried", count, f"{plural(count, 'failed video is', 'failed videos are')} waiting again", as_json=as_json
+        )
         feeder.feed(engine, app)
 
 
@@ -53,15 +57,13 @@ def cancel(
     with database(statement_seconds=STATEMENT_SECONDS) as engine, session.transaction(engine) as connection:
         selectors.refuse_unknown_categories(connection, category)
         count = steering.cancel(connection, selection, who=operator(), what=what)
-    _tell("cancelled", count, f"{count:,} waiting videos are cancelled", as_json=as_json)
+    _tell("cancelled", count, f"{plural(count, 'waiting video is', 'waiting videos are')} cancelled", as_json=as_json)
 
 
 def _tell(name: str, count: int, sentence: str, *, as_json: bool) -> None:
-    import json
-
     say(sentence)
     if as_json:
-        typer.echo(json.dumps({name: count}))
+        print_json({name: count})
 
 
 def pause(

@@ -11,6 +11,7 @@ from producer.broker import client_url
 from producer.doctor import requirements
 from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
 from producer.doctor.configuration import servers
+from producer.wording import plural
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -130,7 +131,7 @@ def _queue(client: Redis) -> Finding:
 
     try:
         client.exists(f"{KEY_PREFIX}{contract.QUEUE}")
-        return ok("queue", f"{feeder.depth(app):,} messages wait in {contract.QUEUE!r}")
+        return ok("queue", f"{plural(feeder.depth(app), 'message waits', 'messages wait')} in {contract.QUEUE!r}")
     except redis.exceptions.NoPermissionError as error:
         said = " ".join(str(error).split())
         return fail("queue", f"this user lacks a right: {said}", f"ACL SETUSER that_user {BROKER_RIGHTS}")
