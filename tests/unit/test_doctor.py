@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +30,7 @@ from producer.doctor import (
     models,
     packages,
     postgres,
+    probes,
     python,
     requirements,
     storage,
@@ -35,6 +38,7 @@ from producer.doctor import (
 from producer.doctor.check import Check, Finding, Status, fail, ok, skipped, warn
 from producer.doctor.gpu import GpuFacts
 from tests.ledgering import encoder
+from workers.backbones import registry
 from workers.backbones.inventory import Held
 
 
@@ -482,3 +486,12 @@ def test_an_odd_broker_address_breaks_no_check(monkeypatch: pytest.MonkeyPatch, 
 def test_tls_that_checks_no_certificate_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     first = _broker_findings(monkeypatch, "rediss://127.0.0.1:1/0")[0]
     assert (first.status, first.advice) == (Status.WARN, "add ?ssl_cert_reqs=required to the address")
+
+
+def test_the_classes_of_every_backbone_are_tried() -> None:
+    with_weights = [name for name in registry.names() if registry.get(name).checkpoint]
+    for name in with_weights:
+        source = Path(import_module(registry.BACKBONES[name]).__file__ or "").read_text(encoding="utf-8")
+        assert set(re.findall(r'"(\w+Model)"', source)) <= set(probes.MODEL_CLASSES), name
+    said = packages._say_transformers({"version": "5.17"})
+    assert said == f"5.17, the classes of all {len(with_weights)} models load"
