@@ -18,15 +18,31 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)  # noqa: T201
 
 
-def addresses() -> Addresses:
-    """Where this command works, after saying so. Raises `UsageError`, `NoStackError`, `RefusedConfigurationError`."""
+def addresses(*, start: bool = True) -> Addresses:
+    """Where this command works, after saying so. Who only looks does not `start` a local stack that was stopped.
+
+    Raises `UsageError`, `NoStackError`, `RefusedConfigurationError`, `UnavailableError` for a stopped stack.
+    """
     from db import addresses as rules
     from workers import settings
 
     settings.refuse_unknown()
-    where = rules.resolve()
+    where = rules.resolve(start=start)
+    if not start and where.local:
+        _refuse_stopped_stack()
     say(rules.describe(where))
     return where
+
+
+def _refuse_stopped_stack() -> None:
+    from db.errors import UnavailableError
+    from db.local_stack import LocalStack, default_data_dir
+
+    folder = default_data_dir()
+    if LocalStack(folder).state() is None:
+        raise UnavailableError(
+            f"the local stack in {folder} is stopped: `reelvec up` starts it; its data are all there"
+        )
 
 
 def operator() -> str:
@@ -43,9 +59,14 @@ def operator() -> str:
 
 
 @contextmanager
-def database(*, check_schema: bool = True, statement_seconds: float | None = None) -> Iterator[Engine]:
-    """The database in use, with a schema this version can work on. `statement_seconds` as for `db.session.connect`."""
-    with connected(addresses(), check_schema=check_schema, statement_seconds=statement_seconds) as engine:
+def database(
+    *, check_schema: bool = True, statement_seconds: float | None = None, start: bool = True
+) -> Iterator[Engine]:
+    """The database in use, with a schema this version can work on.
+
+    `statement_seconds` as for `db.session.connect`, `start` as for `addresses`.
+    """
+    with connected(addresses(start=start), check_schema=check_schema, statement_seconds=statement_seconds) as engine:
         yield engine
 
 

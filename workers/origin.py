@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,4 +28,4 @@ if (found := foreign("db")) is not None:
         " in another folder, or use `reelvec worker`, which does not.",
         file=sys.stderr,
     )
-    raise SystemExit(78)
+    raise SystemExit(os.EX_CONFIG)  # 78; db.exit_codes is out of reach

@@ -111,8 +111,11 @@ def enqueue(
 
 
 def _say_choices(request: Request, labels: Path | None) -> None:
+    from producer.request import misnamed_weights
     from workers.backbones import registry
 
+    for hint in misnamed_weights() if request.weights == "pretrained" else ():
+        say(f"warning: {hint}")
     if request.weights != "pretrained":
         say(f"WEIGHTS ARE {request.weights.upper()}: the vectors mean nothing; they show that the plumbing works")
     for name in request.backbones:

@@ -80,7 +80,11 @@ def list_(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per backbone on stdout.")] = False,
 ) -> None:
-    """Which weights there are: commit, digest, license, size, place."""
+    """Show which weights there are and where they came from: commit, digest, license, size, place.
+
+    Of weights that somebody put there by hand neither checkpoint nor license is known. What is missing is shown with
+    what fetch would bring.
+    """
     from dataclasses import asdict
 
     from db.exit_codes import ExitCode
@@ -121,10 +125,10 @@ def _print_table(held: list[Held]) -> None:
             one.ref,
             one.license,
             one.state,
-            (one.sha or "")[:SHOWN_DIGITS],
-            (one.weights_digest or "")[:SHOWN_DIGITS],
-            "" if one.size_bytes is None else f"{one.size_bytes / 1e6:,.1f}",
-            one.where or "",
+            one.sha and one.sha[:SHOWN_DIGITS],
+            one.weights_digest and one.weights_digest[:SHOWN_DIGITS],
+            None if one.size_bytes is None else f"{one.size_bytes / 1e6:,.1f}",
+            one.where,
         )
         for one in held
     ]

@@ -93,7 +93,7 @@ def _progress(*, workers: bool, as_json: bool, metrics: bool, interval_seconds: 
     from producer import look
     from producer.broker import Question
 
-    where = addresses()
+    where = addresses(start=False)
     question = Question(where.broker_url)
     with connected(where, statement_seconds=STATEMENT_SECONDS) as engine:
         if interval_seconds is not None:
@@ -229,7 +229,7 @@ def _failures(categories: list[str] | None, selection: Selection, limit: int, *,
     from db.selection import Selection
     from producer.wording import first_line
 
-    with database() as engine, session.transaction(engine) as connection:
+    with database(start=False) as engine, session.transaction(engine) as connection:
         selectors.refuse_unknown_categories(connection, categories)
         found = results.failures(connection, selection, limit=limit)
     if as_json:
@@ -257,7 +257,7 @@ def _log(limit: int, *, as_json: bool) -> None:
     from db import session, steering
     from producer.wording import first_line
 
-    with database() as engine, session.transaction(engine) as connection:
+    with database(start=False) as engine, session.transaction(engine) as connection:
         found = steering.latest(connection, limit=limit)
     if as_json:
         print_json([asdict(action) | {"at": action.at.isoformat()} for action in found])

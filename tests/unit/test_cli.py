@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from db import local_stack
 from db.exit_codes import ExitCode
 from producer import cli
+from tests.unit.test_addresses import make_stopped_stack
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -40,6 +42,16 @@ def test_version_and_completion(
     monkeypatch.setenv("COMP_CWORD", "1")
     assert run(monkeypatch, script) == 0
     assert capsys.readouterr().out.strip() == ("status" if script == "reelvec" else "--category")
+
+
+@pytest.mark.parametrize("words", [("status",), ("status", "--failed"), ("status", "--log"), ("status", "--watch")])
+def test_who_only_looks_starts_no_stack_that_was_stopped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    make_stopped_stack(tmp_path / "none")
+    monkeypatch.setattr(local_stack.LocalStack, "up", lambda self: pytest.fail("it was started"))
+    assert run(monkeypatch, "reelvec", *words) == ExitCode.UNAVAILABLE
+    assert f"the local stack in {tmp_path / 'none'} is stopped: `reelvec up` starts it" in capsys.readouterr().err
 
 
 def test_help_shows_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -388,6 +388,15 @@ class TestModels:
         assert self.judge(self.held(state="missing")) == {"models": "warn"}
         assert self.judge(self.held(state="missing"), desk=True) == {"models": "skipped"}
 
+    def test_a_folder_of_another_name_is_named(self) -> None:
+        hint = "found /models/vivit_model, expected /models/vivit: rename it"
+        found = list(models.judge([self.held(state="missing", problem=hint)], ["vivit"], "/models", "any", desk=False))
+        assert found[0].fact == "found /models/vivit_model, expected /models/vivit"
+
+    def test_of_weights_put_there_by_hand_no_license_is_known(self) -> None:
+        (found,) = models.judge([self.held(state="by hand", license=None)], ["vivit"], "/models", "any", desk=False)
+        assert "put there by hand, so its license is not known" in found.fact
+
     def test_license(self) -> None:
         free, restricted = self.held(), self.held("videomae", license="CC-BY-NC-4.0")
         assert self.judge(free, restricted) == {"vivit": "ok", "videomae": "ok"}
