@@ -19,14 +19,15 @@ NAME_COLUMNS = 25
 
 def doctor(
     data: Annotated[
-        bool, typer.Option("--data", help="Also look at every row: what is done must be complete.")
+        bool, typer.Option("--data", help="Also check every row of the database: what is done must be complete.")
     ] = False,
     source: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="List this source and open its first video; or REELVEC_SOURCE.")
+        str | None,
+        typer.Option(metavar="SOURCE", help="List this source and open its first video; default: REELVEC_SOURCE."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON list of findings on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as one JSON list on stdout.")] = False,
 ) -> None:
-    """Check everything and say what to do next; exit 1 when something failed. Changes nothing.
+    """Check everything and say what to do next. It changes and starts nothing; the exit code is 1 when a check failed.
 
     Example: reelvec doctor --source s3://my-bucket/videos
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from workers.backbones.inventory import Held
     from workers.settings import WorkerSettings
 
-commands = typer.Typer(help="The weights: list, fetch.", no_args_is_help=True)
+commands = typer.Typer(help="Fetch the weights of the models, and see which are there.", no_args_is_help=True)
 
 LOOK_SECONDS = 0.25
 #: Digits of a commit and of a digest in a table; all of them with --json.
@@ -31,19 +31,19 @@ SHOWN_DIGITS = 12
 @commands.command()
 def fetch(
     backbones: Annotated[
-        list[str] | None, typer.Argument(metavar="BACKBONE", help="Default: vivit and x-clip.")
+        list[str] | None, typer.Argument(metavar="BACKBONE", help="The models; default: vivit and x-clip.")
     ] = None,
     to: Annotated[
-        str | None, typer.Option(metavar="FOLDER|s3://...", help="Where to; default: REELVEC_MODELS_DIR.")
+        str | None, typer.Option(metavar="FOLDER|s3://...", help="Where to put them; default: REELVEC_MODELS_DIR.")
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Take the newest commit, also where models.lock names one.")
+        bool, typer.Option("--update", help="Take the newest commit, even where models.lock names an older one.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per backbone on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each model on stdout.")] = False,
 ) -> None:
-    """Fetch published weights, verify them, and write down in models.lock which they are.
+    """Fetch published weights, check them, and note in models.lock which they are.
 
-    What is there and whole is left alone. Workers load from there without a network.
+    Weights that are there and whole are left alone. Workers load them without asking the network.
     Example: reelvec models fetch vivit x-clip
     """
     from dataclasses import asdict
@@ -76,9 +76,10 @@ def fetch(
 @commands.command("list")
 def list_(
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every file and compute its digest; exit 1 if one is damaged.")
+        bool,
+        typer.Option("--verify", help="Read every file and compute its digest; the exit code is 1 if one is damaged."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per backbone on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each model on stdout.")] = False,
 ) -> None:
     """Show which weights there are and where they came from: commit, digest, license, size, place.
 

@@ -14,16 +14,22 @@ if TYPE_CHECKING:
 
 
 def search(
-    words: Annotated[list[str], typer.Argument(metavar="WORDS...", help="What is to be seen, in any language.")],
-    backbone: Annotated[str, typer.Option(help="Whose vectors; it must read text on its own.")] = "siglip2",
+    words: Annotated[
+        list[str], typer.Argument(metavar="WORDS...", help="What is to be seen in the videos, in any language.")
+    ],
+    backbone: Annotated[
+        str, typer.Option(help="The model whose vectors are searched; it must understand text without a video.")
+    ] = "siglip2",
     weights: Annotated[
         str, typer.Option(help="As given to enqueue: pretrained, random-tiny, random-full.")
     ] = "pretrained",
     sampling: Annotated[str, typer.Option(help="As given to enqueue: notebook, uniform or fast.")] = "notebook",
-    limit: Annotated[int, typer.Option("-k", min=1, help="So many videos.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per video on stdout.")] = False,
+    limit: Annotated[int, typer.Option("-k", min=1, help="How many videos to show.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each video on stdout.")] = False,
 ) -> None:
-    """The videos whose stored vectors are nearest to words. Distance is 1 - cosine: only its order means something.
+    """Find the videos whose stored vectors are nearest to your words.
+
+    The distance is 1 - cosine: it puts the videos in order and means nothing by itself.
 
     Example: reelvec search "a dog on a beach"
     """

@@ -31,10 +31,15 @@ LIMIT = 20
 
 def status(
     workers: Annotated[
-        bool, typer.Option("--workers", help="A line for each worker: what it does, its last claim and its last error.")
+        bool,
+        typer.Option(
+            "--workers", help="Print a line for each worker: what it does, its last claim and its last error."
+        ),
     ] = False,
-    failed: Annotated[bool, typer.Option("--failed", help="The failed videos and their reasons.")] = False,
-    log: Annotated[bool, typer.Option("--log", help="Who has retried, cancelled, paused and resumed what.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="List the failed videos and their reasons.")] = False,
+    log: Annotated[
+        bool, typer.Option("--log", help="List who has retried, cancelled, paused and resumed what.")
+    ] = False,
     category: selectors.Categories = None,
     error: selectors.Errors = None,
     source: selectors.Source = None,
@@ -42,21 +47,25 @@ def status(
     limit: Annotated[
         int | None, typer.Option(min=1, help=f"With --failed and --log: at most this many; default {LIMIT}.")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again and again until all is done.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again until everything is done.")] = False,
     interval: Annotated[
         float | None,
         typer.Option(
-            min=0.1, metavar="SECONDS", help=f"With --watch: between two looks; default {INTERVAL_SECONDS:g}."
+            min=0.1, metavar="SECONDS", help=f"With --watch: the time between two looks; default {INTERVAL_SECONDS:g}."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON on stdout; one line a look.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the same as JSON on stdout, one line for each look.")
+    ] = False,
     metrics: Annotated[
-        bool, typer.Option("--metrics", help="The same as metrics for Prometheus; exit 0 whatever they say.")
+        bool,
+        typer.Option("--metrics", help="Print the same as metrics for Prometheus; the exit code is then always 0."),
     ] = False,
 ) -> None:
-    """Progress, rate, bottleneck and time to finish; exit 1 when videos wait and nothing gets them done.
+    """Show progress, rate, bottleneck and time left. The exit code is 1 when videos wait and nothing gets them done.
 
-    It asks Postgres and the broker. The selectors go with --failed: reelvec status --failed --error truncated --since 2h
+    It asks Postgres and the broker, and starts nothing. --category, --error, --source and --since go with --failed.
+    Example: reelvec status --failed --error truncated --since 2h
     """
     from db.errors import UsageError
 
