@@ -80,6 +80,8 @@ def _check_with_driver(url: str, *, shown: str) -> None:
 
     try:
         parsed = make_url(url)
+        if "%" in (parsed.host or ""):
+            raise ValueError("a host is not percent-encoded; the folder of a socket goes to the end, as ?host=/folder")
         positional, named = parsed.get_dialect()().create_connect_args(parsed)
         if "\0" in make_dsn(*positional, **named):
             raise ValueError("a null character")
@@ -118,6 +120,8 @@ def _check_broker_parameters(url: str, *, is_socket: bool) -> None:
         if not value or (allowed is not None and value not in allowed):
             choice = f"one of {', '.join(allowed)}" if allowed is not None else "not empty"
             raise UsageError(f"the broker address {shown} has {name}={value!r}: it must be {choice}.")
+    if is_socket and not parts.path.strip("/"):
+        raise UsageError(f"the broker address {shown} names no socket: write redis+socket:///path/to/it.")
     database = dict(given).get("virtual_host", "0") if is_socket else parts.path.removeprefix("/") or "0"
     if not (database.isascii() and database.isdigit()) or parts.fragment:
         raise UsageError(

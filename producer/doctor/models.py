@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from db.errors import RefusedConfigurationError, UnavailableError
+from db.errors import RefusedConfigurationError, UnavailableError, UsageError
 from producer.doctor import packages
 from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
 from producer.doctor.configuration import servers
@@ -116,7 +116,7 @@ def _wanted_encoders() -> list[Encoder]:
         with session.connect(where.database_url, pool_size=1) as engine, session.transaction(engine) as connection:
             schema.check(connection)
             return encoders.wanted_encoders(connection)
-    except (UnavailableError, RefusedConfigurationError):  # said under Postgres
+    except (UnavailableError, RefusedConfigurationError, UsageError):  # said under Postgres
         return []
 
 

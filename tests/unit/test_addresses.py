@@ -108,6 +108,7 @@ def test_parameters_libpq_does_not_know_are_named(monkeypatch: pytest.MonkeyPatc
         ("postgresql://ann:s3cret@http://x/v", "no valid host|cannot be taken apart"),
         ("postgresql://ann:s3cret@h:99999/v", "a number up to 65535"),
         ("postgresql://ann:s3cret@h:0/v", "a number up to 65535"),
+        ("postgresql://ann:s3cret@%2Ftmp/v", r"as \?host=/folder"),
         ("mysql://ann:s3cret@h/v", r"write postgresql://user:password@host:5432/name"),
     ],
 )
@@ -134,6 +135,7 @@ def test_what_a_driver_would_answer_with_a_traceback_is_told_in_words(
         ("redis://:s3cret@h:1/0/1", "names no database"),
         ("redis://:s3cret@h:1/0#1", "names no database"),
         ("redis+socket:///run/v.sock?virtual_host=a", "names no database that Redis has: .*virtual_host=0"),
+        ("redis+socket://", "names no socket"),
         ("redis+socket:///run/v.sock?ssl_cert_reqs=none", "It knows virtual_host"),
         ("redis://:s3cret@h:0/0", "a number up to 65535"),
     ],
