@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from io import TextIOWrapper
 
 import typer
@@ -71,9 +72,9 @@ def _run(command: Callable[[], object]) -> None:
 
 def main() -> None:
     """`reelvec`"""
-    _run(reelvec)
+    _run(partial(reelvec, prog_name="reelvec"))
 
 
 def enqueue_main() -> None:
     """`enqueue`"""
-    _run(enqueue_alone)
+    _run(partial(enqueue_alone, prog_name="enqueue"))
