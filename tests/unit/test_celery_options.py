@@ -14,7 +14,8 @@ from celery.concurrency import solo, thread
 
 from db import logs
 from db.errors import UsageError
-from workers import origin, supervisor
+from workers import contract, origin, supervisor
+from workers.app import app
 from workers.celery_options import refusals
 
 
@@ -118,3 +119,11 @@ def test_celery_itself_says_in_one_line_whose_db_it_found(tmp_path: Path) -> Non
     assert done.returncode == 78
     assert done.stderr.startswith(f"error: db would come from {tmp_path / 'db'}, not from ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_celery_finds_no_task_of_ours_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs_alone.py").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModuleNotFoundError):
+        app.loader.import_from_cwd("theirs_alone")
+    assert app.loader.import_from_cwd("workers.contract") is contract
