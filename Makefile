@@ -55,5 +55,6 @@ bench: $(VENV)/test-installed ## Measure; tables go to bench/RESULTS.md
 audit: ## Ask the advisory index about every pinned package
 	@PYTHON=$(PYTHON) .ci/audit
 
-clean: ## Remove what was installed and cached
+clean: ## Remove the demonstration's data, and what was installed and cached
+	@test ! -e $(VENV)/demo-installed || $(BIN)/python -m demo --remove
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

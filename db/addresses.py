@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
 from db import known_secrets, local_stack
+from db.address_form import POSTGRES_DRIVER, checked_broker_url, checked_database_url
 from db.errors import NoStackError, RefusedConfigurationError, UsageError
 from db.logs import mask_url
 from db.settings import DatabaseSettings, load
-
-_DRIVER = "postgresql+psycopg2"
-_BARE_POSTGRES = ("postgres", "postgresql")
-# What kombu's Redis transport takes; it knows neither unix:// nor valkey://.
-_BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ def _from_environment() -> Addresses | None:
     database_url = _secret(settings.database_url) or _variable("DATABASE_URL")
     broker_url = _broker_url(_secret(settings.broker_url), _variable("CELERY_BROKER_URL"))
     if database_url and broker_url:
-        return Addresses(_checked_database_url(database_url), _checked_broker_url(broker_url), local=False)
+        return Addresses(checked_database_url(database_url), checked_broker_url(broker_url), local=False)
     if database_url:
         raise UsageError(
             "a database is configured but no broker: set REELVEC_BROKER_URL (or CELERY_BROKER_URL) too, "
@@ -81,7 +75,7 @@ def _from_environment() -> Addresses | None:
 
 def describe(addresses: Addresses) -> str:
     """One line that names both services, passwords masked."""
-    database = mask_url(addresses.database_url).replace(f"{_DRIVER}://", "postgresql://", 1)
+    database = mask_url(addresses.database_url).replace(f"{POSTGRES_DRIVER}://", "postgresql://", 1)
     line = f"database {database} · broker {mask_url(addresses.broker_url)}"
     return f"{line} (local stack)" if addresses.local else line
 
@@ -102,66 +96,3 @@ def _broker_url(own: str, celery: str) -> str:
             "use the second one: unset one of them or make them equal."
         )
     return own or celery
-
-
-def _checked_database_url(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in (*_BARE_POSTGRES, _DRIVER):
-        raise UsageError(
-            f"the database address {_shown(url)} is not one reelvec can use: write "
-            "postgresql://user:password@host:5432/name (the driver is always psycopg2)."
-        )
-    _check_login(url, "database", shown=mask_url(url))
-    _check_parameters(url)
-    # SQLAlchemy 2.1 takes another driver for the bare scheme; psycopg2 has to be spelled out.
-    return f"{_DRIVER}://{rest}"
-
-
-def _check_parameters(url: str) -> None:
-    """libpq ends with a traceback over a parameter it does not know, and a supervisor would start that for ever."""
-    from psycopg2 import ProgrammingError  # type: ignore[import-untyped]
-    from psycopg2.extensions import parse_dsn  # type: ignore[import-untyped]
-
-    unknown = []
-    for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
-        try:
-            parse_dsn(f"{name}=x")
-        except ProgrammingError:
-            unknown.append(name)
-    if unknown:
-        raise UsageError(
-            f"the database address {mask_url(url)} has {', '.join(unknown)}, which libpq does not know: leave it out. "
-            "What it knows: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"
-        )
-
-
-def _checked_broker_url(url: str) -> str:
-    for one in url.split(";"):  # Celery's way to name others to fall back on
-        scheme, separator, _ = one.partition("://")
-        if not separator or scheme not in _BROKER_SCHEMES:
-            raise UsageError(
-                f"the broker address {_shown(url)} is not one reelvec can use: write redis://:password@host:6379/0 "
-                "(Redis or Valkey), rediss:// for TLS, or redis+socket:///path?virtual_host=0."
-            )
-        _check_login(one, "broker", shown=mask_url(url))
-    return url
-
-
-def _check_login(url: str, what: str, *, shown: str) -> None:
-    """A raw @ / ? # in a password makes its rest the host or a parameter, which error texts then show."""
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018  (reading it is the check)
-        plain = parts.netloc.count("@") == url.count("@") <= 1 and re.search(r"\s", url) is None
-    except ValueError:
-        plain = False
-    if not plain:
-        raise UsageError(
-            f"the {what} address {shown} has no valid host and port: percent-encode special characters, above "
-            "all the password's: @ as %40, / as %2F, # as %23, ? as %3F, : as %3A, % as %25."
-        )
-
-
-def _shown(url: str) -> str:
-    """An address for an error message; without a scheme anything in it may be a secret."""
-    return mask_url(url) if "://" in url else "(no scheme)"

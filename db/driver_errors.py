@@ -3,10 +3,12 @@ a read-only database is an "internal" error there, and a query that its author m
 
 from __future__ import annotations
 
+import re
+
 import psycopg2  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError
 
-from db.errors import BusyError, ReelvecError, UnavailableError
+from db.errors import BusyError, ReelvecError, UnavailableError, UsageError
 
 #: Our sessions' name in `pg_stat_activity`.
 APPLICATION = "reelvec"
@@ -32,6 +34,11 @@ _BUSY = {
     "55P03": "gave up waiting for a lock that another session holds",
 }
 _NO_RIGHT = "42501"
+#: libpq's words for a value in the address that no server was asked about: waiting mends none of them.
+_BAD_ADDRESS = re.compile(
+    r"invalid \w+ value: |invalid integer value |invalid port number|definition of service |could not match \d+ |"
+    r".*root certificate file \S+ does not exist|.*(certificate|private key) file \S+ (does not exist|has )",
+)
 
 
 def translated(address: str, error: DBAPIError) -> ReelvecError | None:
@@ -47,6 +54,8 @@ def translated(address: str, error: DBAPIError) -> ReelvecError | None:
     for known in (code, code[:3], code[:2]):
         if known in _CANNOT_SERVE:
             return _unavailable(address, _CANNOT_SERVE[known], said)
+    if not code and _BAD_ADDRESS.match(said):
+        return UsageError(f"the database address {address} cannot be used: {said}. Mend it, or leave that part out")
     if not code and _is_of_the_connection(error.orig):
         return _unavailable(address, _AWAY, said)
     return None

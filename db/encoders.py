@@ -178,18 +178,22 @@ def wanted_encoders(connection: Connection) -> list[Encoder]:
     return [Encoder(**row._mapping) for row in rows]
 
 
-def bind(connection: Connection, encoder: Encoder, *, weights_digest: str, dim: int, pooling: str) -> None:
+def bind(
+    connection: Connection, encoder: Encoder, *, weights_digest: str, dim: int, pooling: str, license: str | None = None
+) -> None:
     """Write down what the encoder's weights really are, or refuse ours if another worker bound different ones.
 
+    `license` is that of these numbers; None: it stays as declared.
     Makes the encoder's view on the first binding. Raises `RefusedConfigurationError` naming both digests.
     """
     ours = {"weights_digest": weights_digest, "dim": dim, "pooling": pooling}
     row = connection.execute(
         text(
-            "UPDATE reelvec.encoders SET weights_digest = :weights_digest, dim = :dim, pooling = :pooling"
+            "UPDATE reelvec.encoders SET weights_digest = :weights_digest, dim = :dim, pooling = :pooling,"
+            " license = coalesce(:license, license)"
             " WHERE encoder_id = :encoder_id AND weights_digest IS NULL RETURNING encoder_id"
         ),
-        {**ours, "encoder_id": encoder.encoder_id},
+        {**ours, "encoder_id": encoder.encoder_id, "license": license},
     ).first()
     if row is not None:
         _make_view(connection, encoder)

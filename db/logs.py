@@ -39,6 +39,8 @@ _ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
 
 def _mask_login(match: re.Match[str]) -> str:
     scheme, user, password = match.groups()
+    if password == ":password":  # noqa: S105 - how our own sentences show the form of an address
+        return match.group(0)
     if password:
         return f"{scheme}{user}:{MASK}@" if user else f"{scheme}{MASK}@"
     # A lone name before "@" is a login name for Postgres and an access token nearly everywhere else.
@@ -94,14 +96,27 @@ def print_exception(kind: type[BaseException], error: BaseException | None, trac
     print(mask("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)  # noqa: T201
 
 
-def configure_logging(level: str | int = "INFO") -> None:
-    """Send everything from `level` up to stderr as plain lines with UTC time, masked. A second call replaces the first.
+def _to_file(path: str) -> logging.Handler:
+    """Opened anew when logrotate has moved it away."""
+    from logging.handlers import WatchedFileHandler
 
-    Errors that end the process or a thread are masked, too. Raises `ValueError` for an unknown level.
+    from db.errors import UsageError  # whose messages are masked here
+
+    try:
+        return WatchedFileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the log file {path} cannot be written: {error.strerror}") from error
+
+
+def configure_logging(level: str | int = "INFO", file: str | None = None) -> None:
+    """Send everything from `level` up to stderr, or to `file`, as plain lines with UTC time, masked.
+
+    A second call replaces the first. Errors that end the process or a thread are masked, too. Raises `ValueError` for
+    an unknown level, `UsageError` for a file that cannot be written.
     """
     formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr) if file is None else _to_file(file)
     handler.set_name("reelvec")
     handler.setFormatter(formatter)
     handler.addFilter(RedactionFilter())
@@ -109,6 +124,8 @@ def configure_logging(level: str | int = "INFO") -> None:
     root.setLevel(level)
     for old in [known for known in root.handlers if known.get_name() == "reelvec"]:
         root.removeHandler(old)
+        if isinstance(old, logging.FileHandler):
+            old.close()
     root.addHandler(handler)
     sys.excepthook = print_exception
     threading.excepthook = lambda ended: print_exception(ended.exc_type, ended.exc_value, ended.exc_traceback)

@@ -30,7 +30,7 @@ ENQUEUER_WRITES = {
 WORKER_WRITES = {
     "jobs": "UPDATE",
     "videos": f"UPDATE ({', '.join(MEDIA_COLUMNS)})",
-    "encoders": "UPDATE (weights_digest, dim, pooling)",
+    "encoders": "UPDATE (weights_digest, dim, pooling, license)",
     "attempts": "INSERT",
     "control": "INSERT, UPDATE",
     "embeddings": "INSERT, DELETE",

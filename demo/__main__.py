@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,10 +95,25 @@ def make_clips(folder: Path) -> None:
         clips.make(folder, lambda name: progress.update(task, advance=1, description=name))
 
 
+def data_folder() -> Path:
+    """One for each checkout, named after its path: two of them may be of different versions."""
+    checkout = Path(__file__).resolve().parents[1]
+    name = f"demo-{checkout.name}-{hashlib.sha256(str(checkout).encode()).hexdigest()[:8]}"
+    folder = local_stack.default_data_dir(name)
+    return folder / name if "REELVEC_DATA_DIR" in os.environ else folder  # that one is the user's own stack
+
+
+def remove() -> None:
+    """Stop this checkout's servers and delete all they hold."""
+    folder = data_folder()
+    if folder.exists():
+        local_stack.LocalStack(folder).down()
+        shutil.rmtree(folder)
+        console.print(f"removed the demonstration in {folder}")
+
+
 def main() -> None:
-    data_dir = local_stack.default_data_dir("demo")
-    if "REELVEC_DATA_DIR" in os.environ:  # that one is the user's own stack
-        data_dir = data_dir / "demo"
+    data_dir = data_folder()
     stack = local_stack.LocalStack(data_dir)
     schema.upgrade(stack.up().database_url)
     demo = Demonstration(data_dir)
@@ -118,19 +135,21 @@ def main() -> None:
         stack.down()
     console.print(
         "\nThe weights were random: these neighbours and tags mean nothing. The plumbing is real.\n"
-        "Go on with (the servers start again by themselves):\n"
+        "Go on with:\n"
         f"  export REELVEC_DATA_DIR={data_dir}\n"
         f"  export PATH={Path(sys.executable).parent}:$PATH\n"
+        "  reelvec up\n"
         "  reelvec status --failed\n"
         '  reelvec db sql "TABLE progress"\n'
         f"  reelvec embed '{demo.videos / clips.CLIPS[4].folder / clips.CLIPS[4].name}' --backbone probe\n"
-        "  reelvec up --stop"
+        "  reelvec up --stop\n"
+        "and without a trace: python -m demo --remove (make clean does it, too)"
     )
 
 
 if __name__ == "__main__":
     try:
-        main()
+        remove() if sys.argv[1:] == ["--remove"] else main()
     except ReelvecError as error:
         console.print(f"error: {error}")
         sys.exit(error.exit_code)

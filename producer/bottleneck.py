@@ -17,12 +17,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from producer.wording import plural
+
 if TYPE_CHECKING:
     from db.fleet import Fleet
     from db.results import Stages
 
 #: With fewer videos one odd file decides.
 MIN_VIDEOS = 20
+#: Slots are free and videos ready: their messages do not get through.
+_LISTENING = "does the broker answer, and do the workers listen to the queue reelvec (no -Q)?"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Capacity:
         if self.samplers <= max(self.cores, self.devices):
             return ""
         best = max(1, math.floor(self.cores / self.devices) - 1)
-        return f"; {self.samplers} samplers are too many for {self.cores:g} cores: REELVEC_SAMPLERS={best} (per worker)"
+        cores = f"{self.cores:g} {'core' if self.cores == 1 else 'cores'}"
+        return f"; {plural(self.samplers, 'sampler')} are too many for {cores}: REELVEC_SAMPLERS={best} (per worker)"
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def capacity(fleet: Fleet, *, taken: int, ready: int) -> Capacity:
 def find(stages: Stages, have: Capacity) -> Bottleneck:
     """The stage that limits, as far as the data says; `unknown` or `nothing` with the reason where it does not."""
     if have.slots and 2 * have.taken < have.slots:
-        wait = f" although {have.ready:,} videos are ready; does the broker answer?" if have.ready > have.slots else ""
+        wait = f" although {have.ready:,} videos are ready: {_LISTENING}" if have.ready > have.slots else ""
         return Bottleneck("nothing", f"only {have.taken} of {have.slots} slots of the workers are taken{wait}")
     if not have.samplers:
         return Bottleneck("unknown", "no worker takes videos")

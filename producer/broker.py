@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 from db.logs import mask, mask_url
 from workers import contract
@@ -43,34 +43,49 @@ class Question:
 
 
 def ask(url: str) -> Broker:
-    """One question with a deadline for each step and no second try."""
+    """One question to each broker named (Celery falls back on the next), until one answers. Each step has a deadline."""
+    answers = [Broker(mask_url(url), error="no broker is named")]
+    for client in map(client_url, url.split(";")):
+        answers.append(_ask_one(client, mask_url(url)))
+        if answers[-1].error is None:
+            break
+    return answers[-1]
+
+
+def _ask_one(client_address: str, shown: str) -> Broker:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    address = mask_url(url)
     try:
         client = redis.Redis.from_url(
-            client_url(url),
+            client_address,
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=CONNECT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
         try:
-            return Broker(address, messages=int(client.llen(QUEUE_KEY)))
+            return Broker(shown, messages=int(client.llen(QUEUE_KEY)))
         finally:
             client.close()
     except (redis.RedisError, OSError, ValueError, TypeError) as error:
-        return Broker(address, error=mask(" ".join(str(error).split()).rstrip(".")) or type(error).__name__)
+        return Broker(shown, error=mask(" ".join(str(error).split()).rstrip(".")) or type(error).__name__)
 
 
 def client_url(url: str) -> str:
-    """Celery's address in the words of its client: sockets and TLS options are spelled differently."""
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
-    if parts.scheme == "redis+socket":
-        database = options.pop("virtual_host", "0")
-        return f"unix://{parts.netloc}{parts.path}?{urlencode({'db': database, **options})}"
+    """One of Celery's addresses in the words of its client: sockets and TLS options are spelled differently.
+
+    To Celery `redis://` with a TLS option means TLS, and `rediss://` without one that no certificate is checked.
+    """
+    scheme, _, rest = url.partition("://")
+    before_query, _, query = rest.partition("?")
+    options = dict(parse_qsl(query))
+    if scheme == "redis+socket":
+        return f"unix://{before_query}?{urlencode({'db': options.pop('virtual_host', '0'), **options})}"
+    if any(name.startswith("ssl_") for name in options):
+        scheme = "rediss"
+    elif scheme == "rediss":
+        options["ssl_cert_reqs"] = "none"
     if "ssl_cert_reqs" in options:
         options["ssl_cert_reqs"] = options["ssl_cert_reqs"].lower().removeprefix("cert_")
-    return urlunsplit(parts._replace(query=urlencode(options)))
+    return f"{scheme}://{before_query}" + (f"?{urlencode(options)}" if options else "")

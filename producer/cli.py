@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
+from io import TextIOWrapper
 
 import typer
 
@@ -11,17 +13,23 @@ from db.errors import ReelvecError
 from db.exit_codes import ExitCode
 from db.logs import configure_logging, print_exception
 from producer.commands import db, doctor, embed, enqueue, models, sample, search, status, steer, up, worker
+from producer.commands.version import Version
 
-RUN, WATCH, USE, SET_UP = "Run", "Watch and steer", "Use the results", "Set up"
+RUN, WATCH, USE, SET_UP, LOOK = "Run", "Watch and steer", "Use the results", "Set up", "Look at one file"
 
 reelvec = typer.Typer(
     name="reelvec",
-    help="Turn a catalogue of videos into vectors and category tags in Postgres.",
     epilog="Environment: DATABASE_URL  CELERY_BROKER_URL  REELVEC_MODELS_DIR  (all: docs/configuration.md)",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@reelvec.callback()
+def both(_version: Version = False) -> None:
+    """Turn a catalogue of videos into vectors and category tags in Postgres."""
+
+
 reelvec.command(rich_help_panel=RUN)(enqueue.enqueue)
 reelvec.command(rich_help_panel=RUN)(worker.worker)
 reelvec.command(rich_help_panel=RUN)(embed.embed)
@@ -34,14 +42,16 @@ reelvec.command(rich_help_panel=SET_UP)(up.up)
 reelvec.command(rich_help_panel=SET_UP)(doctor.doctor)
 reelvec.add_typer(db.commands, name="db", rich_help_panel=SET_UP)
 reelvec.add_typer(models.commands, name="models", rich_help_panel=SET_UP)
-reelvec.command(hidden=True)(sample.sample)
+reelvec.command(rich_help_panel=LOOK)(sample.sample)
 
-enqueue_alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+enqueue_alone = typer.Typer(name="enqueue", pretty_exceptions_enable=False)
 enqueue_alone.command()(enqueue.enqueue)
 
 
 def _run(command: Callable[[], object]) -> None:
     configure_logging("WARNING")
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that this terminal cannot show ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command()
     except ReelvecError as error:
@@ -62,9 +72,9 @@ def _run(command: Callable[[], object]) -> None:
 
 def main() -> None:
     """`reelvec`"""
-    _run(reelvec)
+    _run(partial(reelvec, prog_name="reelvec"))
 
 
 def enqueue_main() -> None:
     """`enqueue`"""
-    _run(enqueue_alone)
+    _run(partial(enqueue_alone, prog_name="enqueue"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,15 +18,31 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)  # noqa: T201
 
 
-def addresses() -> Addresses:
-    """Where this command works, after saying so. Raises `UsageError`, `NoStackError`, `RefusedConfigurationError`."""
+def addresses(*, start: bool = True) -> Addresses:
+    """Where this command works, after saying so. Who only looks does not `start` a local stack that was stopped.
+
+    Raises `UsageError`, `NoStackError`, `RefusedConfigurationError`, `UnavailableError` for a stopped stack.
+    """
     from db import addresses as rules
     from workers import settings
 
     settings.refuse_unknown()
-    where = rules.resolve()
+    where = rules.resolve(start=start)
+    if not start and where.local:
+        _refuse_stopped_stack()
     say(rules.describe(where))
     return where
+
+
+def _refuse_stopped_stack() -> None:
+    from db.errors import UnavailableError
+    from db.local_stack import LocalStack, default_data_dir
+
+    folder = default_data_dir()
+    if LocalStack(folder).state() is None:
+        raise UnavailableError(
+            f"the local stack in {folder} is stopped: `reelvec up` starts it; its data are all there"
+        )
 
 
 def operator() -> str:
@@ -43,9 +59,14 @@ def operator() -> str:
 
 
 @contextmanager
-def database(*, check_schema: bool = True, statement_seconds: float | None = None) -> Iterator[Engine]:
-    """The database in use, with a schema this version can work on. `statement_seconds` as for `db.session.connect`."""
-    with connected(addresses(), check_schema=check_schema, statement_seconds=statement_seconds) as engine:
+def database(
+    *, check_schema: bool = True, statement_seconds: float | None = None, start: bool = True
+) -> Iterator[Engine]:
+    """The database in use, with a schema this version can work on.
+
+    `statement_seconds` as for `db.session.connect`, `start` as for `addresses`.
+    """
+    with connected(addresses(start=start), check_schema=check_schema, statement_seconds=statement_seconds) as engine:
         yield engine
 
 
@@ -66,20 +87,3 @@ def connected(
             yield engine
         except DBAPIError as error:
             raise session.translated(engine, error) from error
-
-
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Aligned on a terminal, tab-separated for a pipe."""
-    if not sys.stdout.isatty():
-        for row in (columns, *rows):
-            print("\t".join("" if value is None else str(value) for value in row))  # noqa: T201
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    Console(markup=False, highlight=False).print(table)  # a name may hold [brackets]

@@ -17,6 +17,7 @@ from db.errors import UsageError
 from producer.categories import Categories
 from producer.request import Request, declared_encoder
 from producer.sources import RowError, VideoRow, read_source
+from producer.wording import plural
 from workers.backbones import registry
 from workers.settings import WorkerSettings
 from workers.storage import Storage
@@ -93,7 +94,7 @@ def run(
     if report.bad and report.bad == report.listed:
         connection.close()
         first = report.first_errors[0]
-        raise UsageError(f"all {report.bad} rows were refused; the first is {first.where}: {first.reason}")
+        raise UsageError(f"all {plural(report.bad, 'row')} refused; the first is {first.where}: {first.reason}")
     return report, connection
 
 

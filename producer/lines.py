@@ -8,7 +8,7 @@ from db.fleet import Fleet, FleetWorker
 from db.halts import Halts
 from db.results import Outage
 from producer.broker import Broker
-from producer.wording import SHOWN, ago, duration, first_line, listed
+from producer.wording import SHOWN, ago, duration, first_line, listed, plural
 
 EXAMPLE_CHARACTERS = 200
 #: Counts that are younger need no word about their age.
@@ -34,7 +34,8 @@ def waiting(outages: Sequence[Outage]) -> str | None:
     shown += [f"{outage.error_code} {outage.videos:,}" for outage in outages[1:]]
     remedy = REMEDIES[first.error_code]
     count = sum(outage.videos for outage in outages)
-    return f"WAITING  {count:,} videos wait for: {', '.join(shown)}; no attempts burnt; {remedy}"
+    waiting = plural(count, "video waits", "videos wait")
+    return f"WAITING  {waiting} for: {', '.join(shown)}; no attempts burnt; {remedy}"
 
 
 def halted(halts: Halts) -> list[str]:
@@ -45,7 +46,7 @@ def halted(halts: Halts) -> list[str]:
         for place in halts.places[:SHOWN]
     ]
     if halts.closed_places > len(lines):
-        lines.append(f"CLOSED  {halts.closed_places - len(lines):,} more places: reelvec status --json")
+        lines.append(f"CLOSED  {plural(halts.closed_places - len(lines), 'more place')}: reelvec status --json")
     lines += [
         f"REFUSED  {named(worker.host, worker.name, worker.pid)} takes nothing of {worker.place} for"
         f" {duration(worker.failing_seconds)}, others do: {_error(worker.error_code, worker.error)}"
@@ -69,7 +70,7 @@ def workers(fleet: Fleet, *, running: int) -> str:
     """Who works, how full their hands are, and who went missing."""
     beat = "none yet" if fleet.last_beat_seconds is None else ago(fleet.last_beat_seconds)
     draining = f" ({fleet.draining} draining)" if fleet.draining else ""
-    line = f"workers alive {fleet.alive}{draining}, {running:,} videos in hand, last beat {beat}"
+    line = f"workers alive {fleet.alive}{draining}, {plural(running, 'video')} in hand, last beat {beat}"
     if not fleet.stale:
         return line
     gone = [f"{worker.host} pid {worker.pid} ({duration(worker.beat_seconds)})" for worker in fleet.stale]
@@ -80,7 +81,7 @@ def broker(seen: Broker) -> str:
     """The broker's answer, or that there is none."""
     if seen.error is not None:
         return f"broker {seen.address} does not answer: {seen.error}"
-    return f"broker answers, {seen.messages:,} messages wait in it"
+    return f"broker answers, {plural(seen.messages or 0, 'message waits', 'messages wait')} in it"
 
 
 def failures(codes: Sequence[tuple[str, int]]) -> str | None:

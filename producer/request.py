@@ -14,7 +14,7 @@ from db.labels import LabelSet
 from producer import categories as category_lists
 from producer.categories import Categories
 from producer.settings import ProducerSettings
-from workers.backbones import base, models_dir, prompts, registry
+from workers.backbones import base, inventory, models_dir, prompts, registry
 from workers.backbones.license import refuse_license
 from workers.sampling import plan
 from workers.settings import WorkerSettings
@@ -89,6 +89,13 @@ def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) 
     for name in chosen:
         refuse_license(name, worker.license)
     return chosen
+
+
+def misnamed_weights() -> list[str]:
+    """What to say of folders that hold weights under a name that nothing looks for."""
+    where = models_dir.resolve(settings.load(WorkerSettings))
+    found = inventory.misnamed(where) if isinstance(where, Path) else {}
+    return [inventory.rename_hint(name, folder) for name, folder in found.items()]
 
 
 def _refuse_long_prompts(backbones: Sequence[str], weights: str, label_sets: Sequence[LabelSet]) -> None:

@@ -11,7 +11,7 @@ from db.halts import Halts
 from db.results import OUR_CODES, WINDOW_SECONDS, Outage, Recent
 from db.retries import MAX_DELAY_SECONDS
 from producer.broker import Broker
-from producer.wording import counted, duration, listed
+from producer.wording import counted, duration, listed, plural
 
 #: An outage lasts this long, nothing has ended meanwhile, no run is as old: it blocks everything, not only some videos.
 BLOCKED_SECONDS = 30.0
@@ -187,7 +187,8 @@ def _why_unclaimed(facts: Facts) -> tuple[str, str]:
         return "BLOCKED", f"paused: {_backbones(halts)}"
     if not facts.broker.messages:
         return "STALLED", "the broker holds no message: a worker sends them again in a minute"
-    beating = f"{facts.taking:,} workers beat and take none of {facts.broker.messages:,} messages"
+    beating = plural(facts.taking, "worker beats and takes", "workers beat and take")
+    beating += f" none of {plural(facts.broker.messages, 'message')}"
     return "STALLED", f"{beating}: see their logs, restart them"
 
 

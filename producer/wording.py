@@ -19,6 +19,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours / 24:.0f} days"
 
 
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    """`1 video`, `1,234 videos`; `many` where it is not the noun with an s."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
 def ago(seconds: float | None) -> str:
     """`40 s ago`, or `never`."""
     return "never" if seconds is None else f"{duration(seconds)} ago"

@@ -7,6 +7,10 @@ is the whole worker. Reasons and measurements for each value: docs/architecture.
 
 from __future__ import annotations
 
+# isort: off
+from workers import origin  # noqa: F401 - before anything else of ours is imported
+# isort: on
+
 import logging
 import sys
 import warnings
@@ -14,10 +18,12 @@ from typing import Any
 
 from celery import Celery, bootsteps, signals
 from celery.exceptions import CPendingDeprecationWarning, Reject
+from celery.loaders.app import AppLoader
+from celery.utils.nodenames import node_format
 
 from db import addresses, logs, settings
-from db.errors import ReelvecError
-from workers import consuming, contract
+from db.errors import ReelvecError, UsageError
+from workers import celery_options, consuming, contract
 from workers.health.pulse import PULSE
 from workers.settings import WorkerSettings
 
@@ -74,7 +80,15 @@ def _defaults() -> dict[str, Any]:
 # Told with every lost connection: of a setting that is chosen above.
 warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
-app = Celery("reelvec", amqp="workers.transport:AMQP")
+
+class Loader(AppLoader):
+    """Imports our tasks from where this module is, not from the current folder."""
+
+    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:
+        return (imp or self.import_module)(module, package=package)
+
+
+app = Celery("reelvec", amqp="workers.transport:AMQP", loader=Loader)
 app.add_defaults(_defaults)
 
 
@@ -101,9 +115,9 @@ def _is_no_handing_back(record: logging.LogRecord) -> bool:
 
 
 @signals.setup_logging.connect
-def _setup_logging(loglevel: int | None = None, **_: Any) -> None:
+def _setup_logging(loglevel: int | None = None, logfile: str | None = None, **_: Any) -> None:
     """Celery's default is WARNING; what our own code says of a worker's life is wanted then, too."""
-    logs.configure_logging(loglevel or logging.INFO)
+    logs.configure_logging(loglevel or logging.INFO, logfile)
     logging.getLogger("celery.app.trace").addFilter(_is_no_handing_back)
     for name in ("workers", "db"):
         logging.getLogger(name).setLevel(logging.INFO if loglevel == logging.WARNING else logging.NOTSET)
@@ -113,12 +127,23 @@ def _setup_logging(loglevel: int | None = None, **_: Any) -> None:
 def _prepare(sender: Any, **_: Any) -> None:
     from workers import launch
 
-    _setup_logging(logging.WARNING)  # Celery does it after this
+    logfile = node_format(sender.logfile, sender.hostname) if sender.logfile else None
     try:
+        _setup_logging(sender.loglevel, logfile)  # Celery does it after this
+        _refuse_options(sender)
         launch.prepare(sender.hostname)
     except ReelvecError as error:  # Celery swallows ordinary exceptions in this signal
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        if logfile is not None:  # a detached worker's stderr leads nowhere
+            logging.getLogger(__name__).error("this worker does not start: %s", error)
         raise SystemExit(error.exit_code) from error
+
+
+def _refuse_options(worker: Any) -> None:
+    queues = worker.app.amqp.queues.consume_from
+    refused = list(celery_options.refusals(worker, queues=queues, slots=settings.load(WorkerSettings).in_flight))
+    if refused:
+        raise UsageError(f"Celery's options do not fit this worker: {'; '.join(refused)}.")
 
 
 @signals.worker_ready.connect

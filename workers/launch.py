@@ -26,7 +26,7 @@ from db.ledger import Claim
 from db.liveness import Worker
 from workers import gpu_lock, health, heartbeat, lifeline, notice, shape
 from workers import settings as worker_settings
-from workers.backbones import models_dir
+from workers.backbones import inventory, models_dir
 from workers.backbones.license import refuse_license
 from workers.draining import Drain
 from workers.end_signals import EndSignals
@@ -149,7 +149,14 @@ class Runtime:
         refuse_license(encoder.backbone, self.settings.license)
         bound = self.encoding.load(ModelKey(encoder.backbone, encoder.weights))
         with session.transaction(self.engine) as connection:
-            encoders.bind(connection, encoder, weights_digest=bound.digest, dim=bound.dim, pooling=bound.pooling)
+            encoders.bind(
+                connection,
+                encoder,
+                weights_digest=bound.digest,
+                dim=bound.dim,
+                pooling=bound.pooling,
+                license=inventory.license_of(encoder.backbone, encoder.weights, bound.digest, self.settings),
+            )
         assert encoder.encoder_id is not None
         self._encoders[encoder.encoder_id] = encoder
         log.info("encoder %s: weights %s, %d dimensions, %s", encoder.name, bound.digest[:12], bound.dim, bound.pooling)

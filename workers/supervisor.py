@@ -57,6 +57,7 @@ def choose_gpus(wanted: str, device: str | None) -> list[str]:
 def environment_of(gpu: str | None, processes: int, *, on_cpu: bool = False) -> dict[str, str]:
     """A child's environment: its one GPU, or on request none, and how many share the machine."""
     environment = {**os.environ, "REELVEC_PROCESSES": os.environ.get("REELVEC_PROCESSES") or str(processes)}
+    environment["PYTHONSAFEPATH"] = "1"  # nor does a Python that it starts import from the current folder
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
     if on_cpu:
@@ -72,7 +73,7 @@ def next_delay_seconds(previous_seconds: float, lived_seconds: float) -> float:
 
 
 def command_of(name: str) -> list[str]:
-    command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-n", f"{name}@%h"]
+    command = [sys.executable, "-P", "-m", "workers.process", "-A", "workers.app", "worker", "-n", f"{name}@%h"]
     return [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"]
 
 

@@ -8,14 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from producer.desk import addresses, database, print_table, say
+from producer.desk import addresses, database, say
+from producer.tables import print_json, print_table
+from producer.wording import plural
 
-commands = typer.Typer(help="The schema: upgrade, check, roles, url, sql.", no_args_is_help=True)
+commands = typer.Typer(help="Look after the database, and run SQL on it.", no_args_is_help=True)
 
 
 @commands.command()
 def upgrade() -> None:
-    """Bring the schema to this version."""
+    """Bring the tables to the version that this reelvec works with. Data are kept; workers may go on meanwhile."""
     from db import schema
 
     say(f"schema is at revision {schema.upgrade(addresses().database_url)}")
@@ -23,7 +25,7 @@ def upgrade() -> None:
 
 @commands.command()
 def check() -> None:
-    """Say whether this version can work on the database; exit 78 if not."""
+    """Say whether this reelvec can work on the database as it is; the exit code is 78 if not."""
     from db import schema, session
 
     with database(check_schema=False) as engine, session.transaction(engine) as connection:
@@ -33,12 +35,13 @@ def check() -> None:
 @commands.command()
 def roles(
     only_print: Annotated[
-        bool, typer.Option("--print", help="Change nothing: print the SQL, for an administrator to run.")
+        bool, typer.Option("--print", help="Change nothing, only print the SQL for an administrator to run.")
     ] = False,
 ) -> None:
     """Make the roles reelvec_reader, _enqueuer, _worker and _admin, each with the least rights its work needs.
 
-    They have no login; an administrator gives one: GRANT reelvec_worker TO gpu_nodes. Run it again after an upgrade.
+    Nobody can log in as one of them: an administrator gives them to logins, as in GRANT reelvec_worker TO gpu_nodes.
+    Run it again after every upgrade.
     """
     from db import roles, session
 
@@ -58,13 +61,11 @@ def url() -> None:
 
 @commands.command()
 def sql(
-    statement: Annotated[str | None, typer.Argument(help="SQL; default: read from stdin.")] = None,
-    write: Annotated[
-        bool, typer.Option("--write", help="Allow changes; without it the transaction is read-only.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
+    statement: Annotated[str | None, typer.Argument(help="The SQL; default: read it from stdin.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Allow changes; without it nothing can be changed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each row.")] = False,
 ) -> None:
-    """Run SQL with the reelvec schema on the search path.
+    """Run SQL; tables and views of reelvec need no schema before their name.
 
     Example: reelvec db sql "SELECT * FROM progress"
     """
@@ -75,13 +76,11 @@ def sql(
         raise UsageError('no SQL given: reelvec db sql "SELECT * FROM progress"')
     columns, rows = _query(text, write=write)
     if as_json:
-        import json
-
         for row in rows:
-            typer.echo(json.dumps(dict(zip(columns, row, strict=True)), default=str, ensure_ascii=False))
+            print_json(dict(zip(columns, row, strict=True)))
     elif columns:
         print_table(columns, rows)
-        say(f"{len(rows):,} rows")
+        say(plural(len(rows), "row"))
     else:
         say("done")
 

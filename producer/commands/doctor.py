@@ -19,14 +19,15 @@ NAME_COLUMNS = 25
 
 def doctor(
     data: Annotated[
-        bool, typer.Option("--data", help="Also look at every row: what is done must be complete.")
+        bool, typer.Option("--data", help="Also check every row of the database: what is done must be complete.")
     ] = False,
     source: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="List this source and open its first video; or REELVEC_SOURCE.")
+        str | None,
+        typer.Option(metavar="SOURCE", help="List this source and open its first video; default: REELVEC_SOURCE."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON list of findings on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as one JSON list on stdout.")] = False,
 ) -> None:
-    """Check everything and say what to do next; exit 1 when something failed. Changes nothing.
+    """Check everything and say what to do next. It changes and starts nothing; the exit code is 1 when a check failed.
 
     Example: reelvec doctor --source s3://my-bucket/videos
     """
@@ -89,10 +90,10 @@ def _print(console: Console, finding: Finding) -> None:
 
 
 def _print_json(found: Iterable[Finding]) -> None:
-    import json
+    from producer.tables import print_json
 
     rows = [
         {name: str(getattr(finding, name)) for name in ("group", "name", "status", "fact", "advice")}
         for finding in found
     ]
-    typer.echo(json.dumps(rows, ensure_ascii=False, indent=1))
+    print_json(rows, indent=1)

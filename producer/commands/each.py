@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from producer.desk import say
+from producer.tables import print_json
 
 if TYPE_CHECKING:
     from producer.videos import Named
@@ -35,9 +36,3 @@ def each(videos: Sequence[Named], work: Callable[[int], T], *, as_json: bool) ->
         yield made
     if failed:
         raise typer.Exit(ExitCode.FINISHED_WITH_FAILURES)
-
-
-def print_json(facts: dict[str, object]) -> None:
-    import json
-
-    typer.echo(json.dumps(facts, ensure_ascii=False))

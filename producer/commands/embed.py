@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.commands.each import each, print_json
+from producer.commands.each import each
 from producer.desk import say
+from producer.tables import print_json
+from producer.wording import plural
 
 if TYPE_CHECKING:
     from producer.embed import Embedded
@@ -17,23 +19,29 @@ if TYPE_CHECKING:
 def embed(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Video files.")],
     out: Annotated[
-        Path | None, typer.Option(help="Write vectors here: a .npz for one file, a folder for several.")
+        Path | None,
+        typer.Option(help="Write the vectors here: into a .npz file for one video, into a folder for several."),
     ] = None,
     backbone: Annotated[
         list[str] | None,
-        typer.Option(help="Repeatable. Default: those whose weights are there, else vivit and x-clip."),
+        typer.Option(
+            help="The model; give it again for another one. Default: those whose weights are there, else vivit and x-clip."
+        ),
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="pretrained; or random-tiny, random-full: demonstration only.")
+        str,
+        typer.Option(
+            help="pretrained; random-tiny and random-full are for demonstrations, their vectors mean nothing."
+        ),
     ] = "pretrained",
-    sampling: Annotated[str, typer.Option(help="notebook, uniform or fast.")] = "notebook",
+    sampling: Annotated[str, typer.Option(help="How 96 frames are chosen: notebook, uniform or fast.")] = "notebook",
     labels: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Prompts for x-clip and siglip2; default: the shipped English ones."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A summary per file as JSON on stdout.")] = False,
 ) -> None:
-    """Embed files right here: no queue, no database.
+    """Compute the vectors of files right here, without queue and database.
 
     Example: reelvec embed clip.mp4 --out clip.npz
     """
@@ -57,6 +65,6 @@ def _show(made: Embedded, *, as_json: bool) -> None:
     typer.echo(f"{made.file}: {made.codec} {made.width_px}x{made.height_px}, {made.duration_seconds:.1f} s{target}")
     for name, shape in made.shapes.items():
         tag = f"  {made.tags[name][0]} {made.tags[name][1]:.2f}" if name in made.tags else ""
-        typer.echo(f"  {name:<12} {shape[0]} windows x {shape[1]}{tag}")
+        typer.echo(f"  {name:<12} {plural(shape[0], 'window')} x {shape[1]}{tag}")
     for name, error in made.failures.items():
         say(f"error: {made.file}: {name}: {error}")

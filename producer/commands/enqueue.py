@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from producer.commands.version import Version
 from producer.desk import addresses, connected, say
+from producer.tables import print_json
+from producer.wording import plural
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -68,6 +71,7 @@ def enqueue(
         typer.Option("--wait", help="Wait until all of them are done; exit 3 if some failed, 1 if nothing goes on."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Counts as JSON on stdout.")] = False,
+    _version: Version = False,
 ) -> None:
     """Record videos from a source and queue them. Running it twice adds nothing.
 
@@ -97,7 +101,7 @@ def enqueue(
             _say_report(report, dry_run=dry_run)
             published = 0 if dry_run else _feed(engine)
             if as_json:
-                _print_json(report, published)
+                _print_counts(report, published)
             if wait and not dry_run:
                 raise typer.Exit(waiting.until_done(engine, connection, where.broker_url))
         finally:
@@ -107,8 +111,11 @@ def enqueue(
 
 
 def _say_choices(request: Request, labels: Path | None) -> None:
+    from producer.request import misnamed_weights
     from workers.backbones import registry
 
+    for hint in misnamed_weights() if request.weights == "pretrained" else ():
+        say(f"warning: {hint}")
     if request.weights != "pretrained":
         say(f"WEIGHTS ARE {request.weights.upper()}: the vectors mean nothing; they show that the plumbing works")
     for name in request.backbones:
@@ -155,7 +162,7 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
     if report.bad > ERRORS_SHOWN:
         say(f"bad row: ... and {report.bad - ERRORS_SHOWN} more")
     if report.first_warning is not None:
-        say(f"warning: {report.first_warning} ({report.warned:,} rows)")
+        say(f"warning: {report.first_warning} ({plural(report.warned, 'row')})")
     counts = report.counts
     parts = [f"listed {report.listed:,}", f"selected {counts.selected:,}", f"queued {counts.queued:,}"]
     parts += [f"already done {counts.already_done:,}"]
@@ -185,9 +192,8 @@ def _feed(engine: Engine) -> int:
         raise
 
 
-def _print_json(report: Report, published: int) -> None:
+def _print_counts(report: Report, published: int) -> None:
     import dataclasses
-    import json
 
     counts = dataclasses.asdict(report.counts)
-    typer.echo(json.dumps({"listed": report.listed, "bad": report.bad, **counts, "published": published}))
+    print_json({"listed": report.listed, "bad": report.bad, **counts, "published": published})

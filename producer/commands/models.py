@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer.desk import say
+from producer.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from workers.backbones.inventory import Held
     from workers.settings import WorkerSettings
 
-commands = typer.Typer(help="The weights: list, fetch.", no_args_is_help=True)
+commands = typer.Typer(help="Fetch the weights of the models, and see which are there.", no_args_is_help=True)
 
 LOOK_SECONDS = 0.25
 #: Digits of a commit and of a digest in a table; all of them with --json.
@@ -32,19 +31,19 @@ SHOWN_DIGITS = 12
 @commands.command()
 def fetch(
     backbones: Annotated[
-        list[str] | None, typer.Argument(metavar="BACKBONE", help="Default: vivit and x-clip.")
+        list[str] | None, typer.Argument(metavar="BACKBONE", help="The models; default: vivit and x-clip.")
     ] = None,
     to: Annotated[
-        str | None, typer.Option(metavar="FOLDER|s3://...", help="Where to; default: REELVEC_MODELS_DIR.")
+        str | None, typer.Option(metavar="FOLDER|s3://...", help="Where to put them; default: REELVEC_MODELS_DIR.")
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Take the newest commit, also where models.lock names one.")
+        bool, typer.Option("--update", help="Take the newest commit, even where models.lock names an older one.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per backbone on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each model on stdout.")] = False,
 ) -> None:
-    """Fetch published weights, verify them, and write down in models.lock which they are.
+    """Fetch published weights, check them, and note in models.lock which they are.
 
-    What is there and whole is left alone. Workers load from there without a network.
+    Weights that are there and whole are left alone. Workers load them without asking the network.
     Example: reelvec models fetch vivit x-clip
     """
     from dataclasses import asdict
@@ -64,7 +63,7 @@ def fetch(
         done = fetching.fetch(specs, target, update=update, watch=watch)
     for one in done:
         if as_json:
-            typer.echo(json.dumps(asdict(one)))
+            print_json(asdict(one))
         what = "fetched" if one.downloaded else "there already"
         say(
             f"{one.backbone}: {what} in {one.where}: commit {one.sha[:SHOWN_DIGITS]}, weights "
@@ -77,11 +76,16 @@ def fetch(
 @commands.command("list")
 def list_(
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every file and compute its digest; exit 1 if one is damaged.")
+        bool,
+        typer.Option("--verify", help="Read every file and compute its digest; the exit code is 1 if one is damaged."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per backbone on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each model on stdout.")] = False,
 ) -> None:
-    """Which weights there are: commit, digest, license, size, place."""
+    """Show which weights there are and where they came from: commit, digest, license, size, place.
+
+    Of weights that somebody put there by hand neither checkpoint nor license is known. What is missing is shown with
+    what fetch would bring.
+    """
     from dataclasses import asdict
 
     from db.exit_codes import ExitCode
@@ -91,7 +95,7 @@ def list_(
     held = inventory(models_dir.resolve(_settings()), verify=verify)
     if as_json:
         for one in held:
-            typer.echo(json.dumps(asdict(one)))
+            print_json(asdict(one))
     else:
         _print_table(held)
     for one in held:
@@ -122,26 +126,14 @@ def _print_table(held: list[Held]) -> None:
             one.ref,
             one.license,
             one.state,
-            (one.sha or "")[:SHOWN_DIGITS],
-            (one.weights_digest or "")[:SHOWN_DIGITS],
-            "" if one.size_bytes is None else f"{one.size_bytes / 1e6:,.1f}",
-            one.where or "",
+            one.sha and one.sha[:SHOWN_DIGITS],
+            one.weights_digest and one.weights_digest[:SHOWN_DIGITS],
+            None if one.size_bytes is None else f"{one.size_bytes / 1e6:,.1f}",
+            one.where,
         )
         for one in held
     ]
-    if not sys.stdout.isatty():
-        for row in (columns, *rows):
-            typer.echo("\t".join(row))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column == "MB" else "left")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    print_table(columns, rows, right=["MB"])
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.commands.each import each, print_json
+from producer.commands.each import each
+from producer.tables import print_json
 
 if TYPE_CHECKING:
     from producer.sample import Sampled
@@ -17,13 +18,14 @@ def sample(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE|URL...", help="Video files, s3:// objects, web addresses.")
     ],
-    sampling: Annotated[str, typer.Option(help="notebook, uniform or fast.")] = "notebook",
-    as_json: Annotated[bool, typer.Option("--json", help="All there is to know per video as JSON on stdout.")] = False,
+    sampling: Annotated[str, typer.Option(help="How 96 frames are chosen: notebook, uniform or fast.")] = "notebook",
+    as_json: Annotated[bool, typer.Option("--json", help="Print all facts of each video as JSON on stdout.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write the frames here: a .npz for one video, a folder for several.")
+        Path | None,
+        typer.Option(help="Write the frames here: into a .npz file for one video, into a folder for several."),
     ] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="Draw a contact sheet: a .png for one video, a folder for several.")
+        Path | None, typer.Option(help="Draw a contact sheet here: a .png file for one video, a folder for several.")
     ] = None,
 ) -> None:
     """Show the 96 frames a worker would look at, and what it takes to get them.

@@ -6,23 +6,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.desk import database, print_table, say
+from producer.desk import database, say
+from producer.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from db.search import Hit
 
 
 def search(
-    words: Annotated[list[str], typer.Argument(metavar="WORDS...", help="What is to be seen, in any language.")],
-    backbone: Annotated[str, typer.Option(help="Whose vectors; it must read text on its own.")] = "siglip2",
+    words: Annotated[
+        list[str], typer.Argument(metavar="WORDS...", help="What is to be seen in the videos, in any language.")
+    ],
+    backbone: Annotated[
+        str, typer.Option(help="The model whose vectors are searched; it must understand text without a video.")
+    ] = "siglip2",
     weights: Annotated[
         str, typer.Option(help="As given to enqueue: pretrained, random-tiny, random-full.")
     ] = "pretrained",
     sampling: Annotated[str, typer.Option(help="As given to enqueue: notebook, uniform or fast.")] = "notebook",
-    limit: Annotated[int, typer.Option("-k", min=1, help="So many videos.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per video on stdout.")] = False,
+    limit: Annotated[int, typer.Option("-k", min=1, help="How many videos to show.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each video on stdout.")] = False,
 ) -> None:
-    """The videos whose stored vectors are nearest to words. Distance is 1 - cosine: only its order means something.
+    """Find the videos whose stored vectors are nearest to your words.
+
+    The distance is 1 - cosine: it puts the videos in order and means nothing by itself.
 
     Example: reelvec search "a dog on a beach"
     """
@@ -42,11 +49,10 @@ def search(
 
 def _show(hits: list[Hit], *, as_json: bool) -> None:
     if as_json:
-        import json
         from dataclasses import asdict
 
         for hit in hits:
-            typer.echo(json.dumps(asdict(hit), ensure_ascii=False))
+            print_json(asdict(hit))
         return
     columns = ["video_id", "distance", "category", "title", "uri"]
     print_table(columns, [(hit.video_id, f"{hit.distance:.4f}", hit.category, hit.title, hit.uri) for hit in hits])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer import selectors
-from producer.desk import addresses, connected, database, print_table, say
+from producer.desk import addresses, connected, database, say
+from producer.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,10 +31,15 @@ LIMIT = 20
 
 def status(
     workers: Annotated[
-        bool, typer.Option("--workers", help="A line for each worker: what it does, its last claim and its last error.")
+        bool,
+        typer.Option(
+            "--workers", help="Print a line for each worker: what it does, its last claim and its last error."
+        ),
     ] = False,
-    failed: Annotated[bool, typer.Option("--failed", help="The failed videos and their reasons.")] = False,
-    log: Annotated[bool, typer.Option("--log", help="Who has retried, cancelled, paused and resumed what.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="List the failed videos and their reasons.")] = False,
+    log: Annotated[
+        bool, typer.Option("--log", help="List who has retried, cancelled, paused and resumed what.")
+    ] = False,
     category: selectors.Categories = None,
     error: selectors.Errors = None,
     source: selectors.Source = None,
@@ -41,21 +47,25 @@ def status(
     limit: Annotated[
         int | None, typer.Option(min=1, help=f"With --failed and --log: at most this many; default {LIMIT}.")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again and again until all is done.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again until everything is done.")] = False,
     interval: Annotated[
         float | None,
         typer.Option(
-            min=0.1, metavar="SECONDS", help=f"With --watch: between two looks; default {INTERVAL_SECONDS:g}."
+            min=0.1, metavar="SECONDS", help=f"With --watch: the time between two looks; default {INTERVAL_SECONDS:g}."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON on stdout; one line a look.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the same as JSON on stdout, one line for each look.")
+    ] = False,
     metrics: Annotated[
-        bool, typer.Option("--metrics", help="The same as metrics for Prometheus; exit 0 whatever they say.")
+        bool,
+        typer.Option("--metrics", help="Print the same as metrics for Prometheus; the exit code is then always 0."),
     ] = False,
 ) -> None:
-    """Progress, rate, bottleneck and time to finish; exit 1 when videos wait and nothing gets them done.
+    """Show progress, rate, bottleneck and time left. The exit code is 1 when videos wait and nothing gets them done.
 
-    It asks Postgres and the broker. The selectors go with --failed: reelvec status --failed --error truncated --since 2h
+    It asks Postgres and the broker, and starts nothing. --category, --error, --source and --since go with --failed.
+    Example: reelvec status --failed --error truncated --since 2h
     """
     from db.errors import UsageError
 
@@ -92,7 +102,7 @@ def _progress(*, workers: bool, as_json: bool, metrics: bool, interval_seconds: 
     from producer import look
     from producer.broker import Question
 
-    where = addresses()
+    where = addresses(start=False)
     question = Question(where.broker_url)
     with connected(where, statement_seconds=STATEMENT_SECONDS) as engine:
         if interval_seconds is not None:
@@ -114,9 +124,7 @@ def _progress(*, workers: bool, as_json: bool, metrics: bool, interval_seconds: 
 
 def _show(look: Look, *, workers: bool, as_json: bool) -> None:
     if as_json:
-        import json
-
-        typer.echo(json.dumps(look.as_json()))
+        print_json(look.as_json())
         return
     above, below = _lines(look)
     if workers:
@@ -230,18 +238,16 @@ def _failures(categories: list[str] | None, selection: Selection, limit: int, *,
     from db.selection import Selection
     from producer.wording import first_line
 
-    with database() as engine, session.transaction(engine) as connection:
+    with database(start=False) as engine, session.transaction(engine) as connection:
         selectors.refuse_unknown_categories(connection, categories)
         found = results.failures(connection, selection, limit=limit)
     if as_json:
-        import json
-
-        typer.echo(json.dumps([asdict(row) for row in found]))
+        print_json([asdict(row) for row in found])
         return
-    cells = [
+    cells: list[list[str | None]] = [
         [
             str(row.video_id),
-            first_line(row.external_id or ""),
+            None if row.external_id is None else first_line(row.external_id),
             row.error_code,
             str(row.attempts),
             row.uri,
@@ -249,7 +255,7 @@ def _failures(categories: list[str] | None, selection: Selection, limit: int, *,
         ]
         for row in found
     ]
-    _print_list(("video", "id", "code", "attempts", "uri", "error"), cells)
+    print_table(("video", "id", "code", "attempts", "uri", "error"), cells)
     if not found:
         say("no failed videos of that kind" if selection != Selection() else "no failed videos")
     elif len(found) == limit:
@@ -260,34 +266,23 @@ def _log(limit: int, *, as_json: bool) -> None:
     from db import session, steering
     from producer.wording import first_line
 
-    with database() as engine, session.transaction(engine) as connection:
+    with database(start=False) as engine, session.transaction(engine) as connection:
         found = steering.latest(connection, limit=limit)
     if as_json:
-        import json
-
-        typer.echo(json.dumps([asdict(action) | {"at": action.at.isoformat()} for action in found]))
+        print_json([asdict(action) | {"at": action.at.isoformat()} for action in found])
         return
-    cells = [
+    cells: list[list[str | None]] = [
         [
             action.at.astimezone().isoformat(" ", "seconds"),
             action.who,
             action.action,
-            "" if action.videos is None else f"{action.videos:,}",
+            None if action.videos is None else f"{action.videos:,}",
             first_line(action.what),
         ]
         for action in found
     ]
-    _print_list(("when", "who", "what", "videos", "options"), cells)
+    print_table(("when", "who", "what", "videos", "options"), cells)
     if not found:
         say("nothing was retried, cancelled or paused yet")
     elif len(found) == limit:
         say(f"the latest {limit}; more with --limit")
-
-
-def _print_list(columns: tuple[str, ...], cells: list[list[str]]) -> None:
-    """Aligned on a terminal, tab-separated without a header for a pipe."""
-    if sys.stdout.isatty():
-        print_table(columns, cells)
-        return
-    for line in cells:
-        typer.echo("\t".join(line))

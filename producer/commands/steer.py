@@ -9,11 +9,13 @@ import typer
 
 from producer import selectors
 from producer.desk import database, operator, say
+from producer.tables import print_json
+from producer.wording import plural
 
 #: Millions of rows are changed in one statement.
 STATEMENT_SECONDS = 600.0
 
-Json = Annotated[bool, typer.Option("--json", help="The count as JSON on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the count as JSON on stdout.")]
 
 
 def retry(
@@ -23,7 +25,10 @@ def retry(
     since: selectors.Since = None,
     as_json: Json = False,
 ) -> None:
-    """Queue failed videos again, with fresh attempts. Without a selector: all of them. --since: when they failed."""
+    """Queue failed videos again, as if they had never been tried.
+
+    Without an option all of them; --category, --error, --source and --since choose some. --since goes by when they failed.
+    """
     from db import session, steering
     from workers import feeder
     from workers.app import app
@@ -34,7 +39,9 @@ def retry(
         with session.transaction(engine) as connection:
             selectors.refuse_unknown_categories(connection, category)
             count = steering.retry(connection, selection, who=operator(), what=what)
-        _tell("retried", count, f"{count:,} failed videos are waiting again", as_json=as_json)
+        _tell(
+            "retried", count, f"{plural(count, 'failed video is', 'failed videos are')} waiting again", as_json=as_json
+        )
         feeder.feed(engine, app)
 
 
@@ -45,7 +52,11 @@ def cancel(
     since: selectors.Since = None,
     as_json: Json = False,
 ) -> None:
-    """Take waiting videos off the queue; those in hand finish. enqueue brings them back. --since: when they were enqueued."""
+    """Take waiting videos off the queue; those that are being worked on are finished. `enqueue` brings them back.
+
+    Without an option all of them; --category, --error, --source and --since choose some. --since goes by when they were
+    enqueued.
+    """
     from db import session, steering
 
     selection = selectors.parse(category, error, source, since)
@@ -53,27 +64,25 @@ def cancel(
     with database(statement_seconds=STATEMENT_SECONDS) as engine, session.transaction(engine) as connection:
         selectors.refuse_unknown_categories(connection, category)
         count = steering.cancel(connection, selection, who=operator(), what=what)
-    _tell("cancelled", count, f"{count:,} waiting videos are cancelled", as_json=as_json)
+    _tell("cancelled", count, f"{plural(count, 'waiting video is', 'waiting videos are')} cancelled", as_json=as_json)
 
 
 def _tell(name: str, count: int, sentence: str, *, as_json: bool) -> None:
-    import json
-
     say(sentence)
     if as_json:
-        typer.echo(json.dumps({name: count}))
+        print_json({name: count})
 
 
 def pause(
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on: everything that is paused, or the backbones named.")
+        bool, typer.Option("--resume", help="Let everything that is paused go on, or only what --backbone names.")
     ] = False,
     backbone: Annotated[
-        list[str] | None, typer.Option("--backbone", help="Only this one; the others go on. Repeatable.")
+        list[str] | None, typer.Option("--backbone", help="Pause only this model; give it again for another one.")
     ] = None,
-    reason: Annotated[str | None, typer.Option(help="Shown by reelvec status.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; reelvec status shows it.")] = None,
 ) -> None:
-    """Stop claiming new videos, on all workers; those in hand finish. With --backbone only this model rests."""
+    """Let no worker begin another video; those that are being worked on are finished. With --backbone only this model rests."""
     from db import session, steering
     from db.errors import UsageError
     from workers.backbones import registry

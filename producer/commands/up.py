@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from db.local_stack import LocalStack
 
 
-def up(stop: Annotated[bool, typer.Option("--stop", help="Stop the local stack; its data stay.")] = False) -> None:
-    """Start a Postgres and a Valkey of your own, without Docker or root, and prepare the database.
+def up(stop: Annotated[bool, typer.Option("--stop", help="Stop both servers; their data stay.")] = False) -> None:
+    """Start a Postgres and a Valkey (a Redis) of your own on this machine, without Docker or root, and prepare the database.
 
-    Run it as often as you like: what runs is left alone. REELVEC_DATA_DIR chooses the folder.
+    You may run it as often as you like: servers that run are left alone. REELVEC_DATA_DIR chooses the folder of the data.
     """
     from db import local_stack
     from workers import settings

@@ -9,14 +9,20 @@ import typer
 
 def worker(
     gpus: Annotated[
-        str, typer.Option("--gpus", metavar="all|none|0,1", help="GPUs that get a process each; none: the CPU works.")
+        str,
+        typer.Option(
+            "--gpus",
+            metavar="all|none|0,1",
+            help="Which GPUs get a process each: all of them, none (the CPU then does the work), or numbers.",
+        ),
     ] = "all",
 ) -> None:
-    """Work the queue: one process per GPU, or one on the CPU. The same line on every node.
+    """Work on the queued videos: one process for each GPU, or one on the CPU. Run the same line on every machine.
 
-    Each process is `celery -A workers.app worker`. One that dies is started again, one that refuses is not
-    (docs/exit-codes.md). Ctrl-C, SIGTERM, a closed terminal or a spot notice (REELVEC_SPOT_NOTICE) drain all: exit 0,
-    usually within 10 s, and whatever was in hand is somebody else's at once.
+    Each process is what `celery -A workers.app worker` runs. One that dies is started again; one that refuses its
+    configuration is not (docs/exit-codes.md lists the codes). Ctrl-C, SIGTERM, a closed terminal or a spot notice
+    (REELVEC_SPOT_NOTICE) end them all, usually within 10 s, with exit code 0. Videos that were in hand go back to the
+    queue at once, and other workers take them.
     """
     from workers import supervisor
 

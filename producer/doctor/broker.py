@@ -11,6 +11,7 @@ from producer.broker import client_url
 from producer.doctor import requirements
 from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
 from producer.doctor.configuration import servers
+from producer.wording import plural
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -28,28 +29,53 @@ def checks() -> list[Check]:
 
 
 def look() -> Iterator[Finding]:
-    import redis
-
     where = servers()
     if where is None:
         yield skipped("server", "no server to ask")
         return
-    client = redis.Redis.from_url(
-        client_url(where.broker_url), socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS
-    )
+    answering: list[Redis] = []
+    for address in where.broker_url.split(";"):  # Celery falls back on the next
+        yield from _look_at(address, answering)
+    if answering:
+        yield _queue(answering[0])
+    for client in answering:
+        client.close()
+
+
+def _look_at(address: str, answering: list[Redis]) -> Iterator[Finding]:
+    """One broker; a client of it is added to `answering` if it does."""
+    import redis
+
+    if address.startswith("rediss://") and "ssl_" not in address:
+        yield warn(
+            "server", f"{mask_url(address)}: no certificate is checked", "add ?ssl_cert_reqs=required to the address"
+        )
     try:
+        client = _client(address)
         client.ping()
-    except redis.RedisError as error:
-        yield _refusal(error, mask_url(where.broker_url))
+    except (redis.RedisError, OSError, ValueError, TypeError) as error:
+        yield _refusal(error, mask_url(address))
         return
+    answering.append(client)
     try:
         facts: Mapping[str, Any] = client.info()
     except redis.RedisError as error:  # a managed service may forbid it
         yield warn("server", f"answers, but says nothing of itself: {error}", "allow this user INFO to have it checked")
     else:
         yield from judge(facts)
-    yield _queue(client)
-    client.close()
+
+
+def _client(address: str) -> Redis:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return redis.Redis.from_url(
+        client_url(address),
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=CONNECT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 def _refusal(error: Exception, address: str) -> Finding:
@@ -58,11 +84,10 @@ def _refusal(error: Exception, address: str) -> Finding:
     said = " ".join(str(error).split()).rstrip(".")
     if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError) or "NOAUTH" in said:
         return fail("server", f"{address} refuses the login: {said}", "check user and password in the broker's address")
-    return fail(
-        "server",
-        f"{address} does not answer: {said}",
-        "check REELVEC_BROKER_URL (or CELERY_BROKER_URL) and that it runs",
-    )
+    advice = "check REELVEC_BROKER_URL (or CELERY_BROKER_URL) and that it runs"
+    if "SSL" in said.upper():
+        advice = "rediss:// and every ssl_ option ask for TLS: leave them out if this server has none, else name its CA"
+    return fail("server", f"{address} does not answer: {said}", advice)
 
 
 def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:
@@ -106,7 +131,7 @@ def _queue(client: Redis) -> Finding:
 
     try:
         client.exists(f"{KEY_PREFIX}{contract.QUEUE}")
-        return ok("queue", f"{feeder.depth(app):,} messages wait in {contract.QUEUE!r}")
+        return ok("queue", f"{plural(feeder.depth(app), 'message waits', 'messages wait')} in {contract.QUEUE!r}")
     except redis.exceptions.NoPermissionError as error:
         said = " ".join(str(error).split())
         return fail("queue", f"this user lacks a right: {said}", f"ACL SETUSER that_user {BROKER_RIGHTS}")

@@ -63,7 +63,7 @@ def addresses() -> Iterator[Finding]:
     folder = default_data_dir()
     if LocalStack(folder).state() is None:
         yield warn(
-            "addresses", f"the local stack in {folder} does not run", "reelvec up starts it, as any command does"
+            "addresses", f"the local stack in {folder} is stopped", "reelvec up starts it; so do enqueue and worker"
         )
     else:
         yield ok("addresses", f"{rules.describe(where)}, in {folder}")

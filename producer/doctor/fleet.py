@@ -23,7 +23,7 @@ def checks() -> list[Check]:
 
 def look() -> Iterator[Finding]:
     from db import fleet, schema, server_facts, session, settings
-    from db.errors import RefusedConfigurationError, UnavailableError
+    from db.errors import RefusedConfigurationError, UnavailableError, UsageError
     from workers.settings import WorkerSettings
 
     where = servers()
@@ -37,7 +37,7 @@ def look() -> Iterator[Finding]:
             rows = server_facts.workers(connection)
             waiting = server_facts.videos_wait(connection)
             found = fleet.read(connection, stale_seconds=stale_seconds)
-    except (UnavailableError, RefusedConfigurationError):  # said under Postgres
+    except (UnavailableError, RefusedConfigurationError, UsageError):  # said under Postgres
         yield skipped("workers", "no database to ask")
         return
     yield from judge(rows, stale_seconds, metadata.version("reelvec"), waiting=waiting)

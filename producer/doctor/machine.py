@@ -10,6 +10,7 @@ from pathlib import Path
 
 from producer.doctor import packages
 from producer.doctor.check import Check, Finding, ok, skipped, warn
+from producer.wording import plural
 from workers import machine
 from workers.shape import BASE_BYTES, SAMPLER_BYTES, VIDEO_BYTES
 
@@ -31,7 +32,7 @@ def look() -> Iterator[Finding]:
 
     chosen = settings.load(WorkerSettings)
     if packages.missing():
-        yield skipped("machine", f"{machine.cores():g} cores; limits matter where a worker runs")
+        yield skipped("machine", f"{_cores(machine.cores())}; limits matter where a worker runs")
         return
     samplers = chosen.shape.samplers
     yield judge_cores(samplers, machine.cores())
@@ -65,8 +66,13 @@ def _read(path: Path) -> str:
         return ""
 
 
+def _cores(cores: float) -> str:
+    """A container may have a part of one."""
+    return f"{cores:g} {'core' if cores == 1 else 'cores'}"
+
+
 def judge_cores(samplers: int, cores: float) -> Finding:
-    said = f"{cores:g} cores, {samplers} samplers"
+    said = f"{_cores(cores)}, {plural(samplers, 'sampler')}"
     if samplers > max(1, cores):
         best = max(1, int(cores) - 1)
         return warn("cores", f"{said}: more than can run", f"set REELVEC_SAMPLERS={best}, or leave it out")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from db.errors import RefusedConfigurationError, UnavailableError
+from db.errors import RefusedConfigurationError, UnavailableError, UsageError
 from producer.doctor import packages
 from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
 from producer.doctor.configuration import servers
@@ -49,6 +49,11 @@ def judge(held: Sequence[Held], wanted: Sequence[str], place: str, allowed: str,
     from workers.backbones import registry
 
     there = [one for one in held if one.state != "missing"]
+    for one in held:
+        if one.state == "missing" and one.problem:
+            yield warn(
+                one.backbone, one.problem.partition(": ")[0], "rename it: weights go by the name of their folder"
+            )
     if not there:
         fact = f"no weights in {place}; enqueue would want {' and '.join(wanted)}"
         if desk:
@@ -60,7 +65,10 @@ def judge(held: Sequence[Held], wanted: Sequence[str], place: str, allowed: str,
         return
     for one in there:
         free = registry.get(one.backbone).commercial
-        license_said = one.license if free else f"{one.license}: non-commercial use only"
+        license_said = (
+            f"license {one.license}" if one.license else "put there by hand, so its license is not known here"
+        )
+        license_said += "" if free else ": the published weights are for non-commercial use only"
         if one.problem:
             yield fail(one.backbone, f"damaged: {one.problem}", f"reelvec models fetch {one.backbone}")
         elif not free and allowed == "commercial":
@@ -111,7 +119,7 @@ def _wanted_encoders() -> list[Encoder]:
         with session.connect(where.database_url, pool_size=1) as engine, session.transaction(engine) as connection:
             schema.check(connection)
             return encoders.wanted_encoders(connection)
-    except (UnavailableError, RefusedConfigurationError):  # said under Postgres
+    except (UnavailableError, RefusedConfigurationError, UsageError):  # said under Postgres
         return []
 
 

@@ -92,7 +92,10 @@ def cure_for(name: str, problem: str, cure: str) -> str:
 
 
 def _say_transformers(facts: dict[str, Any]) -> str:
-    return f"{facts['version']}, the classes of all four models load"
+    from workers.backbones import registry
+
+    count = len([name for name in registry.names() if registry.get(name).checkpoint])
+    return f"{facts['version']}, the classes of all {count} models load"
 
 
 def _say_av(facts: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ def checks() -> list[Check]:
 
 def look() -> Iterator[Finding]:
     from db import rights, schema, server_facts, session, settings
-    from db.errors import RefusedConfigurationError, UnavailableError
+    from db.errors import RefusedConfigurationError, UnavailableError, UsageError
     from workers.settings import WorkerSettings
 
     where = servers()
@@ -48,6 +48,8 @@ def look() -> Iterator[Finding]:
                 yield failed_with("schema", error)
     except UnavailableError as error:
         yield failed_with("server", error, advice_after=". Check ")
+    except UsageError as error:
+        yield failed_with("server", error, advice_after=". ")
 
 
 def judge_server(facts: PostgresFacts, round_trip_seconds: float) -> Iterator[Finding]:

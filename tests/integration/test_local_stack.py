@@ -27,6 +27,7 @@ from db.errors import RefusedConfigurationError, UnavailableError, UsageError
 from db.local_broker import Broker
 from db.local_process import Account, command_line, send, wait_until, working_in
 from db.local_stack import LocalStack, StackState
+from db.settings import DatabaseSettings
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at processes in /proc")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="is about root")
@@ -356,8 +357,13 @@ def test_a_backend_that_computes_on_does_not_block_the_next(made: Path, monkeypa
 
 
 @as_root
-def test_a_normal_user_has_a_stack_too(folder: Path) -> None:
+def test_a_normal_user_has_a_stack_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     user = pwd.getpwnam("nobody")
+    # This clone may lie where only root can enter: that user gets copies of the programs then.
+    account, copies = Account(user.pw_name, user.pw_uid, user.pw_gid), folder.parent / "programs"
+    postgres, broker = (find(DatabaseSettings()) for find in (local_binaries.find_postgres, local_binaries.find_broker))
+    monkeypatch.setenv("REELVEC_PG_BIN", str(local_binaries.reachable(postgres, account, copies).parent))
+    monkeypatch.setenv("REELVEC_REDIS_SERVER", str(local_binaries.reachable(broker, account, copies)))
     # Everything is imported before: the interpreter itself may lie where that user cannot read.
     drop = f"import encodings.idna, os, psycopg2; os.setgroups([]); os.setgid({user.pw_gid}); os.setuid({user.pw_uid})"
     folder.parent.chmod(0o777)

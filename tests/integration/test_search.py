@@ -85,7 +85,7 @@ def test_the_table_of_a_pipe_has_tabs_and_leaves_names_alone(capsys: pytest.Capt
     show([Hit(7, 0.25, None, None, "no. [3]", "file:///3.mp4")], as_json=False)
     assert capsys.readouterr().out.splitlines() == [
         "video_id\tdistance\tcategory\ttitle\turi",
-        "7\t0.2500\t\tno. [3]\tfile:///3.mp4",
+        "7\t0.2500\t\\N\tno. [3]\tfile:///3.mp4",
     ]
 
 

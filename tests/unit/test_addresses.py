@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from db import local_stack
+from db import local_stack, session
 from db.addresses import Addresses, configured_variables, describe, resolve
 from db.errors import NoStackError, RefusedConfigurationError, UsageError
 
@@ -93,6 +93,67 @@ def test_parameters_libpq_does_not_know_are_named(monkeypatch: pytest.MonkeyPatc
     configure(monkeypatch, DATABASE_URL=f"{DATABASE}?pgbouncer=true&sslmode=require&schema=x", CELERY_BROKER_URL=BROKER)
     with pytest.raises(UsageError, match="has pgbouncer, schema, which libpq does not know") as caught:
         resolve()
+    assert caught.value.exit_code == 2
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (f"{DATABASE}?sslmode", "has sslmode without a value"),
+        (f"{DATABASE}?=s3cret", "= without a name, which libpq"),
+        (f"{DATABASE}?sslmode=require&sslmode=disable", "has sslmode more than once"),
+        (f"{DATABASE}?port=x", "cannot be taken apart: .*non-integer port"),
+        (f"{DATABASE}%00", "cannot be taken apart: .*null character"),
+        ("postgresql://ann:s3cret@http://x/v", "no valid host|cannot be taken apart"),
+        ("postgresql://ann:s3cret@h:99999/v", "a number up to 65535"),
+        ("postgresql://ann:s3cret@h:0/v", "a number up to 65535"),
+        ("postgresql://ann:s3cret@%2Ftmp/v", r"as \?host=/folder"),
+        ("mysql://ann:s3cret@h/v", r"write postgresql://user:password@host:5432/name"),
+    ],
+)
+def test_what_a_driver_would_answer_with_a_traceback_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, url: str, told: str
+) -> None:
+    configure(monkeypatch, DATABASE_URL=url, CELERY_BROKER_URL=BROKER)
+    with pytest.raises(UsageError, match=told) as caught:
+        resolve()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://:s3cret@h:1/0?foo=bar", "has foo, which Celery does not know there"),
+        ("redis://:s3cret@h:1/0?socket_timeout=5", "has socket_timeout"),
+        ("redis://:s3cret@h:1/0?=s3cret", "has = without a name"),
+        ("redis://h:1/0?password=s3cret", "has password, .* login and database go before the question mark"),
+        ("rediss://:s3cret@h:1/0?ssl_cert_reqs=foo", "ssl_cert_reqs='foo': it must be one of required"),
+        ("rediss://:s3cret@h:1/0?ssl_ca_certs=", "ssl_ca_certs='': it must be not empty"),
+        ("redis://:s3cret@h:1/abc", "names no database that Redis has: .*redis://host:6379/0"),
+        ("redis://:s3cret@h:1/-1", "names no database"),
+        ("redis://:s3cret@h:1/0/1", "names no database"),
+        ("redis://:s3cret@h:1/0#1", "names no database"),
+        ("redis+socket:///run/v.sock?virtual_host=a", "names no database that Redis has: .*virtual_host=0"),
+        ("redis+socket://", "names no socket"),
+        ("redis+socket:///run/v.sock?ssl_cert_reqs=none", "It knows virtual_host"),
+        ("redis://:s3cret@h:0/0", "a number up to 65535"),
+    ],
+)
+def test_what_celery_would_answer_with_a_traceback_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, url: str, told: str
+) -> None:
+    configure(monkeypatch, DATABASE_URL=DATABASE, REELVEC_BROKER_URL=url)
+    with pytest.raises(UsageError, match=told) as caught:
+        resolve()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["sslmode=foo", "target_session_attrs=foo", "service=nowhere", "gssencmode=maybe"])
+def test_a_value_that_libpq_refuses_is_no_outage(value: str) -> None:
+    with pytest.raises(UsageError, match=r"database address .* cannot be used: ") as caught:  # noqa: SIM117
+        with session.connect(f"postgresql+psycopg2://ann:s3cret@127.0.0.1:1/v?{value}"):
+            pass
     assert caught.value.exit_code == 2
     assert "s3cret" not in str(caught.value)
 

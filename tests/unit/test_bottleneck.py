@@ -95,7 +95,9 @@ def test_empty_hands_are_no_bottleneck() -> None:
     )
     assert find(means(0.2, 2.2, 0.04), replace(idle, taken=17)).stage == "decode"
     unfed = find(means(0.2, 2.2, 0.04), replace(idle, ready=35))
-    assert unfed.advice.endswith("although 35 videos are ready; does the broker answer?")
+    assert unfed.advice.endswith(
+        "although 35 videos are ready: does the broker answer, and do the workers listen to the queue reelvec (no -Q)?"
+    )
 
 
 def test_time_the_stages_do_not_explain_is_not_blamed_on_one_of_them() -> None:

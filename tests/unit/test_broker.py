@@ -16,6 +16,9 @@ from producer.broker import Question, ask, client_url
     [
         ("redis://:pw@h:1/2", "redis://:pw@h:1/2"),
         ("rediss://h/0?ssl_cert_reqs=CERT_NONE", "rediss://h/0?ssl_cert_reqs=none"),
+        ("redis://h:1/0?ssl_cert_reqs=none", "rediss://h:1/0?ssl_cert_reqs=none"),  # TLS, as Celery has it
+        ("rediss://h:1/0", "rediss://h:1/0?ssl_cert_reqs=none"),
+        ("redis:///1", "redis:///1"),
         ("redis+socket:///run/x.sock?virtual_host=3", "unix:///run/x.sock?db=3"),
         ("redis+socket://:pw@/run/x.sock", "unix://:pw@/run/x.sock?db=0"),
     ],
@@ -31,6 +34,15 @@ def test_nobody_listens() -> None:
     assert seen.messages is None
     assert "refused" in (seen.error or "")
     assert "secret" not in f"{seen.address} {seen.error}"
+
+
+def test_the_next_broker_is_asked_where_the_first_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask_one(url: str, shown: str) -> broker.Broker:
+        return broker.Broker(shown, messages=7) if url == "redis://b:1/0" else broker.Broker(shown, error="away")
+
+    monkeypatch.setattr(broker, "_ask_one", ask_one)
+    assert ask("redis://a:1/0;redis://b:1/0") == broker.Broker("redis://a:1/0;redis://b:1/0", messages=7)
+    assert ask("redis://a:1/0;redis://c:1/0").error == "away"
 
 
 def test_one_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

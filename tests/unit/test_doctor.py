@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
+from db.addresses import Addresses
 from db.encoders import Encoder
 from db.rights import ENQUEUER, READER, WORKER
 from db.server_facts import PostgresFacts, VectorFacts, WorkerRow
@@ -27,6 +30,7 @@ from producer.doctor import (
     models,
     packages,
     postgres,
+    probes,
     python,
     requirements,
     storage,
@@ -34,6 +38,7 @@ from producer.doctor import (
 from producer.doctor.check import Check, Finding, Status, fail, ok, skipped, warn
 from producer.doctor.gpu import GpuFacts
 from tests.ledgering import encoder
+from workers.backbones import registry
 from workers.backbones.inventory import Held
 
 
@@ -383,6 +388,15 @@ class TestModels:
         assert self.judge(self.held(state="missing")) == {"models": "warn"}
         assert self.judge(self.held(state="missing"), desk=True) == {"models": "skipped"}
 
+    def test_a_folder_of_another_name_is_named(self) -> None:
+        hint = "found /models/vivit_model, expected /models/vivit: rename it"
+        found = list(models.judge([self.held(state="missing", problem=hint)], ["vivit"], "/models", "any", desk=False))
+        assert found[0].fact == "found /models/vivit_model, expected /models/vivit"
+
+    def test_of_weights_put_there_by_hand_no_license_is_known(self) -> None:
+        (found,) = models.judge([self.held(state="by hand", license=None)], ["vivit"], "/models", "any", desk=False)
+        assert "put there by hand, so its license is not known" in found.fact
+
     def test_license(self) -> None:
         free, restricted = self.held(), self.held("videomae", license="CC-BY-NC-4.0")
         assert self.judge(free, restricted) == {"vivit": "ok", "videomae": "ok"}
@@ -451,3 +465,42 @@ class TestConfiguration:
 
 def test_every_status_has_a_style() -> None:
     assert set(STYLES) == {str(status) for status in Status}
+
+
+def _broker_findings(monkeypatch: pytest.MonkeyPatch, url: str) -> list[Finding]:
+    where = Addresses("postgresql+psycopg2://h/v", url, local=False)
+    monkeypatch.setattr(broker, "servers", lambda: where)
+    monkeypatch.setattr(broker, "CONNECT_SECONDS", 0.2)
+    return list(check.run(broker.checks()))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cret@127.0.0.1:1/0?ssl_cert_reqs=none",
+        "rediss://:s3cret@127.0.0.1:1/0",
+        "redis+socket:///nowhere.sock",
+        "redis://[::1]:1/0",
+        "redis://127.0.0.1:1/0;redis://127.0.0.1:1/1",
+        "redis://127.0.0.1:1/0?no_such=1",
+    ],
+)
+def test_an_odd_broker_address_breaks_no_check(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    found = [finding for finding in _broker_findings(monkeypatch, url) if finding.status is Status.FAIL]
+    assert found
+    assert all("does not answer" in finding.fact for finding in found)
+    assert "s3cret" not in str(found)
+
+
+def test_tls_that_checks_no_certificate_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _broker_findings(monkeypatch, "rediss://127.0.0.1:1/0")[0]
+    assert (first.status, first.advice) == (Status.WARN, "add ?ssl_cert_reqs=required to the address")
+
+
+def test_the_classes_of_every_backbone_are_tried() -> None:
+    with_weights = [name for name in registry.names() if registry.get(name).checkpoint]
+    for name in with_weights:
+        source = Path(import_module(registry.BACKBONES[name]).__file__ or "").read_text(encoding="utf-8")
+        assert set(re.findall(r'"(\w+Model)"', source)) <= set(probes.MODEL_CLASSES), name
+    said = packages._say_transformers({"version": "5.17"})
+    assert said == f"5.17, the classes of all {len(with_weights)} models load"

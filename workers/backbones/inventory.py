@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from db.errors import RefusedConfigurationError
-from workers.backbones import lock, registry
+from workers.backbones import lock, models_dir, registry
 from workers.backbones.base import Spec
 from workers.backbones.bucket import Bucket
 from workers.backbones.digest import stored_digest, stored_tensors
 from workers.backbones.lock import LOADED_FILE, LOCK_NAME, Entry
 from workers.backbones.weights import refuse_config, weight_files
+from workers.settings import WorkerSettings
+
+#: A config.json of ours has some kB.
+MAX_CONFIG_BYTES = 1 << 20
+#: Said of weights that are not those models.lock was written for.
+UNKNOWN_LICENSE = "unknown: these weights were put there by hand"
 
 
 @dataclass(frozen=True)
 class Held:
-    """One backbone. `state`: `fetched` (models.lock lists it), `by hand`, `missing` or `damaged` (`problem` says how)."""
+    """One backbone. `state`: `fetched` (models.lock lists it), `by hand`, `missing` or `damaged` (`problem` says how).
+
+    `checkpoint`, `ref` and `license` are what models.lock says of what is there, or what `reelvec models fetch` would
+    bring where nothing is; nobody knows them of files put there by hand.
+    """
 
     backbone: str
-    checkpoint: str
-    ref: str
-    license: str
+    checkpoint: str | None
+    ref: str | None
+    license: str | None
     state: str
     sha: str | None = None
     weights_digest: str | None = None
@@ -31,30 +42,76 @@ class Held:
     problem: str | None = None
 
 
-def inventory(models_dir: Path | Bucket | None, *, verify: bool) -> list[Held]:
+def inventory(place: Path | Bucket | None, *, verify: bool) -> list[Held]:
     """Every backbone that has weights. `verify` reads all files and computes their digests, else sizes are looked at.
 
     Raises `RefusedConfigurationError` for an unusable models.lock or bucket, `UnavailableError`.
     """
     specs = [spec for spec in map(registry.get, registry.names()) if spec.checkpoint is not None]
-    if models_dir is None:
+    if place is None:
         return [_held(spec, "missing") for spec in specs]
-    entries = models_dir.lock() if isinstance(models_dir, Bucket) else lock.read(models_dir)
-    return [_look(spec, models_dir, entries.get(spec.name), verify=verify) for spec in specs]
+    entries = place.lock() if isinstance(place, Bucket) else lock.read(place)
+    return [_look(spec, place, entries.get(spec.name), verify=verify) for spec in specs]
 
 
-def _look(spec: Spec, models_dir: Path | Bucket, entry: Entry | None, *, verify: bool) -> Held:
-    where = f"{models_dir}/{spec.name}"
+def misnamed(folder: Path) -> dict[str, Path]:
+    """Folders that hold a backbone's weights by their config.json and not by their name, as the notebook's `vivit_model`.
+
+    They are named and not used: which of two folders of one model is meant would be a guess, and models.lock goes by name.
+    """
+    specs = {spec.model_type: spec for spec in map(registry.get, registry.names()) if spec.checkpoint is not None}
+    found: dict[str, Path] = {}
+    try:
+        folders = sorted(path.parent for path in folder.glob("*/config.json"))
+    except OSError:
+        return found
+    for one in folders:
+        spec = specs.get(_model_type(one / "config.json"))
+        if spec is not None and one.name != spec.name and not (folder / spec.name).exists():
+            found.setdefault(spec.name, one)
+    return found
+
+
+def rename_hint(backbone: str, found: Path) -> str:
+    """What to do about a `misnamed` folder."""
+    return f"found {found}, expected {found.with_name(backbone)}: rename it"
+
+
+def _model_type(path: Path) -> str:
+    try:
+        content = json.loads(path.read_bytes()[:MAX_CONFIG_BYTES])
+    except (OSError, ValueError):
+        return ""
+    return str(content.get("model_type", "")) if isinstance(content, dict) else ""
+
+
+def license_of(backbone: str, weights: str, weights_digest: str, settings: WorkerSettings) -> str | None:
+    """The license of these very numbers: known where models.lock says where they were fetched from, and they are those.
+
+    None: they are no pretrained ones.
+    """
+    if weights != "pretrained" or registry.get(backbone).checkpoint is None:
+        return None
+    place = models_dir.resolve(settings)
+    entries = {} if place is None else place.lock() if isinstance(place, Bucket) else lock.read(place)
+    entry = entries.get(backbone)
+    return entry.license if entry is not None and entry.weights_digest == weights_digest else UNKNOWN_LICENSE
+
+
+def _look(spec: Spec, place: Path | Bucket, entry: Entry | None, *, verify: bool) -> Held:
+    where = f"{place}/{spec.name}"
     if entry is None:
-        if isinstance(models_dir, Bucket) or not (models_dir / spec.name).is_dir():
-            return _held(spec, "missing")
-        return _by_hand(spec, models_dir / spec.name, verify=verify)
-    if isinstance(models_dir, Path):
-        problem = _problem(spec, models_dir / spec.name, entry, verify=verify)
+        if isinstance(place, Bucket) or not (place / spec.name).is_dir():
+            wrong = {} if isinstance(place, Bucket) else misnamed(place)
+            hint = rename_hint(spec.name, wrong[spec.name]) if spec.name in wrong else None
+            return _held(spec, "missing", problem=hint)
+        return _by_hand(spec, place / spec.name, verify=verify)
+    if isinstance(place, Path):
+        problem = _problem(spec, place / spec.name, entry, verify=verify)
     else:
-        problem = models_dir.size_problem(spec.name, entry)
+        problem = place.size_problem(spec.name, entry)
         if problem is None and verify:
-            problem = _downloaded_problem(spec, models_dir, entry)
+            problem = _downloaded_problem(spec, place, entry)
     return Held(
         backbone=spec.name,
         checkpoint=entry.checkpoint,
@@ -101,7 +158,17 @@ def _by_hand(spec: Spec, folder: Path, *, verify: bool) -> Held:
         except RefusedConfigurationError as error:
             problem = str(error)
     state = "damaged" if problem else "by hand"
-    return _held(spec, state, weights_digest=digest, size_bytes=size_bytes, where=str(folder), problem=problem)
+    return Held(
+        spec.name,
+        None,
+        None,
+        None,
+        state,
+        weights_digest=digest,
+        size_bytes=size_bytes,
+        where=str(folder),
+        problem=problem,
+    )
 
 
 def _digest(spec: Spec, folder: Path) -> str:
@@ -110,23 +177,5 @@ def _digest(spec: Spec, folder: Path) -> str:
     return stored_digest(stored_tensors(weight_files(spec, folder)))
 
 
-def _held(
-    spec: Spec,
-    state: str,
-    *,
-    weights_digest: str | None = None,
-    size_bytes: int | None = None,
-    where: str | None = None,
-    problem: str | None = None,
-) -> Held:
-    return Held(
-        backbone=spec.name,
-        checkpoint=str(spec.checkpoint),
-        ref=str(spec.ref),
-        license=spec.license,
-        state=state,
-        weights_digest=weights_digest,
-        size_bytes=size_bytes,
-        where=where,
-        problem=problem,
-    )
+def _held(spec: Spec, state: str, *, problem: str | None = None) -> Held:
+    return Held(spec.name, str(spec.checkpoint), str(spec.ref), spec.license, state, problem=problem)
