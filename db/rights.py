@@ -76,6 +76,9 @@ relations AS (SELECT c.oid, c.relname, c.relkind FROM pg_class c JOIN reelvec r 
 SELECT role, what FROM (
   SELECT '' AS role, 'USAGE on schema reelvec' AS what FROM reelvec r WHERE NOT has_schema_privilege(r.oid, 'USAGE')
   UNION ALL
+  SELECT '', 'USAGE on schema ' || quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+  WHERE e.extname = 'vector' AND NOT has_schema_privilege(n.oid, 'USAGE')
+  UNION ALL
   SELECT '', 'SELECT on ' || relname FROM relations
   WHERE relkind IN ('r', 'v') AND NOT has_table_privilege(oid, 'SELECT')
   UNION ALL

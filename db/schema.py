@@ -73,6 +73,13 @@ def _refuse_incompatible(connection: Connection, revision: str) -> None:
         )
 
 
+_UNREACHABLE = text("""
+SELECT quote_ident(n.nspname) AS schema, quote_ident(current_user) AS role
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector' AND NOT has_schema_privilege(n.oid, 'USAGE')
+""")
+
+
 def _refuse_old_servers(connection: Connection) -> None:
     number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
     if number < MINIMUM_POSTGRES:
@@ -86,4 +93,9 @@ def _refuse_old_servers(connection: Connection) -> None:
     if tuple(int(part) for part in str(version).split(".")[:2]) < MINIMUM_PGVECTOR:
         raise RefusedConfigurationError(
             f"pgvector {version} is too old: reelvec needs 0.8 or newer (ALTER EXTENSION vector UPDATE after installing it)"
+        )
+    if lies := connection.execute(_UNREACHABLE).first():
+        raise RefusedConfigurationError(
+            f"pgvector lies in the schema {lies.schema}, which the role {lies.role} may not use: have an administrator run"
+            f" GRANT USAGE ON SCHEMA {lies.schema} TO {lies.role}"
         )

@@ -95,10 +95,10 @@ def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, .
     with database(statement_seconds=math.inf) as engine:
         try:
             with engine.connect() as connection:
-                answer = results.query(connection, statement, write=write)
+                answer = results.query(connection, statement, write=write, tell=say)
                 connection.commit()
                 return answer
         except DBAPIError as error:
-            reason = str(error.orig).strip()
+            reason = str(error.orig).partition("\nCONTEXT:")[0].strip()  # where in our own functions it was
             hint = "; add --write to allow changes" if "read-only transaction" in reason else ""
             raise UsageError(f"{reason}{hint}") from error
