@@ -17,8 +17,11 @@ MINIMUM_POSTGRES = 150000
 MINIMUM_PGVECTOR = (0, 8)
 
 
-def upgrade(database_url: str) -> str:
-    """Bring the schema to `HEAD`; returns the revision. Raises `RefusedConfigurationError`, `UnavailableError`."""
+def upgrade(database_url: str, *, to: str = "head") -> str:
+    """Bring the schema to `HEAD`, or to an older revision; returns the revision.
+
+    Raises `RefusedConfigurationError`, `UnavailableError`.
+    """
     from alembic import command
     from alembic.config import Config
 
@@ -33,14 +36,14 @@ def upgrade(database_url: str) -> str:
         connection.rollback()  # each step has a transaction of its own
         config.attributes["connection"] = connection
         try:
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
         except DBAPIError as error:
             reason = " ".join(str(error.orig).split())
             raise RefusedConfigurationError(
                 f"the schema could not be upgraded; what is done so far stays, and the rest can be done later: {reason}. "
                 "If this is about the extension: have an administrator run CREATE EXTENSION vector, then run this again"
             ) from error
-    return HEAD
+    return HEAD if to == "head" else to
 
 
 def check(connection: Connection) -> str:

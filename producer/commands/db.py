@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from producer.desk import addresses, database, print_table, say
 
-commands = typer.Typer(help="The schema: upgrade, check, roles, url, sql.", no_args_is_help=True)
+commands = typer.Typer(help="The database: upgrade, check, roles, url, sql, dump, restore.", no_args_is_help=True)
 
 
 @commands.command()
@@ -84,6 +85,32 @@ def sql(
         say(f"{len(rows):,} rows")
     else:
         say("done")
+
+
+@commands.command()
+def dump(
+    file: Annotated[Path, typer.Argument(help="The file to write. One that is there is replaced when all is written.")],
+) -> None:
+    """Write all videos, jobs, vectors and scores into one file, as they are at this moment. Workers may go on.
+
+    It needs no pg_dump, and any version of Postgres from 15 on can take the file.
+    """
+    from db import transfer
+
+    transfer.dump(addresses().database_url, file, say)
+    say(f"wrote {file}: {file.stat().st_size / 1e6:,.1f} MB; reelvec db restore reads it")
+
+
+@commands.command()
+def restore(file: Annotated[Path, typer.Argument(help="What reelvec db dump wrote.")]) -> None:
+    """Fill a database that has no videos yet with the rows of such a file: all of them, or none.
+
+    It makes the schema, and the extension where this role may; indexes that were added are made again.
+    """
+    from db import transfer
+
+    transfer.restore(addresses().database_url, file, say)
+    say(f"restored {file}; reelvec status shows it")
 
 
 def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, ...]]]:
