@@ -128,7 +128,7 @@ def refusal(address: str, said: str, statement: str | None) -> RefusedConfigurat
     found = re.search(r"permission denied for (?:table|view) (\w+)", said)
     lacks = "a right"
     if found and statement:
-        verb = rf"\b(INSERT INTO|UPDATE|DELETE FROM|COPY)\s+(?:reelvec\.)?{found[1]}\b"
+        verb = rf"\b(INSERT INTO|UPDATE|DELETE FROM|COPY(?=[^;]*FROM STDIN))\s+(?:reelvec\.)?{found[1]}\b"
         verbs = {written.split()[0].upper() for written in re.findall(verb, statement, re.IGNORECASE)}
         if len(verbs) < 2:  # of several nobody knows which one was refused
             privilege = "".join(verbs) or "SELECT"

@@ -60,6 +60,9 @@ def ask(url: str) -> Broker:
             return Broker(address, messages=int(client.llen(QUEUE_KEY)))
         finally:
             client.close()
+    except redis.exceptions.NoPermissionError as error:
+        lacks = f"this user lacks a right, {error}: ACL SETUSER that_user {contract.BROKER_RIGHTS}"
+        return Broker(address, error=lacks)
     except (redis.RedisError, OSError, ValueError, TypeError) as error:
         return Broker(address, error=mask(" ".join(str(error).split()).rstrip(".")) or type(error).__name__)
 
