@@ -90,13 +90,21 @@ CREATE TEMP TABLE selection (video_id bigint PRIMARY KEY);
 
 # A video's etag is that of the bytes its vectors were made from: the worker writes it, not the source.
 # Sorted by the unique key: two producers with the same rows wait for each other instead of deadlocking.
-_INSERT_VIDEOS = text("""
+# What is known is left out beforehand: a conflict would cost a number of the sequence.
+_INSERT_VIDEOS = """
 WITH made AS (
-  INSERT INTO reelvec.videos (uri, external_id, category, title, group_key, attributes, size_bytes)
-  SELECT uri, external_id, category, title, group_key, attributes, size_bytes FROM incoming ORDER BY md5(uri)
+  INSERT INTO reelvec.videos ({number} uri, external_id, category, title, group_key, attributes, size_bytes) {overriding}
+  SELECT {value} uri, external_id, category, title, group_key, attributes, size_bytes FROM incoming i
+  WHERE NOT EXISTS (SELECT FROM reelvec.videos v WHERE md5(v.uri) = md5(i.uri)) ORDER BY md5(uri)
   ON CONFLICT DO NOTHING RETURNING video_id)
 INSERT INTO chunk (video_id) SELECT video_id FROM made
-""")
+"""
+_FOR_GOOD = text(_INSERT_VIDEOS.format(number="", value="", overriding=""))
+# A sequence takes nothing back when a transaction is rolled back, so a rehearsal numbers its videos -1, -2, ...
+_IN_REHEARSAL = text(_INSERT_VIDEOS.format(
+    number="video_id,", overriding="OVERRIDING SYSTEM VALUE",
+    value="-row_number() OVER (ORDER BY md5(uri)) - (SELECT count(*) FROM selection),",
+))  # fmt: skip
 
 # A later source may know more (a category, the user's id); what it does not say stays.
 _UPDATE_VIDEOS = text("""
@@ -180,15 +188,16 @@ def begin(connection: Connection) -> None:
     connection.exec_driver_sql(_TABLES)
 
 
-def record(connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted) -> Counts:
+def record(connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted, *, rehearsal: bool = False) -> Counts:
     """Record one chunk of videos and their jobs in the connection's transaction, after `begin`; returns what was new.
 
+    `rehearsal`: the transaction will be rolled back.
     A row whose `external_id` belongs to another uri is a clash: it is counted and not recorded.
     """
     distinct = {row.uri: row for row in rows}
     connection.exec_driver_sql("TRUNCATE incoming, chunk")
     copy.copy_rows(connection, "incoming", _COLUMNS, (_incoming(row) for row in distinct.values()))
-    counts = Counts(new_videos=connection.execute(_INSERT_VIDEOS).rowcount)
+    counts = Counts(new_videos=connection.execute(_IN_REHEARSAL if rehearsal else _FOR_GOOD).rowcount)
     found, again = counts.new_videos, 0
     if found < len(distinct):
         found += connection.execute(_CHUNK_FROM_KNOWN).rowcount

@@ -6,7 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 from uuid import UUID
 
 import numpy as np
@@ -89,17 +89,22 @@ def stream(encoders: Sequence[Encoder], rows: Iterable[Sequence[Any]]) -> io.Byt
 def copy_rows(
     connection: Connection, table: str, columns: Mapping[str, Encoder], rows: Iterable[Sequence[Any]]
 ) -> None:
-    """COPY `rows` (in the order of `columns`) into `table` inside the connection's transaction.
+    """COPY `rows` (in the order of `columns`) into `table` inside the connection's transaction. Raises `DBAPIError`."""
+    data = stream(tuple(columns.values()), rows)
+    run(connection, f"COPY {table} ({', '.join(columns)}) FROM STDIN BINARY", data)
+
+
+def run(connection: Connection, statement: str, file: IO[bytes]) -> int:
+    """Run a COPY from or to `file`; returns how many rows went through.
 
     Raises `DBAPIError` like any statement: SQLAlchemy knows nothing of COPY, so the driver's own are wrapped here.
     """
-    data = stream(tuple(columns.values()), rows)
-    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN BINARY"
     driver = connection.connection.driver_connection
     assert driver is not None
     cursor = driver.cursor()
     try:
-        cursor.copy_expert(statement, data)
+        cursor.copy_expert(statement, file)
+        return int(cursor.rowcount)
     except psycopg2.Error as error:
         if driver.closed:
             connection.invalidate(error)

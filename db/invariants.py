@@ -94,8 +94,7 @@ def _limit(connection: Connection, timeout_seconds: float) -> None:
     connection.execute(
         text(
             "SELECT set_config('statement_timeout', :milliseconds, true), set_config('lock_timeout', '5s', true),"
-            " set_config('search_path', concat_ws(', ', 'reelvec', (SELECT quote_ident(n.nspname) FROM pg_extension e"
-            " JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'), 'public'), true)"
+            " set_config('search_path', concat_ws(', ', 'reelvec', reelvec.vector_schema(), 'public'), true)"
         ),
         {"milliseconds": str(max(1, round(timeout_seconds * 1000)))},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,12 +166,35 @@ WHERE j.state = 'failed'{chosen} ORDER BY j.finished_at DESC, j.video_id LIMIT :
     return [Failed(**row._mapping) for row in connection.execute(text(statement), {**facts, "limit": limit})]
 
 
-def query(connection: Connection, statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, ...]]]:
+# Operators of pgvector are found wherever the extension lies, and its index gives as many rows as are asked for.
+_PREPARE = text("""
+SELECT set_config('search_path', concat_ws(', ', 'reelvec', reelvec.vector_schema(), 'public'), false),
+  set_config('hnsw.iterative_scan', 'strict_order', false)
+""")
+
+
+class _Notices:
+    """Takes what Postgres says beside its answers. SQLAlchemy would log and drop it, were this a list."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def append(self, notice: str) -> None:
+        self._tell(notice.partition("\nCONTEXT:")[0].strip())
+
+
+def query(
+    connection: Connection, statement: str, *, write: bool, tell: Callable[[str], None]
+) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Run the user's own SQL; returns column names and rows (both empty for a statement without a result).
 
+    `tell` hears Postgres' notices: `video 42 has no vector of vivit yet: its job is pending`.
     Without `write` the whole session is read-only, so that a COMMIT inside the statement opens no way around it.
     """
-    connection.exec_driver_sql("SET search_path = reelvec, public")
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.notices = _Notices(tell)
+    connection.execute(_PREPARE)
     if not write:
         connection.exec_driver_sql("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
     connection.commit()

@@ -76,6 +76,9 @@ relations AS (SELECT c.oid, c.relname, c.relkind FROM pg_class c JOIN reelvec r 
 SELECT role, what FROM (
   SELECT '' AS role, 'USAGE on schema reelvec' AS what FROM reelvec r WHERE NOT has_schema_privilege(r.oid, 'USAGE')
   UNION ALL
+  SELECT '', 'USAGE on schema ' || quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+  WHERE e.extname = 'vector' AND NOT has_schema_privilege(n.oid, 'USAGE')
+  UNION ALL
   SELECT '', 'SELECT on ' || relname FROM relations
   WHERE relkind IN ('r', 'v') AND NOT has_table_privilege(oid, 'SELECT')
   UNION ALL
@@ -125,7 +128,7 @@ def refusal(address: str, said: str, statement: str | None) -> RefusedConfigurat
     found = re.search(r"permission denied for (?:table|view) (\w+)", said)
     lacks = "a right"
     if found and statement:
-        verb = rf"\b(INSERT INTO|UPDATE|DELETE FROM|COPY)\s+(?:reelvec\.)?{found[1]}\b"
+        verb = rf"\b(INSERT INTO|UPDATE|DELETE FROM|COPY(?=[^;]*FROM STDIN))\s+(?:reelvec\.)?{found[1]}\b"
         verbs = {written.split()[0].upper() for written in re.findall(verb, statement, re.IGNORECASE)}
         if len(verbs) < 2:  # of several nobody knows which one was refused
             privilege = "".join(verbs) or "SELECT"

@@ -32,6 +32,7 @@ def statements(database: str) -> Iterator[str]:
         yield f"GRANT TEMPORARY ON DATABASE {database} TO {role}"
     yield _OWN_EVERYTHING
     yield f"GRANT USAGE ON SCHEMA reelvec TO {READER}"
+    yield _REACH_PGVECTOR
     yield f"GRANT SELECT ON ALL TABLES IN SCHEMA reelvec TO {READER}"
     yield f"ALTER DEFAULT PRIVILEGES FOR ROLE {ADMIN} IN SCHEMA reelvec GRANT SELECT ON TABLES TO {READER}"
     yield f"GRANT {READER} TO {ENQUEUER}, {WORKER}"
@@ -67,6 +68,22 @@ BEGIN
   END LOOP;
 END $$
 """.strip()  # noqa: S608
+
+
+# Whoever compares vectors names the types of the extension, wherever it lies. Most often everybody may anyway.
+_REACH_PGVECTOR = f"""
+DO $$
+DECLARE
+  lies_in text := reelvec.vector_schema();
+  lacking text;
+BEGIN
+  FOREACH lacking IN ARRAY ARRAY['{READER}', '{ADMIN}'] LOOP
+    IF NOT has_schema_privilege(lacking, lies_in::regnamespace, 'USAGE') THEN
+      EXECUTE format('GRANT USAGE ON SCHEMA %s TO %I', lies_in, lacking);
+    END IF;
+  END LOOP;
+END $$
+""".strip()
 
 
 def script(connection: Connection) -> str:

@@ -17,8 +17,11 @@ MINIMUM_POSTGRES = 150000
 MINIMUM_PGVECTOR = (0, 8)
 
 
-def upgrade(database_url: str) -> str:
-    """Bring the schema to `HEAD`; returns the revision. Raises `RefusedConfigurationError`, `UnavailableError`."""
+def upgrade(database_url: str, *, to: str = "head") -> str:
+    """Bring the schema to `HEAD`, or to an older revision; returns the revision.
+
+    Raises `RefusedConfigurationError`, `UnavailableError`.
+    """
     from alembic import command
     from alembic.config import Config
 
@@ -33,14 +36,14 @@ def upgrade(database_url: str) -> str:
         connection.rollback()  # each step has a transaction of its own
         config.attributes["connection"] = connection
         try:
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
         except DBAPIError as error:
             reason = " ".join(str(error.orig).split())
             raise RefusedConfigurationError(
                 f"the schema could not be upgraded; what is done so far stays, and the rest can be done later: {reason}. "
                 "If this is about the extension: have an administrator run CREATE EXTENSION vector, then run this again"
             ) from error
-    return HEAD
+    return HEAD if to == "head" else to
 
 
 def check(connection: Connection) -> str:
@@ -73,6 +76,13 @@ def _refuse_incompatible(connection: Connection, revision: str) -> None:
         )
 
 
+_UNREACHABLE = text("""
+SELECT quote_ident(n.nspname) AS schema, quote_ident(current_user) AS role
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector' AND NOT has_schema_privilege(n.oid, 'USAGE')
+""")
+
+
 def _refuse_old_servers(connection: Connection) -> None:
     number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
     if number < MINIMUM_POSTGRES:
@@ -86,4 +96,9 @@ def _refuse_old_servers(connection: Connection) -> None:
     if tuple(int(part) for part in str(version).split(".")[:2]) < MINIMUM_PGVECTOR:
         raise RefusedConfigurationError(
             f"pgvector {version} is too old: reelvec needs 0.8 or newer (ALTER EXTENSION vector UPDATE after installing it)"
+        )
+    if lies := connection.execute(_UNREACHABLE).first():
+        raise RefusedConfigurationError(
+            f"pgvector lies in the schema {lies.schema}, which the role {lies.role} may not use: have an administrator run"
+            f" GRANT USAGE ON SCHEMA {lies.schema} TO {lies.role}"
         )

@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from db import driver_errors
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,16 @@ class PostgresFacts:
 
 @dataclass(frozen=True)
 class VectorFacts:
-    """pgvector: `installed` in this database, `available` on this server; None: not. `may_install`: this role."""
+    """pgvector: `installed` in this database, in `schema`, `available` on this server; None: not. `may_install`: this role.
+
+    `may_use`: this role may name what lies in `schema`.
+    """
 
     installed: str | None
     available: str | None
     may_install: bool
+    schema: str | None = None
+    may_use: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,13 +74,26 @@ def pgvector(connection: Connection) -> VectorFacts:
         text(
             "SELECT a.installed_version AS installed, a.default_version AS available,"
             " bool_or(r.rolsuper OR NOT v.superuser"
-            "  OR (v.trusted AND has_database_privilege(current_database(), 'CREATE'))) AS may_install"
+            "  OR (v.trusted AND has_database_privilege(current_database(), 'CREATE'))) AS may_install,"
+            " min(quote_ident(n.nspname)) AS schema, coalesce(bool_and(has_schema_privilege(n.oid, 'USAGE')), true) AS may_use"
             " FROM pg_available_extensions a JOIN pg_available_extension_versions v USING (name)"
             " JOIN pg_roles r ON r.rolname = current_user"
+            " LEFT JOIN pg_extension e ON e.extname = name LEFT JOIN pg_namespace n ON n.oid = e.extnamespace"
             " WHERE name = 'vector' AND v.version = a.default_version GROUP BY 1, 2"
         )
     ).first()
     return VectorFacts(None, None, may_install=False) if row is None else VectorFacts(**row._mapping)
+
+
+def distance_problem(connection: Connection, schema: str) -> str | None:
+    """Why this role cannot compare two vectors with the pgvector in `schema` (quoted); None: it can. Ends in a savepoint."""
+    vector = f"'[1,2]'::{schema}.vector::{schema}.halfvec(2)"
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(f"SELECT {vector} OPERATOR({schema}.<=>) {vector}")
+    except DBAPIError as error:
+        return driver_errors.reason(error)
+    return None
 
 
 def round_trip_seconds(connection: Connection, *, tries: int = 3) -> float:

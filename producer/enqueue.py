@@ -83,7 +83,7 @@ def run(
             session.allow_pauses(connection)
         step(lambda: catalogue.begin(connection))
         wanted = step(lambda: declare(connection, request))
-        chunks = _record_sources if request.sources else _record_recorded
+        chunks = functools.partial(_record_sources, rehearsal=dry_run) if request.sources else _record_recorded
         for counts in chunks(connection, request, chosen, wanted, report, advance, step):
             report.counts.add(counts)
     except BaseException:
@@ -180,13 +180,15 @@ def _record_sources(
     report: Report,
     advance: Callable[[int], None],
     step: Step,
+    *,
+    rehearsal: bool,
 ) -> Iterator[Counts]:
     rows = _selected(request, chosen, report, advance)
     if request.sample is not None:
         rows = iter(_draw(rows, request.sample))
     left = request.limit
     while chunk := list(islice(rows, CHUNK_ROWS if left is None else min(left, CHUNK_ROWS))):
-        counts = step(functools.partial(catalogue.record, connection, chunk, wanted))
+        counts = step(functools.partial(catalogue.record, connection, chunk, wanted, rehearsal=rehearsal))
         yield counts
         if left is not None:
             left -= counts.queued

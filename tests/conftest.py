@@ -33,7 +33,11 @@ COMMAND_SECONDS = 110
 
 def pytest_configure() -> None:
     """No variable of the developer's own shell reaches a test, nor that it was started with nohup or in the background."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # processes inherit what is ignored, and would not hear it
+    for number in (
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGQUIT,
+    ):  # processes inherit what is ignored, and would not hear it
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     for name in list(os.environ):

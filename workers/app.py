@@ -64,7 +64,7 @@ def configuration() -> dict[str, Any]:
             "socket_keepalive": True,
             "health_check_interval": 5,
             "retry_on_timeout": False,
-            "global_keyprefix": "reelvec:",
+            "global_keyprefix": contract.KEY_PREFIX,
         },
     }
 

@@ -11,6 +11,9 @@ TASK_NAME = "reelvec.embed"
 QUEUE = "reelvec"
 #: Raised when the meaning of a message changes. Workers drop versions they do not know: the feeder sends again.
 VERSION = 1
+#: What stands before every key in the broker, and the rights that a user of its own needs there.
+KEY_PREFIX = "reelvec:"
+BROKER_RIGHTS = f"~{KEY_PREFIX}* +@all -@admin -@dangerous +info"
 
 
 class MalformedMessageError(ValueError):

@@ -13,7 +13,7 @@ from typing import Any
 
 from kombu import Queue
 from kombu.exceptions import BatchPublishError, KombuError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from sqlalchemy import Engine
 
 from db import ledger, liveness, lost_messages, places, session, settings
@@ -44,13 +44,19 @@ def broker_errors() -> Iterator[None]:
         yield
     except (KombuError, RedisError, OSError) as error:
         cause = error.__cause__ if isinstance(error, BatchPublishError) else error
-        if isinstance(cause, ResponseError):
-            raise UnavailableError(
-                f"the broker refuses: {str(cause).rstrip('.')}. Check its memory, its role and its user's rights"
-            ) from error
-        raise UnavailableError(
-            f"the broker does not answer: {cause}. Check CELERY_BROKER_URL and that it runs"
-        ) from error
+        refused, advice = _reason(cause)
+        raise UnavailableError(f"the broker {refused}: {str(cause).rstrip('.')}. {advice}") from error
+
+
+def _reason(cause: object) -> tuple[str, str]:
+    """What the broker did, and what to do about it."""
+    if isinstance(cause, NoPermissionError):
+        return "refuses", f"Its user lacks a right: ACL SETUSER that_user {contract.BROKER_RIGHTS} gives what is needed"
+    if isinstance(cause, AuthenticationError):
+        return "does not answer", "Check user and password in REELVEC_BROKER_URL (or CELERY_BROKER_URL)"
+    if isinstance(cause, ResponseError):
+        return "refuses", "Check its memory and its role"
+    return "does not answer", "Check CELERY_BROKER_URL and that it runs"
 
 
 def depth(app: Any) -> int:

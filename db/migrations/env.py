@@ -24,6 +24,12 @@ LOCK_TIMEOUT = "500ms"
 #: Postgres' words for a lock that did not come and for a deadlock: the same step may go through later.
 BUSY = ("55P03", "40P01")
 TRIES, PAUSE_SECONDS = 60, 1.0
+#: The first migrations name pgvector's types without a schema. What the role's own search path is does not matter.
+_FIND_TYPES = text("""
+SELECT set_config('search_path', concat_ws(', ', (
+  SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+  WHERE e.extname = 'vector'), 'public'), false)
+""")
 
 
 def remember_compatibility(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # noqa: ARG001
@@ -56,6 +62,7 @@ def alone(connection: Connection) -> Iterator[None]:
 def migrate(connection: Connection) -> None:
     with alone(connection):
         roles.become_owner(connection)
+        connection.execute(_FIND_TYPES)
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS reelvec"))
         connection.commit()
         for attempt in range(1, TRIES + 1):

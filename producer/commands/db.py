@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,9 @@ from producer.desk import addresses, database, say
 from producer.tables import print_json, print_table
 from producer.wording import plural
 
-commands = typer.Typer(help="Look after the database, and run SQL on it.", no_args_is_help=True)
+commands = typer.Typer(
+    help="Look after the database: upgrade, dump and restore it, and run SQL on it.", no_args_is_help=True
+)
 
 
 @commands.command()
@@ -85,6 +88,32 @@ def sql(
         say("done")
 
 
+@commands.command()
+def dump(
+    file: Annotated[Path, typer.Argument(help="The file to write. One that is there is replaced when all is written.")],
+) -> None:
+    """Write all videos, jobs, vectors and scores into one file, as they are at this moment. Workers may go on.
+
+    It needs no pg_dump, and any version of Postgres from 15 on can take the file.
+    """
+    from db import transfer
+
+    transfer.dump(addresses().database_url, file, say)
+    say(f"wrote {file}: {file.stat().st_size / 1e6:,.1f} MB; reelvec db restore reads it")
+
+
+@commands.command()
+def restore(file: Annotated[Path, typer.Argument(help="What reelvec db dump wrote.")]) -> None:
+    """Fill a database that has no videos yet with the rows of such a file: all of them, or none.
+
+    It makes the schema, and the extension where this role may; indexes that were added are made again.
+    """
+    from db import transfer
+
+    transfer.restore(addresses().database_url, file, say)
+    say(f"restored {file}; reelvec status shows it")
+
+
 def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, ...]]]:
     from sqlalchemy.exc import DBAPIError
 
@@ -94,10 +123,10 @@ def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, .
     with database(statement_seconds=math.inf) as engine:
         try:
             with engine.connect() as connection:
-                answer = results.query(connection, statement, write=write)
+                answer = results.query(connection, statement, write=write, tell=say)
                 connection.commit()
                 return answer
         except DBAPIError as error:
-            reason = str(error.orig).strip()
+            reason = str(error.orig).partition("\nCONTEXT:")[0].strip()  # where in our own functions it was
             hint = "; add --write to allow changes" if "read-only transaction" in reason else ""
             raise UsageError(f"{reason}{hint}") from error

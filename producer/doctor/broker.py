@@ -12,14 +12,12 @@ from producer.doctor import requirements
 from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
 from producer.doctor.configuration import servers
 from producer.wording import plural
+from workers.contract import BROKER_RIGHTS, KEY_PREFIX
 
 if TYPE_CHECKING:
     from redis import Redis
 
 GROUP = "Broker"
-#: What stands before every key of ours, and what a user of its own needs.
-KEY_PREFIX = "reelvec:"
-BROKER_RIGHTS = f"~{KEY_PREFIX}* +@all -@admin -@dangerous +info"
 MINIMUM = (6, 2)
 CONNECT_SECONDS = 5.0
 

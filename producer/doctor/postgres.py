@@ -35,7 +35,9 @@ def look() -> Iterator[Finding]:
         with session.connect(where.database_url, pool_size=1) as engine, session.transaction(engine) as connection:
             facts = server_facts.postgres(connection)
             yield from judge_server(facts, server_facts.round_trip_seconds(connection))
-            yield judge_pgvector(server_facts.pgvector(connection))
+            vectors = server_facts.pgvector(connection)
+            problem = server_facts.distance_problem(connection, vectors.schema) if vectors.schema else None
+            yield judge_pgvector(vectors, facts.role, problem)
             yield judge_connections(facts, settings.load(WorkerSettings).in_flight + 2)
             lacks = rights.missing(connection)
             yield judge_rights(facts.role, lacks)
@@ -78,7 +80,8 @@ def judge_server(facts: PostgresFacts, round_trip_seconds: float) -> Iterator[Fi
         )
 
 
-def judge_pgvector(facts: VectorFacts) -> Finding:
+def judge_pgvector(facts: VectorFacts, user: str = "", problem: str | None = None) -> Finding:
+    """`problem`: why two vectors could not be compared."""
     from db.schema import MINIMUM_PGVECTOR
 
     least = ".".join(map(str, MINIMUM_PGVECTOR))
@@ -93,8 +96,13 @@ def judge_pgvector(facts: VectorFacts) -> Finding:
             f"{version} is too old, {least} is needed",
             f"{first}have a DBA run ALTER EXTENSION vector UPDATE",
         )
+    if facts.installed is not None and problem is not None:
+        advice = f"GRANT USAGE ON SCHEMA {facts.schema} TO {user}" if not facts.may_use else "see what it says"
+        return fail(
+            "pgvector", f"{version} in schema {facts.schema} cannot be used: {problem}", f"have a DBA run {advice}"
+        )
     if facts.installed is not None:
-        return ok("pgvector", f"{version} installed")
+        return ok("pgvector", f"{version} installed in schema {facts.schema}, and compares vectors")
     if facts.may_install:
         return ok("pgvector", f"{version} available; reelvec db upgrade installs it")
     return fail(

@@ -18,12 +18,12 @@ from sqlalchemy import Engine, text
 
 from db import session
 from producer import cli
-from producer.doctor.broker import BROKER_RIGHTS
 from tests import logins, media
 from tests.acceptance.test_doctor import BASE_INSTALL
 from tests.conftest import Desk, WorkerProcess
 from tests.http_server import serving
 from tests.ledgering import execute, one
+from workers.contract import BROKER_RIGHTS
 
 WORD = "c4n4ry"
 PG, REDIS = f"{WORD}-pg/@#1:x", f"{WORD}-redis/@?#1"

@@ -31,6 +31,22 @@ def test_the_second_run_adds_nothing(engine: Engine, wanted: Wanted) -> None:
     assert record(engine, rows(3), wanted) == Counts(selected=3, already_waiting=3)
 
 
+def test_numbers_have_no_gaps(engine: Engine, wanted: Wanted) -> None:
+    """Neither what was recorded before nor a rehearsal of several chunks costs one."""
+    record(engine, rows(2), wanted)
+    record(engine, rows(3), wanted)
+    with engine.connect() as connection:
+        catalogue.begin(connection)
+        for prefix in "abb":
+            chunk = [Row(f"s3://{prefix}/{number}") for number in range(2)]
+            counts = catalogue.record(connection, [*rows(3), *chunk], wanted, rehearsal=True)
+            assert counts.queued + counts.duplicates >= 2
+        assert catalogue.selection_states(connection) == {"pending": 7}
+        connection.rollback()
+    record(engine, rows(4), wanted)
+    assert one(engine, "SELECT array_agg(video_id ORDER BY video_id) FROM reelvec.videos") == [1, 2, 3, 4]
+
+
 def test_every_selected_video_is_in_exactly_one_count(engine: Engine, wanted: Wanted) -> None:
     record(engine, rows(5), wanted)
     for video_id, state in enumerate(("done", "failed", "cancelled", "queued", "running"), 1):

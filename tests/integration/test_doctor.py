@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,16 @@ import pytest
 import redis
 from sqlalchemy import Engine, create_engine, text
 
+from db.errors import UnavailableError
 from db.local_stack import LocalStack, StackState
+from producer.broker import ask
 from producer.doctor import broker, child, configuration, fleet, packages, postgres, storage
 from producer.doctor.check import Check, Finding, run
 from tests import media
 from tests.ledgering import execute, worker
 from tests.s3_server import SECRET, S3Server
+from workers import feeder
+from workers.contract import BROKER_RIGHTS
 
 NOWHERE = "127.0.0.1:9"
 
@@ -123,13 +128,24 @@ class TestBroker:
     ) -> None:
         with redis.Redis.from_url(broker_url) as client:
             client.execute_command("ACL", "SETUSER", "other", "on", ">hunter22", "~theirs:*", "+@all")
-            client.execute_command("ACL", "SETUSER", "ours", "on", ">hunter22", *broker.BROKER_RIGHTS.split())
+            client.execute_command("ACL", "SETUSER", "ours", "on", ">hunter22", *BROKER_RIGHTS.split())
             place = broker_url.rpartition("@")[2]
             addresses.setenv("CELERY_BROKER_URL", f"redis://other:hunter22@{place}")
             found = look(broker.checks())["queue"]
             assert found.status == "fail"
             assert "this user lacks a right: " in found.fact
             assert "~reelvec:*" in found.advice
+            for password, told in (
+                ("hunter22", f"ACL SETUSER that_user {BROKER_RIGHTS}"),
+                ("wrong", "user and password"),
+            ):
+                theirs = redis.Redis.from_url(f"redis://other:{password}@{place}")
+                with pytest.raises(UnavailableError, match=re.escape(told)), feeder.broker_errors():
+                    theirs.llen("reelvec:reelvec")
+                theirs.close()
+            assert f"lacks a right, No permissions to access a key: ACL SETUSER that_user {BROKER_RIGHTS}" in str(
+                ask(f"redis://other:hunter22@{place}").error
+            )
             addresses.setenv("CELERY_BROKER_URL", f"redis://ours:hunter22@{place}")
             assert statuses(look(broker.checks())) == {"server": "ok", "memory": "ok", "queue": "ok"}
             client.execute_command("ACL", "DELUSER", "other", "ours")

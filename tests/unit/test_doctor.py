@@ -271,7 +271,11 @@ class TestPostgres:
     @pytest.mark.parametrize(
         ("facts", "status", "words"),
         [
-            (VectorFacts("0.8.1", "0.8.1", may_install=False), "ok", "0.8.1 installed"),
+            (
+                VectorFacts("0.8.1", "0.8.1", may_install=False, schema="public"),
+                "ok",
+                "0.8.1 installed in schema public, and compares vectors",
+            ),
             (VectorFacts(None, "0.8.1", may_install=True), "ok", "reelvec db upgrade installs it"),
             (VectorFacts(None, "0.8.1", may_install=False), "fail", "CREATE EXTENSION vector WITH SCHEMA public"),
             (VectorFacts(None, None, may_install=False), "fail", "install pgvector 0.8 or newer"),

@@ -1,0 +1,100 @@
+"""Every SQL statement and every Python block of the pages runs as printed, on a small filled database."""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+from typer.testing import CliRunner
+
+from db import encoders, session
+from producer import categories
+from producer.cli import reelvec
+from tests import logins
+from tests.ledgering import execute
+from tests.vectors import bound, filled
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "docs/guide.md", ROOT / "docs/notebook.md"]
+COMMAND = re.compile(r'reelvec db sql (--write )?"([^"]+)"')
+#: Statements that stand alone, in lines of code.
+ALONE = re.compile(r"^ {4}(SELECT [^;`]*?;)$", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^ {4}import .*\n(?:(?: {4}.*)?\n)*", re.MULTILINE)
+
+
+def statements(page: Path) -> list[tuple[bool, str]]:
+    """Whether it writes, and what it says."""
+    text = page.read_text(encoding="utf-8")
+    alone = [(False, textwrap.dedent(f"    {found}")) for found in ALONE.findall(text)]
+    return [(bool(write), statement) for write, statement in COMMAND.findall(text)] + alone
+
+
+SCORES = """
+INSERT INTO reelvec.scores
+SELECT t.tagger_id, video_id, array_fill(1.0 / :tags, ARRAY[:tags]), array_fill(1.0 / :tags, ARRAY[3, :tags]),
+  t.categories[1], 0.5, gen_random_uuid()
+FROM reelvec.videos, reelvec.taggers t WHERE t.tagger_id = :tagger
+"""
+
+
+@pytest.fixture
+def library(
+    engine: Engine, database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, str]]:
+    """What a first hour leaves: 50 videos, two models, the shipped labels, a failure. The addresses of its logins."""
+    vivit, xclip = bound(engine, "vivit", 768), bound(engine, "x-clip", 512)
+    numbers = np.random.default_rng(0)
+    filled(engine, vivit, numbers.standard_normal((50, 768)).astype(np.float32))
+    assert xclip.encoder_id is not None
+    for labels in categories.label_sets_shipped():
+        with session.transaction(engine) as connection:
+            tagger = encoders.declare_tagger(connection, xclip.encoder_id, "x-clip", labels)
+        execute(engine, SCORES, tags=len(labels.categories), tagger=tagger)
+    execute(engine, "UPDATE reelvec.videos SET category = 'films', title = 'one', uri = 's3://b/кот' || video_id")
+    execute(engine, "INSERT INTO reelvec.jobs (video_id, encoders, state, error_code, error, bytes_read, finished_at)"
+                    " SELECT video_id, '{1}', CASE video_id WHEN 50 THEN 'failed' ELSE 'done' END, 'truncated', 'ends early',"
+                    " 1000, now() FROM reelvec.videos")  # fmt: skip
+    monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
+    with logins.made(database_url) as addresses:
+        yield {**addresses, "owner": database_url}
+
+
+#: Statements about what a reader may or may not have: they need not give rows here.
+WITHOUT_ROWS = ("CREATE", "DELETE", "DROP")
+
+
+def test_every_statement_runs_for_a_reader_and_gives_rows(
+    library: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [statement for page in PAGES for statement in statements(page)]
+    assert len(found) > 12
+    for write, statement in sorted(found):  # those that write come last
+        monkeypatch.setenv("DATABASE_URL", library["owner" if write else "guest"])
+        result = CliRunner().invoke(reelvec, ["db", "sql", *(["--write"] if write else []), statement])
+        assert result.exit_code == 0, (statement, result.exception)
+        rows = result.stdout.splitlines()[1:]
+        assert rows or statement.startswith(WITHOUT_ROWS), statement
+        if "best_tags" in statement:
+            assert len(rows) == 50, "one row a video"
+        if "nearest(42" in statement:
+            assert len(rows) == 10
+
+
+def test_the_python_of_the_guide_gives_numbers(library: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", library["guest"])
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    (block,) = PYTHON.findall((ROOT / "docs/guide.md").read_text(encoding="utf-8"))
+    names: dict[str, object] = {}
+    exec(compile(textwrap.dedent(block), "guide.md", "exec"), names)
+    vectors = names["vectors"]
+    assert isinstance(vectors, np.ndarray)
+    assert (vectors.dtype, vectors.shape) == (np.float32, (50, 768))
+    neighbours = names["neighbours"]
+    assert isinstance(neighbours, list)
+    assert {video_id for video_id, _ in neighbours[:3]} == {1, 2, 3}

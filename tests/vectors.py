@@ -1,0 +1,41 @@
+"""Encoders with vectors and an index, without a worker."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import numpy as np
+from sqlalchemy import Engine
+
+from db import copy, encoders, session
+from db.encoders import Encoder
+from tests.ledgering import declare, execute
+
+COLUMNS = {"encoder_id": copy.smallint, "video_id": copy.bigint, "embedding": copy.vector, "dtype": copy.text,
+           "worker_id": copy.uuid}  # fmt: skip
+
+
+def bound(engine: Engine, name: str, dim: int) -> Encoder:
+    """The encoder as the first worker leaves it."""
+    encoder_id = declare(engine, name)
+    with session.transaction(engine) as connection:
+        declared = encoders.fetch_encoders(connection, [encoder_id])[encoder_id]
+        encoders.bind(connection, declared, weights_digest="aaa", dim=dim, pooling="cls")
+        return encoders.fetch_encoders(connection, [encoder_id])[encoder_id]
+
+
+def filled(engine: Engine, encoder: Encoder, vectors: np.ndarray) -> np.ndarray:
+    """Videos 1, 2, ... with these vectors, float32 [videos, dim]."""
+    execute(
+        engine, f"INSERT INTO reelvec.videos (uri) SELECT 'file:///' || i FROM generate_series(1, {len(vectors)}) i"
+    )
+    rows = ((encoder.encoder_id, number, vector, "f32", uuid4()) for number, vector in enumerate(vectors, 1))
+    with session.transaction(engine) as connection:
+        copy.copy_rows(connection, "reelvec.embeddings", COLUMNS, rows)
+    return vectors
+
+
+def index(engine: Engine, encoder: Encoder) -> None:
+    """As the guide makes it."""
+    kind, which = f"hnsw ((embedding::halfvec({encoder.dim})) halfvec_cosine_ops)", f"encoder_id = {encoder.encoder_id}"
+    execute(engine, f"CREATE INDEX by_vector ON reelvec.embeddings USING {kind} WHERE {which}")
