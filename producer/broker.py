@@ -70,7 +70,7 @@ def _ask_one(client_address: str, shown: str) -> Broker:
             client.close()
     except redis.exceptions.NoPermissionError as error:
         lacks = f"this user lacks a right, {error}: ACL SETUSER that_user {contract.BROKER_RIGHTS}"
-        return Broker(address, error=lacks)
+        return Broker(shown, error=mask(lacks))
     except (redis.RedisError, OSError, ValueError, TypeError) as error:
         return Broker(shown, error=mask(" ".join(str(error).split()).rstrip(".")) or type(error).__name__)
 
