@@ -28,11 +28,14 @@ def upgrade(database_url: str, *, to: str = "head") -> str:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with session.connect(database_url, statement_seconds=math.inf) as engine, engine.connect() as connection:
-        _refuse_old_servers(connection)
-        newer = _revision(connection)
-        if newer is not None and newer > HEAD:
-            _refuse_incompatible(connection, newer)
-            return newer
+        try:
+            _refuse_old_servers(connection)
+            newer = _revision(connection)
+            if newer is not None and newer > HEAD:
+                _refuse_incompatible(connection, newer)
+                return newer
+        except DBAPIError as error:  # a role that may not even look
+            raise session.translated(engine, error) from error
         connection.rollback()  # each step has a transaction of its own
         config.attributes["connection"] = connection
         try:

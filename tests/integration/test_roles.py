@@ -238,6 +238,8 @@ def test_a_missing_right_is_one_line_in_every_command(command: Callable[..., Res
         ("guest", ["db", "roles"], ""),
         ("nobody", ["status"], "schema reelvec"),
         ("nobody", ["retry"], "schema reelvec"),
+        ("nobody", ["db", "upgrade"], "schema reelvec"),
+        ("nobody", ["db", "dump", str(tmp_path / "dump")], "schema reelvec"),
         ("nobody", ["db", "sql", "SELECT * FROM progress"], ""),
     ):
         error = command(name, *arguments).exception

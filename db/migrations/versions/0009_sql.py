@@ -157,9 +157,7 @@ CROSS JOIN LATERAL (
   SELECT s.tag, s.probability, t.tagger
   FROM reelvec.scores s JOIN reelvec.taggers t USING (tagger_id) JOIN reelvec.label_sets l USING (label_set_id)
   WHERE s.video_id = v.video_id
-  ORDER BY l.label_set IN ('en', 'ru', 'names'),
-    CASE WHEN l.label_set IN ('en', 'ru', 'names') THEN t.tagger_id ELSE -t.tagger_id END
-  LIMIT 1) best;
+  ORDER BY CASE WHEN l.label_set IN ('en', 'ru', 'names') THEN t.tagger_id ELSE -t.tagger_id END LIMIT 1) best;
 """
 
 # Addresses stay what they are, because they are read by: a name that is no UTF-8, or has a % in it, has one spelling only.
