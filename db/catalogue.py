@@ -50,7 +50,7 @@ class Counts:
     """What recording did. Each selected video is in exactly one of `queued` and the `already_` counts.
 
     `changed` are videos whose bytes are not those that were read before. `duplicates` are rows of the source whose uri
-    was selected before; `clashes` rows whose id belongs to another uri.
+    was selected before. `recategorised` are known videos of which this source says another category than was recorded.
     """
 
     selected: int = 0
@@ -61,7 +61,7 @@ class Counts:
     already_waiting: int = 0
     already_failed: int = 0
     duplicates: int = 0
-    clashes: int = 0
+    recategorised: int = 0
 
     def add(self, other: Self) -> None:
         for field in fields(self):
@@ -109,18 +109,20 @@ _IN_REHEARSAL = text(_INSERT_VIDEOS.format(
 # A later source may know more (a category, the user's id); what it does not say stays.
 _UPDATE_VIDEOS = text("""
 WITH known AS (
-  SELECT v.video_id, i.* FROM incoming i JOIN reelvec.videos v ON md5(v.uri) = md5(i.uri)
+  SELECT v.video_id, v.category AS category_before, i.* FROM incoming i JOIN reelvec.videos v ON md5(v.uri) = md5(i.uri)
   WHERE (v.external_id, v.category, v.title, v.group_key, v.attributes) IS DISTINCT FROM
       (coalesce(i.external_id, v.external_id), coalesce(i.category, v.category), coalesce(i.title, v.title),
        coalesce(i.group_key, v.group_key), v.attributes || i.attributes)
-    AND NOT EXISTS (SELECT FROM reelvec.videos o WHERE o.external_id = i.external_id AND o.video_id <> v.video_id)
   ORDER BY v.video_id FOR UPDATE OF v
+), updated AS (
+  UPDATE reelvec.videos v SET
+    external_id = coalesce(i.external_id, v.external_id), category = coalesce(i.category, v.category),
+    title = coalesce(i.title, v.title), group_key = coalesce(i.group_key, v.group_key),
+    attributes = v.attributes || i.attributes
+  FROM known i WHERE v.video_id = i.video_id
+  RETURNING i.category_before, v.category
 )
-UPDATE reelvec.videos v SET
-  external_id = coalesce(i.external_id, v.external_id), category = coalesce(i.category, v.category),
-  title = coalesce(i.title, v.title), group_key = coalesce(i.group_key, v.group_key),
-  attributes = v.attributes || i.attributes
-FROM known i WHERE v.video_id = i.video_id
+SELECT count(*) FROM updated WHERE category_before <> category
 """)
 
 _CHUNK_FROM_KNOWN = text("""
@@ -192,7 +194,6 @@ def record(connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted, *
     """Record one chunk of videos and their jobs in the connection's transaction, after `begin`; returns what was new.
 
     `rehearsal`: the transaction will be rolled back.
-    A row whose `external_id` belongs to another uri is a clash: it is counted and not recorded.
     """
     distinct = {row.uri: row for row in rows}
     connection.exec_driver_sql("TRUNCATE incoming, chunk")
@@ -204,11 +205,10 @@ def record(connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted, *
         again = connection.execute(_FORGET_SELECTED).rowcount
         counts.changed = int(connection.exec_driver_sql("SELECT count(*) FROM chunk WHERE changed").scalar_one())
     counts.selected = found - again
-    counts.clashes = len(distinct) - found
     counts.duplicates = len(rows) - len(distinct) + again
     _record_jobs(connection, wanted, counts)
     if counts.new_videos < len(distinct):
-        connection.execute(_UPDATE_VIDEOS)
+        counts.recategorised = int(connection.execute(_UPDATE_VIDEOS).scalar_one())
     return counts
 
 

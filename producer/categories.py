@@ -1,4 +1,4 @@
-"""Categories: the shipped 47, or the user's own from a label file; found by slug, id, name or folder name."""
+"""Categories of sources (the shipped 47) and of label files; found by slug, id, name or folder name."""
 
 from __future__ import annotations
 
@@ -56,9 +56,14 @@ def parse_id(text: str) -> int:
 
 @dataclass(frozen=True)
 class Categories:
-    """All categories one can choose from, in their order."""
+    """All categories one can choose from, in their order.
+
+    `numbered` are those of a label file: they lend their ids to sources that say numbers, and nothing else, so that a
+    video's category does not depend on which label set is scored.
+    """
 
     all: tuple[Category, ...]
+    numbered: tuple[Category, ...] = ()
 
     @cached_property
     def _by_key(self) -> dict[str, Category]:
@@ -70,7 +75,13 @@ class Categories:
 
     @cached_property
     def _by_id(self) -> dict[int, Category]:
-        return {category.id: category for category in self.all if category.id is not None}
+        """By id, without ids that mean one category here and another one in the label file."""
+        own = {category.id: category for category in self.all if category.id is not None}
+        lent = {category.id: category for category in self.numbered if category.id is not None}
+        same = {
+            number for number in own.keys() & lent.keys() if self._by_key.get(_key(lent[number].slug)) == own[number]
+        }
+        return {number: own.get(number) or lent[number] for number in (own.keys() ^ lent.keys()) | same}
 
     def find(self, text: str) -> Category | None:
         """The category with this slug, name, id (`48`, `48.0`) or folder name (`48.0_films`)."""

@@ -16,7 +16,7 @@ from db.catalogue import Counts, Wanted
 from db.errors import UsageError
 from producer.categories import Categories
 from producer.request import Request, declared_encoder
-from producer.sources import RowError, VideoRow, read_source
+from producer.sources import RowError, Unmatched, VideoRow, read_source
 from producer.wording import plural
 from workers.backbones import registry
 from workers.settings import WorkerSettings
@@ -39,7 +39,10 @@ class Step(Protocol):
 
 @dataclass
 class Report:
-    """What happened, exactly: `listed` rows were read, `bad` of them refused, `counts.selected` recorded."""
+    """What happened, exactly: `listed` rows were read, `bad` of them refused, `counts.selected` recorded.
+
+    `unmatched` videos were passed over by `--match`. `taggers`: names one would expect, and those that scores get.
+    """
 
     listed: int = 0
     bad: int = 0
@@ -47,6 +50,8 @@ class Report:
     first_warning: str | None = None
     counts: Counts = field(default_factory=Counts)
     first_errors: list[RowError] = field(default_factory=list)
+    unmatched: Unmatched = field(default_factory=Unmatched)
+    taggers: list[tuple[str, str]] = field(default_factory=list)
 
 
 def declare(connection: Connection, request: Request) -> Wanted:
@@ -60,6 +65,14 @@ def declare(connection: Connection, request: Request) -> Wanted:
             for labels in request.label_sets:
                 tagger_ids.append(encoders.declare_tagger(connection, encoder_id, encoder.name, labels))
     return Wanted(tuple(encoder_ids), tuple(tagger_ids), request.force)
+
+
+def _renamed(connection: Connection, request: Request, wanted: Wanted) -> list[tuple[str, str]]:
+    """Label sets that are scored under another name than their file's: it was edited, or the same labels had a name."""
+    names = {labels.digest: labels.name for labels in request.label_sets}
+    taggers = encoders.fetch_taggers(connection, wanted.taggers).values()
+    expected = [(names[t.label_set.digest], t.name.removesuffix(f"/{t.label_set.name}"), t.name) for t in taggers]
+    return [(f"{encoder}/{name}", real) for name, encoder, real in expected if f"{encoder}/{name}" != real]
 
 
 def run(
@@ -83,6 +96,7 @@ def run(
             session.allow_pauses(connection)
         step(lambda: catalogue.begin(connection))
         wanted = step(lambda: declare(connection, request))
+        report.taggers = step(lambda: _renamed(connection, request, wanted))
         chunks = functools.partial(_record_sources, rehearsal=dry_run) if request.sources else _record_recorded
         for counts in chunks(connection, request, chosen, wanted, report, advance, step):
             report.counts.add(counts)
@@ -91,7 +105,7 @@ def run(
         raise
     if dry_run:
         connection.rollback()
-    if report.bad and report.bad == report.listed:
+    if report.bad and report.bad == report.listed and not report.unmatched.count:
         connection.close()
         first = report.first_errors[0]
         raise UsageError(f"all {plural(report.bad, 'row')} refused; the first is {first.where}: {first.reason}")
@@ -138,12 +152,17 @@ def _refuse_category(text: str, categories: Categories, others: set[str]) -> Non
     raise UsageError(f"no category {text!r}; {hint}{own}")
 
 
-def _rows(request: Request) -> Iterator[VideoRow | RowError]:
+def _rows(request: Request, unmatched: Unmatched | None = None) -> Iterator[VideoRow | RowError]:
     """All sources, opened before the first row, so that a wrong one stops the command while nothing is recorded."""
     storage = Storage(settings.load(WorkerSettings), roots=None)
     opened = [
         read_source(
-            source, categories=request.categories, match=request.match, s3_endpoint=endpoint().host, storage=storage
+            source,
+            categories=request.categories,
+            match=request.match,
+            s3_endpoint=endpoint().host,
+            storage=storage,
+            unmatched=unmatched,
         )
         for source in request.sources
     ]
@@ -158,7 +177,7 @@ def _closing(storage: Storage, rows: Iterator[VideoRow | RowError]) -> Iterator[
 def _selected(
     request: Request, chosen: frozenset[str] | None, report: Report, advance: Callable[[int], None]
 ) -> Iterator[VideoRow]:
-    for row in _rows(request):
+    for row in _rows(request, report.unmatched):
         report.listed += 1
         advance(1)
         if isinstance(row, RowError):

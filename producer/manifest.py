@@ -1,28 +1,35 @@
-"""Manifests: one video per row, columns by name. Rows are read one at a time; a bad one is reported, not fatal."""
+"""What a row of a manifest says: columns by name, whatever kind of list it stands in."""
 
 from __future__ import annotations
 
 import ast
-import csv
+import difflib
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TextIO
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from db.errors import UsageError
 from producer.categories import Categories, looks_like_id
+from producer.naming import VIDEO_SUFFIXES
 from producer.uris import canonical
+from producer.values import is_missing, is_storable, whole
 
-_URI_COLUMNS = ("uri", "s3_url")
-_FALLBACK_URI_COLUMNS = ("url",)  # where uri or s3_url exists, url is a web page
-_MAX_FIELD_CHARACTERS = 1 << 20
+#: Columns for the address. Only those of the first group that a list has count: where `s3_url` is, `url` is a web page.
+ADDRESS_COLUMNS = (
+    ("uri", "s3_url", "s3_uri"),
+    ("contenturl", "video_url", "url"),
+    ("path", "video_path", "file_path", "file_name", "filename", "file", "video"),
+)
+ID_COLUMNS = ("external_id", "id", "videoid", "video_id", "youtube_id")
+TITLE_COLUMNS = ("title", "name")
+ACCEPTED = ", ".join(name for group in ADDRESS_COLUMNS for name in group)
+_YOUTUBE_COLUMNS = frozenset({"youtube_id", "youtubeid", "ytid", "yt_id", "youtube"})
 _MAX_TUPLE_CHARACTERS = 10_000
 _MAX_KEY_CHARACTERS = 500  # of columns with an index: Postgres refuses index entries above 2,704 bytes
-_EMPTY = frozenset({"", "nan", "NaN"})  # pandas writes a missing value as nan
-#: What Postgres cannot store: NUL, and the surrogates that stand for bytes that are not UTF-8.
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:[/\\]|arn:|//[^/\s*]|/[^/\s*]|~|\.{1,2}/|\\\\|www\.", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,109 +64,87 @@ class Context:
     s3_endpoint: str | None
 
 
-def read_csv(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
-    """Stream the rows of a CSV manifest.
-
-    Columns, in any case: `uri` or `s3_url` (`url` only where neither exists), `external_id` or `id`, `category` or
-    `manual_category_id`, `title` or `parsed_category`, `group`. Of two columns for one thing the first with a value
-    counts. All other columns are kept as attributes.
-    Raises `UsageError` at once, before any row: unreadable, not UTF-8, empty, no uri column, a column twice.
-    """
-    return _csv_rows(path, _read_header(path), context)
-
-
-def _open(path: Path) -> TextIO:
-    # surrogateescape: one row that is not UTF-8 must not end the reading of the others
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _read_header(path: Path) -> list[str]:
-    try:
-        with _open(path) as file:
-            header = [name.strip() for name in _first_row(csv.reader(file))]
-    except (OSError, csv.Error) as error:
-        raise UsageError(f"{path} is not a readable CSV file: {error}") from error
-    if _UNSTORABLE.search("".join(header)):
-        raise UsageError(f"{path} is not UTF-8 text; save the manifest as UTF-8")
-    check_columns(path, header)
-    return header
+def address_columns(header: Collection[str]) -> tuple[str, ...]:
+    """Those columns of a header, in small letters, that hold the address; none: it has none."""
+    names = {name.lower() for name in header}
+    found = (tuple(name for name in group if name in names) for group in ADDRESS_COLUMNS)
+    return next((group for group in found if group), ())
 
 
 def check_columns(path: Path, header: Sequence[str]) -> None:
-    """Raises `UsageError`: no column for the address, a column twice."""
+    """Raises `UsageError`: no column for the address, a column twice, a name that cannot be stored."""
     names = [name.lower() for name in header if name]
-    accepted = (*_URI_COLUMNS, *_FALLBACK_URI_COLUMNS)
-    if not set(names) & set(accepted):
-        found = ", ".join(names) or "none"
-        raise UsageError(f"{path} has no column for the address (found: {found}); accepted: {', '.join(accepted)}")
+    if not is_storable("".join(header)):
+        raise UsageError(f"{path}: the names of its columns hold NUL characters or are not UTF-8 text")
+    if not address_columns(names):
+        found = ", ".join(name[:60] for name in names[:20]) or "none"
+        raise UsageError(f"{path} has no column for the address (found: {found}); {_how_to_name_one(names)}")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"{path} has column {twice!r} twice; rename one")
 
 
-def _first_row(reader: Iterator[list[str]]) -> list[str]:
-    return next((cells for cells in reader if cells), [])
+def _how_to_name_one(names: list[str]) -> str:
+    if ids := next((name for name in names if name in _YOUTUBE_COLUMNS), None):
+        return (
+            f"{ids!r} holds ids of YouTube, and reelvec downloads nothing from there: get the files yourself where that is"
+            " allowed, and add a column uri with the path or address of each"
+        )
+    accepted = [name for group in ADDRESS_COLUMNS for name in group]
+    near = next((name for name in names if re.search("ur[il]|link|path|href|address", name)), None)
+    near = near or next((name for name in names if difflib.get_close_matches(name, accepted, n=1, cutoff=0.7)), None)
+    guess = f"; if {near!r} holds it, rename that column to uri" if near else ""
+    return f"accepted: {ACCEPTED}{guess}"
 
 
-def _csv_rows(path: Path, header: list[str], context: Context) -> Iterator[VideoRow | RowError]:
-    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-    with _open(path) as file:
-        reader = csv.reader(file)
-        _first_row(reader)
-        while True:
-            row: VideoRow | RowError
-            try:
-                cells = next(reader)
-                if not any(cells):
-                    continue
-                row = video(_named(header, cells), header, context)
-            except StopIteration:
-                return
-            except (ValueError, csv.Error) as error:
-                row = RowError(f"{path.name} line {reader.line_num}", str(error))
-            yield row
+def looks_like_address(text: str) -> bool:
+    """Whether a text can only be meant as a path or an address: it begins like one, or ends like a video's name."""
+    return _SCHEME.match(text) is not None or PurePosixPath(text).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _named(header: list[str], cells: list[str]) -> dict[str, str]:
-    """The row's values by column; missing ones are left out. Raises `ValueError`: too many cells, unstorable text."""
-    if any(cells[len(header) :]):
-        raise ValueError(f"{len(cells)} cells under {len(header)} columns; put quotes around text with commas")
-    for name, cell in zip(header, cells, strict=False):
-        check_storable(name, cell)
-    stripped = ((name, cell.strip()) for name, cell in zip(header, cells, strict=False))
-    return {name: cell for name, cell in stripped if name and cell not in _EMPTY}
+def video(values: dict[str, Any], addresses: Sequence[str], context: Context) -> VideoRow:
+    """The video of one row; `values` by column, without those that are missing; `addresses` as `address_columns` says.
 
-
-def check_storable(name: str, cell: str) -> None:
-    """Raises `ValueError` for text that Postgres cannot hold."""
-    if bad := _UNSTORABLE.search(cell):
-        what = "a NUL character" if bad[0] == "\0" else "not UTF-8"
-        raise ValueError(f"column {name!r}: {what}; save the manifest as UTF-8 text")
-
-
-def video(values: dict[str, Any], header: Sequence[str], context: Context) -> VideoRow:
-    """The video of one row; `values` by column, without those that are missing. Raises `ValueError`: what is wrong."""
+    What no column is known for stays in `attributes`. Raises `ValueError`: what is wrong.
+    """
     columns = {name.lower(): name for name in values}
-    known = {name.lower() for name in header}
-    addresses = tuple(name for name in _URI_COLUMNS if name in known) or _FALLBACK_URI_COLUMNS
 
     def take(*names: str) -> str | None:
-        """Remove and return the first value there is."""
-        found = next((columns[name] for name in names if name in columns), None)
-        return None if found is None else str(values.pop(found))
+        """Remove and return the first value there is, and before it those that say there is none."""
+        for name in names:
+            if name in columns and columns[name] in values:
+                text = _text(name, values[columns[name]])
+                missing = is_missing(text)
+                del values[columns[name]]
+                if not missing:
+                    return text
+        return None
 
     address = take(*addresses)
     if address is None:
         raise ValueError(f"no address in column {' or '.join(addresses)}")
+    if not looks_like_address(address) and not {".", "/"} & set(address):
+        raise ValueError(
+            f"{address[:60]!r} is no path and no address; write ./ before the name of a file without ending"
+        )
     place = canonical(address, base=context.base, s3_endpoint=context.s3_endpoint)
-    external_id = take("external_id", "id")
+    external_id = take(*ID_COLUMNS)
+    external_id = whole(external_id) if external_id else None
     category = _category(take("category", "manual_category_id"), context.categories)
+    if category is None and not looks_like_id(str(values.get(columns.get("label", ""), ""))):  # a class number stays
+        category = _category(take("label"), context.categories)
     for name, value in (("id", external_id), ("category", category)):
         if value is not None and len(value) > _MAX_KEY_CHARACTERS:
             raise ValueError(f"{name} has {len(value)} characters; allowed are {_MAX_KEY_CHARACTERS}")
-    title = take("title")
+    title = take(*TITLE_COLUMNS)
     if title is None and (parsed := take("parsed_category")) is not None:
         title = _first_of_tuple(parsed)
     return VideoRow(place.uri, external_id, category, title, take("group"), values, warning=place.warning)
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, dict | list):
+        raise ValueError(f"column {name!r} holds a {'list' if isinstance(value, list) else 'structure'}, not a text")
+    return str(value)
 
 
 def _category(text: str | None, categories: Categories) -> str | None:
@@ -187,6 +172,6 @@ def _first_of_tuple(text: str) -> str | None:
     if not isinstance(parsed, tuple | list) or not parsed:
         raise ValueError(malformed)
     title = "" if parsed[0] is None else str(parsed[0]).strip()
-    if _UNSTORABLE.search(title):  # an escape such as \x00 in the literal
+    if not is_storable(title):  # an escape such as \x00 in the literal
         raise ValueError(malformed)
     return title or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from db import settings
@@ -82,6 +82,9 @@ def checked(
 def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) -> tuple[str, ...]:
     """The backbones named, or the default ones, each once. Raises `UsageError`, `RefusedConfigurationError` (license)."""
     base.Weights(weights)
+    if several := next((name for name in backbones if "," in name), None):
+        repeated = " ".join(f"--backbone {name.strip()}" for name in several.split(",") if name.strip())
+        raise UsageError(f"--backbone takes one name, not {several!r}; repeat the option: {repeated}")
     if sampling not in plan.POLICIES:
         raise UsageError(f"{sampling!r} is no sampling policy; there are {', '.join(plan.POLICIES)}")
     worker = settings.load(WorkerSettings)
@@ -129,7 +132,9 @@ def declared_encoder(backbone: str, weights: str, sampling: str) -> Encoder:
 
 
 def _labels(path: Path | None) -> tuple[Categories, tuple[LabelSet, ...]]:
-    """Categories and label sets in use: the user's file replaces both, else the shipped example."""
+    """How sources are read, and which label sets are scored. A label file says the second; of the first only ids."""
+    shipped = category_lists.load_shipped()
     if path is None:
-        return category_lists.load_shipped(), category_lists.label_sets_shipped()
-    return category_lists.categories_from_label_file(path), (category_lists.label_sets_from_file(path),)
+        return shipped, category_lists.label_sets_shipped()
+    numbered = category_lists.categories_from_label_file(path).all
+    return replace(shipped, numbered=numbered), (category_lists.label_sets_from_file(path),)

@@ -7,54 +7,69 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from db.errors import UsageError
 from producer.buckets import bucket_rows, told
 from producer.categories import Categories
 from producer.folders import folder_rows
-from producer.manifest import Context, RowError, VideoRow, read_csv
+from producer.lists import READ, list_kind, read_list, refuse_other, refuse_text
+from producer.manifest import Context, RowError, VideoRow
 from producer.naming import VIDEO_SUFFIXES, matches
-from producer.parquet import read_parquet
+from producer.textlists import read_stream
 from producer.uris import Canonical, bucket_place, canonical, file_uri, key_of
 from workers.storage import Storage
 from workers.stores.file import version_of
 
-__all__ = ["FORMS", "RowError", "VideoRow", "read_source"]
+__all__ = ["FORMS", "RowError", "Unmatched", "VideoRow", "read_source"]
 
 FORMS = (
-    "a source is a folder, s3://bucket/prefix, a video file, a .csv or .parquet manifest or a .txt list (here or in a"
-    " bucket), - for a list on standard input, or the address of one video (https://host/video.mp4)"
+    "a source is a folder, s3://bucket/prefix, a video file, a list (here or in a bucket), - for a list on standard input,"
+    f" or the address of one video (https://host/video.mp4); {READ}"
 )
-_LISTS = (".csv", ".parquet", ".txt")
+
+
+@dataclass
+class Unmatched:
+    """The videos that `--match` passed over: how many, and the first."""
+
+    count: int = 0
+    example: str = ""
 
 
 def read_source(
-    source: str, *, categories: Categories, match: str | None, s3_endpoint: str | None, storage: Storage
+    source: str,
+    *,
+    categories: Categories,
+    match: str | None,
+    s3_endpoint: str | None,
+    storage: Storage,
+    unmatched: Unmatched | None = None,
 ) -> Iterator[VideoRow | RowError]:
     """Stream the videos of a source; nothing but one folder's names or one page of a bucket is held in memory.
 
-    `match`: glob (case-sensitive) against the file name, or an S3 object's whole key.
+    `match`: glob (case-sensitive) against the file name, or an S3 object's whole key; `unmatched` counts what it passes over.
     Raises at once, before any row: `UsageError` when the source is none of `FORMS` or cannot be read, and what
     `producer.buckets.bucket_rows` raises.
     """
     context = Context(Path.cwd(), categories, s3_endpoint)
     rows = _rows(source, context, match, storage)
-    return rows if match is None else _matching(rows, match)
+    return rows if match is None else _matching(rows, match, Unmatched() if unmatched is None else unmatched)
 
 
-def _matching(rows: Iterator[VideoRow | RowError], match: str) -> Iterator[VideoRow | RowError]:
+def _matching(rows: Iterator[VideoRow | RowError], match: str, unmatched: Unmatched) -> Iterator[VideoRow | RowError]:
     for row in rows:
         if isinstance(row, RowError) or matches(key_of(row.uri), match, whole=row.uri.startswith("s3://")):
             yield row
+            continue
+        unmatched.count += 1
+        unmatched.example = unmatched.example or key_of(row.uri)
 
 
 def _rows(source: str, context: Context, match: str | None, storage: Storage) -> Iterator[VideoRow | RowError]:
     if source == "-":
-        return _list_rows(sys.stdin.buffer, "standard input", context)
-    suffix = _suffix(source)
+        return read_stream(sys.stdin.buffer, "standard input", context)
     try:
         bucket = bucket_folder(source, context.s3_endpoint)
         if bucket is not None:
@@ -64,25 +79,30 @@ def _rows(source: str, context: Context, match: str | None, storage: Storage) ->
         raise UsageError(f"source: {error}; {FORMS}") from error
     if place.uri.startswith("file:"):
         return _local_rows(Path(key_of(place.uri)), context, match)
-    if place.uri.startswith("s3:") and suffix in _LISTS:
+    kind = list_kind(_name(source))
+    if kind and place.uri.startswith("s3:"):
         return _list_in_bucket(place.uri, context, storage)
-    if suffix in _LISTS:
-        raise UsageError(f"{place.uri} is not on this machine: copy the {suffix} file here; {FORMS}")
+    if kind:
+        raise UsageError(f"{place.uri} is not on this machine: copy the {kind} file here; {FORMS}")
+    refuse_other(_name(source))
     return iter([_single(place)])
 
 
 def bucket_folder(source: str, s3_endpoint: str | None) -> tuple[str, str] | None:
     """Bucket and prefix of a source whose objects are listed; None: it names a video, a list, or no bucket at all.
 
-    Raises `ValueError`: no bucket name.
+    Raises `ValueError`: no bucket name. Raises `UsageError`: an object that is neither video nor list.
     """
     place = bucket_place(source, s3_endpoint=s3_endpoint)
-    is_one = _suffix(source) in VIDEO_SUFFIXES | set(_LISTS) and not source.endswith("/")
+    if source.endswith("/") or place is None:
+        return place
+    refuse_other(_name(source))
+    is_one = list_kind(_name(source)) or PurePosixPath(_name(source)).suffix.lower() in VIDEO_SUFFIXES
     return None if is_one else place
 
 
-def _suffix(source: str) -> str:
-    return PurePosixPath(source.partition("?")[0]).suffix.lower()
+def _name(source: str) -> str:
+    return PurePosixPath(source.partition("?")[0]).name
 
 
 def _single(place: Canonical, facts: os.stat_result | None = None) -> VideoRow:
@@ -101,32 +121,29 @@ def _local_rows(path: Path, context: Context, match: str | None) -> Iterator[Vid
         return folder_rows(path, context.categories, match)
     if not stat.S_ISREG(facts.st_mode):
         raise UsageError(f"{path} is neither a file nor a folder; {FORMS}")
-    if path.suffix.lower() in _LISTS:
-        return _list_file(path, replace(context, base=path.parent.absolute()))
-    return iter([_single(Canonical(file_uri(path)), facts)])
+    if list_kind(path.name):
+        return read_list(path, replace(context, base=path.parent.absolute()))
+    return iter([_one_file(path, facts)])
 
 
-def _list_file(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return read_csv(path, context)
-    return read_parquet(path, context) if suffix == ".parquet" else _text_file(path, context)
-
-
-def _text_file(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
-    with path.open("rb") as file:
-        yield from _list_rows(file, path.name, context)
+def _one_file(path: Path, facts: os.stat_result) -> VideoRow:
+    """A file that was named by itself. Raises `UsageError`: it is no video by its name, or a text."""
+    row = _single(Canonical(file_uri(path)), facts)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return row
+    refuse_other(path.name)
+    refuse_text(path)
+    return replace(row, warning=f"{path.name} does not have the name of a video; it is recorded as one all the same")
 
 
 def _list_in_bucket(uri: str, context: Context, storage: Storage) -> Iterator[VideoRow | RowError]:
     """A manifest or list in a bucket: read from a copy that is gone afterwards."""
     folder = tempfile.TemporaryDirectory(prefix="reelvec-list-")
-    name = PurePosixPath(uri)
-    copy = Path(folder.name) / f"{name.stem[:60]}{name.suffix}"
+    copy = Path(folder.name) / PurePosixPath(uri).name[-60:]
     try:
         with told():
             storage.download(uri, copy)
-        rows = _list_file(copy, replace(context, base=None))
+        rows = read_list(copy, replace(context, base=None))
     except BaseException:
         folder.cleanup()
         raise
@@ -138,18 +155,3 @@ def _then_removed(
 ) -> Iterator[VideoRow | RowError]:
     with folder:
         yield from rows
-
-
-def _list_rows(file: BinaryIO, name: str, context: Context) -> Iterator[VideoRow | RowError]:
-    """One path or address a line; empty lines and lines that begin with # are comments."""
-    for number, raw in enumerate(file, 1):
-        row: VideoRow | RowError
-        try:
-            text = raw.decode("utf-8-sig").strip()
-            if not text or text.startswith("#"):
-                continue
-            row = _single(canonical(text, base=context.base, s3_endpoint=context.s3_endpoint))
-        except ValueError as error:
-            reason = "not UTF-8; save the list as UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-            row = RowError(f"{name} line {number}", reason)
-        yield row

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from producer import mistaken
+
 ALLOWED = "a path, file:, s3:, http: or https:"
 
 _SCHEME = re.compile(r"(?:file|s3|https?):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -55,7 +57,9 @@ def canonical(text: str, *, base: Path | None, s3_endpoint: str | None) -> Canon
     repeats a secret.
     """
     _check_characters(text)
+    text = mistaken.respelled(text)
     if _SCHEME.match(text) is None:
+        mistaken.refuse_path(text)
         return Canonical(file_uri(_absolute(text, base)))
     scheme, _, rest = text.partition(":")
     scheme = scheme.lower()
@@ -69,7 +73,7 @@ def canonical(text: str, *, base: Path | None, s3_endpoint: str | None) -> Canon
         return Canonical(s3_uri(bucket, key))
     if scheme in ("http", "https"):
         return _web(scheme, rest, s3_endpoint)
-    raise ValueError(f"scheme {scheme}: is not supported; allowed are {ALLOWED}")
+    raise ValueError(f"scheme {scheme}: is not supported; allowed are {ALLOWED}{mistaken.advice(scheme)}")
 
 
 def file_uri(path: Path) -> str:
@@ -92,7 +96,7 @@ def bucket_place(text: str, *, s3_endpoint: str | None) -> tuple[str, str] | Non
     `s3://bucket`, `s3://bucket/prefix`, `s3://bucket/prefix/`, and web addresses on the S3 endpoint.
     Raises `ValueError`: no bucket name.
     """
-    scheme, separator, rest = text.partition("://")
+    scheme, separator, rest = mistaken.respelled(text).partition("://")
     if not separator:
         return None
     if scheme.lower() == "s3":
@@ -157,6 +161,7 @@ def _path_of_file_url(rest: str) -> Path:
         raise ValueError(f"file: address on host {host!r}; write file:///path for a file of this machine")
     if not path.startswith("/"):
         raise ValueError(f"file: needs an absolute path, not {path!r}")
+    mistaken.refuse_drive(path[1:])
     return _absolute(_decoded(path), Path("/"))
 
 
@@ -189,6 +194,7 @@ def _web(scheme: str, rest: str, s3_endpoint: str | None) -> Canonical:
     parts = urlsplit(f"{scheme}:{rest}")
     if not parts.hostname:
         raise ValueError(f"{scheme}:// without a host")
+    mistaken.refuse_page(f"{scheme}:{rest}")
     if place := _bucket_and_key(parts, s3_endpoint):
         why = "objects are read with keys from the environment, in their newest version"
         return Canonical(s3_uri(*place), _lost(parts.query.split("&") if parts.query else [], why))

@@ -24,8 +24,8 @@ def enqueue(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="Folder, s3://bucket/prefix, .csv or .parquet manifest, .txt list, one file or URL, or - for a list on"
-            " stdin. Default: REELVEC_SOURCE, else every video recorded so far.",
+            help="Folder, s3://bucket/prefix, a list (.csv .tsv .jsonl .json .txt .parquet, also compressed), one file or"
+            " URL, or - for a list on stdin. Default: REELVEC_SOURCE, else every video recorded so far.",
         ),
     ] = None,
     category: Annotated[
@@ -41,7 +41,9 @@ def enqueue(
     labels: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Your own categories and prompts: CSV category,prompt[,id,name] or one name a line."
+            metavar="FILE",
+            help="Score these labels instead: CSV category,prompt[,id,name] or one name a line. What a source says of a"
+            " video's category stays.",
         ),
     ] = None,
     backbone: Annotated[
@@ -145,10 +147,15 @@ def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report,
     if not report.listed and not request.sources:
         connection.close()
         raise UsageError(
-            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, s3://bucket/prefix, a .csv or"
-            " .parquet manifest, a .txt list, a video file or URL, or - for a list on stdin), or set REELVEC_SOURCE"
+            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, s3://bucket/prefix, a list such"
+            " as videos.csv, a video file or URL, or - for a list on stdin), or set REELVEC_SOURCE"
         )
-    if not report.listed and request.sources:
+    if report.unmatched.count and report.listed == report.bad:
+        say(
+            f"--match {request.match!r} fits none of {plural(report.unmatched.count, 'video')}, for example"
+            f" {report.unmatched.example!r}; it takes the name, in a bucket also the whole key"
+        )
+    elif not report.listed and request.sources:
         endings = " ".join(sorted(VIDEO_SUFFIXES))
         say(f"no video found; their names end in {endings}, or in nothing where --match chooses them")
     return report, connection
@@ -157,6 +164,10 @@ def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report,
 def _say_report(report: Report, *, dry_run: bool) -> None:
     from producer.enqueue import ERRORS_SHOWN
 
+    for expected, real in report.taggers:
+        edited = real.startswith(f"{expected}-")
+        why = "its labels are not those it was made with" if edited else "the same labels are known under another name"
+        say(f"labels: scores are written as tagger {real}, not {expected}: {why}")
     for error in report.first_errors:
         say(f"bad row: {error.where}: {error.reason}")
     if report.bad > ERRORS_SHOWN:
@@ -172,7 +183,7 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
         "already failed": counts.already_failed,
         "bad rows": report.bad,
         "duplicates": counts.duplicates,
-        "ids of other videos": counts.clashes,
+        "other category than before": counts.recategorised,
     }
     parts += [f"{name} {count:,}" for name, count in optional.items() if count]
     say(("dry run, nothing changed: " if dry_run else "") + " · ".join(parts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,33 @@ def test_a_prompt_that_is_too_long_is_told_before_any_video_meets_it(desk: Desk,
     done = desk.run(*arguments, expect=2, REELVEC_MODELS_DIR=str(models))
     assert "tokens long; X-CLIP reads 77" in done.stderr
     desk.run(*arguments, REELVEC_MODELS_DIR=str(tmp_path / "elsewhere"))
+
+
+def test_a_label_file_says_what_is_scored_and_no_videos_category(desk: Desk, folder: Path, tmp_path: Path) -> None:
+    categories = "SELECT string_agg(coalesce(category, '-'), ',' ORDER BY uri) FROM videos"
+    counts(desk, str(folder))
+    before = desk.run("reelvec", "db", "sql", categories).stdout
+    labels = tmp_path / "tags.csv"
+    arguments = ("enqueue", str(folder), "--backbone", "x-clip", "--weights", "random-tiny", "--labels", "tags.csv")
+    labels.write_text("category,prompt,id\ncats,a cat,48\ndogs,a dog,900\n", encoding="utf-8")
+    told = desk.run(*arguments).stderr
+    assert "other category" not in told
+    assert "not x-clip" not in told
+    assert desk.run("reelvec", "db", "sql", categories).stdout == before
+    labels.write_text("category,prompt\ncats,a cat\ndogs,two dogs\n", encoding="utf-8")
+    told = desk.run(*arguments).stderr
+    assert re.search(r"tagger x-clip[a-z-]*/tags-[0-9a-f]{8}, not x-clip[a-z-]*/tags: its labels are not those", told)
+    told = desk.run("enqueue", str(folder), "--backbone", "probe", "--as", "cats").stderr
+    assert "other category than before 6" in told
+
+
+def test_a_glob_that_fits_nothing_says_so_by_itself(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("s3://bucket/a.mp4\ns3://bucket/../b.mp4\ns3://bucket/c.mp4\n", encoding="utf-8")
+    told = desk.run("enqueue", "list.txt", "--backbone", "probe", "--match", "*_360p.mp4").stderr
+    assert "--match '*_360p.mp4' fits none of 2 videos, for example 'a.mp4'" in told
+    assert "were refused" not in told
+
+
+def test_several_backbones_in_one_option_are_told_how(desk: Desk) -> None:
+    told = desk.run("enqueue", "s3://bucket/a.mp4", "--backbone", "vivit,x-clip", expect=2).stderr
+    assert "repeat the option: --backbone vivit --backbone x-clip" in told

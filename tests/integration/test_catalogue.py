@@ -125,10 +125,27 @@ def test_force_makes_everything_again(engine: Engine, wanted: Wanted) -> None:
     assert one(engine, "SELECT force FROM reelvec.jobs") is False
 
 
-def test_duplicates_and_clashing_ids_are_counted(engine: Engine, wanted: Wanted) -> None:
+def test_renditions_may_share_an_id(engine: Engine, wanted: Wanted) -> None:
+    """Twice in one file, on a new video and on a known one: nothing is dropped, nothing breaks off."""
     counts = record(engine, [Row("file:///a", "1"), Row("file:///a", "1"), Row("file:///b", "1")], wanted)
-    assert (counts.selected, counts.duplicates, counts.clashes) == (1, 1, 1)
-    assert one(engine, "SELECT string_agg(uri, ',') FROM reelvec.videos") == "file:///a"
+    assert (counts.selected, counts.queued, counts.duplicates) == (2, 2, 1)
+    record(engine, [Row("file:///c", "2")], wanted)
+    record(engine, [Row("file:///c", "1"), Row("file:///d", "1")], wanted)
+    ids = "SELECT string_agg(uri, ',' ORDER BY uri) FROM reelvec.videos WHERE external_id = '1'"
+    assert one(engine, ids) == "file:///a,file:///b,file:///c,file:///d"
+
+
+def test_a_category_that_the_source_changes_is_counted(engine: Engine, wanted: Wanted) -> None:
+    record(engine, [Row("file:///a", category="films"), Row("file:///b", category="films"), Row("file:///c")], wanted)
+    again = [
+        Row("file:///a", category="serials"),
+        Row("file:///b", "7", category="films"),
+        Row("file:///c", category="x"),
+    ]
+    assert record(engine, again, wanted).recategorised == 1
+    assert record(engine, again, wanted).recategorised == 0
+    assert record(engine, [Row("file:///a")], wanted).recategorised == 0
+    assert one(engine, "SELECT string_agg(category, ',' ORDER BY uri) FROM reelvec.videos") == "serials,films,x"
 
 
 def test_duplicates_across_chunks_are_counted_once(engine: Engine, wanted: Wanted) -> None:

@@ -107,3 +107,12 @@ def test_nearest_orders_by_cosine_and_leaves_the_video_out(engine: Engine) -> No
             )
         found = connection.execute(text("SELECT video_id FROM reelvec.nearest(1, 'probe', 5)")).scalars().all()
     assert found == [2, 3]
+
+
+def test_an_id_that_two_videos_have_is_looked_up_by_an_ordinary_index(engine: Engine) -> None:
+    """An index that a broken-off upgrade left invalid would slow down every write and serve nobody."""
+    sql = (
+        "SELECT concat_ws(' ', indisunique, indisvalid) FROM pg_index"
+        " WHERE indrelid = 'reelvec.videos'::regclass AND pg_get_indexdef(indexrelid) LIKE '%(external_id)'"
+    )
+    assert one(engine, sql) == "f t"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from db.errors import UsageError
 from producer.categories import (
     Categories,
+    Category,
     categories_from_label_file,
     label_sets_from_file,
     label_sets_shipped,
@@ -71,6 +73,26 @@ class TestShipped:
         for labels in (english, russian, names):
             assert labels.categories == tuple(category.slug for category in load_shipped().all)
         assert len({english.digest, russian.digest, names.digest}) == 3
+
+
+class TestNumbered:
+    """A label file lends its ids to sources, and nothing else."""
+
+    def test_only_its_ids_count_and_only_where_they_contradict_nothing(self) -> None:
+        labels = (
+            Category("dogs", 900, ("Dogs",)),
+            Category("cats", 48, ()),
+            Category("Serials", 19, ()),
+            Category("tv-shows", 42, ()),
+        )
+        categories = replace(load_shipped(), numbered=labels)
+        assert slug_of(categories, "900") == "dogs"
+        assert slug_of(categories, "dogs") is None, "a folder of this name keeps its name"
+        assert slug_of(categories, "900_dogs") is None
+        assert slug_of(categories, "48") is None, "films or cats: the source has to say"
+        assert slug_of(categories, "48.0_films") == "films"
+        assert slug_of(categories, "42.0") == "tv-shows"
+        assert slug_of(categories, "19") == "serials", "another spelling of the same"
 
 
 class TestFind:

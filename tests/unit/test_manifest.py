@@ -9,13 +9,14 @@ import pytest
 
 from db.errors import UsageError
 from producer.categories import load_shipped
-from producer.manifest import Context, RowError, VideoRow, read_csv
+from producer.csvlists import read_table
+from producer.manifest import Context, RowError, VideoRow
 
 
 def read(folder: Path, text: str | bytes) -> list[VideoRow | RowError]:
     path = folder / "videos.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return list(read_csv(path, Context(folder, load_shipped(), "https://storage.example.net")))
+    return list(read_table(path, Context(folder, load_shipped(), "https://storage.example.net")))
 
 
 def read_one(folder: Path, text: str | bytes) -> VideoRow:
@@ -208,18 +209,21 @@ def test_the_line_is_the_files_own_behind_a_text_of_several_lines(tmp_path: Path
     ("text", "message"),
     [
         ("", "found: none"),
-        ("link,name\na,b\n", "(found: link, name); accepted: uri, s3_url, url"),
-        ("uri;title\na;b\n", "found: uri;title"),
+        ("link,name\na,b\n", "(found: link, name); accepted: uri, s3_url, s3_uri, contenturl, video_url, url, path"),
+        ("link,name\na,b\n", "if 'link' holds it, rename that column to uri"),
+        ("link;name\na;b\n", "found: link, name"),
         ("uri,title,Title\na,b,c\n", "column 'title' twice"),
-        ("uri,title\n".encode("utf-16"), "not UTF-8"),
-        ("uri,имя\n".encode("cp1251"), "not UTF-8"),
+        (
+            "uri,имя\n".encode("cp1251"),
+            "line 1 is not UTF-8 text; save the list as UTF-8, for example with: iconv -f cp1251",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_before_any_row(tmp_path: Path, text: str | bytes, message: str) -> None:
     path = tmp_path / "videos.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UsageError) as caught:
-        read_csv(path, Context(tmp_path, load_shipped(), None))
+        read_table(path, Context(tmp_path, load_shipped(), None))
     assert message in str(caught.value)
 
 
@@ -229,7 +233,7 @@ def test_rows_are_not_held_in_memory(tmp_path: Path) -> None:
     count = 0
     tracemalloc.start()
     try:
-        for _ in read_csv(path, Context(tmp_path, load_shipped(), None)):
+        for _ in read_table(path, Context(tmp_path, load_shipped(), None)):
             count += 1
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import tracemalloc
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,76 @@ def test_bytes_are_refused_by_row(tmp_path: Path) -> None:
     (row,) = read(write(tmp_path, {"uri": ["a.mp4"], "blob": [b"\x00\x01"]}))
     assert isinstance(row, RowError)
     assert "holds bytes" in row.reason
+
+
+def test_odd_values_become_nothing_text_or_one_bad_row(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "uri": ["a.mp4", "b.mp4", "c.mp4"],
+            "rating": [math.inf, -math.inf, 1.5],
+            "length": pa.array([1_500_000_001, None, 2_000_000_000], pa.duration("ns")),
+            "made": pa.array([1, None, 2**62], pa.timestamp("ns")),
+            "zoned": pa.array([1, None, 2**62], pa.timestamp("ns", tz="UTC")),
+            "at": pa.array([1_001, None, 2_000], pa.time64("ns")),
+            "price": pa.array([Decimal("1.50"), None, Decimal("12.00")]),
+            "day": [date(2024, 5, 1), None, date(1, 1, 1)],
+            "raw": [b"text", None, "Ночь".encode()],
+            "nested": [{"k": [{"t": timedelta(seconds=1), "i": math.inf}]}, None, {"k": []}],
+            "kept": pa.array([[("a", 1)], None, []], pa.map_(pa.string(), pa.int32())),
+        }
+    )
+    path = tmp_path / "videos.parquet"
+    parquet.write_table(table, path)
+    first, empty, last = read(path)
+    assert isinstance(first, VideoRow)
+    assert isinstance(empty, VideoRow)
+    assert isinstance(last, VideoRow)
+    json.dumps([first.attributes, last.attributes], allow_nan=False)
+    assert first.attributes == {
+        "length": 1.5, "made": "1970-01-01T00:00:00", "zoned": "1970-01-01T00:00:00+00:00", "at": "00:00:00.000001",
+        "price": "1.50", "day": "2024-05-01", "raw": "text", "nested": {"k": [{"t": 1, "i": None}]}, "kept": [["a", 1]],
+    }  # fmt: skip
+    assert empty.attributes == {}
+    assert (last.attributes["rating"], last.attributes["price"], last.attributes["raw"]) == (1.5, 12, "Ночь")
+
+
+def test_what_python_cannot_hold_costs_its_row(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "uri": ["a.mp4", "b.mp4", "c.mp4", "d.mp4"],
+            "made": pa.array([0, 2**62, 0, 0], pa.timestamp("us")),
+            "owner": pa.array([[("na\0me", 1)], None, None, None], pa.map_(pa.string(), pa.int32())),
+            "raw": [None, None, b"\xff", None],
+        }
+    )
+    path = tmp_path / "videos.parquet"
+    parquet.write_table(table, path)
+    rows = read(path)
+    assert [type(row) for row in rows] == [RowError, RowError, RowError, VideoRow]
+    reasons = [row.reason for row in rows if isinstance(row, RowError)]
+    assert [word in reason for word, reason in zip(("NUL", "'made'", "bytes"), reasons, strict=True)] == [True] * 3
+
+
+def test_a_nul_in_the_key_of_a_structure_costs_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "videos.parquet"
+    parquet.write_table(pa.table({"uri": ["a.mp4", "b.mp4"], "owner": [{"na\0me": 1}, None]}), path)
+    first, second = read(path)
+    assert isinstance(first, RowError)
+    assert "NUL" in first.reason
+    assert isinstance(second, VideoRow)
+
+
+def test_a_file_that_breaks_off_is_read_so_far(tmp_path: Path) -> None:
+    path = tmp_path / "videos.parquet"
+    uris = [f"s3://bucket/{number * 7919}.mp4" for number in range(3_000)]
+    parquet.write_table(pa.table({"uri": uris}), path, row_group_size=1_000, use_dictionary=False)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2 : len(whole) // 2 + 2_000] = bytes(2_000)
+    path.write_bytes(whole)
+    rows = read(path)
+    assert isinstance(rows[0], VideoRow)
+    assert isinstance(rows[-1], RowError)
+    assert "damaged here" in rows[-1].reason
 
 
 def test_what_is_no_manifest_is_refused_at_once(tmp_path: Path) -> None:

@@ -193,10 +193,10 @@ class TestList:
 
 class TestSingle:
     def test_a_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = make(tmp_path / "a b.flv", size=7)
-        expected = VideoRow(f"file://{tmp_path}/a%20b.flv", title="a b", size_bytes=7)
+        path = make(tmp_path / "a b.mp4", size=7)
+        expected = VideoRow(f"file://{tmp_path}/a%20b.mp4", title="a b", size_bytes=7)
         monkeypatch.chdir(tmp_path)
-        for source in (str(path), "a b.flv", f"file://{tmp_path}/a%20b.flv"):
+        for source in (str(path), "a b.mp4", f"file://{tmp_path}/a%20b.mp4"):
             (row,) = videos(read(source))
             assert replace(row, etag=None) == expected
 
