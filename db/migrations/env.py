@@ -20,7 +20,7 @@ from db import addresses, roles, session
 
 #: Any process that migrates holds this advisory lock, for as long as its session lasts.
 LOCK_KEY = 7_120_431_001
-LOCK_TIMEOUT = "500ms"
+_WAIT_BRIEFLY = text("SET lock_timeout = '500ms'")
 #: Postgres' words for a lock that did not come and for a deadlock: the same step may go through later.
 BUSY = ("55P03", "40P01")
 TRIES, PAUSE_SECONDS = 60, 1.0
@@ -32,8 +32,8 @@ SELECT set_config('search_path', concat_ws(', ', (
 """)
 
 
-def remember_compatibility(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # noqa: ARG001
-    """After each step, write down from which revision on older workers may keep working."""
+def after_each_step(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # noqa: ARG001
+    """Write down from which revision on older workers may keep working, and limit the next step's wait for locks again."""
     for revision in step.up_revisions:
         ctx.connection.execute(
             text(
@@ -42,6 +42,7 @@ def remember_compatibility(ctx: Any, step: Any, heads: Any, run_args: Any) -> No
             ),
             {"revision": revision.revision, "compatible_from": revision.module.compatible_from},
         )
+    ctx.connection.execute(_WAIT_BRIEFLY)
 
 
 @contextmanager
@@ -77,13 +78,13 @@ def migrate(connection: Connection) -> None:
 
 
 def _run(connection: Connection) -> None:
-    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.execute(_WAIT_BRIEFLY)
     connection.commit()
     context.configure(
         connection=connection,
         version_table_schema="reelvec",
         transaction_per_migration=True,
-        on_version_apply=remember_compatibility,
+        on_version_apply=after_each_step,
     )
     with context.begin_transaction():
         context.run_migrations()
