@@ -147,6 +147,11 @@ def _commands_end_with_the_run() -> Iterator[None]:
     commands.close()
 
 
+#: Read when Python or a library starts: a process that has started already cannot be told.
+AT_START = {"PYTHONPATH", "HF_ENDPOINT"}
+SCRIPTS = ("enqueue", "reelvec")
+
+
 @dataclass(frozen=True)
 class Desk:
     """Runs the project's commands as a user would: child processes with nothing but the addresses in their environment."""
@@ -159,12 +164,13 @@ class Desk:
     ) -> subprocess.CompletedProcess[str]:
         """`run("enqueue", "videos")`. Asserts the exit code unless `expect` is None."""
         environment = {**self.environment, **variables}
-        if arguments[0] in ("enqueue", "reelvec"):
+        if arguments[0] in SCRIPTS and not AT_START & environment.keys():
             done = commands.shared().run(
                 arguments, env=environment, cwd=self.folder, stdin=stdin, timeout_seconds=COMMAND_SECONDS
             )
         else:
-            module = [sys.executable, "-m", "celery"] if arguments[0] == "celery" else [arguments[0]]
+            script = Path(sys.executable).with_name(arguments[0]) if arguments[0] in SCRIPTS else arguments[0]
+            module = [sys.executable, "-m", "celery"] if arguments[0] == "celery" else [script]
             done = subprocess.run(
                 [*module, *arguments[1:]],
                 env=environment,

@@ -25,6 +25,7 @@ def test_weights_under_another_name_are_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("REELVEC_MODELS_DIR", str(tmp_path))
     put(tmp_path / "vivit_model", "vivit")  # as the notebook has it
     put(tmp_path / "xclip_model", "x-clip")
+    put(tmp_path / ".timesformer.66be.new", "timesformer")  # a fetch that was broken off
     put(tmp_path / "videomae", "videomae")
     put(tmp_path / "videomae_old", "videomae")  # the right one is there
     (tmp_path / "broken").mkdir()

@@ -67,7 +67,12 @@ def misnamed(folder: Path) -> dict[str, Path]:
         return found
     for one in folders:
         spec = specs.get(_model_type(one / "config.json"))
-        if spec is not None and one.name != spec.name and not (folder / spec.name).exists():
+        if (
+            spec is not None
+            and not one.name.startswith(".")
+            and one.name != spec.name
+            and not (folder / spec.name).exists()
+        ):
             found.setdefault(spec.name, one)
     return found
 
