@@ -102,7 +102,7 @@ CLIPS = [
             ("h263p", "avi", {"codec": "h263p"}),
             ("cinepak", "avi", {"codec": "cinepak", "pix_fmt": "rgb24"}),
             ("msvideo1", "avi", {"codec": "msvideo1", "pix_fmt": "rgb555le"}),
-            ("zmbv", "avi", {"codec": "zmbv", "pix_fmt": "rgb24"}),
+            ("zmbv", "avi", {"codec": "zmbv", "pix_fmt": "bgr0"}),
             ("ffv1", "mkv", {"codec": "ffv1"}),
             ("svq1", "mov", {"codec": "svq1", "pix_fmt": "yuv410p"}),
             ("qtrle", "mov", {"codec": "qtrle", "pix_fmt": "rgb24"}),

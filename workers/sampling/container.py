@@ -20,7 +20,15 @@ from av.video.stream import VideoStream
 
 from db.errors import VideoError
 from workers.sampling.boxes import ByteFile, is_fragmented, read_up_to
-from workers.sampling.formats import CODECS, DECODERS, FORMATS, KNOWN_FORMATS, PICTURE_FORMATS, UNTIMED_FORMATS
+from workers.sampling.formats import (
+    CODECS,
+    DECODERS,
+    FORMATS,
+    KNOWN_FORMATS,
+    LOOSE_FORMATS,
+    PICTURE_FORMATS,
+    UNTIMED_FORMATS,
+)
 from workers.sampling.plan import MAX_SECONDS
 from workers.sampling.rates import MOST_CAMERA_FPS, RAW_FPS, fps_of, measured_fps
 from workers.sampling.refused import HEAD_BYTES, description
@@ -43,6 +51,9 @@ MOST_FRAMES = 2**31 - 1
 KEPT_BYTES = 64 << 20
 #: What a kept packet costs beside its data.
 PACKET_BYTES = 1024
+#: A file that ends before this part of what it promised was cut short.
+WHOLE = 0.9
+
 #: FFmpeg reads at most this much at a time from the file object.
 BUFFER_BYTES = 256 << 10
 
@@ -111,12 +122,16 @@ class OpenVideo:
         """From what the file says, or, where it does not say how long or how fast it is, from counting."""
         stream, duration = self.stream, _duration_seconds(self.container, self.stream)
         fps = fps_of(stream.average_rate)  # `guessed_rate` may count fields
-        if self._fragmented or duration is None or fps is None or self._is_untimed(fps, duration):
+        if self._fragmented or duration is None or fps is None or self._is_untimed(fps):
             return self._counted_header(duration)
         frame_count = stream.frames or max(1, int(duration * fps))
         is_edited = self._is_mov and round(duration * fps) < stream.frames
         is_counted = stream.frames > 0 and not is_edited
-        return Header(fps, duration, min(frame_count, MOST_FRAMES), is_counted)
+        stated = Header(fps, duration, min(frame_count, MOST_FRAMES), is_counted)
+        if self.container.format.name not in LOOSE_FORMATS or duration >= 2 * MAX_SECONDS:
+            return stated
+        counted = self._counted_header(duration)
+        return counted if counted.duration_seconds >= WHOLE * duration else stated
 
     def packets(self) -> Iterator[Packet[Stream]]:
         """The pictures' packets in file order. Damage that the demuxer cannot pass ends them."""
@@ -144,11 +159,10 @@ class OpenVideo:
             pass  # IndexError: PyAV's own, at the end of an mpegts in which a stream appeared late
         self.at_end = True
 
-    def _is_untimed(self, fps: float, duration: float) -> bool:
-        """What FFmpeg says of length and rate is a guess; of a program stream, that it ends where its last time stands."""
-        name = self.container.format.name
-        is_unit = not self.stream.frames and fps > MOST_CAMERA_FPS  # a flv that names no rate has that of its clock
-        return name in UNTIMED_FORMATS or is_unit or (name == "mpeg" and duration < 2 * MAX_SECONDS)
+    def _is_untimed(self, fps: float) -> bool:
+        """What FFmpeg says of length and rate is a guess, or the rate of a clock: of a flv that names none."""
+        is_clock = not self.stream.frames and fps > MOST_CAMERA_FPS
+        return is_clock or self.container.format.name in UNTIMED_FORMATS
 
     def _counted_header(self, stated_seconds: float | None) -> Header:
         """The header of a file without one (fragmented, or a browser's recording): the packets of its first minute.

@@ -15,14 +15,11 @@ import numpy as np
 
 from db.errors import VideoError
 from workers.sampling.boxes import ByteFile
-from workers.sampling.container import STAGE, Header, OpenVideo
+from workers.sampling.container import STAGE, WHOLE, Header, OpenVideo
 from workers.sampling.plan import MAX_SECONDS, SHAPE, plan
 from workers.sampling.shelf import Shelf
 from workers.sampling.sparse import Decoding, OutOfStepError, SparsePass
 from workers.sampling.squares import ExactSquares, FastSquares
-
-#: A file that ends before this part of what it promised was cut short.
-WHOLE = 0.9
 
 
 @dataclass(frozen=True)

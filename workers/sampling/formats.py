@@ -41,6 +41,8 @@ KNOWN_FORMATS = ", ".join(container.known_as for container in CONTAINERS)
 
 #: Formats that hold one picture more often than many: one picture is no video.
 PICTURE_FORMATS = ("gif", "apng")
+#: Formats that state a length a few pictures off: the delay of reordering, the last picture's time. Short ones are counted.
+LOOSE_FORMATS = ("mpeg", "asf", "flv", "ogg", "rm", "wtv", "nut")
 #: Formats that state neither length nor rate, or only guess at them: FFmpeg divides the size by a bit rate.
 UNTIMED_FORMATS = ("gif", "apng", "dv", "mpegvideo", "m4v", "h264", "hevc", "vvc", "obu")
 
