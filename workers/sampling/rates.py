@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 #: More frames a second than this are damage, and not believed: an avi may claim 2^31 - 1.
 MOST_FPS = 1e6
@@ -13,6 +14,8 @@ MOST_CAMERA_FPS = 240
 RAW_FPS = 25.0
 #: A named rate this near to the measured one, in parts of it, is the same; and where times are missing or made up.
 SAME_FPS, ROUGHLY_SAME_FPS = 0.01, 0.2
+#: B-frames are stored this far from their place at most.
+MOST_REORDER_SECONDS = 1.0
 
 
 def fps_of(rate: Fraction | None) -> float | None:
@@ -26,7 +29,10 @@ def measured_fps(seconds: Sequence[float], count: int, named: Iterable[float | N
 
     `is_rough`: the times are made up by FFmpeg, or some packets have none.
     """
+    rates = [fps for fps in named if fps]
+    if rates and any(later < earlier - MOST_REORDER_SECONDS for earlier, later in pairwise(seconds)):
+        return rates[0]  # two recordings joined: the clock starts anew
     span = max(seconds) - min(seconds)
     measured = min(MOST_FPS, (count - 1) / span) if span else 1.0
     same = ROUGHLY_SAME_FPS if is_rough else SAME_FPS
-    return next((fps for fps in named if fps and abs(fps - measured) < same * measured), measured)
+    return next((fps for fps in rates if abs(fps - measured) < same * measured), measured)
