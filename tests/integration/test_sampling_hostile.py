@@ -300,6 +300,15 @@ def test_row_56_hours_cost_no_more_than_their_first_minute(
     assert file.given <= index_bytes + (2 << 20) < len(content) / 2
 
 
+def test_row_56_of_a_long_gif_only_the_first_minute_is_read(tmp_path: Path) -> None:
+    path = media.make_clip(tmp_path / "long.gif", codec="gif", pix_fmt="rgb8", seconds=200, fps=5, width=64, height=64)
+    file = Counting(path.read_bytes())
+    decoded = sample(file, "notebook")
+    assert (decoded.fps, decoded.duration_seconds) == (5, 60)
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == list(range(0, 288, 3))
+    assert file.given <= 0.35 * len(file.getvalue()) + container.BUFFER_BYTES
+
+
 def test_row_56_a_claim_of_a_billion_seconds_is_not_believed(tmp_path: Path) -> None:
     path = media.make_clip(tmp_path / "claim.mkv", seconds=2, width=64, height=64)
     data = bytearray(path.read_bytes())

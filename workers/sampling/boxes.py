@@ -38,7 +38,7 @@ def _boxes(file: ByteFile, position: int, end: int) -> Iterator[tuple[bytes, int
         if position + 8 > end:
             return
         file.seek(position)
-        head = read_up_to(file, 16)
+        head = _read(file, 16)
         size, header_bytes = int.from_bytes(head[:4], "big"), 8
         if size == 1:  # the size did not fit into 32 bits
             size, header_bytes = int.from_bytes(head[8:16], "big"), 16
@@ -50,7 +50,7 @@ def _boxes(file: ByteFile, position: int, end: int) -> Iterator[tuple[bytes, int
         position += size
 
 
-def read_up_to(file: ByteFile, count: int) -> bytes:
+def _read(file: ByteFile, count: int) -> bytes:
     """`read` until there is enough or the file ends: one read may stop early."""
     data = b""
     while len(data) < count and (piece := file.read(count - len(data))):

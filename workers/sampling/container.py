@@ -19,7 +19,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from db.errors import VideoError
-from workers.sampling.boxes import ByteFile, is_fragmented, read_up_to
+from workers.sampling.boxes import ByteFile, is_fragmented
 from workers.sampling.formats import (
     CODECS,
     DECODERS,
@@ -159,11 +159,6 @@ class OpenVideo:
             pass  # IndexError: PyAV's own, at the end of an mpegts in which a stream appeared late
         self.at_end = True
 
-    def _is_untimed(self, fps: float) -> bool:
-        """What FFmpeg says of length and rate is a guess, or the rate of a clock: of a flv that names none."""
-        is_clock = not self.stream.frames and fps > MOST_CAMERA_FPS
-        return is_clock or self.container.format.name in UNTIMED_FORMATS
-
     def _counted_header(self, stated_seconds: float | None) -> Header:
         """The header of a file without one (fragmented, or a browser's recording): the packets of its first minute.
 
@@ -193,6 +188,11 @@ class OpenVideo:
         if kept_bytes > KEPT_BYTES:
             self.rewind()
         return Header(fps, duration, count, is_counted=False)
+
+    def _is_untimed(self, fps: float) -> bool:
+        """What FFmpeg says of length and rate is a guess, or the rate of a clock: of a flv that names none."""
+        is_clock = not self.stream.frames and fps > MOST_CAMERA_FPS
+        return is_clock or self.container.format.name in UNTIMED_FORMATS
 
     def _trusted(self, stated_seconds: float | None) -> float:
         name = self.container.format.name
@@ -228,7 +228,7 @@ def _open(file: ByteFile, fragmented: bool, decoders: str = ",".join(DECODERS)) 
     if fragmented:  # otherwise FFmpeg reads all fragments of a seekable file before it gives the first packet
         options["fflags"] = "+ignidx"
     file.seek(0)
-    is_gif = read_up_to(file, 3) == b"GIF"
+    is_gif = file.read(3) == b"GIF"
     file.seek(0)
     try:
         container: InputContainer = av.open(
