@@ -22,6 +22,8 @@ from workers.sampling.pool import Sample, SamplerPool
 from workers.stores.file import open_file
 
 _B_FRAMES = {"preset": "veryfast", "bf": "2", "g": "12"}
+#: Few pictures, of those that take much room.
+_SOME = {"seconds": 0.2}
 #: The whole clips, by name; every file is small, so that damage hits what matters.
 CLIPS: dict[str, dict[str, object]] = {
     "last.mp4": {"options": _B_FRAMES, "audio": True},
@@ -37,6 +39,47 @@ CLIPS: dict[str, dict[str, object]] = {
     "mpeg4.avi": {"codec": "mpeg4"},
     "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
     "prores.mov": {"codec": "prores_ks", "pix_fmt": "yuv422p10le"},
+    "h264.flv": {"audio": True},
+    "flv1.flv": {"codec": "flv"},
+    "screen.flv": {"codec": "flashsv2", "pix_fmt": "bgr24"},
+    "wmv2.asf": {"codec": "wmv2"},
+    "msmpeg4.asf": {"codec": "msmpeg4"},
+    "mpeg1.mpg": {"codec": "mpeg1video", "options": {"bf": "2"}},
+    "mpeg2.vob": {"codec": "mpeg2video", "options": {"bf": "2"}},
+    "vp8.ogv": {"codec": "libvpx"},
+    "mpeg2.mxf": {"codec": "mpeg2video"},
+    "jpeg2000.mxf": {"codec": "jpeg2000"},
+    "dnxhr.mxf": {
+        "codec": "dnxhd",
+        "pix_fmt": "yuv422p",
+        "options": {"profile": "dnxhr_lb"},
+        **_SOME,
+        "width": 256,
+        "height": 120,
+    },
+    "rv20.rm": {"codec": "rv20", "width": 176, "height": 144},
+    "mpeg4.wtv": {"codec": "mpeg4"},
+    "dv.gxf": {"codec": "dvvideo", **_SOME, "width": 720, "height": 576},
+    "dv.dv": {"codec": "dvvideo", **_SOME, "width": 720, "height": 576},
+    "gif.gif": {"codec": "gif", "pix_fmt": "rgb8"},
+    "apng.apng": {"codec": "apng", "pix_fmt": "rgb24"},
+    "mpeg4.nut": {"codec": "mpeg4", "options": {"bf": "2"}},
+    "vp9.ivf": {"codec": "libvpx-vp9"},
+    "raw.y4m": {"codec": "rawvideo", **_SOME},
+    "mpeg2.m2v": {"codec": "mpeg2video"},
+    "mpeg4.m4v": {"codec": "mpeg4", "container_format": "m4v"},
+    "raw.h264": {},
+    "raw.hevc": {"codec": "libx265"},
+    "raw.obu": {"codec": "libsvtav1"},
+    "h263.3gp": {"codec": "h263", "width": 176, "height": 144},
+    "cinepak.avi": {"codec": "cinepak", "pix_fmt": "rgb24"},
+    "msmpeg4v2.avi": {"codec": "msmpeg4v2"},
+    "huffyuv.avi": {"codec": "huffyuv", "pix_fmt": "yuv422p", **_SOME},
+    "utvideo.avi": {"codec": "utvideo", **_SOME},
+    "ffv1.mkv": {"codec": "ffv1", **_SOME},
+    "svq1.mov": {"codec": "svq1", "pix_fmt": "yuv410p"},
+    "qtrle.mov": {"codec": "qtrle", "pix_fmt": "rgb24", **_SOME},
+    "cineform.mov": {"codec": "cfhd", "pix_fmt": "yuv422p10le"},
 }
 GOOD, GOOD_SEED, GOOD_FRAMES = "last.mp4", 77, 25
 

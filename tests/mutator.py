@@ -35,7 +35,21 @@ CONFIGURATIONS = (b"avcC", b"hvcC", b"av1C", b"vpcC", b"esds", b"\x63\xa2", b"st
 #: Names of codecs in mp4, in avi and in mkv.
 CODEC_NAMES = (
     (b"avc1", b"hev1", b"vp09", b"av01", b"mp4v", b"apch", b"jpeg"),
-    (b"FMP4", b"MJPG", b"H264", b"HEVC", b"VP80"),
+    (
+        b"FMP4",
+        b"MJPG",
+        b"H264",
+        b"HEVC",
+        b"VP80",
+        b"cvid",
+        b"MP42",
+        b"DIV3",
+        b"IV50",
+        b"HFYU",
+        b"ULY0",
+        b"WMV2",
+        b"MSVC",
+    ),
     (
         *(b"V_MPEGH/ISO/HEVC", b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/ASP"),
         *(b"V_PRORES", b"V_MJPEG", b"V_VP8", b"V_VP9", b"V_AV1"),

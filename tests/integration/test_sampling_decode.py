@@ -69,6 +69,89 @@ CLIPS = [
     Clip("mpeg2.ts", {"codec": "mpeg2video", "options": {"bf": "2"}}, mode="full"),
     Clip("mjpeg.avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
     Clip("prores_10_bit.mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le"}),
+    *(
+        Clip(f"{codec}.{ending}", how, mode="full")
+        for codec, ending, how in [
+            ("wmv1", "asf", {"codec": "wmv1"}),
+            ("wmv2", "wmv", {"codec": "wmv2"}),
+            ("msmpeg4v2", "avi", {"codec": "msmpeg4v2"}),
+            ("msmpeg4v3", "avi", {"codec": "msmpeg4"}),
+            ("h264", "asf", h264()),
+            ("flv1", "flv", {"codec": "flv"}),
+            ("screen", "flv", {"codec": "flashsv", "pix_fmt": "bgr24"}),
+            ("screen2", "flv", {"codec": "flashsv2", "pix_fmt": "bgr24"}),
+            ("mpeg1", "mpg", {"codec": "mpeg1video", "options": {"bf": "2"}}),
+            ("mpeg2", "vob", {"codec": "mpeg2video", "options": {"bf": "2"}}),
+            ("h264", "mpg", h264()),
+            ("mpeg1", "ts", {"codec": "mpeg1video", "options": {"bf": "2"}}),
+            ("mpeg1", "m1v", {"codec": "mpeg1video", "options": {"bf": "2"}, "container_format": "mpeg1video"}),
+            ("mpeg2", "m2v", {"codec": "mpeg2video", "options": {"bf": "2"}, "container_format": "mpeg2video"}),
+            ("mpeg4", "m4v", {"codec": "mpeg4", "options": {"bf": "2"}, "container_format": "m4v"}),
+            ("raw", "h264", h264()),
+            ("raw", "hevc", hevc("keyint=31:bframes=4")),
+            ("mpeg2", "mxf", {"codec": "mpeg2video", "options": {"bf": "2"}}),
+            ("h264", "mxf", h264()),
+            ("vp8", "ogv", {"codec": "libvpx"}),
+            ("vp8", "ivf", {"codec": "libvpx"}),
+            ("mpeg4", "wtv", {"codec": "mpeg4", "options": {"bf": "2"}}),
+            ("mpeg4", "nut", {"codec": "mpeg4", "options": {"bf": "2"}}),
+            ("rv10", "rm", {"codec": "rv10", "width": 176, "height": 144}),
+            ("rv20", "rm", {"codec": "rv20", "width": 176, "height": 144}),
+            ("gif", "gif", {"codec": "gif", "pix_fmt": "rgb8"}),
+            ("apng", "apng", {"codec": "apng", "pix_fmt": "rgb24"}),
+            ("h263p", "avi", {"codec": "h263p"}),
+            ("cinepak", "avi", {"codec": "cinepak", "pix_fmt": "rgb24"}),
+            ("msvideo1", "avi", {"codec": "msvideo1", "pix_fmt": "rgb555le"}),
+            ("zmbv", "avi", {"codec": "zmbv", "pix_fmt": "bgr0"}),
+            ("ffv1", "mkv", {"codec": "ffv1"}),
+            ("svq1", "mov", {"codec": "svq1", "pix_fmt": "yuv410p"}),
+            ("qtrle", "mov", {"codec": "qtrle", "pix_fmt": "rgb24"}),
+            ("rpza", "mov", {"codec": "rpza", "pix_fmt": "rgb555le"}),
+            ("cineform", "mov", {"codec": "cfhd", "pix_fmt": "yuv422p10le"}),
+        ]
+    ),
+    *(
+        Clip(f"{codec}.{ending}", how)
+        for codec, ending, how in [
+            ("h264", "flv", h264()),
+            ("raw", "obu", {"codec": "libsvtav1", "options": {"crf": "10"}}),
+            ("prores", "mxf", {"codec": "prores_ks", "pix_fmt": "yuv422p10le"}),
+            ("jpeg2000", "mxf", {"codec": "jpeg2000"}),
+            (
+                "dnxhr",
+                "mxf",
+                {
+                    "codec": "dnxhd",
+                    "pix_fmt": "yuv422p",
+                    "options": {"profile": "dnxhr_lb"},
+                    "width": 256,
+                    "height": 120,
+                },
+            ),
+            (
+                "dnxhr",
+                "mov",
+                {
+                    "codec": "dnxhd",
+                    "pix_fmt": "yuv422p",
+                    "options": {"profile": "dnxhr_lb"},
+                    "width": 256,
+                    "height": 120,
+                },
+            ),
+            ("huffyuv", "avi", {"codec": "huffyuv", "pix_fmt": "yuv422p"}),
+            ("ffvhuff", "avi", {"codec": "ffvhuff"}),
+            ("utvideo", "avi", {"codec": "utvideo"}),
+            ("magicyuv", "avi", {"codec": "magicyuv"}),
+            ("rawvideo", "avi", {"codec": "rawvideo"}),
+            ("rawvideo", "y4m", {"codec": "rawvideo"}),
+            ("png", "mov", {"codec": "png", "pix_fmt": "rgb24"}),
+            ("v210", "mov", {"codec": "v210", "pix_fmt": "yuv422p10le"}),
+            ("mjpeg", "nut", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
+            ("hevc", "flv", hevc("keyint=31:bframes=4")),
+            ("vp9", "ivf", {"codec": "libvpx-vp9"}),
+        ]
+    ),
     Clip("odd_size.mp4", h264() | {"pix_fmt": "yuv444p", "width": 113, "height": 81}),
     Clip("turned_90.mp4", h264() | {"turn": 90}),
     Clip("turned_180.mp4", h264() | {"turn": 180}),
@@ -160,9 +243,47 @@ def test_lengths_that_no_header_holds(name: str, made: Callable[[Clip], Path]) -
     np.testing.assert_allclose(decoded.pts_seconds, np.arange(96) * 0.08, atol=2e-3)
 
 
+def test_pictures_of_an_animation_last_as_long_as_they_say(tmp_path: Path) -> None:
+    """Times in 1/100 s, the first pictures slow: 40 of them in 6.6 s, and the last is shown for a second."""
+    times = [0, 1000, 3000, *range(3100, 6800, 100)]
+    path = media.make_clip(tmp_path / "slow.gif", codec="gif", pix_fmt="rgb8", pts=times, width=96, height=96)
+    decoded = sampled(path)
+    assert (decoded.codec, decoded.frame_count) == ("gif", len(times))
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == decoded.frame_indices.tolist()
+    assert decoded.frame_indices.tolist() == [*range(len(times)), *[len(times) - 1] * (96 - len(times))]
+    np.testing.assert_allclose(decoded.pts_seconds, [times[index] / 1000 for index in decoded.frame_indices], atol=1e-2)
+
+
+def test_a_recording_joined_from_two_keeps_its_order(made: Callable[[Clip], Path], tmp_path: Path) -> None:
+    """The clock starts anew in the middle: positions go on, and no time goes back."""
+    data = made(next(clip for clip in CLIPS if clip.name == "mpeg1.mpg")).read_bytes()
+    (tmp_path / "joined.mpg").write_bytes(data * 2)
+    decoded = sampled(tmp_path / "joined.mpg", "uniform")
+    assert (decoded.fps, decoded.duration_seconds, decoded.frame_count) == (25, 16, 400)
+    assert decoded.frame_indices.tolist() == [slot * 400 // 96 for slot in range(96)]
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == [i % 200 for i in decoded.frame_indices]
+    assert (np.diff(decoded.pts_seconds) >= 0).all()
+
+
 def test_width_and_height_are_those_shown(made: Callable[[Clip], Path]) -> None:
     decoded = sampled(made(next(clip for clip in CLIPS if clip.name == "turned_270.mp4")))
     assert (decoded.width_px, decoded.height_px) == (80, 114)
+
+
+@pytest.mark.parametrize("name", ["clip.dv", "clip.gxf", "clip.mxf", "clip.avi"])
+def test_dv_is_stretched_to_what_a_player_shows(name: str, tmp_path: Path) -> None:
+    decoded = sampled(media.make_clip(tmp_path / name, codec="dvvideo", width=720, height=576, seconds=1, seed=SEED))
+    assert (decoded.codec, decoded.decode_mode, decoded.fps) == ("dvvideo", "sparse", 25)
+    assert decoded.width_px == pytest.approx(768, abs=20)
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == [min(slot, 24) for slot in range(96)]
+
+
+@pytest.mark.parametrize("suffix", ["3gp", "avi", "asf"])
+def test_h263_of_old_phones(suffix: str, tmp_path: Path) -> None:
+    path = media.make_clip(tmp_path / f"clip.{suffix}", codec="h263", width=176, height=144, seconds=1, seed=SEED)
+    decoded = sampled(path)
+    assert (decoded.codec, decoded.fps, decoded.frame_count) == ("h263", 25, 25)
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == [min(slot, 24) for slot in range(96)]
 
 
 @pytest.mark.parametrize("turn", [0, 90])

@@ -15,7 +15,7 @@ from PIL import Image
 
 from db.errors import VideoError
 from tests import media
-from workers.sampling import container
+from workers.sampling import rates
 from workers.sampling.decode import Decoded, sample
 
 
@@ -34,6 +34,19 @@ def ended_as(path: Path) -> Decoded | str:
 
 def picture(path: Path) -> Path:
     Image.new("RGB", (64, 64)).save(path, "jpeg")
+    return path
+
+
+def still(path: Path, codec: str) -> Path:
+    """An animation of one picture."""
+    return media.make_clip(
+        path, codec=codec, pix_fmt={"gif": "rgb8", "apng": "rgb24"}[codec], seconds=0.04, container_format=codec
+    )
+
+
+def photograph(path: Path) -> Path:
+    """As phones store them: a JPEG, and behind it the one that brightens it, or the other eye's."""
+    path.write_bytes(picture(path).read_bytes() * 3)
     return path
 
 
@@ -140,7 +153,13 @@ BAD = {
     "random bytes": (written(np.random.default_rng(0).bytes(50_000)), "not_media"),
     "jpg": (picture, "not_media"),
     "zip": (archive, "not_media"),
-    "flash": (lambda path: media.make_clip(path, seconds=1, container_format="flv"), "not_media"),
+    "one gif": (lambda path: still(path, "gif"), "not_media"),
+    "one png of an animation": (lambda path: still(path, "apng"), "not_media"),
+    "a picture and its small copy": (photograph, "not_media"),
+    "raw stream": (
+        lambda path: media.make_clip(path, codec="mjpeg", pix_fmt="yuvj420p", container_format="mjpeg"),
+        "not_media",
+    ),
     "playlist": (
         written(b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/hosts\n#EXT-X-ENDLIST\n"),
         "not_media",
@@ -159,8 +178,8 @@ BAD = {
     "sound and cover": (cover_only, "no_video"),
     "cover": (cover_alone, "no_video"),
     "subtitles": (lambda path: subtitles_only(path.with_suffix(".mkv")), "no_video"),
-    "lossless codec": (
-        lambda path: media.make_clip(path.with_suffix(".mkv"), codec="ffv1", seconds=0.2),
+    "a codec of games": (
+        lambda path: media.make_clip(path.with_suffix(".avi"), codec="asv1", seconds=0.2),
         "unsupported_codec",
     ),
     "many streams": (many_streams, "over_limits"),
@@ -176,6 +195,33 @@ def test_bad_files_have_stable_codes(name: str, tmp_path: Path) -> None:
     with pytest.raises(VideoError) as caught:
         sampled(path)
     assert (caught.value.code, caught.value.stage) == (code, "sample")
+
+
+TOLD = {
+    b"#EXTM3U\n#EXTINF:9,\nhttp://host/v.ts\n": "an HLS or M3U playlist; give the address of the video file itself",
+    b"\xef\xbb\xbf<?xml version='1.0'?>\n<MPD xmlns='urn:mpeg:dash:schema:mpd:2011'>": "a DASH manifest",
+    b"ffconcat version 1.0\nfile a.mp4\n": "a list of files for FFmpeg",
+    b"<asx version='3.0'><entry>": "a Windows Media playlist",
+    b"https://host/video.mp4\n": "an address",
+    b"<!DOCTYPE html><html>": "a web page",
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>": "many servers send their errors so",
+    b'{"error": "not found"}': "a JSON document",
+    b"1\n00:00:01,000 --> 00:00:02,000\nHello\n": "subtitles",
+    b"\xff\xd8\xff\xe0": "a picture",
+    b"RIFF\x24\0\0\0WEBPVP8X": "a WebP picture",
+    b"PK\x03\x04": "an archive",
+    b"CWS\x09": "a Flash program",
+    b"ID3\x03": "sound without pictures",
+    b"hello": "containers that are read: mp4, mov, 3gp, mkv",
+}
+
+
+@pytest.mark.parametrize("content", TOLD, ids=range(len(TOLD)))
+def test_what_is_refused_is_told_what_it_is(content: bytes, tmp_path: Path) -> None:
+    path = written(content)(tmp_path / "video.mp4")
+    with pytest.raises(VideoError, match="the file begins with") as caught:
+        sampled(path)
+    assert (caught.value.code, TOLD[content] in str(caught.value)) == ("not_media", True)
 
 
 def test_almost_whole_is_good_enough(tmp_path: Path) -> None:
@@ -301,5 +347,5 @@ def test_an_unbelievable_rate_is_not_believed(tmp_path: Path) -> None:
     struct.pack_into("<II", data, at, 1, 2**31 - 1)
     path.write_bytes(data)
     decoded = sampled(path)
-    assert 0 < decoded.fps <= container.MOST_FPS
+    assert 0 < decoded.fps <= rates.MOST_FPS
     assert media.read_frame_number(decoded.frames[0]) == 0

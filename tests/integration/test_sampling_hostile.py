@@ -13,6 +13,7 @@ import os
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -143,11 +144,37 @@ def huge_later(path: Path) -> Path:
     return path
 
 
+def huge_gif(path: Path) -> Path:
+    data = bytearray(media.make_clip(path, codec="gif", pix_fmt="rgb8", width=64, height=64, seconds=0.2).read_bytes())
+    struct.pack_into("<HH", data, 6, HUGE, HUGE)
+    path.write_bytes(data)
+    return path
+
+
+def huge_apng(path: Path) -> Path:
+    data = bytearray(
+        media.make_clip(path, codec="apng", pix_fmt="rgb24", width=64, height=64, seconds=0.2).read_bytes()
+    )
+    at = data.index(b"IHDR")
+    struct.pack_into(">II", data, at + 4, HUGE, HUGE)
+    struct.pack_into(">I", data, at + 17, zlib.crc32(data[at : at + 17]))
+    path.write_bytes(data)
+    return path
+
+
+def huge_y4m(path: Path) -> Path:
+    path.write_bytes(f"YUV4MPEG2 W{HUGE} H{HUGE} F25:1 Ip A1:1 C420\nFRAME\n".encode() + bytes(5000))
+    return path
+
+
 def test_row_55_bombs_are_refused_before_they_are_allocated(tmp_path: Path) -> None:
     bombs = {
         huge_h264(tmp_path / "bomb.mkv"): "over_limits",
         huge_h264(tmp_path / "bomb.ts"): "over_limits",
         huge_vp9(tmp_path / "bomb.webm"): "undecodable",
+        huge_gif(tmp_path / "bomb.gif"): "over_limits",
+        huge_apng(tmp_path / "bomb.apng"): "over_limits",
+        huge_y4m(tmp_path / "bomb.y4m"): "over_limits",
         huge_later(tmp_path / "bomb_later.ts"): "h264",
     }
     assert max(bomb.stat().st_size for bomb in bombs) < 200_000
@@ -271,6 +298,15 @@ def test_row_56_hours_cost_no_more_than_their_first_minute(
     assert decoded.frame_indices.tolist() == list(range(0, 1440, 15))
     assert decoded.frames_decoded <= 96
     assert file.given <= index_bytes + (2 << 20) < len(content) / 2
+
+
+def test_row_56_of_a_long_gif_only_the_first_minute_is_read(tmp_path: Path) -> None:
+    path = media.make_clip(tmp_path / "long.gif", codec="gif", pix_fmt="rgb8", seconds=200, fps=5, width=64, height=64)
+    file = Counting(path.read_bytes())
+    decoded = sample(file, "notebook")
+    assert (decoded.fps, decoded.duration_seconds) == (5, 60)
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == list(range(0, 288, 3))
+    assert file.given <= 0.35 * len(file.getvalue()) + container.BUFFER_BYTES
 
 
 def test_row_56_a_claim_of_a_billion_seconds_is_not_believed(tmp_path: Path) -> None:

