@@ -161,7 +161,7 @@ def finish(
             is_alone=waited is not None and waited.is_alone and failure.stage == "fetch" and reads_place,
         )
     if decision.state == "failed" and _stays_done(claimed, outcome):
-        decision = replace(decision, state="done", code="")
+        decision, outcome = replace(decision, state="done", code=""), replace(outcome, media=None)
     error = None if failure is None or decision.state == "done" else outcomes.clean_text(failure.message)
     state = connection.execute(
         _FINISH,

@@ -102,7 +102,8 @@ def test_noise_fails_and_its_vectors_go(engine: Engine, code: str) -> None:
 )
 def test_a_look_that_fails_otherwise_leaves_it_done_and_says_why(engine: Engine, code: str, stage: str) -> None:
     record_done(engine)
-    assert ledgering.finish(engine, look(engine), Outcome(failure=failed(code, stage))) == "done"
+    media = {"etag": "one", "sampler_version": VERSION}
+    assert ledgering.finish(engine, look(engine), Outcome(failure=failed(code, stage), media=media)) == "done"
     assert (one(engine, VECTORS), one(engine, STAMP), one(engine, ERROR)) == (1, None, None)
     assert one(engine, "SELECT error_code FROM reelvec.attempts") == code
 
@@ -129,18 +130,9 @@ def pool() -> Iterator[SamplerPool]:
     made.close()
 
 
-@pytest.mark.parametrize("lost", [0, 30])
-def test_a_worker_looks_without_computing(engine: Engine, pool: SamplerPool, tmp_path: Path, lost: int) -> None:
-    """The task's own way through it, with a sampler process and without an engine: nothing may be encoded."""
-    clip = media.make_clip(tmp_path / "clip.mov", codec="mjpeg", pix_fmt="yuvj420p", width=96, height=96)
-    data = bytearray(clip.read_bytes())
-    start = data.index(b"mdat") + 4
-    data[start + 1000 : start + 1000 + len(data) * lost // 100] = bytes(len(data) * lost // 100)
-    clip.write_bytes(data)
-    record_done(engine, clip.as_uri())
-    execute(engine, "UPDATE reelvec.videos SET etag = NULL")
-    claimed = look(engine)
-    with Storage(WorkerSettings(), roots=(tmp_path,)) as storage:
+def ran(claimed: Claim, pool: SamplerPool, folder: Path) -> Outcome:
+    """The task's own way through a video that owes nothing, with a sampler process and without an engine."""
+    with Storage(WorkerSettings(), roots=(folder,)) as storage:
         runtime: Any = SimpleNamespace(
             owed=lambda _: [],
             storage=storage,
@@ -150,7 +142,31 @@ def test_a_worker_looks_without_computing(engine: Engine, pool: SamplerPool, tmp
             draining=threading.Event(),
             refusals=SimpleNamespace(read=lambda _: False),
         )
-        outcome = tasks._run(runtime, claimed, give_up_at=math.inf)
+        return tasks._run(runtime, claimed, give_up_at=math.inf)
+
+
+def test_what_a_sampler_refuses_says_which_sampler_that_was(engine: Engine, pool: SamplerPool, tmp_path: Path) -> None:
+    page = media.html(tmp_path / "page.mp4")
+    record_done(engine, page.as_uri())
+    claimed = look(engine)
+    outcome = ran(claimed, pool, tmp_path)
+    assert outcome.media is not None
+    assert outcome.media["sampler_version"] == VERSION
+    assert ledgering.finish(engine, claimed, outcome) == "failed", "it is another file than the one that was embedded"
+    assert one(engine, STAMP) == VERSION
+
+
+@pytest.mark.parametrize("lost", [0, 30])
+def test_a_worker_looks_without_computing(engine: Engine, pool: SamplerPool, tmp_path: Path, lost: int) -> None:
+    clip = media.make_clip(tmp_path / "clip.mov", codec="mjpeg", pix_fmt="yuvj420p", width=96, height=96)
+    data = bytearray(clip.read_bytes())
+    start = data.index(b"mdat") + 4
+    data[start + 1000 : start + 1000 + len(data) * lost // 100] = bytes(len(data) * lost // 100)
+    clip.write_bytes(data)
+    record_done(engine, clip.as_uri())
+    execute(engine, "UPDATE reelvec.videos SET etag = NULL")
+    claimed = look(engine)
+    outcome = ran(claimed, pool, tmp_path)
     state = ledgering.finish(engine, claimed, outcome)
     assert (state, one(engine, VECTORS)) == (("failed", 0) if lost else ("done", 1))
     assert one(engine, STAMP) == VERSION
