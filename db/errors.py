@@ -92,6 +92,7 @@ VIDEO_ERROR_CLASSES: dict[str, ErrorClass] = {
     "no_video": ErrorClass.PERMANENT,
     "truncated": ErrorClass.PERMANENT,
     "undecodable": ErrorClass.PERMANENT,
+    "damaged": ErrorClass.PERMANENT,  # decodable, but too many of the frames are lost or broken
     "unsupported_codec": ErrorClass.PERMANENT,
     "over_limits": ErrorClass.PERMANENT,
     "sampler_crashed": ErrorClass.STRIKE,
@@ -107,6 +108,10 @@ VIDEO_ERROR_CLASSES: dict[str, ErrorClass] = {
     "unavailable": ErrorClass.INFRA,
     "internal": ErrorClass.TRANSIENT,
 }
+
+
+#: What these say of a video holds for every vector that was ever made of it: it is noise.
+NOISE_CODES = ("encrypted", "damaged")
 
 
 class VideoError(ReelvecError):

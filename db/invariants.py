@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from db import session
+from db.recheck import OUTDATED
 
 #: Pages (8 KiB) of a large table that are looked at where a rule needs the numbers themselves: about 200,000 rows.
 SAMPLED_PAGES = 3_000
@@ -287,6 +288,14 @@ INVARIANTS: tuple[Invariant, ...] = (
         "SELECT format('index %s', c.relname) AS example FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
         " WHERE c.relnamespace = 'reelvec'::regnamespace AND NOT i.indisvalid",
         advice='drop it and make it again: reelvec db sql --write "DROP INDEX NAME"',
+    ),
+    Invariant(
+        "sampled by an older version",
+        "video",
+        "done videos were sampled before encryption and damage were looked for",
+        f"SELECT video_id FROM jobs j JOIN videos v USING (video_id) WHERE {OUTDATED}",  # noqa: S608
+        advice="enqueue --recheck looks at them again and computes nothing that is still right",
+        severity="warn",
     ),
     Invariant(
         "videos without a job",

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 
 from db import blame, places, retries
 from db import outcome as outcomes
-from db.errors import ErrorClass
+from db.errors import NOISE_CODES, ErrorClass
 from db.outcome import Outcome
 
 FEED_LOCK = 7_120_431_004
@@ -30,6 +30,7 @@ class Claim:
     `encoders` and `taggers` are what is wanted and has no row yet; `all_encoders` and `all_taggers` what is wanted, to be
     made where the source is no more the version `etag` that the rows were made from. `is_probe`: its place is closed, and
     this video is the one that tries it. What `paused_encoders` and the taggers on them would make is left for later.
+    `recheck`: sampling policies under which the video is to be looked at again, although their vectors are there.
     """
 
     video_id: int
@@ -47,6 +48,7 @@ class Claim:
     place_id: int | None = None
     is_probe: bool = False
     paused_encoders: tuple[int, ...] = ()
+    recheck: tuple[str, ...] = ()
 
     def for_version(self, etag: str | None) -> Self:
         """What is owed when the source turns out to be of this version."""
@@ -88,7 +90,8 @@ SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j
   {_owed_encoders("j.force")} AS encoders, {_owed_taggers("j.force")} AS taggers,
   j.encoders AS all_encoders, {_TAGGERS} AS all_taggers, j.place_id,
   EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = j.place_id AND closed_at IS NOT NULL) AS is_probe,
-  {_PAUSED_ENCODERS} AS paused_encoders
+  {_PAUSED_ENCODERS} AS paused_encoders,
+  array(SELECT DISTINCT sampling FROM reelvec.encoders WHERE j.recheck AND encoder_id = ANY(j.encoders)) AS recheck
 FROM j JOIN reelvec.videos v USING (video_id)
 """)  # noqa: S608
 
@@ -102,7 +105,7 @@ def claim(connection: Connection, video_id: int, worker_id: UUID, *, job_seconds
     if row is None:
         return None
     facts = dict(row._mapping)
-    lists = ("encoders", "taggers", "all_encoders", "all_taggers", "paused_encoders")
+    lists = ("encoders", "taggers", "all_encoders", "all_taggers", "paused_encoders", "recheck")
     return Claim(**{**facts, **{name: tuple(facts[name]) for name in lists}})
 
 
@@ -113,7 +116,8 @@ UPDATE reelvec.jobs j SET
                WHEN {_owed_encoders("false")} <@ CAST(:encoders AS smallint[])
                 AND {_owed_taggers("false")} <@ CAST(:taggers AS smallint[]) THEN 'done'
                ELSE 'pending' END,
-  force = force AND :state <> 'done', attempts = :attempts, strikes = :strikes,
+  force = force AND :state <> 'done', recheck = CASE WHEN :state = 'pending' THEN recheck END,
+  attempts = :attempts, strikes = :strikes,
   not_before = CASE WHEN :state = 'pending' THEN now() + make_interval(secs => :delay_seconds) END,
   error_code = :code, error = :error, worker_id = NULL, deadline_at = NULL,
   infra_since = CASE WHEN :waits THEN coalesce(infra_since, now()) END,
@@ -156,7 +160,9 @@ def finish(
             waited_seconds=waited.seconds if waited else 0.0,
             is_alone=waited is not None and waited.is_alone and failure.stage == "fetch" and reads_place,
         )
-    error = None if failure is None else outcomes.clean_text(failure.message)
+    if decision.state == "failed" and _stays_done(claimed, outcome):
+        decision, outcome = replace(decision, state="done", code=""), replace(outcome, media=None)
+    error = None if failure is None or decision.state == "done" else outcomes.clean_text(failure.message)
     state = connection.execute(
         _FINISH,
         {
@@ -185,6 +191,17 @@ def finish(
     if failure is not None and not (waits_already and decision.state == "pending"):  # an outage is told once
         outcomes.write_attempt(connection, claimed.video_id, claimed.worker_id, claimed.attempts, failure)
     return str(state)
+
+
+def _stays_done(claimed: Claim, outcome: Outcome) -> bool:
+    """Whether a failed look at a finished video leaves it finished: only what makes its vectors noise undoes them.
+
+    It is not stamped then, so that `doctor --data` goes on naming it, and `attempts` says why.
+    """
+    owes_nothing = bool(claimed.recheck) and not claimed.encoders and not claimed.taggers
+    same_version = (outcome.media or {}).get("etag", claimed.etag) == claimed.etag
+    is_noise = outcome.failure is not None and outcome.failure.code in NOISE_CODES
+    return owes_nothing and same_version and not is_noise
 
 
 def release(connection: Connection, claimed: Claim) -> bool:

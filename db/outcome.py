@@ -11,10 +11,14 @@ import numpy.typing as npt
 from sqlalchemy import Connection, text
 
 from db import copy
-from db.errors import ErrorClass
+from db.errors import NOISE_CODES, ErrorClass
+from db.sampler_version import VERSION
 
 ERROR_TEXT_CHARACTERS = 2000
-MEDIA_COLUMNS = ("etag", "size_bytes", "codec", "width_px", "height_px", "fps", "duration_seconds")
+MEDIA_COLUMNS = (
+    *("etag", "size_bytes", "codec", "width_px", "height_px", "fps", "duration_seconds"),
+    *("damaged_share", "sampler_version"),
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,12 @@ def clean_text(message: str) -> str:
 
 
 def write(connection: Connection, video_id: int, worker_id: UUID, outcome: Outcome) -> None:
-    """Replace this video's rows of the encoders and taggers that succeeded, and its media facts, by COPY."""
+    """Replace this video's rows of the encoders and taggers that succeeded, and its media facts, by COPY.
+
+    What there is of a video that turned out to be noise is removed, and its job says so.
+    """
+    if outcome.failure is not None and outcome.failure.code in NOISE_CODES:
+        _remove_noise(connection, video_id)
     if outcome.encoder_rows:
         _write_encoder_rows(connection, video_id, worker_id, outcome.encoder_rows)
     if outcome.tagger_rows:
@@ -80,8 +89,9 @@ def write_attempt(connection: Connection, video_id: int, worker_id: UUID, attemp
     """One row per failed attempt: the history of a video that ended `failed`, or is tried again."""
     connection.execute(
         text(
-            "INSERT INTO reelvec.attempts (video_id, attempt, stage, error_code, error, encoder, worker_id)"
-            " VALUES (:video_id, :attempt, :stage, :code, :error, :encoder, :worker_id)"
+            "INSERT INTO reelvec.attempts"
+            " (video_id, attempt, stage, error_code, error, encoder, worker_id, sampler_version)"
+            " VALUES (:video_id, :attempt, :stage, :code, :error, :encoder, :worker_id, :sampler_version)"
         ),
         {
             "video_id": video_id,
@@ -91,8 +101,24 @@ def write_attempt(connection: Connection, video_id: int, worker_id: UUID, attemp
             "error": clean_text(failure.message),
             "encoder": failure.encoder,
             "worker_id": worker_id,
+            "sampler_version": VERSION,
         },
     )
+
+
+def _remove_noise(connection: Connection, video_id: int) -> None:
+    facts = {"video_id": video_id}
+    for table in ("scores", "window_embeddings"):
+        connection.execute(text(f"DELETE FROM reelvec.{table} WHERE video_id = :video_id"), facts)  # noqa: S608
+    removed = connection.execute(text("DELETE FROM reelvec.embeddings WHERE video_id = :video_id"), facts).rowcount
+    if removed:
+        connection.execute(
+            text(
+                "UPDATE reelvec.jobs SET error = error || format(' (%s vectors that were made of it are removed)',"
+                " CAST(:removed AS int)) WHERE video_id = :video_id"
+            ),
+            {**facts, "removed": removed},
+        )
 
 
 def _write_encoder_rows(

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from db import sampler_version
 from db.selection import Selection, condition
 
 
@@ -23,9 +24,21 @@ class Action:
     videos: int | None
 
 
-def retry(connection: Connection, selection: Selection, *, who: str, what: str) -> int:
-    """Failed videos are pending again with fresh attempts; `since` is when they failed. Returns how many."""
+# A failure that a later sampler mends than the one that looked.
+_MENDED = f""" AND EXISTS (
+  SELECT FROM unnest(CAST(:versions AS int[]), CAST(:mended AS text[])) AS m (version, code)
+  WHERE m.code = j.error_code AND coalesce(v.sampler_version, {sampler_version.UNNUMBERED}) < m.version)"""
+
+
+def retry(connection: Connection, selection: Selection, *, who: str, what: str, outdated: bool = False) -> int:
+    """Failed videos are pending again with fresh attempts; `since` is when they failed. Returns how many.
+
+    `outdated`: only those whose failure a newer sampler mends (`db.sampler_version`).
+    """
     chosen, facts = condition(selection, moment="j.finished_at")
+    if outdated:
+        versions, codes = zip(*sampler_version.mended(), strict=True)
+        chosen, facts = chosen + _MENDED, {**facts, "versions": list(versions), "mended": list(codes)}
     changes = (
         "state = 'pending', attempts = 0, strikes = 0, not_before = NULL, error_code = NULL, error = NULL,"
         " infra_since = NULL, finished_at = NULL"
@@ -57,6 +70,11 @@ WITH chosen AS (
 UPDATE reelvec.jobs j SET {changes} FROM chosen WHERE j.video_id = chosen.video_id
 """  # noqa: S608
     return connection.execute(text(statement), facts).rowcount
+
+
+def rechecked(connection: Connection, videos: int, *, who: str, what: str) -> None:
+    """Leave a record of `db.recheck`, which works chunk by chunk."""
+    _record(connection, "recheck", who, what, videos)
 
 
 def pause(connection: Connection, *, reason: str | None, who: str, what: str) -> None:

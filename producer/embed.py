@@ -104,6 +104,8 @@ class Embedder:
                 engine_seconds=self._settings.engine_seconds or CPU_ENGINE_SECONDS,
                 stop=threading.Event(),
             )
+        if result.damage:
+            raise result.damage
         made = _summarise(video.shown, result, self._owed)
         if self._targets is not None:
             with whole_file(self._targets[number]) as file:

@@ -18,6 +18,7 @@ from producer.targets import targets, whole_file
 from producer.uris import key_of
 from producer.videos import named, reading
 from workers import settings as worker_settings
+from workers.sampling.damage import refusal
 from workers.sampling.plan import POLICIES
 from workers.sampling.pool import Sample
 from workers.settings import WorkerSettings
@@ -52,6 +53,7 @@ class Sampled:
             "frames_decoded": made.frames_decoded,
             "decode_mode": made.decode_mode,
             "decode_errors": made.decode_errors,
+            "damaged_share": made.damaged_share,
             "size_bytes": self.size_bytes,
             "bytes_read": made.bytes_read,
             "fetch_seconds": made.fetch_seconds,
@@ -69,7 +71,7 @@ class Sampled:
             "video": f"{video.codec}, {video.width_px} x {video.height_px}, {video.fps:.5g} fps, "
             f"{video.duration_seconds:.1f} s, {made.frame_count:,} frames",
             "decoded": f"{made.frames_decoded:,} of {made.frame_count:,} frames, {_mode(made.decode_mode)}",
-            "damaged": f"{made.decode_errors:,} packets or frames",
+            "damaged": f"{made.decode_errors:,} packets or frames, {_verdict(made.damaged_share)}",
             "read": f"{made.bytes_read:,} of {self.size_bytes:,} bytes ({made.bytes_read / self.size_bytes:.0%})",
             "time": f"fetch {made.fetch_seconds:.3f} s, decode {made.decode_seconds:.3f} s of CPU, "
             f"{self.wall_seconds:.3f} s in all",
@@ -143,6 +145,11 @@ class Sampling:
 
 def _mode(decode_mode: str) -> str:
     return "full: its timestamps or its codec allow no sparse decoding" if decode_mode == "full" else decode_mode
+
+
+def _verdict(damaged_share: float) -> str:
+    refused = ": too many, no vector is made of them" if refusal(damaged_share) else ""
+    return f"{damaged_share:.0%} of the 96 pictures{refused}"
 
 
 def _range(frame_indices: np.ndarray) -> str:

@@ -18,7 +18,9 @@ import numpy.typing as npt
 from db.encoders import Encoder, Tagger
 from db.errors import UsageError, VideoError
 from db.outcome import EncoderRows, Failure, Outcome, TaggerRows
+from db.sampler_version import VERSION as SAMPLER_VERSION
 from workers.engine.engine import Encoding, Engine, ModelKey
+from workers.sampling import damage
 from workers.sampling.pool import Sample, SamplerPool
 from workers.storage import ByteSource
 from workers.stores.limits import Cancelled
@@ -43,13 +45,17 @@ class Owed:
 
 @dataclass
 class VideoResult:
-    """What one run made: `encodings` and `failures` by encoder name, `samples` by sampling policy, stage timings."""
+    """What one run made: `encodings` and `failures` by encoder name, `samples` by sampling policy, stage timings.
+
+    `damage`: why nothing was made of the frames of a policy.
+    """
 
     etag: str | None
     size_bytes: int
     samples: dict[str, Sample] = field(default_factory=dict)
     encodings: dict[str, Encoding] = field(default_factory=dict)
     failures: dict[str, VideoError] = field(default_factory=dict)
+    damage: VideoError | None = None
     wait_seconds: float = 0.0
 
 
@@ -62,17 +68,22 @@ def embed_video(
     engine_seconds: float,
     stop: threading.Event,
     alone: bool = False,
+    recheck: Sequence[str] = (),
 ) -> VideoResult:
     """Sample once per policy, encode with every owed encoder, wait for all; `alone`: in batches with no other video.
 
+    `recheck`: policies to sample even where no encoder of theirs is owed, to see whether the video is what it seemed.
     Raises `VideoError` when there are no frames to encode, `Cancelled` when `stop` is set and the work is unfinished.
     Errors of single encoders are in the result.
     """
     result = VideoResult(etag=source.etag, size_bytes=source.size_bytes)
     futures: dict[str, Future[Encoding]] = {}
-    for policy in dict.fromkeys(item.encoder.sampling for item in owed):
+    for policy in dict.fromkeys([*(item.encoder.sampling for item in owed), *recheck]):
         sample = samplers.sample(source, policy, stop=stop)
         result.samples[policy] = sample
+        if refused := damage.refusal(sample.damaged_share):
+            result.damage = refused
+            continue
         for item in owed:
             if item.encoder.sampling == policy:
                 label_sets = tuple(tagger.label_set for tagger in item.taggers)
@@ -113,6 +124,7 @@ def _wait(future: Future[Encoding], *, deadline: float, stop: threading.Event) -
 def outcome_of(result: VideoResult, owed: Sequence[Owed]) -> Outcome:
     """The rows of a finished run: everything that succeeded, and the first failure if one encoder failed."""
     first = next(iter(result.samples.values()))
+    failure = next((failure_of(error, encoder=name) for name, error in result.failures.items()), None)
     return Outcome(
         encoder_rows=tuple(
             _encoder_rows(item.encoder, result) for item in owed if item.encoder.name in result.encodings
@@ -127,7 +139,7 @@ def outcome_of(result: VideoResult, owed: Sequence[Owed]) -> Outcome:
             if item.encoder.name in result.encodings
             for tagger in item.taggers
         ),
-        failure=next((failure_of(error, encoder=name) for name, error in result.failures.items()), None),
+        failure=failure_of(result.damage) if result.damage else failure,
         media={
             "etag": result.etag,
             "size_bytes": result.size_bytes,
@@ -136,6 +148,8 @@ def outcome_of(result: VideoResult, owed: Sequence[Owed]) -> Outcome:
             "height_px": first.facts.height_px,
             "fps": first.facts.fps,
             "duration_seconds": first.facts.duration_seconds,
+            "damaged_share": max(sample.damaged_share for sample in result.samples.values()),
+            "sampler_version": SAMPLER_VERSION,
         },
         bytes_read=sum(sample.bytes_read for sample in result.samples.values()),
         fetch_seconds=sum(sample.fetch_seconds for sample in result.samples.values()),

@@ -13,10 +13,12 @@ from db import ledger, session
 from db.errors import RefusedConfigurationError, UnavailableError, VideoError
 from db.ledger import Claim
 from db.outcome import Outcome
+from db.sampler_version import VERSION as SAMPLER_VERSION
 from workers import breaker, contract, launch, pipeline
 from workers.app import app
 from workers.launch import Runtime
 from workers.pipeline import Owed
+from workers.sampling.pool import STAGE as SAMPLE
 from workers.stores.limits import Cancelled
 
 log = logging.getLogger(__name__)
@@ -113,7 +115,7 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
         )
 
     try:
-        if not owed_of(claimed):
+        if not owed_of(claimed) and not claimed.recheck:
             return Outcome()
         with runtime.storage.open(claimed.uri) as source:
             breaker.was_read(runtime, claimed)
@@ -127,11 +129,14 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
                 engine_seconds=runtime.settings.engine_wait_seconds,
                 stop=runtime.draining,
                 alone=claimed.lost_count >= ALONE_AFTER_LOST,
+                recheck=claimed.recheck,
             )
         return pipeline.outcome_of(result, owed)
     except VideoError as error:
         level = logging.INFO if claimed.is_probe else logging.WARNING  # a closed place is told once
         log.log(level, "video %d: %s at %s: %s", claimed.video_id, error.code, error.stage, error)
+        if media is not None and error.stage == SAMPLE:
+            media["sampler_version"] = SAMPLER_VERSION
         return Outcome(failure=pipeline.failure_of(error), media=media)
     except (Cancelled, RefusedConfigurationError):
         raise

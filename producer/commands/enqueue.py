@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer.commands.version import Version
-from producer.desk import addresses, connected, say
+from producer.desk import addresses, connected, operator, say
 from producer.tables import print_json
 from producer.wording import plural
 
@@ -68,6 +68,14 @@ def enqueue(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Make vectors again that exist already.")] = False,
+    recheck: Annotated[
+        bool,
+        typer.Option(
+            "--recheck",
+            help="Only look again at done videos that an older version sampled: encrypted and damaged ones fail and lose"
+            " their vectors, the others keep them. SOURCE: where they lie.",
+        ),
+    ] = False,
     wait: Annotated[
         bool,
         typer.Option("--wait", help="Wait until all of them are done; exit 3 if some failed, 1 if nothing goes on."),
@@ -82,6 +90,17 @@ def enqueue(
     from producer import wait as waiting
     from producer.request import checked
 
+    if recheck:
+        from producer import recheck as rechecking
+
+        rechecking.refuse(
+            **{"as": as_category, "match": match, "labels": labels, "backbone": backbone, "limit": limit},
+            **{"sample": sample, "force": force},
+            weights=weights != "pretrained",
+            sampling=sampling != "notebook",
+        )
+        _recheck(sources or [], category or [], dry_run=dry_run, wait=wait, as_json=as_json)
+        return
     request = checked(
         sources=sources or [],
         only_categories=category or [],
@@ -110,6 +129,38 @@ def enqueue(
             connection.close()
     if not dry_run and not wait and report.counts.queued:
         say("next: reelvec worker (on every node), reelvec status")
+
+
+def _recheck(sources: list[str], categories: list[str], *, dry_run: bool, wait: bool, as_json: bool) -> None:
+    from producer import recheck, selectors
+    from producer import wait as waiting
+
+    chosen = recheck.selections(categories, sources)
+    where = addresses()
+    with connected(where) as engine:
+        with engine.connect() as connection:
+            selectors.refuse_unknown_categories(connection, categories)
+        if dry_run:
+            videos = recheck.count(engine, chosen)
+            say(
+                f"dry run, nothing changed: {plural(videos, 'done video was', 'done videos were')} sampled by an older version"
+            )
+        else:
+            what = " ".join([*sources, selectors.described(categories, None, None, None)]).strip()
+            videos, connection = recheck.run(engine, chosen, who=operator(), what=what)
+            say(
+                f"{plural(videos, 'done video is', 'done videos are')} looked at again;"
+                " those that are encrypted or damaged will fail"
+            )
+        published = 0 if dry_run else _feed(engine)
+        if as_json:
+            print_json({"rechecked": videos, "published": published})
+        if not dry_run:
+            try:
+                if wait:
+                    raise typer.Exit(waiting.until_done(engine, connection, where.broker_url))
+            finally:
+                connection.close()
 
 
 def _say_choices(request: Request, labels: Path | None) -> None:

@@ -23,6 +23,13 @@ def retry(
     error: selectors.Errors = None,
     source: selectors.Source = None,
     since: selectors.Since = None,
+    outdated: Annotated[
+        bool,
+        typer.Option(
+            "--outdated",
+            help="Only failures that this version may mend: containers it reads now, damage it names better.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Queue failed videos again, as if they had never been tried.
@@ -34,11 +41,11 @@ def retry(
     from workers.app import app
 
     selection = selectors.parse(category, error, source, since)
-    what = selectors.described(category, error, source, since)
+    what = " ".join(filter(None, (selectors.described(category, error, source, since), "--outdated" * outdated)))
     with database(statement_seconds=STATEMENT_SECONDS) as engine:
         with session.transaction(engine) as connection:
             selectors.refuse_unknown_categories(connection, category)
-            count = steering.retry(connection, selection, who=operator(), what=what)
+            count = steering.retry(connection, selection, who=operator(), what=what, outdated=outdated)
         _tell(
             "retried", count, f"{plural(count, 'failed video is', 'failed videos are')} waiting again", as_json=as_json
         )

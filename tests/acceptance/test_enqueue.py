@@ -133,6 +133,7 @@ def test_as_labels_and_never_selects(desk: Desk, tmp_path: Path) -> None:
         (("data", "--limit", "2", "--sample", "2"), 2, "one of the two"),
         (("data", "--nonsense",), 2, "nonsense"),
         (("--category", "films"), 2, "SOURCE"),
+        (("data", "--recheck", "--force", "--backbone", "probe"), 2, "not with --backbone, --force"),
     ],
 )  # fmt: skip
 def test_mistakes_are_answered(desk: Desk, folder: Path, arguments: tuple[str, ...], exit_code: int, told: str) -> None:
@@ -193,3 +194,25 @@ def test_a_glob_that_fits_nothing_says_so_by_itself(desk: Desk, tmp_path: Path) 
 def test_several_backbones_in_one_option_are_told_how(desk: Desk) -> None:
     told = desk.run("enqueue", "s3://bucket/a.mp4", "--backbone", "vivit,x-clip", expect=2).stderr
     assert "repeat the option: --backbone vivit --backbone x-clip" in told
+
+
+def test_what_an_older_version_sampled_is_named_and_looked_at_again(desk: Desk, folder: Path) -> None:
+    counts(desk, str(folder))
+    desk.run("reelvec", "db", "sql", "--write", "UPDATE jobs SET state = 'done', finished_at = now()")
+    told = desk.run("reelvec", "doctor", "--data", expect=1).stdout
+    assert "6 done videos were sampled before encryption and damage were looked for, for example video 1" in told
+    assert "enqueue --recheck" in told
+    dry = desk.run("enqueue", "--recheck", "--dry-run", "--json")
+    assert json.loads(dry.stdout) == {"rechecked": 6, "published": 0}
+    films = desk.run("enqueue", "--recheck", str(folder / "48.0_films"), "--json")
+    assert json.loads(films.stdout) == {"rechecked": 3, "published": 3}
+    rest = desk.run("enqueue", "--recheck", "--category", "animals", "--json")
+    assert json.loads(rest.stdout) == {"rechecked": 2, "published": 2}
+    failed = "UPDATE jobs SET state = 'failed', error_code = 'not_media', error = 'flv', finished_at = now()"
+    desk.run("reelvec", "db", "sql", "--write", f"{failed} WHERE state = 'done'")
+    retried = desk.run("reelvec", "retry", "--outdated", "--json")
+    assert json.loads(retried.stdout) == {"retried": 1}
+    actions = "SELECT action, what, videos FROM actions ORDER BY 1, videos"
+    rows = [line.split("\t") for line in desk.run("reelvec", "db", "sql", actions).stdout.splitlines()[1:]]
+    assert rows == [["recheck", "--category animals", "2"], ["recheck", str(folder / "48.0_films"), "3"],
+                    ["retry", "--outdated", "1"]]  # fmt: skip

@@ -445,7 +445,7 @@ def say(message):
     sock.sendall(struct.pack(">I", len(text)) + text)
 done = dict(kind="done", codec="h264", width_px=64, height_px=64, fps=25.0, duration_seconds=4.0, frame_count=100,
     frame_indices=list(range(96)), pts_seconds=[0.0] * 96, frames_decoded=96, decode_mode="sparse", decode_errors=0,
-    cpu_seconds=0.1)
+    damaged_share=0.0, cpu_seconds=0.1)
 say(dict(kind="ready", seccomp=True))
 sock.recv(4096)
 {lie}

@@ -10,6 +10,7 @@ from db.catalogue import Wanted
 from db.errors import ErrorClass
 from db.invariants import INVARIANTS, Checked, Invariant
 from db.outcome import Failure, Outcome
+from db.sampler_version import VERSION
 from producer.sources import VideoRow
 from tests import ledgering
 from workers.sampling import plan
@@ -40,6 +41,7 @@ BREAKS = {
     "repeated ids": "UPDATE jobs SET encoders = encoders || encoders WHERE video_id = 1",
     "duplicate videos": "DROP INDEX videos_uri; INSERT INTO videos (uri) SELECT uri FROM videos WHERE video_id = 1",
     "invalid indexes": "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'videos_category'::regclass",
+    "sampled by an older version": "UPDATE videos SET sampler_version = NULL WHERE video_id = 1",
     "videos without a job": "DELETE FROM jobs WHERE video_id = 4",
 }
 
@@ -66,7 +68,8 @@ def good(engine: Engine) -> Engine:
     for video_id in (1, 2, 3):
         claimed = ledgering.claim(engine, video_id, worker_id)
         assert claimed is not None
-        done = Outcome((ledgering.vectors(encoder_id),), (ledgering.scores(tagger_id),))
+        media = {"sampler_version": VERSION}
+        done = Outcome((ledgering.vectors(encoder_id),), (ledgering.scores(tagger_id),), media=media)
         assert ledgering.finish(engine, claimed, broken if video_id == 3 else done) in ("done", "failed")
     return engine
 

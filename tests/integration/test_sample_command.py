@@ -47,11 +47,11 @@ def test_json_has_every_fact_and_the_frames_are_those_it_names(alone: Desk, tmp_
     told = facts(alone, "clip.mp4", "--out", "frames.npz", "--sheet", "sheet.png")
     assert set(told) == {
         "file", "codec", "width_px", "height_px", "fps", "duration_seconds", "frame_count", "frames_decoded",
-        "decode_mode", "decode_errors", "size_bytes", "bytes_read", "fetch_seconds", "decode_cpu_seconds",
+        "decode_mode", "decode_errors", "damaged_share", "size_bytes", "bytes_read", "fetch_seconds", "decode_cpu_seconds",
         "wall_seconds", "etag", "frame_indices", "pts_seconds",
     }  # fmt: skip
     expected = {"file": "clip.mp4", "codec": "h264", "width_px": 320, "height_px": 180, "fps": 25.0,
-                "duration_seconds": 7.8, "frame_count": 195, "decode_mode": "sparse", "decode_errors": 0,
+                "duration_seconds": 7.8, "frame_count": 195, "decode_mode": "sparse", "decode_errors": 0, "damaged_share": 0.0,
                 "size_bytes": clip.stat().st_size, "bytes_read": clip.stat().st_size}  # fmt: skip
     assert told == told | expected
     assert told["frame_indices"] == [2 * slot for slot in range(96)]

@@ -22,6 +22,7 @@ MODULES = {
     "lost_messages": {ENQUEUER, WORKER},
     "outcome": {WORKER},
     "places": {WORKER},
+    "recheck": {ENQUEUER},
     "steering": {ENQUEUER},
 }
 #: `invariants` holds cures that `doctor --data` prints for an administrator; of `encoders` each does a part.

@@ -83,6 +83,7 @@ class Done(_Answer):
     frames_decoded: Count
     decode_mode: Literal["sparse", "full"]
     decode_errors: Count
+    damaged_share: Annotated[float, Field(ge=0, le=1)]
     cpu_seconds: Seconds
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from db.errors import VideoError
 from workers.sampling.boxes import ByteFile
 from workers.sampling.container import STAGE, WHOLE, Header, OpenVideo
-from workers.sampling.plan import MAX_SECONDS, SHAPE, plan
+from workers.sampling.plan import FRAMES, MAX_SECONDS, SHAPE, plan
 from workers.sampling.shelf import Shelf
 from workers.sampling.sparse import Decoding, OutOfStepError, SparsePass
 from workers.sampling.squares import ExactSquares, FastSquares
@@ -28,7 +28,8 @@ class Decoded:
 
     `frames` uint8 `[96, 224, 224, 3]`; `frame_indices` int64 `[96]` and `pts_seconds` float64 `[96]`: position in
     presentation order and time from the file's start of the frame in each slot. Width and height are those a player
-    shows. `decode_mode`: "sparse" or "full".
+    shows. `decode_mode`: "sparse" or "full". `decode_errors`: packets the decoder refused, and corrupt frames.
+    `damaged_share`: of the 96 slots, from 0 to 1: those whose frame was lost or that the decoder itself calls damaged.
     """
 
     frames: np.ndarray
@@ -43,6 +44,7 @@ class Decoded:
     frames_decoded: int
     decode_mode: str
     decode_errors: int
+    damaged_share: float
     cpu_seconds: float
 
 
@@ -66,6 +68,7 @@ def _sample(file: ByteFile, policy: str, out: np.ndarray, started: float) -> Dec
         mode, decoding, shelf = _fill(video, policy, indices, out)
         _refuse_cut_short(decoding, header, planned=int(indices[-1]) + 1)
         _refuse_undecodable(decoding, indices, shelf)
+        damaged_share = _damaged_share(decoding, shelf, mode)
         sources = shelf.fill()
         pts_seconds = _times(video, header.fps, sources)
         return Decoded(
@@ -80,7 +83,8 @@ def _sample(file: ByteFile, policy: str, out: np.ndarray, started: float) -> Dec
             frame_count=header.frame_count,
             frames_decoded=decoding.frames,
             decode_mode=mode,
-            decode_errors=decoding.errors + shelf.damaged_frames,
+            decode_errors=decoding.errors + shelf.corrupt,
+            damaged_share=damaged_share,
             cpu_seconds=time.process_time() - started,
         )
 
@@ -149,3 +153,15 @@ def _refuse_undecodable(decoding: Decoding, indices: np.ndarray, shelf: Shelf) -
     if not shelf.taken or 2 * shelf.taken < present:
         message = f"{shelf.taken} of {present} frames could be decoded, {decoding.errors} packets were refused"
         raise VideoError("undecodable", message, stage=STAGE)
+
+
+def _damaged_share(decoding: Decoding, shelf: Shelf, mode: str) -> float:
+    """The part of the 96 slots that shows no decoded frame.
+
+    Where everything is decoded, frames are counted as they come out: one that was refused leaves no gap, it moves those
+    behind it. So each refused packet counts as one packet's part of the video.
+    """
+    share = shelf.damaged_slots / FRAMES
+    if mode == "full":
+        share += decoding.lost / max(1, decoding.packets)
+    return min(1.0, share)

@@ -52,6 +52,7 @@ class Sample:
 
     `frames` uint8 `[96, 224, 224, 3]`, own memory; `frame_indices` int64 `[96]` and `pts_seconds` float64 `[96]`: position
     and time of the frame in each slot. `fetch_seconds`: spent in reads of the source; `decode_seconds`: CPU of the sampler.
+    `damaged_share`: as of `workers.sampling.decode.Decoded`.
     `frame_count`: frames that the video has by its header, or that were counted in its first minute.
     """
 
@@ -66,6 +67,7 @@ class Sample:
     frames_decoded: int
     decode_mode: str
     decode_errors: int
+    damaged_share: float
 
 
 class SamplerPool:
@@ -293,4 +295,5 @@ def _outcome(
         frames_decoded=answer.frames_decoded,
         decode_mode=answer.decode_mode,
         decode_errors=answer.decode_errors,
+        damaged_share=answer.damaged_share,
     )

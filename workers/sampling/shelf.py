@@ -27,7 +27,9 @@ class Shelf:
         self.last = self.positions[-1]
         self.missing = set(self.positions)
         self.shown_size = (0, 0)
-        self.damaged_frames = 0
+        #: Positions before the file's first key frame: it was cut there, and no player shows them.
+        self.before_start = 0
+        self._corrupt: set[int] = set()  # positions whose frame the decoder calls corrupt or concealed
         self._out = out
         self._times: dict[int, int | None] = {}  # by position
         self._pixel_aspect = pixel_aspect
@@ -41,6 +43,17 @@ class Shelf:
         """How many different frames are here."""
         return len(self._times)
 
+    @property
+    def corrupt(self) -> int:
+        """How many different frames here the decoder calls corrupt, or has patched up from others (concealed)."""
+        return len(self._corrupt)
+
+    @property
+    def damaged_slots(self) -> int:
+        """Slots whose frame is lost, so that another stands in for it, or corrupt. What no player shows is neither."""
+        damaged = self.missing | self._corrupt
+        return sum(position in damaged and position >= self.before_start for position in self.positions)
+
     def take(self, position: int, frame: VideoFrame) -> None:
         """Convert a frame and put it into its slots. Frames that nobody wants and second copies are passed over."""
         if position not in self.missing:
@@ -50,7 +63,8 @@ class Shelf:
         self._out[first + 1 : first + self.positions.count(position)] = self._out[first]
         self._times[position] = frame.pts
         self.missing.discard(position)
-        self.damaged_frames += bool(frame.is_corrupt)
+        if frame.is_corrupt:
+            self._corrupt.add(position)
 
     def _squares_like(self, frame: VideoFrame) -> ExactSquares | FastSquares:
         """What makes squares of frames of this one's size, which may change midway."""

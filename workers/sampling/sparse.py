@@ -50,15 +50,20 @@ class Decoding:
         self.packets = 0
         self.frames = 0
         self.errors = 0
+        #: Errors from the file's first key frame on; before it nothing can be decoded, and no player does.
+        self.lost = 0
+        self._has_started = False
 
     def decode(self, packet: Packet[Stream] | None) -> list[VideoFrame]:
         """The frames that a packet (None: the end) brings out; one that cannot be decoded is counted, not raised."""
+        self._has_started |= packet is None or packet.is_keyframe
         try:
             frames = list(self.video.decoder.decode(packet))
         except MemoryError:
             raise
         except av.error.FFmpegError:
             self.errors += 1
+            self.lost += self._has_started
             return []
         self.frames += len(frames)
         return frames
@@ -94,6 +99,7 @@ class SparsePass:
         self._kept: list[Piece] = []
         self._kept_bytes = 0
         self._times: list[int] = []  # of all shown packets so far
+        self._start_time: int | None = None  # of the first key frame
         self._shown: int | None = None  # time of the last frame that came out
 
     def run(self) -> None:
@@ -108,6 +114,8 @@ class SparsePass:
         self._decode(len(self._kept), complete=True)
         if self._shelf.missing:
             self._receive(None)
+        if self._start_time is not None:
+            self._shelf.before_start = bisect_left(self._times, self._start_time)
         if self._shelf.missing and not self._decoding.errors:
             raise OutOfStepError(f"frames {sorted(self._shelf.missing)[:4]} did not come out")
 
@@ -115,6 +123,8 @@ class SparsePass:
         self._kept += self._pieces(packet)
         self._kept_bytes += packet.size + PACKET_BYTES
         self._decoding.packets += 1
+        if packet.is_keyframe and self._start_time is None:
+            self._start_time = packet.pts
         if packet.is_discard:  # before the cut of an edit list: decoded, never shown
             return
         if packet.pts is None:
