@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 
 from db.errors import VideoError
 from workers.sampling.boxes import ByteFile, is_fragmented
+from workers.sampling.encryption import Encryption
 from workers.sampling.plan import MAX_SECONDS
 
 STAGE = "sample"
@@ -54,6 +55,7 @@ SAME_FPS = 0.01
 #: FFmpeg reads at most this much at a time from the file object.
 BUFFER_BYTES = 256 << 10
 
+ENCRYPTED = "the pictures are encrypted (DRM) and only a decrypted copy can be sampled"
 _NOT_MOVING = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 _EBML = b"\x1a\x45\xdf\xa3"
 #: Boxes that an mp4 or QuickTime file begins with.
@@ -75,13 +77,14 @@ class Header:
 class OpenVideo:
     """An open container and its one stream of pictures, to be read once from the start (or again after `rewind`).
 
-    Raises `VideoError`: empty_file, not_media, truncated, no_video, unsupported_codec, over_limits.
+    `encryption`: of this file. Raises `VideoError`: empty_file, not_media, truncated, no_video, unsupported_codec, over_limits.
     """
 
-    def __init__(self, file: ByteFile) -> None:
+    def __init__(self, file: ByteFile, encryption: Encryption) -> None:
         if not file.seek(0, os.SEEK_END):
             raise VideoError("empty_file", "the file has no bytes", stage=STAGE)
-        self._file = file
+        self._encryption = encryption
+        self._file = encryption.file
         self._fragmented = is_fragmented(file)
         self._start()
         if not self.decoder.width:
@@ -100,6 +103,7 @@ class OpenVideo:
         #: from there to the end of the last packet of any stream, and whether the file has no more of them
         self.reached_seconds = 0.0
         self.at_end = False
+        self._encryption.begin(self.stream)
         self._demuxed = self._demux()
         self._returned: list[Packet[Stream]] = []
 
@@ -147,10 +151,25 @@ class OpenVideo:
                     end_seconds = (packet.pts + (packet.duration or 0)) * unit_seconds[packet.stream_index]
                     self.reached_seconds = max(self.reached_seconds, end_seconds - self.start_seconds)
                 if packet.size and packet.stream_index == self.stream.index:
-                    yield packet
+                    yield self._marked(packet)
         except (av.error.FFmpegError, IndexError):
             pass  # IndexError: PyAV's own, at the end of an mpegts in which a stream appeared late
         self.at_end = True
+
+    def _marked(self, packet: Packet[Stream]) -> Packet[Stream]:
+        """The packet as its decoder is to have it, or marked as one that none can decode."""
+        if not self._encryption.covers(packet):
+            return self._encryption.unwrapped(packet)
+        packet.opaque = (
+            object()
+        )  # a mark; one of its own, because PyAV forgets an object with the first packet that had it
+        return packet
+
+    def refuse_encrypted(self, packet: Packet[Stream]) -> None:
+        """`VideoError` (encrypted) for a packet that has to be decoded and cannot be without a key."""
+        if packet.opaque is not None:
+            seconds = 0.0 if packet.pts is None else self.seconds(packet.pts)
+            raise VideoError("encrypted", f"{ENCRYPTED}, from {seconds:.1f} s on", stage=STAGE)
 
     def _counted_header(self) -> Header:
         """The header of a file without one (fragmented, or a browser's recording): the packets of its first minute.

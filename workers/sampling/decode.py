@@ -15,12 +15,15 @@ import numpy as np
 
 from db.errors import VideoError
 from workers.sampling.boxes import ByteFile
-from workers.sampling.container import STAGE, Header, OpenVideo
+from workers.sampling.container import ENCRYPTED, STAGE, Header, OpenVideo
+from workers.sampling.encryption import Encryption, encryption_of
 from workers.sampling.plan import MAX_SECONDS, SHAPE, plan
 from workers.sampling.shelf import Shelf
 from workers.sampling.sparse import Decoding, OutOfStepError, SparsePass
 from workers.sampling.squares import ExactSquares, FastSquares
 
+#: What an encrypted file looks like to who does not know that it is.
+LOOKS_ENCRYPTED = ("truncated", "undecodable", "no_video", "unsupported_codec")
 #: A file that ends before this part of what it promised was cut short.
 WHOLE = 0.9
 
@@ -53,20 +56,28 @@ def sample(file: ByteFile, policy: str, out: np.ndarray | None = None) -> Decode
     """Decode the frames that `policy` plans into `out`, uint8 `[96, 224, 224, 3]`, or into a new array.
 
     Raises `VideoError` (stage sample): empty_file, not_media, no_video, truncated, undecodable, unsupported_codec,
-    over_limits; `MemoryError`.
+    encrypted, over_limits; `MemoryError`.
     """
     started = time.process_time()
+    encryption = encryption_of(file)
     try:
-        return _sample(file, policy, np.empty(SHAPE, np.uint8) if out is None else out, started)
+        return _sample(file, encryption, policy, np.empty(SHAPE, np.uint8) if out is None else out, started)
+    except VideoError as error:
+        if error.code in LOOKS_ENCRYPTED and encryption.explains_failure():
+            raise VideoError("encrypted", f"{ENCRYPTED}: {error}", stage=STAGE) from error
+        raise
     except av.error.FFmpegError as error:  # a conversion that FFmpeg does not know
         raise VideoError("undecodable", f"the frames cannot be converted: {error.strerror}", stage=STAGE) from error
 
 
-def _sample(file: ByteFile, policy: str, out: np.ndarray, started: float) -> Decoded:
-    with closing(OpenVideo(file)) as video:
+def _sample(file: ByteFile, encryption: Encryption, policy: str, out: np.ndarray, started: float) -> Decoded:
+    with closing(OpenVideo(file, encryption)) as video:
         header = video.header()
         indices = plan(policy, fps=header.fps, duration_seconds=header.duration_seconds, frame_count=header.frame_count)
         mode, decoding, shelf = _fill(video, policy, indices, out)
+        if video.at_end and not header.is_counted and encryption.explains_failure():
+            # FFmpeg has left the rest out, of fragments or of a stream of packets
+            raise VideoError("encrypted", f"{ENCRYPTED}, from {video.reached_seconds:.1f} s on", stage=STAGE)
         _refuse_cut_short(decoding, header, planned=int(indices[-1]) + 1)
         _refuse_undecodable(decoding, indices, shelf)
         sources = shelf.fill()
@@ -107,7 +118,9 @@ def _decode_all(decoding: Decoding, shelf: Shelf) -> None:
     """Decode every packet up to the last wanted frame and count what comes out."""
     last_frame = None
     for packet in chain(decoding.video.packets(), [None]):
-        decoding.packets += packet is not None
+        if packet is not None:
+            decoding.packets += 1
+            decoding.video.refuse_encrypted(packet)
         position = decoding.frames
         for last_frame in decoding.decode(packet):
             shelf.take(position, last_frame)
