@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 
 from db.errors import VideoError
 from workers.sampling.boxes import ByteFile, is_fragmented
+from workers.sampling.ebml import EBML
 from workers.sampling.encryption import Encryption
 from workers.sampling.plan import MAX_SECONDS
 
@@ -57,7 +58,6 @@ BUFFER_BYTES = 256 << 10
 
 ENCRYPTED = "the pictures are encrypted (DRM) and only a decrypted copy can be sampled"
 _NOT_MOVING = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
-_EBML = b"\x1a\x45\xdf\xa3"
 #: Boxes that an mp4 or QuickTime file begins with.
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
@@ -103,6 +103,8 @@ class OpenVideo:
         #: from there to the end of the last packet of any stream, and whether the file has no more of them
         self.reached_seconds = 0.0
         self.at_end = False
+        #: the demuxer ended with an error
+        self.broke_off = False
         self._encryption.begin(self.stream)
         self._demuxed = self._demux()
         self._returned: list[Packet[Stream]] = []
@@ -125,10 +127,15 @@ class OpenVideo:
         fps = _fps(stream.average_rate) or _fps(stream.guessed_rate)
         if self._fragmented or duration is None or fps is None:
             return self._counted_header()
-        frame_count = stream.frames or max(1, int(duration * fps))
+        frame_count = stream.frames if stream.frames > 0 else max(1, int(duration * fps))
         is_edited = self._is_mov and round(duration * fps) < stream.frames
         is_counted = stream.frames > 0 and not is_edited
         return Header(fps, duration, min(frame_count, MOST_FRAMES), is_counted)
+
+    def recounted(self) -> Header:
+        """For a file whose header is wrong: the same as if it had none, everything read again from the start."""
+        self.rewind()
+        return self._counted_header()
 
     def packets(self) -> Iterator[Packet[Stream]]:
         """The pictures' packets in file order. Damage that the demuxer cannot pass ends them."""
@@ -147,13 +154,15 @@ class OpenVideo:
                     raise VideoError("over_limits", message, stage=STAGE)
                 if packet.pts is not None:
                     if packet.stream_index not in unit_seconds:
-                        unit_seconds[packet.stream_index] = float(packet.time_base)
+                        unit_seconds[packet.stream_index] = float(packet.time_base or 0)
                     end_seconds = (packet.pts + (packet.duration or 0)) * unit_seconds[packet.stream_index]
                     self.reached_seconds = max(self.reached_seconds, end_seconds - self.start_seconds)
                 if packet.size and packet.stream_index == self.stream.index:
                     yield self._marked(packet)
-        except (av.error.FFmpegError, IndexError):
-            pass  # IndexError: PyAV's own, at the end of an mpegts in which a stream appeared late
+        except IndexError:
+            pass  # PyAV's own, at the end of an mpegts in which a stream appeared late
+        except av.error.FFmpegError:
+            self.broke_off = True
         self.at_end = True
 
     def _marked(self, packet: Packet[Stream]) -> Packet[Stream]:
@@ -189,11 +198,17 @@ class OpenVideo:
                     break
         if not seconds:
             raise VideoError("undecodable", "the file has a stream of pictures without a picture", stage=STAGE)
-        fps = self._measured_fps(seconds)
+        fps = self._measured_fps(seconds) if len(seconds) > 1 else 1 / self._shown_seconds(packet)
         duration = MAX_SECONDS if seconds[-1] - seconds[0] >= MAX_SECONDS else len(seconds) / fps
         if kept_bytes > KEPT_BYTES:
             self.rewind()
         return Header(fps, duration, len(seconds), is_counted=False)
+
+    def _shown_seconds(self, only: Packet[Stream]) -> float:
+        """How long the only picture of a file is shown."""
+        stated = self.container.duration or 0
+        seconds = (only.duration or 0) * self._unit_seconds or stated / av.time_base
+        return min(seconds, LONGEST_SECONDS) if seconds > 0 else 1.0
 
     def _measured_fps(self, seconds: list[float]) -> float:
         """Frames per second of these times; a rate that the file names wins if it is that one: times may be rounded."""
@@ -244,7 +259,7 @@ def _unreadable(file: ByteFile) -> VideoError:
     head = file.read(16)
     if head[4:8] in _FIRST_BOXES:
         return VideoError("truncated", "an mp4 without a readable index (moov): was its upload cut short?", stage=STAGE)
-    if head.startswith(_EBML):
+    if head.startswith(EBML):
         return VideoError("truncated", "a mkv or webm that ends within its header", stage=STAGE)
     return VideoError("not_media", f"the file begins with {head!r}; containers that are read: {FORMATS}", stage=STAGE)
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from db.errors import VideoError
 from workers.sampling.boxes import ByteFile
-from workers.sampling.container import ENCRYPTED, STAGE, Header, OpenVideo
+from workers.sampling.container import ENCRYPTED, LONGEST_SECONDS, STAGE, Header, OpenVideo
 from workers.sampling.encryption import Encryption, encryption_of
 from workers.sampling.plan import MAX_SECONDS, SHAPE, plan
 from workers.sampling.shelf import Shelf
 from workers.sampling.sparse import Decoding, OutOfStepError, SparsePass
 from workers.sampling.squares import ExactSquares, FastSquares
+from workers.sampling.whole import is_whole
 
 #: What an encrypted file looks like to who does not know that it is.
 LOOKS_ENCRYPTED = ("truncated", "undecodable", "no_video", "unsupported_codec")
@@ -73,15 +74,23 @@ def sample(file: ByteFile, policy: str, out: np.ndarray | None = None) -> Decode
 def _sample(file: ByteFile, encryption: Encryption, policy: str, out: np.ndarray, started: float) -> Decoded:
     with closing(OpenVideo(file, encryption)) as video:
         header = video.header()
-        indices = plan(policy, fps=header.fps, duration_seconds=header.duration_seconds, frame_count=header.frame_count)
+        indices = _planned(policy, header)
         mode, decoding, shelf = _fill(video, policy, indices, out)
         if video.at_end and not header.is_counted and encryption.explains_failure():
             # FFmpeg has left the rest out, of fragments or of a stream of packets
             raise VideoError("encrypted", f"{ENCRYPTED}, from {video.reached_seconds:.1f} s on", stage=STAGE)
-        _refuse_cut_short(decoding, header, planned=int(indices[-1]) + 1)
+        if missing := _missing(decoding, header, planned=int(indices[-1]) + 1):
+            if video.broke_off or not is_whole(file):
+                raise VideoError("truncated", f"the file ends after {missing}: was its upload cut short?", stage=STAGE)
+            header = video.recounted()
+            indices = _planned(policy, header)
+            mode, decoding, shelf = _fill(video, policy, indices, out)
         _refuse_undecodable(decoding, indices, shelf)
         sources = shelf.fill()
-        pts_seconds = [position / header.fps if pts is None else video.seconds(pts) for position, pts in sources]
+        pts_seconds = [
+            min(LONGEST_SECONDS, position / header.fps) if pts is None else video.seconds(pts)
+            for position, pts in sources
+        ]
         return Decoded(
             frames=out,
             frame_indices=np.array([position for position, _ in sources], dtype=np.int64),
@@ -97,6 +106,10 @@ def _sample(file: ByteFile, encryption: Encryption, policy: str, out: np.ndarray
             decode_errors=decoding.errors + shelf.damaged_frames,
             cpu_seconds=time.process_time() - started,
         )
+
+
+def _planned(policy: str, header: Header) -> np.ndarray:
+    return plan(policy, fps=header.fps, duration_seconds=header.duration_seconds, frame_count=header.frame_count)
 
 
 def _fill(video: OpenVideo, policy: str, indices: np.ndarray, out: np.ndarray) -> tuple[str, Decoding, Shelf]:
@@ -132,18 +145,17 @@ def _decode_all(decoding: Decoding, shelf: Shelf) -> None:
         shelf.take(decoding.frames - 1, last_frame)
 
 
-def _refuse_cut_short(decoding: Decoding, header: Header, *, planned: int) -> None:
-    """`VideoError` (truncated) if the file ended long before what it promised of the first `planned` frames."""
+def _missing(decoding: Decoding, header: Header, *, planned: int) -> str:
+    """How far the file went, if it ended long before what it promised of the first `planned` frames; else nothing."""
     if not decoding.video.at_end or decoding.packets >= WHOLE * planned:
-        return
+        return ""
     if header.is_counted:
         cut, what = True, f"{decoding.packets} of {planned} frames"
     else:  # frames may come at any pace: only time tells
         promised_seconds = min(MAX_SECONDS, header.duration_seconds)
         reached = decoding.video.reached_seconds
         cut, what = reached < WHOLE * promised_seconds, f"{reached:.1f} of {promised_seconds:.1f} seconds"
-    if cut:
-        raise VideoError("truncated", f"the file ends after {what}: was its upload cut short?", stage=STAGE)
+    return what if cut else ""
 
 
 def _refuse_undecodable(decoding: Decoding, indices: np.ndarray, shelf: Shelf) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workers.sampling.boxes import ByteFile, movie, read_at
+from workers.sampling.ebml import EBML
 from workers.sampling.encryption import asf, mkv, mpegps, mpegts
 from workers.sampling.encryption.base import Encryption
 from workers.sampling.encryption.mp4 import Mp4Encryption
@@ -13,7 +14,7 @@ _HEAD_BYTES = 2048
 def encryption_of(file: ByteFile) -> Encryption:
     """The reader for this file's container, by its first bytes."""
     head = read_at(file, 0, _HEAD_BYTES)
-    if head.startswith(mkv.EBML):
+    if head.startswith(EBML):
         return mkv.MkvEncryption(file)
     if head.startswith(asf.HEADER):
         return asf.AsfEncryption(file)

@@ -82,7 +82,7 @@ def _is_protected(kind: bytes, entry: bytes) -> bool:
 
 def description_runs(stsc: bytes) -> Runs:
     """The number of each sample's description, counted from 0."""
-    rows = [(_number(stsc, at), _number(stsc, at + 4), _number(stsc, at + 8)) for at in _rows(stsc, 8, 12)]
+    rows = [(_number(stsc, at), _number(stsc, at + 4), _number(stsc, at + 8)) for at in _rows(stsc, 4, 12)]
     starts = [first for first, _, _ in rows[1:]] + [1 << 32]
     return Runs(
         (max(0, stop - first) * samples, description - 1)

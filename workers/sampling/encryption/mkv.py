@@ -1,12 +1,11 @@
 """Which pictures of a mkv or webm are encrypted: by the encodings of its tracks, and in webm frame by frame.
 
-Sources: RFC 8794, 4 to 6 (EBML); RFC 9559, 5.1.4.1.31 (ContentEncodings); the WebM project's "WebM Encryption" (signal byte).
+Sources: RFC 9559, 5.1.4.1.31 (ContentEncodings); the WebM project's "WebM Encryption" (signal byte).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from enum import Enum
 
 from av.packet import Packet
@@ -14,15 +13,14 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from workers.sampling.boxes import ByteFile, read_at
+from workers.sampling.ebml import HEAD_BYTES, MOST_ELEMENTS, SEGMENT, elements, head
 from workers.sampling.encryption.base import Encryption
 
-EBML = b"\x1a\x45\xdf\xa3"
-_SEGMENT, _TRACKS, _CLUSTER = 0x18538067, 0x1654AE6B, 0x1F43B675
+_TRACKS, _CLUSTER = 0x1654AE6B, 0x1F43B675
 _TRACK, _TRACK_TYPE, _PICTURES = 0xAE, 0x83, 1
 _ENCODINGS, _ENCODING, _ENCODING_TYPE, _IS_ENCRYPTION = 0x6D80, 0x6240, 0x5033, 1
 _ENCRYPTION, _ALGORITHM, _AES_SETTINGS, _CIPHER_MODE, _CTR = 0x5035, 0x47E1, 0x47E7, 0x47E8, 1
-#: Elements at the top before the tracks, and in any one of them; and bytes of the tracks that are read.
-_MOST_ELEMENTS = 256
+#: Bytes of the tracks that are read.
 _MOST_BYTES = 1 << 20
 
 
@@ -33,32 +31,6 @@ class Kind(Enum):
     ENCRYPTED = 1
     #: a byte before each frame says whether it is
     PER_FRAME = 2
-
-
-def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Id and content of each element."""
-    at = 0
-    for _ in range(_MOST_ELEMENTS):
-        head = _head(data[at : at + 12])
-        if head is None:
-            return
-        name, size, head_bytes = head
-        yield name, data[at + head_bytes : at + head_bytes + size]
-        at += head_bytes + size
-
-
-def _head(data: bytes) -> tuple[int, int, int] | None:
-    """Id, size and own length of an element; a size that is not known counts as endless."""
-    if not data or not data[0]:
-        return None
-    id_bytes = 9 - data[0].bit_length()
-    if id_bytes > 4 or len(data) <= id_bytes or not data[id_bytes]:
-        return None
-    size_bytes = 9 - data[id_bytes].bit_length()
-    field = data[id_bytes : id_bytes + size_bytes]
-    most = (1 << 7 * size_bytes) - 1
-    size = int.from_bytes(field, "big") & most
-    return int.from_bytes(data[:id_bytes], "big"), 1 << 62 if size == most else size, id_bytes + size_bytes
 
 
 def picture_tracks(tracks: bytes) -> list[Kind]:
@@ -119,12 +91,13 @@ class MkvEncryption(Encryption):
 def _tracks(file: ByteFile) -> bytes:
     """The content of the element that describes the tracks; it lies before the first cluster."""
     position, end = 0, file.seek(0, os.SEEK_END)
-    for _ in range(_MOST_ELEMENTS):
-        head = _head(read_at(file, position, 12))
-        if head is None or position >= end or head[0] == _CLUSTER:
+    for _ in range(MOST_ELEMENTS):
+        found = head(read_at(file, position, HEAD_BYTES))
+        if found is None or position >= end or found.name == _CLUSTER:
             return b""
-        name, size, head_bytes = head
-        if name == _TRACKS:
-            return read_at(file, position + head_bytes, min(size, _MOST_BYTES))
-        position += head_bytes + (0 if name == _SEGMENT else size)
+        position += found.bytes
+        if found.name == _TRACKS:
+            return read_at(file, position, min(found.size or _MOST_BYTES, _MOST_BYTES))
+        if found.name != SEGMENT:
+            position += end if found.size is None else found.size
     return b""

@@ -25,6 +25,8 @@ RUN = 8
 _PICTURE_TYPES = (0x01, 0x02, 0x10, 0x1B, 0x20, 0x24, 0x33, 0x42, 0xD1, 0xEA)
 _SAMPLE_AES = 0xDB
 _PRIVATE_DATA_INDICATOR = 0x0F
+#: Packet ids have 13 bits.
+_NUMBERS = 1 << 13
 #: More streams than this are damage.
 _MOST_STREAMS = 64
 
@@ -79,7 +81,8 @@ class TsEncryption(Encryption):
     def __init__(self, file: ByteFile, head: bytes) -> None:
         super().__init__(WatchedFile(file, self.see))
         self._first, self._step = layout(head) or (0, PACKET_BYTES[0])
-        self._tables = {0}
+        # lookup tables, not `np.isin` and `np.unique`: these import more when no file can be opened any more
+        self._is_table = np.zeros(_NUMBERS, bool)
         self._pictures: set[int] = set()
         #: by packet id: where its pictures begin to be encrypted
         self._encrypted_from: dict[int, int] = {}
@@ -107,6 +110,8 @@ class TsEncryption(Encryption):
         begin = (self._first - position) % self._step
         whole = max(0, len(data) - begin) // self._step
         self._rest = data[begin + whole * self._step :]
+        if not whole:
+            return
         packets = np.frombuffer(data, np.uint8, whole * self._step, begin).reshape(whole, self._step)[:, :188]
         places = position + begin + self._step * np.arange(whole)
         in_step = packets[:, 0] == SYNC
@@ -119,11 +124,11 @@ class TsEncryption(Encryption):
     def _see_tables(self, packets: np.ndarray, numbers: np.ndarray, places: np.ndarray) -> None:
         begins = (packets[:, 1] & 0x40) != 0
         for of_tables in (True, False):  # the table of tables first
-            wanted = numbers == 0 if of_tables else np.isin(numbers, list(self._tables)) & (numbers != 0)
+            wanted = numbers == 0 if of_tables else self._is_table[numbers]
             for at in np.flatnonzero(begins & wanted).tolist():
                 section = _section(packets[at].tobytes())
                 if of_tables and section[:1] == b"\0":
-                    self._tables |= set(islice(program(section), _MOST_STREAMS))
+                    self._is_table[list(islice(program(section), _MOST_STREAMS))] = True
                 elif not of_tables and section[:1] == b"\2":
                     self._note_streams(section, int(places[at]))
 
@@ -136,8 +141,9 @@ class TsEncryption(Encryption):
 
     def _see_scrambling(self, numbers: np.ndarray, scrambled: np.ndarray, places: np.ndarray) -> None:
         if not scrambled.any():
-            self._runs.clear()
-            self._clear.update(np.unique(numbers).tolist())
+            for number in set(numbers.tolist()):
+                self._runs.pop(number, None)
+                self._clear.add(number)
             return
         for number, is_scrambled, place in zip(numbers.tolist(), scrambled.tolist(), places.tolist(), strict=True):
             if not is_scrambled:
