@@ -31,8 +31,8 @@ import av
 import numpy as np
 
 from workers.sampling.boxes import ByteFile
-from workers.sampling.container import BUFFER_BYTES
 from workers.sampling.decode import Decoded, sample
+from workers.sampling.opening import BUFFER_BYTES
 from workers.sampling.plan import FRAMES, SHAPE
 from workers.sampling.pool import SamplerPool
 

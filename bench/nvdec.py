@@ -36,6 +36,7 @@ from av.video.reformatter import VideoReformatter
 
 from workers.sampling import decode
 from workers.sampling.container import OpenVideo
+from workers.sampling.encryption import encryption_of
 from workers.sampling.plan import FRAMES
 from workers.sampling.squares import ExactSquares
 
@@ -144,7 +145,7 @@ def planes(path: Path, *, pretend: bool) -> list[int]:
     """The largest difference in Y, U and V of the first 96 frames between the two decoders."""
 
     def frames(opened: type[OpenVideo]) -> Iterator[tuple[np.ndarray, ...]]:
-        with path.open("rb") as file, closing(opened(file)) as video:
+        with path.open("rb") as file, closing(opened(file, encryption_of(file))) as video:
             for packet in chain(video.packets(), [None]):
                 for frame in video.decoder.decode(packet):
                     flat, luma = frame.to_ndarray().ravel().astype(np.int16), frame.width * frame.height

@@ -14,7 +14,7 @@ from db.errors import VIDEO_ERROR_CLASSES, ErrorClass
 WINDOW_SECONDS = 600.0
 #: So many videos, of two places or tried by two workers, and at least as many as were embedded meanwhile.
 VIDEOS = 20
-SAMPLER = "sampler_crashed"
+SAMPLER = ["sampler_crashed", "sampler_defect"]
 #: The row of `control` that stops all claims when samplers crash, whatever the backbone.
 SAMPLER_CONTROL = "samplers"
 
@@ -27,7 +27,7 @@ WITH failed AS (
   SELECT e.backbone, a.video_id, a.worker_id, a.error_code, a.error, a.at, j.place_id
   FROM reelvec.attempts a JOIN reelvec.jobs j USING (video_id) LEFT JOIN reelvec.encoders e ON e.encoder = a.encoder
   WHERE a.at > now() - make_interval(secs => :window)
-    AND (a.error_code = :sampler OR (a.error_code = ANY(:blamed) AND e.backbone IS NOT NULL))
+    AND (a.error_code = ANY(:sampler) OR (a.error_code = ANY(:blamed) AND e.backbone IS NOT NULL))
     AND a.at > coalesce((SELECT at FROM reelvec.paused_backbones p WHERE p.backbone = e.backbone), '-infinity')
     AND a.at > coalesce((SELECT at FROM reelvec.control WHERE name = :control AND e.backbone IS NULL), '-infinity')
 )

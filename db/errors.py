@@ -94,7 +94,9 @@ VIDEO_ERROR_CLASSES: dict[str, ErrorClass] = {
     "undecodable": ErrorClass.PERMANENT,
     "damaged": ErrorClass.PERMANENT,  # decodable, but too many of the frames are lost or broken
     "unsupported_codec": ErrorClass.PERMANENT,
+    "encrypted": ErrorClass.PERMANENT,
     "over_limits": ErrorClass.PERMANENT,
+    "sampler_defect": ErrorClass.PERMANENT,  # our own exception over this file: it would be the same again
     "sampler_crashed": ErrorClass.STRIKE,
     "sampler_timeout": ErrorClass.STRIKE,
     "poison": ErrorClass.PERMANENT,

@@ -22,7 +22,8 @@ _INFRA_CODES = {code for code, kind in VIDEO_ERROR_CLASSES.items() if kind is Er
 _OUR_CLASSES = {ErrorClass.DEVICE, ErrorClass.BAD_OUTPUT, ErrorClass.STRIKE}
 #: Codes that describe no file: where many fail with them, a worker, its settings or a model is to be mended.
 OUR_CODES = {code for code, kind in VIDEO_ERROR_CLASSES.items() if kind in _OUR_CLASSES} | {
-    "poison", "internal", "unavailable", "outside_roots", "permission_denied", "address_refused", "unusable_prompt"
+    "poison", "sampler_defect", "internal", "unavailable",
+    "outside_roots", "permission_denied", "address_refused", "unusable_prompt",
 }  # fmt: skip
 
 

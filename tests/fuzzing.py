@@ -87,7 +87,7 @@ FRAMES = "frames"
 #: How a damaged video may end: with frames, or with a code of a sampler.
 ENDINGS = (
     *(FRAMES, "empty_file", "not_media", "no_video", "truncated", "undecodable", "unsupported_codec", "over_limits"),
-    *("sampler_crashed", "sampler_timeout"),
+    *("encrypted", "sampler_crashed", "sampler_timeout"),
 )
 #: FFmpeg may die over a file. That a sampler ends otherwise is a defect of ours.
 _DEATH = re.compile(r"the sampler process died of SIG(SEGV|ABRT|FPE|BUS|ILL) over this video")

@@ -24,7 +24,8 @@ PYTHON = sys.executable
 
 #: What ends a video, from `tests.faulty_sampler`, and the code it must end with.
 CODES = {
-    **dict.fromkeys(("segfault", "abort", "no_memory_and_abort", "leave", "defect"), "sampler_crashed"),
+    **dict.fromkeys(("segfault", "abort", "no_memory_and_abort", "leave"), "sampler_crashed"),
+    "defect": "sampler_defect",
     **dict.fromkeys(("python_loop", "c_loop", "hang", "deaf_hang", "locked"), "sampler_timeout"),
     **dict.fromkeys(("small_pieces", "one_big_piece", "touched_pages"), "over_limits"),
     **dict.fromkeys(("descriptors", "processes", "files", "network", "others"), "undecodable"),

@@ -44,7 +44,7 @@ def test_a_defect_of_ours_is_told_from_a_death_of_ffmpeg() -> None:
     assert found("sampler_crashed", "the sampler process died of exit code 1 over this video")
     assert found("sampler_crashed", "the sampler process died of SIGSYS over this video")
     assert found("sampler_crashed", "the sampler process sent nonsense: duration_seconds: not finite")
-    assert found("sampler_crashed", "ZeroDivisionError: division by zero")
+    assert found("sampler_defect", "ZeroDivisionError: division by zero")
     assert found("internal", "no sampler process can be started")
     assert found("source_changed (fetch)", "the file was changed while it was read")
 

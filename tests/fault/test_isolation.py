@@ -70,7 +70,7 @@ needs_filter = pytest.mark.skipif(
         ("abort", "sampler_crashed", "SIGABRT"),
         ("no_memory_and_abort", "sampler_crashed", "SIGABRT"),
         ("leave", "sampler_crashed", "exit code 3"),
-        ("defect", "sampler_crashed", "a defect of ours"),
+        ("defect", "sampler_defect", "a defect of ours"),
         ("c_loop", "sampler_timeout", "more than 1 s of CPU; REELVEC_SAMPLING_CPU_SECONDS"),
     ],
 )

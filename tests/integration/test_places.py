@@ -288,9 +288,10 @@ def test_after_a_resume_only_new_failures_count(engine: Engine, probe: int) -> N
     assert len(pause_failing(engine)) == 1
 
 
-def test_samplers_that_crash_stop_everything(engine: Engine, probe: int) -> None:
+@pytest.mark.parametrize("code", ["sampler_crashed", "sampler_defect"])
+def test_samplers_that_crash_stop_everything(code: str, engine: Engine, probe: int) -> None:
     enqueue(engine, probe, bucket=30)
-    attempts(engine, 20, encoder=None, code="sampler_crashed")
+    attempts(engine, 20, encoder=None, code=code)
     (paused,) = pause_failing(engine)
     assert paused.backbone is None
     assert claim(engine, 1, uuid4()) is None

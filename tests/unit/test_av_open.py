@@ -10,7 +10,7 @@ import av
 import av.format
 import pytest
 
-from workers.sampling import container, formats
+from workers.sampling import formats, opening
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for folder in ("db", "workers", "producer") for path in (ROOT / folder).rglob("*.py"))
@@ -51,8 +51,8 @@ def test_the_search_finds_what_it_looks_for(source: str) -> None:
 
 def test_row_57_there_is_one_av_open() -> None:
     found = {str(path.relative_to(ROOT)) for path in FILES for _ in opened_in(path.read_text(encoding="utf-8"))}
-    assert found == {"workers/sampling/container.py"}
-    assert len(list(opened_in((ROOT / "workers/sampling/container.py").read_text(encoding="utf-8")))) == 1
+    assert found == {"workers/sampling/opening.py"}
+    assert len(list(opened_in((ROOT / "workers/sampling/opening.py").read_text(encoding="utf-8")))) == 1
 
 
 @pytest.mark.parametrize("fragmented", [False, True])
@@ -61,9 +61,9 @@ def test_row_57_it_always_has_its_allow_lists(
 ) -> None:
     (tmp_path / "file").write_bytes(b"x")
     seen: list[dict[str, str]] = []
-    monkeypatch.setattr(container.av, "open", lambda file, **facts: seen.append(facts["options"]))
+    monkeypatch.setattr(opening.av, "open", lambda file, **facts: seen.append(facts["options"]))
     with (tmp_path / "file").open("rb") as file:
-        container._open(file, fragmented)
+        opening.open_container(file, fragmented)
     (options,) = seen
     assert options["protocol_whitelist"] == "none"
     assert options["format_whitelist"].split(",") == [

@@ -119,7 +119,14 @@ class TestFailures:
         assert judge(total(failed=20), NEVER, NOBODY, codes=[("not_media", 20)]).exit_code == 0
 
     def test_codes_that_describe_a_file_are_not_ours(self) -> None:
-        assert {"device_error", "nonfinite", "sampler_crashed", "internal", "outside_roots"} <= OUR_CODES
+        assert {
+            "device_error",
+            "nonfinite",
+            "sampler_crashed",
+            "sampler_defect",
+            "internal",
+            "outside_roots",
+        } <= OUR_CODES
         assert not {"not_media", "truncated", "not_found", "access_denied", "fetch_timeout"} & OUR_CODES
 
 

@@ -51,8 +51,9 @@ class Failed(_Answer):
         "truncated",
         "undecodable",
         "unsupported_codec",
+        "encrypted",
         "over_limits",
-        "sampler_crashed",
+        "sampler_defect",
     ]
     message: str
 

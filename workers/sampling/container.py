@@ -1,8 +1,4 @@
-"""Opening a video: which formats and codecs are let in, what the header says, and which error an unreadable file is.
-
-Media is hostile until decoded, so everything here is an allow-list, and a decoder is not opened before its name was
-found on one. Files are read through the object given and through nothing else: no protocol is allowed.
-"""
+"""A video that is open: what its header says, or its packets if the header says nothing, and its packets in order."""
 
 from __future__ import annotations
 
@@ -15,31 +11,17 @@ from itertools import chain
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Discard, Disposition, Stream
+from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
 from db.errors import VideoError
 from workers.sampling.boxes import ByteFile, is_fragmented
-from workers.sampling.formats import (
-    CODECS,
-    DECODERS,
-    FORMATS,
-    KNOWN_FORMATS,
-    LOOSE_FORMATS,
-    PICTURE_FORMATS,
-    UNTIMED_FORMATS,
-)
+from workers.sampling.encryption import Encryption
+from workers.sampling.formats import LOOSE_FORMATS, PICTURE_FORMATS, UNTIMED_FORMATS
+from workers.sampling.opening import MAX_PIXELS, STAGE, open_container, picture_stream, refuse_large
 from workers.sampling.plan import MAX_SECONDS
 from workers.sampling.rates import MOST_CAMERA_FPS, RAW_FPS, fps_of, measured_fps
-from workers.sampling.refused import HEAD_BYTES, description
 
-STAGE = "sample"
-
-#: 36 megapixels: 8K and a little more; a decoder may keep 17 such pictures.
-MAX_PIXELS = 36_000_000
-#: Streams of pictures and sound, and those of every kind: each costs a decoder while FFmpeg probes.
-MAX_STREAMS = 16
-MAX_TRACKS = 64
 #: Read for one video, all streams together: a minute of pictures and a few sounds of 1,200 packets a second.
 MAX_PACKETS = 300_000
 
@@ -54,13 +36,7 @@ PACKET_BYTES = 1024
 #: A file that ends before this part of what it promised was cut short.
 WHOLE = 0.9
 
-#: FFmpeg reads at most this much at a time from the file object.
-BUFFER_BYTES = 256 << 10
-
-_NOT_MOVING = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
-_EBML = b"\x1a\x45\xdf\xa3"
-#: Boxes that an mp4 or QuickTime file begins with.
-_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+ENCRYPTED = "the pictures are encrypted (DRM) and only a decrypted copy can be sampled"
 
 
 @dataclass(frozen=True)
@@ -78,23 +54,24 @@ class Header:
 class OpenVideo:
     """An open container and its one stream of pictures, to be read once from the start (or again after `rewind`).
 
-    Raises `VideoError`: empty_file, not_media, truncated, no_video, unsupported_codec, over_limits.
+    `encryption`: of this file. Raises `VideoError`: empty_file, not_media, truncated, no_video, unsupported_codec, over_limits.
     """
 
-    def __init__(self, file: ByteFile) -> None:
+    def __init__(self, file: ByteFile, encryption: Encryption) -> None:
         if not file.seek(0, os.SEEK_END):
             raise VideoError("empty_file", "the file has no bytes", stage=STAGE)
-        self._file = file
+        self._encryption = encryption
+        self._file = encryption.file
         self._fragmented = is_fragmented(file)
         self._start()
         if not self.decoder.width:
             self._refuse_forgotten_size()
 
     def _start(self) -> None:
-        self.container = _open(self._file, self._fragmented)
-        self.stream = _picture_stream(self.container)
+        self.container = open_container(self._file, self._fragmented)
+        self.stream = picture_stream(self.container)
         self.decoder = self.stream.codec_context
-        _refuse_large(self.stream)
+        refuse_large(self.stream)
         self.decoder.thread_count = 1  # one process per core does better than threads within
         self.decoder.options = {"max_pixels": str(MAX_PIXELS)}
         self.codec: str = self.decoder.codec.canonical_name
@@ -103,14 +80,17 @@ class OpenVideo:
         #: from there to the end of the last packet of any stream, and whether the file has no more of them
         self.reached_seconds = 0.0
         self.at_end = False
+        #: the demuxer ended with an error
+        self.broke_off = False
+        self._encryption.begin(self.stream)
         self._demuxed = self._demux()
         self._returned: list[Packet[Stream]] = []
 
     def _refuse_forgotten_size(self) -> None:
         """FFmpeg forgets a size above `max_pixels`: read what the container says of it, with no decoder open."""
         self.close()
-        with closing(_open(self._file, self._fragmented, decoders="none")) as unprobed:
-            _refuse_large(_picture_stream(unprobed))
+        with closing(open_container(self._file, self._fragmented, decoders="none")) as unprobed:
+            refuse_large(picture_stream(unprobed))
         self.rewind()
 
     def rewind(self) -> None:
@@ -124,7 +104,7 @@ class OpenVideo:
         fps = fps_of(stream.average_rate)  # `guessed_rate` may count fields
         if self._fragmented or duration is None or fps is None or self._is_untimed(fps):
             return self._counted_header(duration)
-        frame_count = stream.frames or max(1, int(duration * fps))
+        frame_count = stream.frames if stream.frames > 0 else max(1, int(duration * fps))
         is_edited = self._is_mov and round(duration * fps) < stream.frames
         is_counted = stream.frames > 0 and not is_edited
         stated = Header(fps, duration, min(frame_count, MOST_FRAMES), is_counted)
@@ -132,6 +112,11 @@ class OpenVideo:
             return stated
         counted = self._counted_header(duration)
         return counted if counted.duration_seconds >= WHOLE * duration else stated
+
+    def recounted(self) -> Header:
+        """For a file whose header is wrong: the same as if it had none, everything read again from the start."""
+        self.rewind()
+        return self._counted_header(None)
 
     def packets(self) -> Iterator[Packet[Stream]]:
         """The pictures' packets in file order. Damage that the demuxer cannot pass ends them."""
@@ -150,14 +135,30 @@ class OpenVideo:
                     raise VideoError("over_limits", message, stage=STAGE)
                 if packet.pts is not None:
                     if packet.stream_index not in unit_seconds:
-                        unit_seconds[packet.stream_index] = float(packet.time_base)
+                        unit_seconds[packet.stream_index] = float(packet.time_base or 0)
                     end_seconds = (packet.pts + (packet.duration or 0)) * unit_seconds[packet.stream_index]
                     self.reached_seconds = max(self.reached_seconds, end_seconds - self.start_seconds)
                 if packet.size and packet.stream_index == self.stream.index:
-                    yield packet
-        except (av.error.FFmpegError, IndexError):
-            pass  # IndexError: PyAV's own, at the end of an mpegts in which a stream appeared late
+                    yield self._marked(packet)
+        except IndexError:
+            pass  # PyAV's own, at the end of an mpegts in which a stream appeared late
+        except av.error.FFmpegError:
+            self.broke_off = True
         self.at_end = True
+
+    def _marked(self, packet: Packet[Stream]) -> Packet[Stream]:
+        """The packet as its decoder is to have it, or marked as one that none can decode."""
+        if not self._encryption.covers(packet):
+            return self._encryption.unwrapped(packet)
+        # a mark of its own, because PyAV forgets an object with the first packet that had it
+        packet.opaque = object()
+        return packet
+
+    def refuse_encrypted(self, packet: Packet[Stream]) -> None:
+        """`VideoError` (encrypted) for a packet that has to be decoded and cannot be without a key."""
+        if packet.opaque is not None:
+            seconds = 0.0 if packet.pts is None else self.seconds(packet.pts)
+            raise VideoError("encrypted", f"{ENCRYPTED}, from {seconds:.1f} s on", stage=STAGE)
 
     def _counted_header(self, stated_seconds: float | None) -> Header:
         """The header of a file without one (fragmented, or a browser's recording): the packets of its first minute.
@@ -184,6 +185,8 @@ class OpenVideo:
             message = f"a {self.container.format.name} of one picture, and no video"
             raise VideoError("not_media", message, stage=STAGE)
         fps = self._measured_fps(seconds, count) if seconds else named_fps
+        if count == 1:
+            fps = 1 / self._shown_seconds(packet)
         duration = max(MAX_SECONDS, self._trusted(stated_seconds)) if is_longer else count / fps
         if kept_bytes > KEPT_BYTES:
             self.rewind()
@@ -197,6 +200,12 @@ class OpenVideo:
     def _trusted(self, stated_seconds: float | None) -> float:
         name = self.container.format.name
         return 0.0 if stated_seconds is None or self._fragmented or name in UNTIMED_FORMATS else stated_seconds
+
+    def _shown_seconds(self, only: Packet[Stream]) -> float:
+        """How long the only picture of a file is shown."""
+        stated = self.container.duration or 0
+        seconds = (only.duration or 0) * self._unit_seconds or stated / av.time_base
+        return min(seconds, LONGEST_SECONDS) if seconds > 0 else 1.0
 
     def _measured_fps(self, seconds: list[float], count: int) -> float:
         stream, name = self.stream, self.container.format.name
@@ -214,79 +223,6 @@ class OpenVideo:
 
     def close(self) -> None:
         self.container.close()
-
-
-def _open(file: ByteFile, fragmented: bool, decoders: str = ",".join(DECODERS)) -> InputContainer:
-    """The one place that lets FFmpeg at a file. `decoders`: those it may open by itself while it probes."""
-    options = {
-        "format_whitelist": FORMATS,
-        "protocol_whitelist": "none",
-        "codec_whitelist": decoders,
-        "max_pixels": str(MAX_PIXELS),
-        "max_streams": str(MAX_TRACKS),
-    }
-    if fragmented:  # otherwise FFmpeg reads all fragments of a seekable file before it gives the first packet
-        options["fflags"] = "+ignidx"
-    file.seek(0)
-    is_gif = file.read(3) == b"GIF"
-    file.seek(0)
-    try:
-        container: InputContainer = av.open(
-            _OneWay(file) if is_gif else file,
-            mode="r",
-            options=options,
-            buffer_size=BUFFER_BYTES,
-            metadata_errors="replace",
-        )
-    except MemoryError as error:  # FFmpeg's word for a stream too many, too
-        message = f"more than {MAX_TRACKS} streams, or an index that a sampler has no memory for"
-        raise VideoError("over_limits", message, stage=STAGE) from error
-    except av.error.FFmpegError as error:
-        raise _unreadable(file) from error
-    return container
-
-
-class _OneWay:
-    """A file that FFmpeg cannot seek in: otherwise it reads all of a gif to count its pictures."""
-
-    def __init__(self, file: ByteFile) -> None:
-        self.read = file.read
-
-
-def _unreadable(file: ByteFile) -> VideoError:
-    """What a file is that no allowed format recognises: its first bytes say."""
-    file.seek(0)
-    head = file.read(HEAD_BYTES)
-    if head[4:8] in _FIRST_BOXES:
-        return VideoError("truncated", "an mp4 without a readable index (moov): was its upload cut short?", stage=STAGE)
-    if head.startswith(_EBML):
-        return VideoError("truncated", "a mkv or webm that ends within its header", stage=STAGE)
-    what = description(head)
-    message = f"this is {what}" if what else f"containers that are read: {KNOWN_FORMATS}"
-    return VideoError("not_media", f"{message} (the file begins with {head[:16]!r})", stage=STAGE)
-
-
-def _picture_stream(container: InputContainer) -> VideoStream:
-    """The first stream of moving pictures, its codec allowed."""
-    tracks = sum(stream.type in ("video", "audio") for stream in container.streams)
-    if tracks > MAX_STREAMS:
-        raise VideoError("over_limits", f"{tracks} picture and sound streams; at most {MAX_STREAMS}", stage=STAGE)
-    moving = [stream for stream in container.streams.video if not stream.disposition & _NOT_MOVING]
-    if not moving:
-        raise VideoError("no_video", "the file has no stream of moving pictures", stage=STAGE)
-    decoder = moving[0].codec_context
-    name = decoder.codec.canonical_name if decoder else "unknown"
-    if name not in CODECS:
-        message = f"codec {name} is not decoded; which are: docs/sampling.md"
-        raise VideoError("unsupported_codec", message, stage=STAGE)
-    return moving[0]
-
-
-def _refuse_large(stream: VideoStream) -> None:
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > MAX_PIXELS:
-        message = f"pictures of {width} x {height} pixels; at most {MAX_PIXELS} are decoded"
-        raise VideoError("over_limits", message, stage=STAGE)
 
 
 def _duration_seconds(container: InputContainer, stream: VideoStream) -> float | None:

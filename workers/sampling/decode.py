@@ -15,11 +15,17 @@ import numpy as np
 
 from db.errors import VideoError
 from workers.sampling.boxes import ByteFile
-from workers.sampling.container import STAGE, WHOLE, Header, OpenVideo
+from workers.sampling.container import ENCRYPTED, LONGEST_SECONDS, WHOLE, Header, OpenVideo
+from workers.sampling.encryption import Encryption, encryption_of
+from workers.sampling.opening import STAGE
 from workers.sampling.plan import FRAMES, MAX_SECONDS, SHAPE, plan
 from workers.sampling.shelf import Shelf
 from workers.sampling.sparse import Decoding, OutOfStepError, SparsePass
 from workers.sampling.squares import ExactSquares, FastSquares
+from workers.sampling.whole import is_whole
+
+#: What an encrypted file looks like to who does not know that it is.
+LOOKS_ENCRYPTED = ("truncated", "undecodable", "no_video", "unsupported_codec")
 
 
 @dataclass(frozen=True)
@@ -52,21 +58,34 @@ def sample(file: ByteFile, policy: str, out: np.ndarray | None = None) -> Decode
     """Decode the frames that `policy` plans into `out`, uint8 `[96, 224, 224, 3]`, or into a new array.
 
     Raises `VideoError` (stage sample): empty_file, not_media, no_video, truncated, undecodable, unsupported_codec,
-    over_limits; `MemoryError`.
+    encrypted, over_limits; `MemoryError`.
     """
     started = time.process_time()
+    encryption = encryption_of(file)
     try:
-        return _sample(file, policy, np.empty(SHAPE, np.uint8) if out is None else out, started)
+        return _sample(file, encryption, policy, np.empty(SHAPE, np.uint8) if out is None else out, started)
+    except VideoError as error:
+        if error.code in LOOKS_ENCRYPTED and encryption.explains_failure():
+            raise VideoError("encrypted", f"{ENCRYPTED}: {error}", stage=STAGE) from error
+        raise
     except av.error.FFmpegError as error:  # a conversion that FFmpeg does not know
         raise VideoError("undecodable", f"the frames cannot be converted: {error.strerror}", stage=STAGE) from error
 
 
-def _sample(file: ByteFile, policy: str, out: np.ndarray, started: float) -> Decoded:
-    with closing(OpenVideo(file)) as video:
+def _sample(file: ByteFile, encryption: Encryption, policy: str, out: np.ndarray, started: float) -> Decoded:
+    with closing(OpenVideo(file, encryption)) as video:
         header = video.header()
-        indices = plan(policy, fps=header.fps, duration_seconds=header.duration_seconds, frame_count=header.frame_count)
+        indices = _planned(policy, header)
         mode, decoding, shelf = _fill(video, policy, indices, out)
-        _refuse_cut_short(decoding, header, planned=int(indices[-1]) + 1)
+        if video.at_end and not header.is_counted and encryption.explains_failure():
+            # FFmpeg has left the rest out, of fragments or of a stream of packets
+            raise VideoError("encrypted", f"{ENCRYPTED}, from {video.reached_seconds:.1f} s on", stage=STAGE)
+        if missing := _missing(decoding, header, planned=int(indices[-1]) + 1):
+            if video.broke_off or not is_whole(file):
+                raise VideoError("truncated", f"the file ends after {missing}: was its upload cut short?", stage=STAGE)
+            header = video.recounted()
+            indices = _planned(policy, header)
+            mode, decoding, shelf = _fill(video, policy, indices, out)
         _refuse_undecodable(decoding, indices, shelf)
         damaged_share = _damaged_share(decoding, shelf, mode)
         sources = shelf.fill()
@@ -89,6 +108,10 @@ def _sample(file: ByteFile, policy: str, out: np.ndarray, started: float) -> Dec
         )
 
 
+def _planned(policy: str, header: Header) -> np.ndarray:
+    return plan(policy, fps=header.fps, duration_seconds=header.duration_seconds, frame_count=header.frame_count)
+
+
 def _fill(video: OpenVideo, policy: str, indices: np.ndarray, out: np.ndarray) -> tuple[str, Decoding, Shelf]:
     squares = FastSquares if policy == "fast" else ExactSquares
     pixel_aspect = video.stream.sample_aspect_ratio
@@ -108,7 +131,9 @@ def _decode_all(decoding: Decoding, shelf: Shelf) -> None:
     """Decode every packet up to the last wanted frame and count what comes out."""
     last_frame = None
     for packet in chain(decoding.video.packets(), [None]):
-        decoding.packets += packet is not None
+        if packet is not None:
+            decoding.packets += 1
+            decoding.video.refuse_encrypted(packet)
         position = decoding.frames
         for last_frame in decoding.decode(packet):
             shelf.take(position, last_frame)
@@ -130,21 +155,20 @@ def _times(video: OpenVideo, fps: float, sources: list[tuple[int, int | None]]) 
         seconds = np.array([video.seconds(pts) for _, pts in sources if pts is not None], dtype=np.float64)
         if (np.diff(seconds) >= 0).all():
             return seconds
-    return np.array([position / fps for position, _ in sources], dtype=np.float64)
+    return np.array([min(LONGEST_SECONDS, position / fps) for position, _ in sources], dtype=np.float64)
 
 
-def _refuse_cut_short(decoding: Decoding, header: Header, *, planned: int) -> None:
-    """`VideoError` (truncated) if the file ended long before what it promised of the first `planned` frames."""
+def _missing(decoding: Decoding, header: Header, *, planned: int) -> str:
+    """How far the file went, if it ended long before what it promised of the first `planned` frames; else nothing."""
     if not decoding.video.at_end or decoding.packets >= WHOLE * planned:
-        return
+        return ""
     if header.is_counted:
         cut, what = True, f"{decoding.packets} of {planned} frames"
     else:  # frames may come at any pace: only time tells
         promised_seconds = min(MAX_SECONDS, header.duration_seconds)
         reached = decoding.video.reached_seconds
         cut, what = reached < WHOLE * promised_seconds, f"{reached:.1f} of {promised_seconds:.1f} seconds"
-    if cut:
-        raise VideoError("truncated", f"the file ends after {what}: was its upload cut short?", stage=STAGE)
+    return what if cut else ""
 
 
 def _refuse_undecodable(decoding: Decoding, indices: np.ndarray, shelf: Shelf) -> None:

@@ -103,9 +103,9 @@ class SamplerPool:
     def sample(self, source: ByteSource, policy: str, *, stop: threading.Event | None = None) -> Sample:
         """Frames of one video; blocks until a process is free, and reads the source in this thread.
 
-        Raises `VideoError`: what the source's `read` raises, what `workers.sampling.decode.sample` raises, sampler_crashed,
-        sampler_timeout, fetch_timeout (most of the time was spent reading); `Cancelled`; `UsageError` for an unknown
-        policy; `RefusedConfigurationError` if sampler processes cannot run here.
+        Raises `VideoError`: what the source's `read` raises, what `workers.sampling.decode.sample` raises, sampler_defect,
+        sampler_crashed, sampler_timeout, fetch_timeout (most of the time was spent reading); `Cancelled`; `UsageError` for an
+        unknown policy; `RefusedConfigurationError` if sampler processes cannot run here.
         """
         if policy not in POLICIES:
             raise UsageError(f"unknown sampling policy {policy!r}; known: {', '.join(POLICIES)}")
@@ -116,7 +116,7 @@ class SamplerPool:
             try:
                 answer = _converse(child, blocks, policy, self._checker(stop, self._wall_seconds))
                 result = _outcome(answer, child, blocks, self._new_frames)
-                usable = answer.kind == "done" or answer.code != "sampler_crashed"
+                usable = answer.kind == "done" or answer.code != "sampler_defect"
             except VideoError:  # the source's
                 usable = child.abort()
                 raise

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
 
 from workers.sampling.resize import View, view_of
+from workers.sampling.side_data import display_matrix
 from workers.sampling.squares import ExactSquares, FastSquares
 
 
@@ -70,8 +70,7 @@ class Shelf:
         """What makes squares of frames of this one's size, which may change midway."""
         if self._view is None:
             # once a video: a frame whose side data was looked at lives on until the garbage collector comes
-            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-            self._view = view_of(None if matrix is None else bytes(matrix), self._pixel_aspect)
+            self._view = view_of(display_matrix(frame), self._pixel_aspect)
         size = frame.width, frame.height
         if self._square is None or size != self._stored_size:
             self._square, self._stored_size = self._squares(*size, self._view), size

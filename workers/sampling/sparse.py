@@ -177,6 +177,7 @@ class SparsePass:
         chosen = [piece for piece, flag in zip(self._kept[:cut], flags, strict=False) if flag]
         decoder = self._decoding.video.decoder
         for packet, pieces in self._packets(chosen):
+            self._decoding.video.refuse_encrypted(packet)
             decoder.skip_frame = "NONREF" if self._skips and pieces[-1].time not in wanted else "DEFAULT"
             self._receive(_only(packet, pieces))
             if not self._shelf.missing:
