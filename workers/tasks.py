@@ -16,6 +16,7 @@ from db.outcome import Outcome
 from workers import breaker, contract, launch, pipeline
 from workers.app import app
 from workers.launch import Runtime
+from workers.models import NothingToMakeError
 from workers.pipeline import Owed
 from workers.stores.limits import Cancelled
 
@@ -58,6 +59,9 @@ def _work(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> None:
     except Cancelled:
         _hand_back(runtime, claimed)
         raise Reject(requeue=True) from None
+    except NothingToMakeError:  # the feeder sends it another way
+        _hand_back(runtime, claimed)
+        return
     except RefusedConfigurationError:
         _hand_back(runtime, claimed)
         raise
@@ -95,7 +99,13 @@ def _claim(runtime: Runtime, video_id: int) -> Claim | None:
         if message is breaker.Message.DROP:
             return None
         with session.transaction(runtime.engine) as connection:
-            return ledger.claim(connection, video_id, runtime.worker_id, job_seconds=runtime.settings.job_seconds)
+            return ledger.claim(
+                connection,
+                video_id,
+                runtime.worker_id,
+                job_seconds=runtime.settings.job_seconds,
+                ability=runtime.models.ability,
+            )
 
     return _insist(runtime, f"claim video {video_id}", attempt, gives_up=lambda: False)
 
@@ -108,7 +118,7 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
         return _insist(
             runtime,
             what,
-            lambda: runtime.owed(claimed),
+            lambda: runtime.models.owed(claimed),
             gives_up=lambda: runtime.draining.is_set() or time.monotonic() > give_up_at,
         )
 
@@ -133,7 +143,7 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
         level = logging.INFO if claimed.is_probe else logging.WARNING  # a closed place is told once
         log.log(level, "video %d: %s at %s: %s", claimed.video_id, error.code, error.stage, error)
         return Outcome(failure=pipeline.failure_of(error), media=media)
-    except (Cancelled, RefusedConfigurationError):
+    except (Cancelled, NothingToMakeError, RefusedConfigurationError):
         raise
     except UnavailableError as error:  # the database, or what serves the weights
         if runtime.draining.is_set():
