@@ -61,18 +61,18 @@ _CANCEL = """
 WITH chosen AS (
   SELECT j.video_id FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id)
   WHERE j.state IN ('pending', 'queued'){chosen} ORDER BY j.video_id FOR UPDATE OF j
-), having AS MATERIALIZED (
+), holding AS MATERIALIZED (
   SELECT j.video_id, {made} AS made, {made_taggers} AS made_taggers, {made_at} AS made_at
   FROM chosen JOIN reelvec.jobs j USING (video_id)
 ), gone AS (
   UPDATE reelvec.jobs j SET state = 'cancelled', finished_at = now(), {end}
-  FROM having h WHERE j.video_id = h.video_id AND h.made = '{{}}'
+  FROM holding h WHERE j.video_id = h.video_id AND h.made = '{{}}'
 ), back AS (
   UPDATE reelvec.jobs j SET state = 'done', finished_at = made_at, encoders = made, taggers = made_taggers,
     error_code = NULL, error = NULL, {end}
-  FROM having h WHERE j.video_id = h.video_id AND h.made <> '{{}}'
+  FROM holding h WHERE j.video_id = h.video_id AND h.made <> '{{}}'
 )
-SELECT count(*) FILTER (WHERE made = '{{}}') AS cancelled, count(*) FILTER (WHERE made <> '{{}}') AS done FROM having
+SELECT count(*) FILTER (WHERE made = '{{}}') AS cancelled, count(*) FILTER (WHERE made <> '{{}}') AS done FROM holding
 """
 
 
