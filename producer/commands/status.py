@@ -122,7 +122,7 @@ def _show(look: Look, *, workers: bool, as_json: bool) -> None:
         say("\n".join(above))
         print_table(*_worker_table(look))
         return
-    from producer.tables import progress_tables
+    from producer.progress_tables import progress_tables
 
     typer.echo("\n".join(above))
     for table in progress_tables(look):
@@ -206,7 +206,7 @@ def _picture(look: Look, *, workers: bool) -> Group:
     from rich.text import Text
 
     above, below = _lines(look)
-    from producer.tables import progress_tables
+    from producer.progress_tables import progress_tables
 
     tables = progress_tables(look)
     if workers:

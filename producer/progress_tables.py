@@ -1,4 +1,4 @@
-"""The tables of `reelvec status`."""
+"""The tables of `reelvec status`: progress by category and by model."""
 
 from __future__ import annotations
 
