@@ -25,6 +25,7 @@ from db.encoders import Encoder
 from db.local_stack import LocalStack
 from db.outcome import EncoderRows, Outcome
 from producer.sources import VideoRow
+from tests.ledgering import feed
 
 CLIENTS = 32
 CHUNK_ROWS = 5_000
@@ -80,7 +81,7 @@ def outcome(encoder_ids: tuple[int, ...], *, vectors: bool) -> Outcome:
 def offer(engine: Engine, made: Outcome, *, rate: float, seconds: float) -> tuple[float, np.ndarray]:
     """Pairs per second achieved, and the seconds each pair took from when it was due."""
     with session.transaction(engine) as connection:
-        video_ids = ledger.feed(connection, room=int(rate * seconds))
+        video_ids = feed(connection, room=int(rate * seconds))
     assert len(video_ids) == int(rate * seconds)
     from uuid import uuid4
 
@@ -115,7 +116,7 @@ def publish(engine: Engine, broker_url: str, count: int) -> float:
 
     app = Celery("bench", broker=broker_url, set_as_current=False)
     with session.transaction(engine) as connection:
-        video_ids = ledger.feed(connection, room=count)
+        video_ids = feed(connection, room=count)
     started = time.perf_counter()
     feeder.publish(app, video_ids)
     return len(video_ids) / (time.perf_counter() - started)

@@ -25,9 +25,10 @@ from sqlalchemy import Engine, text
 
 from bench import ledger as ledger_bench
 from bench.pipeline_worker import REELVEC
-from db import ledger, places, schema, session
+from db import places, schema, session
 from db.local_stack import LocalStack, StackState
 from tests.golden_run import small_clips
+from tests.ledgering import feed
 
 ROOT = Path(__file__).parents[1]
 BIG = "s3://big"
@@ -188,7 +189,7 @@ def feeds(engine: Engine, what: str) -> None:
         for _ in range(FEEDS):
             started = time.perf_counter()
             with session.transaction(engine) as connection:
-                fed = ledger.feed(connection, room=room)
+                fed = feed(connection, room=room)
                 places.hand_out_probes(connection, beat_seconds=10)
             times.append(1000 * (time.perf_counter() - started))
             assert len(fed) == room

@@ -12,7 +12,8 @@ from typing import Any, Protocol, Self
 
 from sqlalchemy import Connection, TextClause, text
 
-from db import copy
+from db import copy, owing
+from db.errors import FILE_CODES
 
 
 class VideoFacts(Protocol):
@@ -155,30 +156,45 @@ ORDER BY c.video_id
 ON CONFLICT DO NOTHING
 """)
 
-# Widening is how a backbone is added later: the union is wanted, and a finished job opens again for what it now lacks.
-_WIDEN_JOBS = text("""
+# Widening is how a backbone is added later: the union is wanted, and a finished job opens again for what it now lacks. One
+# that failed for what is in its file does not, while that is the same version: what is to be made is only noted.
+_AGAIN = "(j.force OR :force OR known.changed)"
+_LISTED = f"""CASE WHEN :force OR known.changed THEN known.union_encoders
+  ELSE {owing.REMEMBERED} || array(SELECT e FROM unnest(known.union_encoders) e WHERE e <> ALL(j.encoders)) END"""  # noqa: S608
+_OWES = owing.models(
+    owing.encoders(_AGAIN, _LISTED, "known.union_encoders"), owing.taggers(_AGAIN, _LISTED, "known.union_taggers")
+)
+_WIDEN_JOBS = text(f"""
 WITH known AS (
-  SELECT j.video_id, j.state, chunk.changed FROM reelvec.jobs j JOIN chunk USING (video_id)
+  SELECT j.video_id, j.state, chunk.changed,
+    array(SELECT DISTINCT e FROM unnest(j.encoders || CAST(:encoders AS smallint[])) e ORDER BY e) AS union_encoders,
+    array(SELECT DISTINCT t FROM unnest(j.taggers || CAST(:taggers AS smallint[])) t ORDER BY t) AS union_taggers,
+    j.state = 'failed' AND j.error_code = ANY(CAST(:file_codes AS text[])) AND NOT (:force OR chunk.changed) AS is_lost
+  FROM reelvec.jobs j JOIN chunk USING (video_id)
   WHERE j.state = 'cancelled' OR ((:force OR chunk.changed) AND j.state <> 'running')
      OR NOT (j.encoders @> CAST(:encoders AS smallint[]) AND j.taggers @> CAST(:taggers AS smallint[]))
   ORDER BY j.video_id FOR UPDATE OF j
+), owing AS MATERIALIZED (
+  SELECT known.*, {_OWES} AS owed FROM known JOIN reelvec.jobs j USING (video_id)
+), widened AS MATERIALIZED (
+  SELECT *, CASE WHEN is_lost OR state NOT IN ('done', 'failed', 'cancelled') THEN state
+    WHEN owed = '{{}}' THEN 'done' ELSE 'pending' END AS new_state,
+    state IN ('done', 'failed', 'cancelled') AND NOT is_lost AS reopens FROM owing
 ), changed AS (
-  UPDATE reelvec.jobs j SET
-    encoders = array(SELECT DISTINCT e FROM unnest(j.encoders || CAST(:encoders AS smallint[])) e ORDER BY e),
-    taggers = array(SELECT DISTINCT t FROM unnest(j.taggers || CAST(:taggers AS smallint[])) t ORDER BY t),
-    force = j.force OR :force OR known.changed,
-    state = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN 'pending' ELSE j.state END,
-    attempts = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN 0 ELSE j.attempts END,
-    strikes = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN 0 ELSE j.strikes END,
-    error_code = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN NULL ELSE j.error_code END,
-    error = CASE WHEN j.state IN ('done', 'failed', 'cancelled') THEN NULL ELSE j.error END,
-    finished_at = NULL,
-    enqueued_at = now()
-  FROM known WHERE j.video_id = known.video_id
-  RETURNING known.state
+  UPDATE reelvec.jobs j SET encoders = union_encoders, taggers = union_taggers, state = new_state,
+    owes = CASE WHEN new_state <> 'done' THEN owed END,
+    force = new_state <> 'done' AND (j.force OR :force OR w.changed),
+    attempts = CASE WHEN reopens THEN 0 ELSE j.attempts END,
+    strikes = CASE WHEN reopens THEN 0 ELSE j.strikes END,
+    error_code = CASE WHEN NOT reopens THEN j.error_code END,
+    error = CASE WHEN NOT reopens THEN j.error END,
+    finished_at = CASE WHEN is_lost OR new_state = 'done' THEN coalesce(j.finished_at, now()) END,
+    enqueued_at = CASE WHEN is_lost OR new_state = 'done' THEN j.enqueued_at ELSE now() END
+  FROM widened w WHERE j.video_id = w.video_id
+  RETURNING reopens AND new_state = 'pending' AS reopened
 )
-SELECT count(*) FILTER (WHERE state IN ('done', 'failed', 'cancelled')) FROM changed
-""")
+SELECT count(*) FILTER (WHERE reopened) FROM changed
+""")  # noqa: S608
 
 _STATES = text("SELECT j.state, count(*) FROM chunk JOIN reelvec.jobs j USING (video_id) GROUP BY 1")
 
@@ -225,7 +241,12 @@ def record_known(
 
 
 def _record_jobs(connection: Connection, wanted: Wanted, counts: Counts) -> None:
-    facts = {"encoders": list(wanted.encoders), "taggers": list(wanted.taggers), "force": wanted.force}
+    facts = {
+        "encoders": list(wanted.encoders),
+        "taggers": list(wanted.taggers),
+        "force": wanted.force,
+        "file_codes": sorted(FILE_CODES),
+    }
     before = _states(connection, _STATES) if counts.new_videos < counts.selected else {}
     connection.execute(_INSERT_PLACES)
     counts.queued = connection.execute(_INSERT_JOBS, facts).rowcount

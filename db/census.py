@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, Row, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 ALL, NO_CATEGORY = "(all)", "(none)"
@@ -29,10 +30,11 @@ CENSUS_LOCK = 7_120_431_005
 class Group:
     """Jobs of one category, state and error code that wait, or do not, for the same reason.
 
-    `held` ones wait behind a closed place (`place`) or for a paused backbone alone (`backbone`); `delayed` ones wait for
-    a later retry, the last of them in `delay_seconds`; of all others that wait, the first could be claimed for
-    `ready_seconds`. `newest_start_seconds` and `oldest_start_seconds`: how long ago the last and the first of their runs
-    began; `outage_seconds`: the first of their waits for a service. `example_id` is one of their videos.
+    `held` ones wait behind a closed place (`place`), for a paused backbone alone (`backbone`) or for weights that no worker
+    has (`weights`, see `db.model_progress`); of the `encoders` wanted they owe those `owed`. `delayed` ones wait for a later
+    retry, the last of them in `delay_seconds`; of all others that wait, the first could be claimed for `ready_seconds`.
+    `newest_start_seconds` and `oldest_start_seconds`: how long ago the last and the first of their runs began;
+    `outage_seconds`: the first of their waits for a service. `example_id` is one of their videos.
     """
 
     category: str | None
@@ -47,6 +49,8 @@ class Group:
     outage_seconds: float | None = None
     ready_seconds: float | None = None
     delay_seconds: float | None = None
+    encoders: tuple[int, ...] = ()
+    owed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Waiting:
     """Videos that wait, by what for. `ready` ones wait for a worker alone, the first of them for `ready_seconds`.
 
     `delayed` ones are tried again later, the last in `delay_seconds`; `closed` are behind closed places, `paused` owe
-    nothing but paused backbones.
+    nothing but paused backbones, `weights` nothing that a live worker could load.
     """
 
     ready: int = 0
@@ -84,10 +88,11 @@ class Waiting:
     delay_seconds: float = 0.0
     closed: int = 0
     paused: int = 0
+    weights: int = 0
 
 
 _GROUPS = text("""
-SELECT category, state, error_code, held, coalesce(delayed, false) AS delayed, count(*) AS videos,
+SELECT category, state, error_code, held, coalesce(delayed, false) AS delayed, encoders, owed, count(*) AS videos,
   max(video_id) AS example_id,
   extract(epoch FROM now() - max(started_at))::double precision AS newest_start_seconds,
   extract(epoch FROM now() - min(started_at))::double precision AS oldest_start_seconds,
@@ -99,18 +104,23 @@ FROM (
   SELECT *, waits AND held IS NULL AND not_before > now() AS delayed FROM (
     SELECT v.category, j.video_id, j.state, j.error_code, j.started_at, j.infra_since, j.enqueued_at, j.not_before,
       j.state IN ('pending', 'queued') AS waits,
+      CASE WHEN j.state = 'cancelled' THEN '{}' ELSE j.encoders END AS encoders,
+      CASE WHEN j.state IN ('cancelled', 'done') THEN '{}' ELSE coalesce(j.owes, j.encoders) END AS owed,
       CASE WHEN j.state NOT IN ('pending', 'queued') THEN NULL
            WHEN j.place_id IN (SELECT place_id FROM reelvec.places WHERE closed_at IS NOT NULL) THEN 'place'
-           WHEN j.encoders <@ (SELECT array_agg(encoder_id) FROM reelvec.encoders
+           WHEN coalesce(j.owes, j.encoders) <@ (SELECT array_agg(encoder_id) FROM reelvec.encoders
                                JOIN reelvec.paused_backbones USING (backbone) WHERE paused) THEN 'backbone' END AS held
     FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id)) job) waiting
-GROUP BY 1, 2, 3, 4, 5
+GROUP BY 1, 2, 3, 4, 5, 6, 7
 """)
 
 
 def count(connection: Connection) -> tuple[Group, ...]:
     """One pass over all jobs."""
-    return tuple(Group(**row._mapping) for row in connection.execute(_GROUPS))
+    return tuple(
+        Group(**{**row._mapping, "encoders": tuple(row.encoders), "owed": tuple(row.owed)})
+        for row in connection.execute(_GROUPS)
+    )
 
 
 _STORED = text("""
@@ -118,14 +128,16 @@ SELECT (SELECT reltuples >= :shared_jobs FROM pg_class WHERE oid = 'reelvec.jobs
   has_table_privilege('reelvec.census', 'INSERT') AND has_table_privilege('reelvec.census', 'UPDATE')
     AND NOT current_setting('transaction_read_only')::boolean AS may_store,
   extract(epoch FROM now() - taken_at)::double precision AS age_seconds,
-  extract(epoch FROM now() - looked_at)::double precision AS looked_seconds, groups
+  extract(epoch FROM now() - looked_at)::double precision AS looked_seconds, groups,
+  CASE WHEN sets_of = md5(groups::text) THEN sets END AS sets
 FROM (SELECT) always LEFT JOIN reelvec.census ON true
 """)
 _STORE = text("""
-INSERT INTO reelvec.census (groups, looked_at) VALUES (:groups, CASE WHEN :looked THEN now() END)
-ON CONFLICT (census_id) DO UPDATE SET
-  taken_at = now(), groups = excluded.groups, looked_at = coalesce(excluded.looked_at, census.looked_at)
-""").bindparams(bindparam("groups", type_=JSONB))
+INSERT INTO reelvec.census (groups, sets, sets_of, looked_at)
+VALUES (:groups, :sets, md5(CAST(:groups AS jsonb)::text), CASE WHEN :looked THEN now() END)
+ON CONFLICT (census_id) DO UPDATE SET taken_at = now(), groups = excluded.groups, sets = excluded.sets,
+  sets_of = excluded.sets_of, looked_at = coalesce(excluded.looked_at, census.looked_at)
+""").bindparams(bindparam("groups", type_=JSONB), bindparam("sets", type_=JSONB))
 _LOOKED = text("UPDATE reelvec.census SET looked_at = now()")
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
@@ -138,7 +150,7 @@ def look(connection: Connection) -> Census:
     stored = connection.execute(_STORED, {"shared_jobs": SHARED_JOBS}).one()
     if not stored.is_large:
         return Census(count(connection))
-    known = None if stored.groups is None else _aged(stored.groups, stored.age_seconds)
+    known = _aged(stored)
     is_first = stored.may_store and connection.execute(_TRY_LOCK, {"key": CENSUS_LOCK}).scalar()
     if known is not None and known.age_seconds <= fresh_seconds(known.groups):
         if is_first and (stored.looked_seconds is None or stored.looked_seconds > WATCHED_SECONDS / 10):
@@ -157,8 +169,10 @@ def refresh(connection: Connection) -> bool:
     stored = connection.execute(_STORED, {"shared_jobs": SHARED_JOBS}).one()
     if not (stored.is_large and stored.may_store) or stored.looked_seconds is None:
         return False
-    known = _aged(stored.groups, stored.age_seconds)
-    if stored.looked_seconds > WATCHED_SECONDS or known.age_seconds < fresh_seconds(known.groups) / 2:
+    known = _aged(stored)
+    if stored.looked_seconds > WATCHED_SECONDS:
+        return False
+    if known is not None and known.age_seconds < fresh_seconds(known.groups) / 2:
         return False
     if not connection.execute(_TRY_LOCK, {"key": CENSUS_LOCK}).scalar():
         return False
@@ -172,12 +186,20 @@ def fresh_seconds(groups: Iterable[Group]) -> float:
 
 
 def _store(connection: Connection, groups: Iterable[Group], *, looked: bool) -> None:
-    connection.execute(_STORE, {"groups": [asdict(group) for group in groups], "looked": looked})
+    facts = [asdict(group) for group in groups]
+    sets = [{name: each.pop(name) for name in ("encoders", "owed")} for each in facts]
+    connection.execute(_STORE, {"groups": facts, "sets": sets, "looked": looked})
 
 
-def _aged(stored: list[dict[str, object]], seconds: float) -> Census:
-    """Stored counts, with their times told from now."""
-    return Census(tuple(_older(Group(**facts), seconds) for facts in stored), seconds)  # type: ignore[arg-type]
+def _aged(stored: Row[Any]) -> Census | None:
+    """Stored counts, with their times told from now; None: there are none, or an older version has stored them."""
+    if stored.sets is None:
+        return None
+    groups = [
+        Group(**facts, encoders=tuple(sets["encoders"]), owed=tuple(sets["owed"]))
+        for facts, sets in zip(stored.groups, stored.sets, strict=True)
+    ]
+    return Census(tuple(_older(group, stored.age_seconds) for group in groups), stored.age_seconds)
 
 
 def _older(group: Group, seconds: float) -> Group:
@@ -222,6 +244,7 @@ def waiting(groups: Iterable[Group]) -> Waiting:
         delay_seconds=max((group.delay_seconds or 0.0 for group in delayed), default=0.0),
         closed=sum(group.videos for group in waits if group.held == "place"),
         paused=sum(group.videos for group in waits if group.held == "backbone"),
+        weights=sum(group.videos for group in waits if group.held == "weights"),
     )
 
 

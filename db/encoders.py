@@ -32,6 +32,11 @@ class Encoder:
     dim: int | None = None
     pooling: str | None = None
 
+    @property
+    def model(self) -> str:
+        """The backbone with its kind of weights, as the column says it: what a worker can load or not."""
+        return self.backbone if self.weights == "pretrained" else f"{self.backbone}-{self.weights}"
+
 
 @dataclass(frozen=True)
 class Tagger:

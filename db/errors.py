@@ -115,6 +115,16 @@ VIDEO_ERROR_CLASSES: dict[str, ErrorClass] = {
 #: What these say of a video holds for every vector that was ever made of it: it is noise.
 NOISE_CODES = ("encrypted", "damaged")
 
+#: Permanent codes that are about where a file lies or what was asked of it, not about what is in it.
+_NOT_OF_THE_FILE = frozenset(
+    {"not_found", "not_a_file", "outside_roots", "unsupported_scheme", "permission_denied", "request_refused",
+     "address_refused", "unusable_prompt"}
+)  # fmt: skip
+#: Codes that the same version of a file ends with again, whatever model asks for it.
+FILE_CODES = frozenset(
+    code for code, kind in VIDEO_ERROR_CLASSES.items() if kind is ErrorClass.PERMANENT and code not in _NOT_OF_THE_FILE
+)
+
 
 class VideoError(ReelvecError):
     """One video went wrong. `code` is a key of `VIDEO_ERROR_CLASSES`; `stage` says where (fetch, sample, encode)."""

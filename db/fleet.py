@@ -13,7 +13,8 @@ class FleetWorker:
 
     `cores` is its share of the machine's. `queued_windows` wait for its device, `running_windows` are being computed
     there. `videos_failed` counts attempts that met an error, `videos_per_second` is what it got done over the last 10
-    minutes. None: nothing yet, or a version that did not say.
+    minutes. `models` are those it can load, `refused` are encoders bound to other weights than its own. None: nothing yet,
+    or a version that did not say.
     """
 
     host: str
@@ -34,6 +35,8 @@ class FleetWorker:
     videos_per_second: float | None = None
     last_error: str | None = None
     last_error_seconds: float | None = None
+    models: tuple[str, ...] | None = None
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,24 @@ SELECT host, pid, device, draining, in_flight, coalesce(samplers, (in_flight - 1
   extract(epoch FROM now() - beat_at)::double precision AS beat_seconds, queued_windows, running_windows, name,
   extract(epoch FROM now() - claimed_at)::double precision AS claimed_seconds, videos_done, videos_failed,
   videos_per_second::double precision AS videos_per_second, last_error,
-  extract(epoch FROM now() - last_error_at)::double precision AS last_error_seconds
+  extract(epoch FROM now() - last_error_at)::double precision AS last_error_seconds, models,
+  array(SELECT encoder FROM reelvec.encoders WHERE encoder_id = ANY(refused_encoders) ORDER BY 1) AS refused
 FROM reelvec.workers ORDER BY beat_at DESC
 """)
 
 
 def read(connection: Connection, *, stale_seconds: float) -> Fleet:
     """Who works. Workers that ended cleanly are not listed; those that did not are stale for a day."""
-    found = [FleetWorker(**row._mapping) for row in connection.execute(_WORKERS)]
+    found = [
+        FleetWorker(
+            **{
+                **row._mapping,
+                "models": None if row.models is None else tuple(row.models),
+                "refused": tuple(row.refused),
+            }
+        )
+        for row in connection.execute(_WORKERS)
+    ]
     pause = connection.execute(text("SELECT reason FROM reelvec.control WHERE paused LIMIT 1")).first()
     alive = tuple(worker for worker in found if worker.beat_seconds < stale_seconds)
     taking = [worker for worker in alive if not worker.draining]

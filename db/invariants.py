@@ -243,7 +243,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "video",
         "jobs want an encoder that does not exist: its row was deleted",
         "SELECT video_id FROM jobs WHERE NOT encoders <@ (SELECT coalesce(array_agg(encoder_id), '{}') FROM encoders)",
-        "UPDATE jobs SET encoders = array(SELECT e FROM unnest(encoders) e WHERE e IN (SELECT encoder_id FROM encoders))"
+        "UPDATE jobs SET encoders = array(SELECT e FROM unnest(encoders) e WHERE e IN (SELECT encoder_id FROM encoders)),"
+        " owes = NULL"
         " WHERE video_id IN ({rows})",
         "to take it out of them",
     ),

@@ -1,6 +1,6 @@
 """The ledger: one row per video says what is owed, who works on it, and how it ended. One function per statement.
 
-    pending -> queued (feed) -> running (claim) -> done | failed | pending (finish)
+    pending -> queued (db/feeding.py) -> running (claim) -> done | failed | pending (finish)
     running -> pending (reap: its worker is dead; release: its worker drains) -> ...
 
 The broker only rings the bell: any message may be lost, late, doubled or forged, and nothing changes but the time.
@@ -15,22 +15,24 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from db import blame, places, retries
+from db import blame, owing, retries
 from db import outcome as outcomes
+from db.abilities import MAKES, Ability
 from db.errors import NOISE_CODES, ErrorClass
 from db.outcome import Outcome
 
-FEED_LOCK = 7_120_431_004
+EVERYTHING = Ability()
 
 
 @dataclass(frozen=True)
 class Claim:
     """One video that is ours until `finish`.
 
-    `encoders` and `taggers` are what is wanted and has no row yet; `all_encoders` and `all_taggers` what is wanted, to be
-    made where the source is no more the version `etag` that the rows were made from. `is_probe`: its place is closed, and
-    this video is the one that tries it. What `paused_encoders` and the taggers on them would make is left for later.
-    `recheck`: sampling policies under which the video is to be looked at again, although their vectors are there.
+    `encoders` and `taggers` are what is wanted, has no row yet and can be made by this worker; `all_encoders` and
+    `all_taggers` what is wanted and can be made by it, to be made where the source is no more the version `etag` that the
+    rows were made from; `makes` are all encoders that it can make. `is_probe`: its place is closed, and this video is the
+    one that tries it. `recheck`: sampling policies under which the video is to be looked at again, although their vectors
+    are there.
     """
 
     video_id: int
@@ -47,85 +49,110 @@ class Claim:
     all_taggers: tuple[int, ...]
     place_id: int | None = None
     is_probe: bool = False
-    paused_encoders: tuple[int, ...] = ()
+    makes: tuple[int, ...] = ()
     recheck: tuple[str, ...] = ()
+
+    def is_renewed(self, etag: str | None) -> bool:
+        """Whether the source, found to be of this version, is no more what the rows were made from."""
+        return self.etag is not None and etag != self.etag
 
     def for_version(self, etag: str | None) -> Self:
         """What is owed when the source turns out to be of this version."""
-        if self.etag is None or etag == self.etag:
+        if not self.is_renewed(etag):
             return self
         return replace(self, encoders=self.all_encoders, taggers=self.all_taggers)
 
 
-_PAUSED_ENCODERS = """array(SELECT encoder_id FROM reelvec.encoders JOIN reelvec.paused_backbones USING (backbone)
-  WHERE paused)"""
+def _made_from(taggers: str) -> str:
+    """Those of the taggers whose encoder `me` makes."""
+    return f"""array(SELECT tagger_id FROM reelvec.taggers t
+  WHERE tagger_id = ANY({taggers}) AND t.encoder_id = ANY(makes) ORDER BY 1)"""  # noqa: S608
 
 
-def _owed_encoders(force: str) -> str:
-    """Wanted encoders without a row, or all of them where `force` holds."""
-    return f"""array(SELECT e FROM unnest(j.encoders) e WHERE {force}
-  OR NOT EXISTS (SELECT FROM reelvec.embeddings m WHERE m.encoder_id = e AND m.video_id = j.video_id))"""  # noqa: S608
+# Where the source was another version than the rows', all of them are to be made again, by whoever can.
+_AGAIN = "(j.force OR :renewed)"
+_LISTED = f"CASE WHEN :renewed THEN j.encoders ELSE {owing.REMEMBERED} END"
 
 
-# A tagger that the operator has deleted is owed no more.
-_TAGGERS = "array(SELECT tagger_id FROM reelvec.taggers WHERE tagger_id = ANY(j.taggers) ORDER BY 1)"
+def _left(kind: str) -> str:
+    """What of `mine` was not made just now."""
+    return f"array(SELECT i FROM unnest({kind}) i WHERE i <> ALL(CAST(:{kind} AS smallint[])))"  # noqa: S608
 
 
-def _owed_taggers(force: str) -> str:
-    return f"""array(SELECT t FROM unnest({_TAGGERS}) t WHERE {force}
-  OR NOT EXISTS (SELECT FROM reelvec.scores s WHERE s.tagger_id = t AND s.video_id = j.video_id))"""  # noqa: S608
-
-
+# Only what this worker can make is taken. Where that is nothing of what is owed the row waits again, as if nobody had
+# come, and remembers what it owes, so that it is sent another way.
 _CLAIM = text(f"""
-WITH j AS (
-  UPDATE reelvec.jobs j SET state = 'running', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
-    not_before = NULL, started_at = now(), finished_at = NULL, deadline_at = now() + make_interval(secs => :job_seconds)
+WITH me AS MATERIALIZED (SELECT {MAKES} AS makes), found AS (
+  SELECT j.video_id, {owing.encoders()} AS encoders, {owing.taggers()} AS taggers
+  FROM reelvec.jobs j
   WHERE video_id = :video_id AND state IN ('pending', 'queued')
     AND coalesce((SELECT coalesce(probe_video_id, 0) = :video_id FROM reelvec.places p
                   WHERE p.place_id = j.place_id AND closed_at IS NOT NULL), not_before IS NULL OR not_before <= now())
     AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused)
-  RETURNING *
+  FOR UPDATE OF j
+), owing AS MATERIALIZED (
+  SELECT *, {owing.models("found.encoders", "found.taggers")} AS owed FROM found
+), j AS (
+  UPDATE reelvec.jobs j SET state = 'running', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
+    not_before = NULL, started_at = now(), finished_at = NULL, deadline_at = now() + make_interval(secs => :job_seconds)
+  FROM owing, me WHERE j.video_id = owing.video_id AND (owed = '{{}}' OR owed && makes)
+  RETURNING j.*, owing.encoders AS owed_encoders, owing.taggers AS owed_taggers
+), left_alone AS (
+  UPDATE reelvec.jobs j SET state = 'pending', owes = owed
+  FROM owing, me WHERE j.video_id = owing.video_id AND owed <> '{{}}' AND NOT owed && makes
 )
-SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j.lost_count,
-  {_owed_encoders("j.force")} AS encoders, {_owed_taggers("j.force")} AS taggers,
-  j.encoders AS all_encoders, {_TAGGERS} AS all_taggers, j.place_id,
+SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j.lost_count, j.place_id,
+  array(SELECT e FROM unnest(j.owed_encoders) e WHERE e = ANY(makes)) AS encoders,
+  array(SELECT e FROM unnest(j.encoders) e WHERE e = ANY(makes)) AS all_encoders,
+  {_made_from("j.owed_taggers")} AS taggers, {_made_from("j.taggers")} AS all_taggers, makes,
   EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = j.place_id AND closed_at IS NOT NULL) AS is_probe,
-  {_PAUSED_ENCODERS} AS paused_encoders,
   array(SELECT DISTINCT sampling FROM reelvec.encoders WHERE j.recheck AND encoder_id = ANY(j.encoders)) AS recheck
-FROM j JOIN reelvec.videos v USING (video_id)
+FROM me, j JOIN reelvec.videos v USING (video_id)
 """)  # noqa: S608
 
 
-def claim(connection: Connection, video_id: int, worker_id: UUID, *, job_seconds: float) -> Claim | None:
-    """Take a waiting video, or None: there is nothing to do for it now.
+def claim(
+    connection: Connection, video_id: int, worker_id: UUID, *, job_seconds: float, ability: Ability = EVERYTHING
+) -> Claim | None:
+    """Take a waiting video, or None: there is nothing to do for it now, or nothing that this worker can make.
 
     Somebody else has it, it is finished or unknown, its time has not come, its place is closed, or all is paused.
     """
-    row = connection.execute(_CLAIM, {"video_id": video_id, "worker_id": worker_id, "job_seconds": job_seconds}).first()
+    facts = {"video_id": video_id, "worker_id": worker_id, "job_seconds": job_seconds, **ability.facts}
+    row = connection.execute(_CLAIM, facts).first()
     if row is None:
         return None
-    facts = dict(row._mapping)
-    lists = ("encoders", "taggers", "all_encoders", "all_taggers", "paused_encoders", "recheck")
-    return Claim(**{**facts, **{name: tuple(facts[name]) for name in lists}})
+    found = dict(row._mapping)
+    lists = ("encoders", "taggers", "all_encoders", "all_taggers", "makes", "recheck")
+    return Claim(**{**found, **{name: tuple(found[name]) for name in lists}})
 
 
-# A job widened while it ran still owes something: it goes back to pending instead of done.
+# A job may still owe something: it was widened while it ran, or this worker could not make everything. Then it goes back
+# for the rest; after a failure of one model, too, if others have not been tried yet.
 _FINISH = text(f"""
+WITH mine AS (
+  SELECT j.video_id, {owing.encoders(_AGAIN, _LISTED)} AS encoders, {owing.taggers(_AGAIN, _LISTED)} AS taggers
+  FROM reelvec.jobs j
+  WHERE video_id = :video_id AND worker_id = :worker_id AND token = :token AND state = 'running' FOR UPDATE OF j
+), rest AS MATERIALIZED (
+  SELECT video_id, {owing.models(_left("encoders"), _left("taggers"))} AS owes FROM mine
+), ended AS MATERIALIZED (
+  SELECT *, CASE WHEN owes = '{{}}' AND :state = 'done' THEN 'done'
+    WHEN :state = 'done' OR (:state = 'failed' AND :is_model AND NOT owes <@ CAST(:makes AS smallint[])) THEN 'pending'
+    ELSE :state END AS new_state FROM rest
+)
 UPDATE reelvec.jobs j SET
-  state = CASE WHEN :state <> 'done' THEN :state
-               WHEN {_owed_encoders("false")} <@ CAST(:encoders AS smallint[])
-                AND {_owed_taggers("false")} <@ CAST(:taggers AS smallint[]) THEN 'done'
-               ELSE 'pending' END,
-  force = force AND :state <> 'done', recheck = CASE WHEN :state = 'pending' THEN recheck END,
-  attempts = :attempts, strikes = :strikes,
+  state = new_state, owes = CASE WHEN new_state <> 'done' AND NOT :is_noise THEN ended.owes END,
+  force = new_state <> 'done' AND {_AGAIN}, recheck = CASE WHEN :state = 'pending' THEN recheck END,
+  attempts = CASE WHEN :state = 'done' AND new_state = 'pending' THEN 0 ELSE :attempts END, strikes = :strikes,
   not_before = CASE WHEN :state = 'pending' THEN now() + make_interval(secs => :delay_seconds) END,
   error_code = :code, error = :error, worker_id = NULL, deadline_at = NULL,
   infra_since = CASE WHEN :waits THEN coalesce(infra_since, now()) END,
-  finished_at = CASE WHEN :state = 'pending' THEN NULL ELSE now() END,
+  finished_at = CASE WHEN new_state = 'pending' THEN NULL ELSE now() END,
   bytes_read = :bytes_read, fetch_seconds = :fetch_seconds, decode_seconds = :decode_seconds,
   wait_seconds = :wait_seconds, device_seconds = :device_seconds
-WHERE video_id = :video_id AND worker_id = :worker_id AND token = :token AND state = 'running'
-RETURNING state
+FROM ended WHERE j.video_id = ended.video_id
+RETURNING j.state
 """)  # noqa: S608
 
 
@@ -175,6 +202,10 @@ def finish(
             "attempts": decision.attempts,
             "strikes": decision.strikes,
             "delay_seconds": decision.delay_seconds,
+            "renewed": outcome.media is not None and claimed.is_renewed(outcome.media.get("etag")),
+            "is_model": failure is not None and failure.encoder is not None,
+            "is_noise": decision.code in NOISE_CODES,  # its vectors go, so that all of them are owed
+            "makes": list(claimed.makes),
             "waits": decision.state == "pending" and failure is not None and failure.error_class is ErrorClass.INFRA,
             "encoders": [rows.encoder_id for rows in outcome.encoder_rows],
             "taggers": [rows.tagger_id for rows in outcome.tagger_rows],
@@ -218,69 +249,3 @@ def release(connection: Connection, claimed: Claim) -> bool:
         {"video_id": claimed.video_id, "worker_id": claimed.worker_id, "token": claimed.token},
     ).first()
     return row is not None
-
-
-#: Places that one pass looks at: finding the next one costs some 10 microseconds.
-TURN_PLACES = 20_000
-#: Passes that fill the room when most places have less to give than their share.
-FEED_PASSES = 4
-
-# While a backbone is paused, a video that owes nothing else is left alone.
-_OWES_SOMETHING = f"""(cardinality((SELECT encoders FROM paused)) = 0
-  OR EXISTS (SELECT FROM unnest({_owed_encoders("j.force")}) e WHERE e <> ALL ((SELECT encoders FROM paused)::smallint[]))
-  OR EXISTS (SELECT FROM unnest({_owed_taggers("j.force")}) t WHERE NOT EXISTS (SELECT FROM reelvec.taggers g
-    WHERE g.tagger_id = t AND g.encoder_id = ANY ((SELECT encoders FROM paused)::smallint[]))))"""  # noqa: S608
-
-# Places take turns, beginning anywhere: each pass gives every open place with waiting videos an equal share of the room.
-# The next place is found by one probe of the index, however many videos the last one has.
-_FEED = text(f"""
-WITH RECURSIVE paused AS MATERIALIZED (SELECT {_PAUSED_ENCODERS} AS encoders), begin AS MATERIALIZED (
-  SELECT floor(random() * coalesce(max(place_id), 0))::int AS place_id FROM reelvec.places
-), later AS (
-  SELECT (SELECT min(place_id) FROM reelvec.jobs WHERE state = 'pending' AND place_id > begin.place_id) AS place_id,
-    1 AS looks, 0 AS found FROM begin
-  UNION ALL
-  SELECT (SELECT min(place_id) FROM reelvec.jobs WHERE state = 'pending' AND place_id > later.place_id), looks + 1,
-    found + (NOT EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = later.place_id AND closed_at IS NOT NULL))::int
-  FROM later WHERE later.place_id IS NOT NULL AND looks < :looks AND found < :room
-), earlier AS (
-  SELECT (SELECT min(place_id) FROM reelvec.jobs WHERE state = 'pending') AS place_id, max(looks) AS looks,
-    max(found) AS found FROM later
-  UNION ALL
-  SELECT (SELECT min(place_id) FROM reelvec.jobs WHERE state = 'pending' AND place_id > earlier.place_id), looks + 1,
-    found + (NOT EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = earlier.place_id AND closed_at IS NOT NULL))::int
-  FROM earlier WHERE earlier.place_id <= (SELECT place_id FROM begin) AND looks < :looks AND found < :room
-), turn AS MATERIALIZED (
-  SELECT place_id FROM (
-    SELECT place_id FROM later UNION SELECT place_id FROM earlier WHERE place_id <= (SELECT place_id FROM begin)) t
-  WHERE place_id IS NOT NULL
-    AND NOT EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = t.place_id AND closed_at IS NOT NULL)
-), next AS (
-  SELECT dealt.video_id, row_number() OVER (PARTITION BY turn.place_id ORDER BY dealt.video_id) AS round FROM turn, LATERAL (
-    SELECT video_id FROM reelvec.jobs j
-    WHERE state = 'pending' AND j.place_id = turn.place_id AND (not_before IS NULL OR not_before <= now())
-      AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused) AND {_OWES_SOMETHING}
-    ORDER BY video_id LIMIT (SELECT greatest(1, :room / greatest(1, count(*))) FROM turn) FOR UPDATE SKIP LOCKED) dealt
-  LIMIT :room
-)
-UPDATE reelvec.jobs j SET state = 'queued', queued_at = now() FROM next WHERE j.video_id = next.video_id
-RETURNING next.round, j.place_id, j.video_id
-""")  # noqa: S608
-
-
-def feed(connection: Connection, *, room: int) -> list[int]:
-    """Mark up to `room` pending videos queued, one of each place in turn; the caller commits, then publishes.
-
-    Empty while another feeder is at it.
-    """
-    if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": FEED_LOCK}).scalar():
-        return []
-    places.adopt(connection)
-    fed: list[int] = []
-    for _ in range(FEED_PASSES):
-        left = room - len(fed)
-        dealt = connection.execute(_FEED, {"room": left, "looks": TURN_PLACES}).all() if left > 0 else []
-        fed += [int(row.video_id) for row in sorted(dealt)]
-        if not dealt:
-            break
-    return fed

@@ -5,7 +5,7 @@ All times are the database's. A process may judge others only while its own beat
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,8 @@ class Worker:
 
     `cores` is its share of the machine's; `queued_windows` wait for its device, `running_windows` are being computed.
     `name` is its node's, such as `gpu0`. `videos_failed` counts attempts that met an error, `videos_per_second` is what it
-    got done over the last 10 minutes. Moments are told as seconds ago, because all times are the database's.
+    got done over the last 10 minutes. `models` are those it can load, `refused_encoders` ids of encoders that are bound to
+    other weights than its own; None: it can make everything. Moments are told as seconds ago, because all times are the database's.
     """
 
     worker_id: UUID
@@ -42,6 +43,8 @@ class Worker:
     videos_per_second: float = 0.0
     last_error: str | None = None
     last_error_seconds: float | None = field(default=None, metadata={"moment": "last_error_at"})
+    models: Sequence[str] | None = None
+    refused_encoders: Sequence[int] | None = None
 
 
 def _said(fact: Field[Any]) -> tuple[str, str]:
@@ -144,16 +147,3 @@ def give_back_unheld(
             _GIVE_BACK, {"worker_id": worker_id, "in_hand": list(in_hand), "seconds": older_than_seconds}
         )
     ]
-
-
-def fleet_in_flight(connection: Connection, *, stale_seconds: float) -> int:
-    """Videos the live workers work on at once."""
-    return int(
-        connection.execute(
-            text(
-                "SELECT coalesce(sum(in_flight), 0) FROM reelvec.workers"
-                " WHERE NOT draining AND beat_at > now() - make_interval(secs => :stale)"
-            ),
-            {"stale": stale_seconds},
-        ).scalar_one()
-    )

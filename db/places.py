@@ -155,8 +155,9 @@ def open_again(connection: Connection, place_id: int) -> Change | None:
     return Change(row.place)
 
 
-# Another video each time: one object may be at fault itself.
-_PROBES = text("""
+# Another video each time: one object may be at fault itself. Never one that no worker can begin with.
+_MAKEABLE = "(CAST(:makeable AS smallint[]) IS NULL OR coalesce(owes, encoders) && CAST(:makeable AS smallint[]))"
+_PROBES = text(f"""
 WITH due AS (
   SELECT place_id, coalesce(probe_video_id, 0) AS last FROM reelvec.places
   WHERE closed_at IS NOT NULL AND probe_at <= now() AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused)
@@ -164,8 +165,9 @@ WITH due AS (
 ), probe AS (
   SELECT place_id, coalesce(
     (SELECT min(video_id) FROM reelvec.jobs j
-     WHERE j.state = 'pending' AND j.place_id = due.place_id AND j.video_id > due.last),
-    (SELECT min(video_id) FROM reelvec.jobs j WHERE j.state = 'pending' AND j.place_id = due.place_id)) AS video_id
+     WHERE j.state = 'pending' AND j.place_id = due.place_id AND j.video_id > due.last AND {_MAKEABLE}),
+    (SELECT min(video_id) FROM reelvec.jobs j
+     WHERE j.state = 'pending' AND j.place_id = due.place_id AND {_MAKEABLE})) AS video_id
   FROM due
 ), handed_out AS (
   UPDATE reelvec.places p SET probe_video_id = probe.video_id, probe_at = now() + make_interval(secs => :probe)
@@ -173,12 +175,18 @@ WITH due AS (
 )
 UPDATE reelvec.jobs j SET state = 'queued', queued_at = now() FROM probe WHERE j.video_id = probe.video_id
 RETURNING j.video_id
-""")
+""")  # noqa: S608
 
 
-def hand_out_probes(connection: Connection, *, beat_seconds: float) -> list[int]:
-    """One video for each closed place whose time has come, to be published; one per beat in the whole fleet."""
-    return [int(row[0]) for row in connection.execute(_PROBES, {"places": PROBED_PLACES, "probe": beat_seconds})]
+def hand_out_probes(
+    connection: Connection, *, beat_seconds: float, makeable: Collection[int] | None = None
+) -> list[int]:
+    """One video for each closed place whose time has come, to be published; one per beat in the whole fleet.
+
+    It owes one of the encoders `makeable`; None: any will do.
+    """
+    facts = {"places": PROBED_PLACES, "probe": beat_seconds, "makeable": None if makeable is None else list(makeable)}
+    return [int(row[0]) for row in connection.execute(_PROBES, facts)]
 
 
 _MISSING = text("""

@@ -32,8 +32,8 @@ WITH chosen AS (
   WHERE j.video_id > :after AND {OUTDATED}{chosen}
   ORDER BY j.video_id LIMIT :room FOR UPDATE OF j
 ), reopened AS (
-  UPDATE reelvec.jobs j SET state = 'pending', recheck = true, attempts = 0, strikes = 0, not_before = NULL,
-    finished_at = NULL, enqueued_at = now()
+  UPDATE reelvec.jobs j SET state = 'pending', recheck = true, owes = '{{}}', attempts = 0, strikes = 0,
+    not_before = NULL, finished_at = NULL, enqueued_at = now()
   FROM chosen WHERE j.video_id = chosen.video_id RETURNING j.video_id)
 INSERT INTO selection SELECT video_id FROM reopened RETURNING video_id
 """  # noqa: S608

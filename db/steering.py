@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from db import sampler_version
+from db import owing, sampler_version
 from db.selection import Selection, condition
 
 
@@ -48,16 +48,115 @@ def retry(connection: Connection, selection: Selection, *, who: str, what: str, 
     return count
 
 
-def cancel(connection: Connection, selection: Selection, *, who: str, what: str) -> int:
-    """Waiting videos are cancelled; messages already sent for them find nothing to claim. Returns how many.
+@dataclass(frozen=True)
+class Cancelled:
+    """How the videos stand now: `cancelled` ones have nothing, `done` ones all that is wanted still; `waiting` go on."""
 
-    `since` is when they were enqueued, a code is that of their last attempt.
+    cancelled: int = 0
+    done: int = 0
+    waiting: int = 0
+    failed: int = 0
+
+    @property
+    def videos(self) -> int:
+        return self.cancelled + self.done + self.waiting + self.failed
+
+
+_MADE = """array(SELECT e FROM unnest(j.encoders) e WHERE EXISTS (
+  SELECT FROM reelvec.embeddings m WHERE m.encoder_id = e AND m.video_id = j.video_id))"""
+_MADE_TAGGERS = """array(SELECT t FROM unnest(j.taggers) t WHERE EXISTS (
+  SELECT FROM reelvec.scores s WHERE s.tagger_id = t AND s.video_id = j.video_id))"""
+_MADE_AT = "(SELECT max(created_at) FROM reelvec.embeddings m WHERE m.video_id = j.video_id)"
+_END = "not_before = NULL, infra_since = NULL, owes = NULL, force = false, recheck = NULL"
+
+_CANCEL = """
+WITH chosen AS (
+  SELECT j.video_id FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id)
+  WHERE j.state IN ('pending', 'queued'){chosen} ORDER BY j.video_id FOR UPDATE OF j
+), holding AS MATERIALIZED (
+  SELECT j.video_id, {made} AS made, {made_taggers} AS made_taggers, {made_at} AS made_at
+  FROM chosen JOIN reelvec.jobs j USING (video_id)
+), gone AS (
+  UPDATE reelvec.jobs j SET state = 'cancelled', finished_at = now(), {end}
+  FROM holding h WHERE j.video_id = h.video_id AND h.made = '{{}}'
+), back AS (
+  UPDATE reelvec.jobs j SET state = 'done', finished_at = made_at, encoders = made, taggers = made_taggers,
+    error_code = NULL, error = NULL, {end}
+  FROM holding h WHERE j.video_id = h.video_id AND h.made <> '{{}}'
+)
+SELECT count(*) FILTER (WHERE made = '{{}}') AS cancelled, count(*) FILTER (WHERE made <> '{{}}') AS done FROM holding
+"""
+
+
+def cancel(connection: Connection, selection: Selection, *, who: str, what: str) -> Cancelled:
+    """Waiting videos are cancelled; messages already sent for them find nothing to claim.
+
+    Those that have vectors are done with what they have, as they were before more was wanted. `since` is when they were
+    enqueued, a code is that of their last attempt.
     """
     chosen, facts = condition(selection, moment="j.enqueued_at")
-    changes = "state = 'cancelled', infra_since = NULL, finished_at = now()"
-    count = _change_jobs(connection, changes, f"j.state IN ('pending', 'queued'){chosen}", facts)
-    _record(connection, "cancel", who, what, count)
-    return count
+    parts = {"made": _MADE, "made_taggers": _MADE_TAGGERS, "made_at": _MADE_AT, "end": _END}
+    row = connection.execute(text(_CANCEL.format(chosen=chosen, **parts)), facts).one()
+    found = Cancelled(**row._mapping)
+    _record(connection, "cancel", who, what, found.videos)
+    return found
+
+
+# What waits may owe nothing any more; what failed may have failed at this model alone. A queued video is sent anew: its
+# message may lie where only the model's own workers look. Running ones are settled by their finish.
+_WITHDRAW = """
+WITH models AS MATERIALIZED (
+  SELECT array(SELECT encoder_id FROM reelvec.encoders WHERE backbone = ANY(CAST(:backbones AS text[]))) AS gone
+), readings AS MATERIALIZED (
+  SELECT array(SELECT tagger_id FROM reelvec.taggers WHERE encoder_id = ANY(gone)) AS gone_taggers FROM models
+), known AS (
+  SELECT j.video_id, j.state AS old_state, array(SELECT e FROM unnest(j.encoders) e WHERE e <> ALL(gone)) AS left_encoders,
+    array(SELECT t FROM unnest(j.taggers) t WHERE t <> ALL(gone_taggers)) AS left_taggers,
+    array(SELECT e FROM unnest({remembered}) e WHERE e <> ALL(gone)) AS remembered
+  FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id), models, readings
+  WHERE (j.encoders && gone OR j.taggers && gone_taggers){chosen} ORDER BY j.video_id FOR UPDATE OF j
+), owing AS MATERIALIZED (
+  SELECT n.*, j.recheck, {owes} AS owed, {made_at} AS made_at FROM known n JOIN reelvec.jobs j USING (video_id)
+), settled AS MATERIALIZED (
+  SELECT *, CASE
+    WHEN old_state IN ('running', 'done', 'cancelled') OR (old_state = 'failed' AND left_encoders = '{{}}') THEN old_state
+    WHEN owed = '{{}}' AND recheck IS NOT TRUE THEN CASE WHEN made_at IS NULL THEN 'cancelled' ELSE 'done' END
+    WHEN old_state = 'failed' THEN 'failed' ELSE 'pending' END AS new_state FROM owing
+), narrowed AS (
+  UPDATE reelvec.jobs j SET encoders = left_encoders, taggers = left_taggers, state = new_state,
+    owes = CASE WHEN new_state <> 'done' THEN owed END, force = force AND new_state <> 'done',
+    error_code = CASE WHEN new_state <> 'done' THEN error_code END, error = CASE WHEN new_state <> 'done' THEN error END,
+    not_before = CASE WHEN new_state = 'pending' THEN not_before END,
+    infra_since = CASE WHEN new_state = 'pending' THEN infra_since END,
+    finished_at = CASE WHEN new_state = old_state THEN finished_at WHEN new_state = 'done' THEN made_at
+      WHEN new_state = 'cancelled' THEN now() END
+  FROM settled s WHERE j.video_id = s.video_id
+)
+SELECT count(*) FILTER (WHERE new_state = 'cancelled') AS cancelled, count(*) FILTER (WHERE new_state = 'done') AS done,
+  count(*) FILTER (WHERE new_state = 'failed') AS failed,
+  count(*) FILTER (WHERE new_state IN ('pending', 'running')) AS waiting FROM settled
+"""
+
+
+def withdraw(
+    connection: Connection, backbones: Sequence[str], selection: Selection, *, who: str, what: str
+) -> Cancelled:
+    """These backbones are wanted no more, of any video selected; the vectors that they have made stay.
+
+    What owes nothing any more is done; only a waiting video that wants nothing else and has no vector is cancelled.
+    """
+    chosen, facts = condition(selection, moment="j.enqueued_at")
+    listed = "n.remembered"
+    owes = owing.models(
+        owing.encoders(listed=listed, wanted="n.left_encoders"), owing.taggers(listed=listed, wanted="n.left_taggers")
+    )
+    parts = {"remembered": owing.REMEMBERED, "owes": owes, "made_at": _MADE_AT}
+    row = connection.execute(
+        text(_WITHDRAW.format(chosen=chosen, **parts)), {**facts, "backbones": list(backbones)}
+    ).one()
+    found = Cancelled(**row._mapping)
+    _record(connection, "cancel", who, what, found.videos)
+    return found
 
 
 def _change_jobs(connection: Connection, changes: str, condition: str, facts: dict[str, Any]) -> int:

@@ -8,9 +8,18 @@ from urllib.parse import parse_qsl, urlencode
 
 from db.logs import mask, mask_url
 from workers import contract
+from workers.backbones import registry
+from workers.backbones.base import WEIGHTS_KINDS
+from workers.sampling.plan import POLICIES
 
-#: The list that holds the queue's messages: Celery's key prefix (`workers/app.py`) and the queue's name.
-QUEUE_KEY = f"reelvec:{contract.QUEUE}"
+#: The lists that hold messages, everybody's and those of every encoder there can be: Celery's key prefix
+#: (`workers/app.py`) and the queue's name.
+QUEUE_KEYS = [f"reelvec:{contract.QUEUE}"] + [
+    f"reelvec:{contract.queue_of(registry.encoder_name(backbone, weights, sampling))}"
+    for backbone in registry.names()
+    for weights in WEIGHTS_KINDS
+    for sampling in POLICIES
+]
 CONNECT_SECONDS = 3.0
 #: Neither a name server nor a silent network is waited for any longer.
 ANSWER_SECONDS = 8.0
@@ -18,7 +27,7 @@ ANSWER_SECONDS = 8.0
 
 @dataclass(frozen=True)
 class Broker:
-    """`messages` wait in the queue at `address` (masked). `error`: why there is no answer; None: there is one."""
+    """`messages` wait in the queues at `address` (masked). `error`: why there is no answer; None: there is one."""
 
     address: str
     messages: int | None = None
@@ -65,7 +74,10 @@ def _ask_one(client_address: str, shown: str) -> Broker:
             retry=Retry(NoBackoff(), 0),
         )
         try:
-            return Broker(shown, messages=int(client.llen(QUEUE_KEY)))
+            with client.pipeline(transaction=False) as asked:
+                for key in QUEUE_KEYS:
+                    asked.llen(key)
+                return Broker(shown, messages=sum(asked.execute()))
         finally:
             client.close()
     except redis.exceptions.NoPermissionError as error:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from db.fleet import Fleet, FleetWorker
 from db.halts import Halts
+from db.model_progress import ModelProgress
 from db.results import Outage
 from producer.broker import Broker
 from producer.wording import SHOWN, ago, duration, first_line, listed, plural
@@ -62,6 +63,17 @@ def halted(halts: Halts) -> list[str]:
     return lines
 
 
+def weights(models: Sequence[ModelProgress]) -> list[str]:
+    """A line for each model that videos wait for and no live worker can load."""
+    return [
+        f"WEIGHTS  {model.waiting_for_weights:,} videos wait for {model.encoder}: no live worker can load it;"
+        f" reelvec models fetch {model.encoder} on a worker's machine (reelvec status --workers shows what each can load),"
+        f" or withdraw it: reelvec cancel --backbone {model.encoder}"
+        for model in models
+        if model.waiting_for_weights
+    ]
+
+
 def _error(code: str | None, text: str | None) -> str:
     return f"{code or 'unknown'} ({first_line(text or '')[:EXAMPLE_CHARACTERS]})"
 
@@ -104,8 +116,8 @@ def named(host: str, name: str | None, pid: int) -> str:
 
 #: Columns of `status --workers`; the last two are wide.
 WORKER_COLUMNS = (
-    "host", "name", "pid", "device", "state", "beat", "last claim", "videos/s", "done", "failed", "takes nothing of",
-    "last error",
+    "host", "name", "pid", "device", "state", "beat", "last claim", "videos/s", "done", "failed", "models",
+    "takes nothing of", "last error",
 )  # fmt: skip
 
 
@@ -117,5 +129,14 @@ def worker_cells(worker: FleetWorker, *, is_alive: bool, refuses: Sequence[str])
     done, failed = ("-" if count is None else f"{count:,}" for count in (worker.videos_done, worker.videos_failed))
     return [
         worker.host, worker.name or "-", str(worker.pid), worker.device, state, ago(worker.beat_seconds),
-        ago(worker.claimed_seconds), rate, done, failed, listed(refuses) if refuses else "-", error or "-",
+        ago(worker.claimed_seconds), rate, done, failed, _loadable(worker), listed(refuses) if refuses else "-",
+        error or "-",
     ]  # fmt: skip
+
+
+def _loadable(worker: FleetWorker) -> str:
+    """The models it can load, and those whose weights are not the ones that are wanted; random ones go without saying."""
+    if worker.models is None:
+        return "-"
+    named = [model for model in worker.models if "-random-" not in model]
+    return " ".join(named + [f"(not {encoder})" for encoder in worker.refused]) or "none"

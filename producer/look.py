@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import Engine
 
-from db import census, fleet, halts, results, session, settings, steering
+from db import abilities, census, fleet, halts, model_progress, results, session, settings, steering
 from db.census import Census, Progress, Waiting
 from db.fleet import Fleet
 from db.halts import Halts
+from db.model_progress import ModelProgress
 from db.results import Outage, Stages
 from producer import bottleneck, verdict
 from producer.bottleneck import Bottleneck
@@ -39,6 +40,7 @@ class Look:
     outages: list[Outage]
     unclaimed_seconds: float = 0.0
     counts_age_seconds: float = 0.0
+    models: tuple[ModelProgress, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -48,6 +50,7 @@ class Look:
             "stages": asdict(self.stages),
             "counts_age_seconds": self.counts_age_seconds,
             "categories": [asdict(row) for row in self.rows],
+            "models": [asdict(model) for model in self.models],
             "waiting": asdict(self.waiting),
             "broker": asdict(self.broker),
             "fleet": asdict(self.fleet),
@@ -62,6 +65,8 @@ def take(engine: Engine, broker: Question) -> Look:
     stale_seconds = settings.load(WorkerSettings).stale_seconds
     with session.transaction(engine) as connection:
         counted = census.look(connection)
+        able = abilities.read(connection, stale_seconds=stale_seconds)
+        counted = replace(counted, groups=model_progress.hold(counted.groups, able))
         recent = results.recent(connection)
         stages = results.stages(connection)
         workers = fleet.read(connection, stale_seconds=stale_seconds)
@@ -79,6 +84,7 @@ def take(engine: Engine, broker: Question) -> Look:
         outages=outages,
         unclaimed_seconds=unclaimed_seconds(counted, workers, freed_seconds),
         oldest_run_seconds=census.oldest_run_seconds(counted.groups),
+        models=tuple(model_progress.models(counted.groups, able)),
     )
     return _look(facts, stages, counted.age_seconds)
 
@@ -114,4 +120,5 @@ def _look(facts: Facts, stages: Stages, age_seconds: float) -> Look:
         list(facts.outages),
         facts.unclaimed_seconds,
         age_seconds,
+        tuple(facts.models),
     )

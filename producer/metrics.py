@@ -42,9 +42,16 @@ def _videos(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
     states = ("done", "failed", "running", "waiting", "cancelled")
     total = look.rows[:1]
     yield "videos", "Videos by state.", [({"state": state}, getattr(row, state)) for row in total for state in states]
-    reasons = ("ready", "delayed", "closed", "paused")
+    reasons = ("ready", "delayed", "closed", "paused", "weights")
     waits = [({"for": reason}, getattr(waiting, reason)) for reason in reasons] if total else []
-    yield "waiting_videos", "Waiting videos: ready, tried again later, behind closed places, paused.", waits
+    yield (
+        "waiting_videos",
+        "Waiting videos: ready, tried again later, behind closed places, paused, for weights.",
+        waits,
+    )
+    progress = ("embedded", "failed", "waiting", "waiting_for_weights")
+    by_model = [({"model": model.encoder, "state": s}, getattr(model, s)) for model in look.models for s in progress]
+    yield "model_videos", "Videos that want a model, by state; those that wait for weights are waiting ones.", by_model
     yield "counts_age_seconds", "How long ago videos were counted.", [({}, look.counts_age_seconds)]
     yield "failed_videos", "Failed videos by code.", [({"code": code}, count) for code, count in look.codes]
     outages = [({"code": outage.error_code}, outage.videos) for outage in look.outages]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from db.census import Progress, Waiting
 from db.fleet import Fleet
 from db.halts import Halts
+from db.model_progress import ModelProgress
 from db.results import OUR_CODES, WINDOW_SECONDS, Outage, Recent
 from db.retries import MAX_DELAY_SECONDS
 from producer.broker import Broker
@@ -60,6 +61,7 @@ class Facts:
     outages: Sequence[Outage] = ()
     unclaimed_seconds: float = 0.0
     oldest_run_seconds: float | None = None
+    models: Sequence[ModelProgress] = ()
 
     @property
     def total(self) -> Progress:
@@ -140,10 +142,13 @@ def _why_nothing_can_go_on(facts: Facts) -> str | None:
         return f"the broker at {facts.broker.address} does not answer: {facts.broker.error}"
     if is_blocked(facts.recent, facts.outages, facts.oldest_run_seconds):
         return f"nothing finishes any more: {facts.outages[0].error_code}"
-    if facts.total.running or waiting.ready or waiting.delayed or not (waiting.closed or waiting.paused):
+    if facts.total.running or waiting.ready or waiting.delayed:
+        return None
+    if not (waiting.closed or waiting.paused or waiting.weights):
         return None
     causes = [f"behind closed places: {_places(halts)}"] if waiting.closed else []
     causes += [f"for paused backbones: {_backbones(halts)}"] if waiting.paused else []
+    causes += [f"for weights that no live worker has: {_lacking(facts)}"] if waiting.weights else []
     return f"all of them wait {', '.join(causes)}"
 
 
@@ -203,12 +208,14 @@ def _running(facts: Facts) -> Verdict:
         parts.append(f"{waiting.delayed:,} are tried again later, the last in {duration(waiting.delay_seconds)}")
     parts += [f"{waiting.closed:,} wait behind closed places: {_places(halts)}"] if waiting.closed else []
     parts += [f"{waiting.paused:,} wait for paused backbones: {_backbones(halts)}"] if waiting.paused else []
+    parts += [f"{waiting.weights:,} wait for weights: {_lacking(facts)}"] if waiting.weights else []
     state = "FAILING" if facts.is_our_fault else "RUNNING"
     left = None
-    if rate + failed_rate and not (waiting.closed or waiting.paused):
+    if rate + failed_rate and not (waiting.closed or waiting.paused or waiting.weights):
         left = max(facts.left / (rate + failed_rate), waiting.delay_seconds)
     line = f"{state}  {' · '.join(parts)}"
-    return _verdict(state, facts, line, exit_code=int(facts.is_our_fault or waiting.paused > 0), seconds_left=left)
+    needs_somebody = facts.is_our_fault or waiting.paused > 0 or waiting.weights > 0
+    return _verdict(state, facts, line, exit_code=int(needs_somebody), seconds_left=left)
 
 
 def _failures(facts: Facts) -> str:
@@ -226,7 +233,7 @@ def _time_left(facts: Facts, rate: float) -> list[str]:
     if not rate:
         return []
     waiting = facts.waiting
-    others = waiting.delayed + waiting.closed + waiting.paused
+    others = waiting.delayed + waiting.closed + waiting.paused + waiting.weights
     time_left = duration((facts.left - others) / rate)
     if facts.many_fail:
         return [f"the rest is tried in {time_left}"]
@@ -259,6 +266,10 @@ def _broker_too(facts: Facts) -> str:
 
 def _places(halts: Halts) -> str:
     return listed([f"{place.place} ({place.error_code})" for place in halts.places], halts.closed_places)
+
+
+def _lacking(facts: Facts) -> str:
+    return listed([model.encoder for model in facts.models if model.waiting_for_weights])
 
 
 def _backbones(halts: Halts) -> str:

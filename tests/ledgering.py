@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 import numpy as np
 from sqlalchemy import Connection, Engine, text
 
-from db import catalogue, encoders, ledger, liveness, session
+from db import abilities, catalogue, encoders, feeding, ledger, liveness, session
+from db.abilities import Ability
 from db.catalogue import Counts, Wanted
 from db.encoders import Encoder
 from db.labels import LabelSet
@@ -61,9 +62,15 @@ def worker(engine: Engine, *, gap_seconds: float = 20.0) -> UUID:
     return me.worker_id
 
 
-def claim(engine: Engine, video_id: int, worker_id: UUID) -> Claim | None:
+def claim(engine: Engine, video_id: int, worker_id: UUID, ability: Ability = ledger.EVERYTHING) -> Claim | None:
     with session.transaction(engine) as connection:
-        return ledger.claim(connection, video_id, worker_id, job_seconds=3600.0)
+        return ledger.claim(connection, video_id, worker_id, job_seconds=3600.0, ability=ability)
+
+
+def feed(connection: Connection, *, room: int) -> list[int]:
+    """Feed everybody's queue alone."""
+    fleet = abilities.read(connection, stale_seconds=45.0)
+    return feeding.feed(connection, fleet, rooms={feeding.COMMON: room}).get(feeding.COMMON, [])
 
 
 def vectors(encoder_id: int, value: float = 1.0, dim: int = 4) -> EncoderRows:

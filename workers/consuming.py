@@ -10,26 +10,46 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from db.errors import UnavailableError
+from workers import contract
 
 log = logging.getLogger(__name__)
 
 
 class Consumption:
-    """What this process takes, counted where tasks begin and end, not where the transport thinks they do."""
+    """What this process takes, counted where tasks begin and end, not where the transport thinks they do.
+
+    It takes from everybody's queue and from those of the encoders that it can make.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._consumer: Any = None
         self.taken = 0
         self._busy = 0
+        self._chosen: frozenset[str] = frozenset()
 
     def ready(self, consumer: Any) -> None:
         """Celery's consumer, which outlives its connections."""
         self._consumer = consumer
+        if self._chosen:
+            self.listen(self._chosen)
+
+    @property
+    def queues(self) -> list[str]:
+        """What this process consumes, everybody's queue first; only that one before it is ready."""
+        if self._consumer is None:
+            return [contract.QUEUE]
+        return sorted(self._consumer.app.amqp.queues.consume_from)
+
+    def listen(self, queues: Collection[str]) -> None:
+        """Consume these beside everybody's queue from now on, and no others of ours."""
+        self._chosen = frozenset(queues)
+        if self._consumer is not None and self._consumer.hub is not None:
+            self._consumer.hub.call_soon(self._listen)
 
     def began(self) -> None:
         with self._lock:
@@ -48,6 +68,18 @@ class Consumption:
         """Raise a lost connection in Celery's event loop, which then makes connection, channel and consumer anew."""
         if self._consumer is not None and self._consumer.hub is not None:
             self._consumer.hub.call_soon(_lose_connection)
+
+    def _listen(self) -> None:
+        """In Celery's event loop. Without a connection it is done with the next beat; -Q may have chosen otherwise."""
+        listed = self._consumer.app.amqp.queues.consume_from
+        if self._consumer.task_consumer is None or contract.QUEUE not in listed:
+            return
+        rare = {name for name in listed if name.startswith(contract.queue_of(""))}
+        for name in sorted(self._chosen - rare):
+            self._consumer.add_task_queue(name)
+        for name in sorted(rare - self._chosen):
+            del listed[name]
+            self._consumer.task_consumer.cancel_by_queue(name)
 
 
 def _lose_connection() -> None:

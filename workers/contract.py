@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 TASK_NAME = "reelvec.embed"
+#: Everybody's queue. What only some workers can make is in a queue of its encoder's.
 QUEUE = "reelvec"
 #: Raised when the meaning of a message changes. Workers drop versions they do not know: the feeder sends again.
 VERSION = 1
@@ -18,6 +19,11 @@ BROKER_RIGHTS = f"~{KEY_PREFIX}* +@all -@admin -@dangerous +info"
 
 class MalformedMessageError(ValueError):
     """A message nobody of ours wrote, or one of another version."""
+
+
+def queue_of(encoder: str) -> str:
+    """The queue of what only those can make that can load this encoder."""
+    return f"{QUEUE}.{encoder}"
 
 
 def encode(video_id: int) -> list[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from kombu.exceptions import BatchPublishError, KombuError
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from sqlalchemy import Engine
 
-from db import ledger, liveness, lost_messages, places, session, settings
+from db import abilities, feeding, lost_messages, places, session, settings
 from db.errors import UnavailableError
 from workers import contract
 from workers.settings import WorkerSettings
@@ -59,43 +59,68 @@ def _reason(cause: object) -> tuple[str, str]:
     return "does not answer", "Check CELERY_BROKER_URL and that it runs"
 
 
-def depth(app: Any) -> int:
-    """Messages waiting in the broker. Raises `UnavailableError`."""
+def depths(app: Any, queues: Iterable[str]) -> dict[str, int]:
+    """Messages waiting in each of these queues. Raises `UnavailableError`."""
     with broker_errors(), app.connection_for_write() as connection:
-        return int(Queue(contract.QUEUE, channel=connection.default_channel).queue_declare().message_count)
+        channel = connection.default_channel
+        return {name: int(Queue(name, channel=channel).queue_declare().message_count) for name in queues}
+
+
+def depth(app: Any, queues: Iterable[str] = (contract.QUEUE,)) -> int:
+    """Messages waiting in all of these queues together. Raises `UnavailableError`."""
+    return sum(depths(app, queues).values())
 
 
 def feed(engine: Engine, app: Any) -> int:
-    """Fill the broker up to its window; returns how many videos were published.
+    """Fill the broker's queues up to their windows; returns how many videos were published.
 
     Rows are committed as queued before their message is sent: a crash in between loses a message, never a video.
     Raises `UnavailableError` if the broker does not answer; what may be unsent is pending again then.
     """
     chosen = settings.load(WorkerSettings)
-    waiting = depth(app)
     with session.transaction(engine) as connection:
-        room = window(liveness.fleet_in_flight(connection, stale_seconds=chosen.stale_seconds)) - waiting
-        video_ids = ledger.feed(connection, room=room) if room > 0 else []
-        video_ids += places.hand_out_probes(connection, beat_seconds=chosen.beat_seconds)
-    if video_ids:
-        try:
-            with broker_errors():
-                publish(app, video_ids)
-        except UnavailableError:
-            with session.transaction(engine) as connection:
-                lost_messages.requeue(connection, video_ids)
-            raise
-    return len(video_ids)
+        fleet = abilities.read(connection, stale_seconds=chosen.stale_seconds)
+        abandoned = lost_messages.requeue_abandoned(connection, [makers.encoder_id for makers in fleet.lacking()])
+    _purge(app, [contract.queue_of(makers.encoder) for makers in fleet.lacking() if makers.encoder_id in abandoned])
+    windows: dict[int | None, tuple[str, int]] = {feeding.COMMON: (contract.QUEUE, window(fleet.in_flight))}
+    for makers in fleet.rare():
+        windows[makers.encoder_id] = (contract.queue_of(makers.encoder), window(makers.in_flight))
+    waiting = depths(app, [name for name, _ in windows.values()])
+    rooms = {queue: size - waiting[name] for queue, (name, size) in windows.items() if size > waiting[name]}
+    with session.transaction(engine) as connection:
+        fed = feeding.feed(connection, fleet, rooms=rooms)
+        probes = places.hand_out_probes(
+            connection, beat_seconds=chosen.beat_seconds, makeable=fleet.makeable if fleet.workers else None
+        )
+        for queue, video_ids in feeding.send_by(connection, fleet, probes).items():
+            fed[queue] = fed.get(queue, []) + video_ids
+    try:
+        with broker_errors():
+            for queue, video_ids in fed.items():
+                publish(app, video_ids, queue=windows[queue][0])
+    except UnavailableError:
+        with session.transaction(engine) as connection:
+            lost_messages.requeue(connection, [video_id for video_ids in fed.values() for video_id in video_ids])
+        raise
+    return sum(map(len, fed.values()))
 
 
-def publish(app: Any, video_ids: list[int]) -> None:
+def _purge(app: Any, queues: list[str]) -> None:
+    """Nobody can make what these ring for, and their videos wait again."""
+    if queues:
+        with broker_errors(), app.connection_for_write() as connection:
+            for name in queues:
+                Queue(name, channel=connection.default_channel).purge()
+
+
+def publish(app: Any, video_ids: list[int], *, queue: str = contract.QUEUE) -> None:
     """One message per video, in pipelined batches (5,300/s instead of 2,500/s)."""
     with app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=BATCH_MESSAGES):
         for video_id in video_ids:
             app.send_task(
                 contract.TASK_NAME,
                 args=contract.encode(video_id),
-                queue=contract.QUEUE,
+                queue=queue,
                 producer=producer,
                 retry=False,
                 argsrepr="",
@@ -104,25 +129,37 @@ def publish(app: Any, video_ids: list[int]) -> None:
 
 
 class LostMessages:
-    """Finds queued rows whose message is gone, from what one process sees of the broker over time."""
+    """Finds queued rows whose message is gone, from what one process sees of the broker over time, queue by queue."""
 
     def __init__(self, *, look_seconds: float, queued_seconds: float) -> None:
         self._look_seconds = look_seconds
         self._queued_seconds = queued_seconds
-        self._empty_since: float | None = None
+        self._empty_since: dict[int | None, float] = {}
 
-    def look(self, engine: Engine, waiting: int, *, now: float | None = None) -> int:
-        """Called regularly with the broker's depth; gives lost rows back to pending and returns how many."""
+    def look_at_all(self, engine: Engine, app: Any) -> int:
+        """Called regularly; gives lost rows back to pending and returns how many. Raises `UnavailableError`."""
+        with session.transaction(engine) as connection:
+            rare = lost_messages.queues(connection)
+        names: dict[int | None, str] = {queue: contract.queue_of(encoder) for queue, encoder in rare.items()}
+        names[feeding.COMMON] = contract.QUEUE
+        waiting = depths(app, names.values())
+        self._empty_since = {queue: since for queue, since in self._empty_since.items() if queue in names}
+        return sum(self.look(engine, waiting[name], queue=queue) for queue, name in names.items())
+
+    def look(
+        self, engine: Engine, waiting: int, *, queue: int | None = feeding.COMMON, now: float | None = None
+    ) -> int:
+        """The same for one queue, of a rare encoder or everybody's, with its depth."""
         now = time.monotonic() if now is None else now
         if waiting > 0:
-            self._empty_since = None
-        elif self._empty_since is None:
-            self._empty_since = now
+            self._empty_since.pop(queue, None)
+        else:
+            self._empty_since.setdefault(queue, now)
         with session.transaction(engine) as connection:
-            if self._empty_since is not None and now - self._empty_since >= self._look_seconds:
-                lost = lost_messages.requeue_all(connection, older_than_seconds=self._look_seconds)
+            if now - self._empty_since.get(queue, now) >= self._look_seconds:
+                lost = lost_messages.requeue_all(connection, queue=queue, older_than_seconds=self._look_seconds)
             else:
-                lost = lost_messages.requeue_overtaken(connection, older_than_seconds=self._queued_seconds)
+                lost = lost_messages.requeue_overtaken(connection, queue=queue, older_than_seconds=self._queued_seconds)
         if lost:
             log.warning("%d queued videos had lost their message: back to pending", lost)
         return lost

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from db import census, liveness, session
+from db import abilities, census, liveness, session
 from db.errors import ReelvecError, UnavailableError
 from db.exit_codes import ExitCode
+from workers import consuming, contract
 
 if TYPE_CHECKING:
     from workers.launch import Runtime
@@ -90,6 +91,7 @@ class Heartbeat:
         stuck = runtime.longest_active_seconds()
         if stuck > runtime.settings.stuck_seconds:
             end_process(ExitCode.STUCK, f"a video has been in hand for {stuck:.0f} s")
+        runtime.models.look()
         with session.transaction(runtime.beating) as connection:
             liveness.beat(
                 connection,
@@ -97,7 +99,9 @@ class Heartbeat:
                 draining=runtime.draining.is_set(),
                 gap_seconds=runtime.settings.gap_seconds,
             )
+            makes = abilities.of_worker(connection, runtime.models.ability)
         self._beaten = time.monotonic()
+        consuming.consumption.listen([contract.queue_of(encoder) for encoder in makes.values()])
 
     def look_after_ledger(self) -> Callable[[], None]:
         """One round: videos of dead workers back to pending, lost messages found, the broker filled up, counts kept fresh."""
@@ -127,7 +131,7 @@ class Heartbeat:
             if unheld:
                 log.warning("%d videos in our name that we do not hold are pending again", len(unheld))
             breaker.keep(runtime)
-            lost.look(runtime.engine, feeder.depth(app))
+            lost.look_at_all(runtime.engine, app)
             if not runtime.draining.is_set():
                 feeder.feed(runtime.engine, app)
             with session.transaction(runtime.engine) as connection:
@@ -137,13 +141,13 @@ class Heartbeat:
 
     def watch_consumption(self) -> Callable[[], None]:
         """One round: whether this process still takes messages (`workers/consuming.py`)."""
-        from workers import consuming, feeder
+        from workers import feeder
         from workers.app import app
 
         watch = consuming.Watch(
             consuming.consumption,
             idle_seconds=self._runtime.settings.idle_seconds,
-            waiting=lambda: feeder.depth(app),
+            waiting=lambda: feeder.depth(app, consuming.consumption.queues),
             end=lambda reason: end_process(ExitCode.STUCK, reason),
         )
 

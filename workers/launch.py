@@ -19,20 +19,17 @@ from celery.worker import state
 from sqlalchemy import Engine as Database
 
 from db import addresses, encoders, liveness, rights, schema, session, settings
-from db.encoders import Encoder, Tagger
 from db.errors import ReelvecError
 from db.exit_codes import ExitCode
-from db.ledger import Claim
 from db.liveness import Worker
 from workers import gpu_lock, health, heartbeat, lifeline, notice, shape
 from workers import settings as worker_settings
-from workers.backbones import inventory, models_dir
-from workers.backbones.license import refuse_license
+from workers.backbones import models_dir
 from workers.draining import Drain
 from workers.end_signals import EndSignals
-from workers.engine.engine import Engine, ModelKey
+from workers.engine.engine import Engine
 from workers.heartbeat import Heartbeat
-from workers.pipeline import Owed
+from workers.models import Models
 from workers.recycling import Recycling
 from workers.refusals import Refusals
 from workers.sampling.pool import SamplerPool
@@ -66,6 +63,7 @@ class Runtime:
     engine: Database
     beating: Database
     encoding: Engine
+    models: Models
     samplers: SamplerPool
     storage: Storage
     identity: Worker
@@ -74,14 +72,11 @@ class Runtime:
     drain: Drain
     signals: EndSignals
     recycling: Recycling
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally
     gpu_lock: socket.socket | None = None
     look_now: threading.Event = field(default_factory=threading.Event)
     heartbeat: Heartbeat = field(init=False)
     _held: set[Held] = field(default_factory=set)
-    _encoders: dict[int, Encoder] = field(default_factory=dict)
-    _taggers: dict[int, Tagger] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def worker_id(self) -> UUID:
@@ -100,8 +95,15 @@ class Runtime:
     @property
     def worker(self) -> Worker:
         """What this process says of itself now."""
-        busy = self.encoding.busy()
-        return replace(self.identity, queued_windows=busy.queued, running_windows=busy.running, **self.tally.said())
+        busy, ability = self.encoding.busy(), self.models.ability
+        return replace(
+            self.identity,
+            queued_windows=busy.queued,
+            running_windows=busy.running,
+            models=list(ability.models or ()),
+            refused_encoders=list(ability.refused),
+            **self.tally.said(),
+        )
 
     @contextlib.contextmanager
     def hold(self, video_id: int) -> Iterator[Held]:
@@ -122,44 +124,6 @@ class Runtime:
     def longest_active_seconds(self) -> float:
         now = time.monotonic()
         return max((now - held.since for held in list(self._held) if held.since is not None), default=0.0)
-
-    def owed(self, claimed: Claim) -> list[Owed]:
-        """The encoders to run, loaded and bound: those without a vector, and those whose scores a tagger lacks.
-
-        Raises `RefusedConfigurationError` if this worker cannot or may not run one of them.
-        """
-        with self._lock, session.transaction(self.engine) as connection:
-            missing_taggers = set(claimed.taggers) - self._taggers.keys()
-            if missing_taggers:
-                self._taggers |= encoders.fetch_taggers(connection, missing_taggers)
-            taggers = [self._taggers[tagger_id] for tagger_id in claimed.taggers]
-            both = dict.fromkeys([*claimed.encoders, *(tagger.encoder_id for tagger in taggers)])
-            wanted = [encoder_id for encoder_id in both if encoder_id not in claimed.paused_encoders]
-            missing = set(wanted) - self._encoders.keys()
-            fetched = encoders.fetch_encoders(connection, missing) if missing else {}
-        for encoder in fetched.values():
-            self.load(encoder)
-        return [
-            Owed(self._encoders[encoder_id], tuple(tagger for tagger in taggers if tagger.encoder_id == encoder_id))
-            for encoder_id in wanted
-        ]
-
-    def load(self, encoder: Encoder) -> None:
-        """Load an encoder's weights, bind them to its row or refuse, and keep it."""
-        refuse_license(encoder.backbone, self.settings.license)
-        bound = self.encoding.load(ModelKey(encoder.backbone, encoder.weights))
-        with session.transaction(self.engine) as connection:
-            encoders.bind(
-                connection,
-                encoder,
-                weights_digest=bound.digest,
-                dim=bound.dim,
-                pooling=bound.pooling,
-                license=inventory.license_of(encoder.backbone, encoder.weights, bound.digest, self.settings),
-            )
-        assert encoder.encoder_id is not None
-        self._encoders[encoder.encoder_id] = encoder
-        log.info("encoder %s: weights %s, %d dimensions, %s", encoder.name, bound.digest[:12], bound.dim, bound.pooling)
 
     def refuse(self, error: ReelvecError) -> None:
         """This process must not go on: hand everything back and end with the error's exit code."""
@@ -207,7 +171,7 @@ def prepare(node: str = "") -> Runtime:
             schema.check(connection)
             rights.require(connection, rights.WORKER)
             wanted = encoders.wanted_encoders(connection)
-        encoding = _engine(chosen, stack)
+        encoding, tally = _engine(chosen, stack), Tally()
         made = Runtime(
             settings=chosen,
             engine=database,
@@ -215,6 +179,8 @@ def prepare(node: str = "") -> Runtime:
                 session.connect(where.database_url, pool_size=1, statement_seconds=chosen.beat_seconds / 2)
             ),
             encoding=encoding,
+            models=Models(database, encoding, chosen, tally),
+            tally=tally,
             samplers=_samplers(chosen, encoding, stack),
             storage=stack.enter_context(Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun)),
             identity=_identity(chosen, encoding, node),
@@ -225,8 +191,7 @@ def prepare(node: str = "") -> Runtime:
             recycling=Recycling(chosen.recycle_videos, chosen.recycle_bytes),
             gpu_lock=_gpu_lock(chosen, encoding),
         )
-        for encoder in wanted:
-            made.load(encoder)
+        made.models.load_all(wanted)
         made.recycling.refuse_if_reached()
         drain.ready(made.give_back)
         made.heartbeat = heartbeat.start(made)

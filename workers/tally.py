@@ -48,9 +48,14 @@ class Tally:
 
     def failed(self, code: str, message: str) -> None:
         """An attempt met an error, whether or not the video is tried again."""
-        text = f"{code}: {message.strip().partition(chr(10))[0]}"[:ERROR_CHARACTERS]
         with self._lock:
             self._failed += 1
+        self.trouble(code, message)
+
+    def trouble(self, what: str, message: str) -> None:
+        """An error that is no video's."""
+        text = f"{what}: {message.strip().partition(chr(10))[0]}"[:ERROR_CHARACTERS]
+        with self._lock:
             self._error = (text.replace("\0", ""), self._clock())
 
     def said(self) -> Said:

@@ -17,6 +17,7 @@ from db.sampler_version import VERSION as SAMPLER_VERSION
 from workers import breaker, contract, launch, pipeline
 from workers.app import app
 from workers.launch import Runtime
+from workers.models import NothingToMakeError
 from workers.pipeline import Owed
 from workers.sampling.pool import STAGE as SAMPLE
 from workers.stores.limits import Cancelled
@@ -60,6 +61,9 @@ def _work(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> None:
     except Cancelled:
         _hand_back(runtime, claimed)
         raise Reject(requeue=True) from None
+    except NothingToMakeError:  # the feeder sends it another way
+        _hand_back(runtime, claimed)
+        return
     except RefusedConfigurationError:
         _hand_back(runtime, claimed)
         raise
@@ -97,7 +101,13 @@ def _claim(runtime: Runtime, video_id: int) -> Claim | None:
         if message is breaker.Message.DROP:
             return None
         with session.transaction(runtime.engine) as connection:
-            return ledger.claim(connection, video_id, runtime.worker_id, job_seconds=runtime.settings.job_seconds)
+            return ledger.claim(
+                connection,
+                video_id,
+                runtime.worker_id,
+                job_seconds=runtime.settings.job_seconds,
+                ability=runtime.models.ability,
+            )
 
     return _insist(runtime, f"claim video {video_id}", attempt, gives_up=lambda: False)
 
@@ -110,7 +120,7 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
         return _insist(
             runtime,
             what,
-            lambda: runtime.owed(claimed),
+            lambda: runtime.models.owed(claimed),
             gives_up=lambda: runtime.draining.is_set() or time.monotonic() > give_up_at,
         )
 
@@ -138,7 +148,7 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
         if media is not None and error.stage == SAMPLE:
             media["sampler_version"] = SAMPLER_VERSION
         return Outcome(failure=pipeline.failure_of(error), media=media)
-    except (Cancelled, RefusedConfigurationError):
+    except (Cancelled, NothingToMakeError, RefusedConfigurationError):
         raise
     except UnavailableError as error:  # the database, or what serves the weights
         if runtime.draining.is_set():

@@ -19,9 +19,10 @@ from celery.app import amqp
 from kombu import connection
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
+from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import RedisError
 
-from workers import messages
+from workers import contract, messages
 from workers.contract import MalformedMessageError
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,13 @@ class QoS(virtual.QoS):
             self.ack(delivery_tag)
 
 
+class RareFirst(round_robin_cycle):
+    """What few can make they take first: everybody else can take the rest. The queues of rare encoders take turns."""
+
+    def consume(self, n: int) -> list[str]:
+        return sorted(self.items[:n], key=lambda queue: queue == contract.QUEUE)
+
+
 class Channel(redis.Channel):
     """Delivers messages that name a video, made anew from its id; drops all others."""
 
@@ -78,6 +86,7 @@ class Channel(redis.Channel):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.QoS = QoS  # kombu has set its own here
+        self._queue_cycle = RareFirst()
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read BRPOP's answer. Raises `Empty` where there was no message of ours in it."""

@@ -117,6 +117,7 @@ def enqueue(
     where = addresses()
     with connected(where) as engine:
         _say_choices(request, labels)
+        _say_missing_weights(engine, request)
         report, connection = _record(engine, request, dry_run=dry_run)
         try:
             _say_report(report, dry_run=dry_run)
@@ -178,6 +179,14 @@ def _say_choices(request: Request, labels: Path | None) -> None:
     if any(registry.get(name).has_text for name in request.backbones):
         shown = labels or "rutube-47 in English, Russian and bare names, shipped example; yours: --labels FILE"
         say(f"labels: {shown}")
+
+
+def _say_missing_weights(engine: Engine, request: Request) -> None:
+    """Videos may be queued for a model before its weights are anywhere; but not without a word."""
+    from producer import weights
+
+    for line in weights.missing(engine, request):
+        say(f"warning: {line}")
 
 
 def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report, Connection]:

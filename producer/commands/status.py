@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from rich.console import Group, RenderableType
 
-    from db.census import Progress
     from db.selection import Selection
     from producer.look import Look
 
@@ -131,8 +130,11 @@ def _show(look: Look, *, workers: bool, as_json: bool) -> None:
         say("\n".join(above))
         print_table(*_worker_table(look))
         return
+    from producer.progress_tables import progress_tables
+
     typer.echo("\n".join(above))
-    _print(_table(look.rows))
+    for table in progress_tables(look):
+        _print(table)
     typer.echo("\n".join(below))
 
 
@@ -148,20 +150,8 @@ def _lines(look: Look) -> tuple[list[str], list[str]]:
         lines.failures(look.codes),
         lines.counts(look.counts_age_seconds),
     ]
-    return [line for line in (*above, *lines.halted(look.halts)) if line], [line for line in below if line]
-
-
-def _table(rows: list[Progress]) -> RenderableType:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("category")
-    names = ("videos", "done", "failed", "running", "waiting")
-    for name in names:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(row.category, *(f"{getattr(row, name):,}" for name in names))
-    return table
+    told = (*above, *lines.halted(look.halts), *lines.weights(look.models))
+    return [line for line in told if line], [line for line in below if line]
 
 
 def _worker_table(look: Look) -> tuple[tuple[str, ...], list[list[str]]]:
@@ -224,13 +214,16 @@ def _picture(look: Look, *, workers: bool) -> Group:
     from rich.text import Text
 
     above, below = _lines(look)
-    table = _table(look.rows)
+    from producer.progress_tables import progress_tables
+
+    tables = progress_tables(look)
     if workers:
         columns, rows = _worker_table(look)
         table = Table(*columns, box=None, pad_edge=False)
         for row in rows:
             table.add_row(*map(Text, row))
-    return Group(*map(Text, above), table, *map(Text, below))
+        tables = [table]
+    return Group(*map(Text, above), *tables, *map(Text, below))
 
 
 def _failures(categories: list[str] | None, selection: Selection, limit: int, *, as_json: bool) -> None:

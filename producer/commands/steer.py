@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from producer import selectors
 from producer.desk import database, operator, say
 from producer.tables import print_json
 from producer.wording import plural
+
+if TYPE_CHECKING:
+    from db.steering import Cancelled
 
 #: Millions of rows are changed in one statement.
 STATEMENT_SECONDS = 600.0
@@ -46,9 +49,9 @@ def retry(
         with session.transaction(engine) as connection:
             selectors.refuse_unknown_categories(connection, category)
             count = steering.retry(connection, selection, who=operator(), what=what, outdated=outdated)
-        _tell(
-            "retried", count, f"{plural(count, 'failed video is', 'failed videos are')} waiting again", as_json=as_json
-        )
+        say(f"{plural(count, 'failed video is', 'failed videos are')} waiting again")
+        if as_json:
+            print_json({"retried": count})
         feeder.feed(engine, app)
 
 
@@ -57,27 +60,54 @@ def cancel(
     error: selectors.Errors = None,
     source: selectors.Source = None,
     since: selectors.Since = None,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option("--backbone", help="Withdraw this model: no video wants it any more. Repeatable."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Take waiting videos off the queue; those that are being worked on are finished. `enqueue` brings them back.
 
     Without an option all of them; --category, --error, --source and --since choose some. --since goes by when they were
-    enqueued.
+    enqueued. Videos that have vectors already are done with what they have. With --backbone only this model is withdrawn:
+    videos that owe nothing else are done, others go on, and the vectors it has made stay.
     """
+    from dataclasses import asdict
+
     from db import session, steering
+    from workers.backbones import registry
 
     selection = selectors.parse(category, error, source, since)
-    what = selectors.described(category, error, source, since)
+    names = sorted({registry.get(name).name for name in backbone or ()})
+    selected = selectors.described(category, error, source, since)
+    record = {"who": operator(), "what": " ".join([*(f"--backbone {name}" for name in names), selected]).strip()}
     with database(statement_seconds=STATEMENT_SECONDS) as engine, session.transaction(engine) as connection:
         selectors.refuse_unknown_categories(connection, category)
-        count = steering.cancel(connection, selection, who=operator(), what=what)
-    _tell("cancelled", count, f"{plural(count, 'waiting video is', 'waiting videos are')} cancelled", as_json=as_json)
-
-
-def _tell(name: str, count: int, sentence: str, *, as_json: bool) -> None:
-    say(sentence)
+        if names:
+            found = steering.withdraw(connection, names, selection, **record)
+        else:
+            found = steering.cancel(connection, selection, **record)
+    say(_withdrawn(names, found) if names else _cancelled(found))
     if as_json:
-        print_json({name: count})
+        print_json({name: count for name, count in asdict(found).items() if count or name == "cancelled"})
+
+
+def _cancelled(found: Cancelled) -> str:
+    kept = f", {found.done:,} are done with the vectors they have" if found.done else ""
+    return f"{plural(found.cancelled, 'waiting video is', 'waiting videos are')} cancelled{kept}"
+
+
+def _withdrawn(names: list[str], found: Cancelled) -> str:
+    if not found.videos:
+        return f"no video of these wants {' or '.join(names)}"
+    parts = {
+        "done with what they have": found.done,
+        "waiting for other models": found.waiting,
+        "failed": found.failed,
+        "cancelled, as they have nothing and want nothing else": found.cancelled,
+    }
+    said = ", ".join(f"{count:,} {state}" for state, count in parts.items() if count)
+    return f"{' and '.join(names)} withdrawn from {plural(found.videos, 'video', 'videos')}: {said}"
 
 
 def pause(

@@ -132,13 +132,13 @@ def judge_wanted(wanted: Sequence[Encoder], held: Mapping[str, Held], *, desk: b
         if one.state == "missing":
             yield fail(
                 "wanted weights",
-                f"videos wait for {encoder.name}, whose weights are not here: a worker here refuses to start",
+                f"videos wait for {encoder.name}, whose weights are not here: a worker here leaves them to others",
                 f"reelvec models fetch {encoder.backbone}, or set REELVEC_MODELS_DIR to where they are",
             )
         elif one.weights_digest and encoder.weights_digest not in (None, one.weights_digest):
             yield fail(
                 "wanted weights",
                 f"{encoder.name} is bound to weights {encoder.weights_digest}, here are {one.weights_digest}: their"
-                " vectors may not be mixed, a worker here refuses to start",
+                " vectors may not be mixed, a worker here leaves it to others",
                 "give this machine the bound weights (reelvec models list shows which commit)",
             )

@@ -132,13 +132,21 @@ def test_the_database_holds_what_embed_writes(desk: Desk, tmp_path: Path, start_
         np.testing.assert_allclose(np.array(window), made["x-clip/probabilities"], atol=1e-5)
 
 
-def test_weights_that_are_missing_only_show_when_wanted(desk: Desk, tmp_path: Path, start_worker: Start) -> None:
-    """A worker that is up and meets a job it cannot do hands it back and ends with 78."""
+def test_weights_that_are_missing_stop_nobody_who_works(desk: Desk, tmp_path: Path, start_worker: Start) -> None:
+    """A worker that is up goes on, and status says what is waited for; one that could do nothing is refused at once."""
     media.make_clip(tmp_path / "a.mp4", seconds=1)
     (tmp_path / "empty").mkdir()
-    worker = start_worker(REELVEC_MODELS_DIR=str(tmp_path / "empty"))
+    variables = {"REELVEC_MODELS_DIR": str(tmp_path / "empty")}
+    worker = start_worker(**variables)
     desk.run("enqueue", "a.mp4", "--backbone", "probe", "--wait")
-    desk.run("enqueue", "--backbone", "vivit")
-    assert worker.process.wait(timeout=60) == 78
-    assert "vivit" in worker.log()
-    assert rows(desk, "SELECT state, attempts FROM jobs")[0][0] in ("queued", "pending")
+    told = desk.run("enqueue", "--backbone", "vivit", **variables).stderr
+    assert "vivit: the one live worker cannot load it" in told
+    assert "reelvec cancel --backbone vivit" in told
+    assert "wait for weights that no live worker has: vivit" in desk.run("reelvec", "status", expect=1).stdout
+    other = start_worker(**variables)
+    assert other.process.wait(timeout=60) == 78
+    assert "reelvec models fetch vivit" in other.log()
+    assert worker.process.poll() is None
+    assert rows(desk, "SELECT state, attempts FROM jobs") == [("pending", "0")]
+    desk.run("reelvec", "cancel", "--backbone", "vivit")
+    assert rows(desk, "SELECT state FROM jobs") == [("done",)]

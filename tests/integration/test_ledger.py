@@ -18,6 +18,7 @@ from tests.ledgering import (
     claim,
     declare,
     execute,
+    feed,
     finish,
     one,
     record,
@@ -72,7 +73,7 @@ def test_nothing_is_claimed_or_fed_while_paused(engine: Engine, probe: int) -> N
     execute(engine, "INSERT INTO reelvec.control (name, paused) VALUES ('operator', true)")
     assert claim(engine, 1, uuid4()) is None
     with session.transaction(engine) as connection:
-        assert ledger.feed(connection, room=10) == []
+        assert feed(connection, room=10) == []
     execute(engine, "UPDATE reelvec.control SET paused = false")
     assert claim(engine, 1, uuid4()) is not None
 
@@ -289,24 +290,24 @@ def test_what_a_worker_holds_only_on_paper_comes_back(engine: Engine, probe: int
 def test_feed_marks_each_video_once_in_order(engine: Engine, probe: int) -> None:
     enqueue(engine, 5, probe)
     with session.transaction(engine) as connection:
-        assert ledger.feed(connection, room=2) == [1, 2]
+        assert feed(connection, room=2) == [1, 2]
     with session.transaction(engine) as connection:
-        assert ledger.feed(connection, room=10) == [3, 4, 5]
+        assert feed(connection, room=10) == [3, 4, 5]
     with session.transaction(engine) as connection:
-        assert ledger.feed(connection, room=10) == []
+        assert feed(connection, room=10) == []
 
 
 def test_one_feeder_at_a_time(engine: Engine, probe: int) -> None:
     enqueue(engine, 2, probe)
     with session.transaction(engine) as first, session.transaction(engine) as second:
-        assert ledger.feed(first, room=1) == [1]
-        assert ledger.feed(second, room=1) == []
+        assert feed(first, room=1) == [1]
+        assert feed(second, room=1) == []
 
 
 def test_queued_rows_without_a_message_come_back(engine: Engine, probe: int) -> None:
     enqueue(engine, 3, probe)
     with session.transaction(engine) as connection:
-        ledger.feed(connection, room=3)
+        feed(connection, room=3)
     execute(engine, "UPDATE reelvec.jobs SET queued_at = now() - interval '1 minute' WHERE video_id < 3")
     with session.transaction(engine) as connection:
         assert lost_messages.requeue_all(connection, older_than_seconds=30.0) == 2
@@ -316,7 +317,7 @@ def test_queued_rows_without_a_message_come_back(engine: Engine, probe: int) -> 
 def test_a_message_overtaken_by_a_younger_one_is_lost(engine: Engine, probe: int) -> None:
     enqueue(engine, 3, probe)
     with session.transaction(engine) as connection:
-        ledger.feed(connection, room=3)
+        feed(connection, room=3)
     execute(engine, "UPDATE reelvec.jobs SET queued_at = now() - make_interval(mins => 30 - video_id::int)")
     with session.transaction(engine) as connection:
         assert lost_messages.requeue_overtaken(connection, older_than_seconds=600.0) == 0, "nothing was claimed yet"

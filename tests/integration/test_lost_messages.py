@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-from db import ledger, session
+from db import session
 from db.catalogue import Wanted
-from tests.ledgering import Row, declare, execute, record, state_of
+from tests.ledgering import Row, declare, execute, feed, record, state_of
 from workers.feeder import LostMessages
 
 
@@ -16,7 +16,7 @@ def queued(engine: Engine) -> list[int]:
     """Three queued videos, 5, 40 and 400 s ago."""
     record(engine, [Row(f"s3://bucket/{i}.mp4") for i in range(3)], Wanted((declare(engine),), ()))
     with session.transaction(engine) as connection:
-        video_ids = ledger.feed(connection, room=3)
+        video_ids = feed(connection, room=3)
     for video_id, seconds in zip(video_ids, (5, 40, 400), strict=True):
         execute(
             engine,

@@ -7,12 +7,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, text
 
-from db import backbone_breaker, ledger, places, session
+from db import backbone_breaker, places, session
 from db.backbone_breaker import Paused
 from db.catalogue import Wanted
 from db.errors import ErrorClass
 from db.outcome import Failure, Outcome
 from db.places import Change
+from tests import ledgering
 from tests.ledgering import Row, claim, declare, execute, finish, one, record, state_of, vectors, worker
 
 BUCKET, HOST = "s3://bucket", "https://host:8443"
@@ -33,7 +34,7 @@ def enqueue(engine: Engine, probe: int, **counts: int) -> None:
 
 def feed(engine: Engine, room: int) -> list[int]:
     with session.transaction(engine) as connection:
-        return ledger.feed(connection, room=room)
+        return ledgering.feed(connection, room=room)
 
 
 def fails(engine: Engine, worker_id: UUID, place_id: int = 1) -> Change | None:
@@ -269,13 +270,13 @@ def test_what_is_paused_is_left_and_the_rest_is_made(engine: Engine, probe: int)
     execute(engine, "INSERT INTO reelvec.paused_backbones (backbone, reason) VALUES ('probe', 'NaN')")
     claimed = claim(engine, 1, uuid4())
     assert claimed is not None
-    assert (claimed.encoders, claimed.paused_encoders) == ((probe, other), (probe,))
+    assert (claimed.encoders, claimed.all_encoders) == ((other,), (other,))
     assert finish(engine, claimed, Outcome((vectors(other),))) == "pending"
     assert feed(engine, 10) == [2], "the first owes nothing else"
     execute(engine, "UPDATE reelvec.paused_backbones SET paused = false, at = now()")
     claimed = claim(engine, 1, uuid4())
     assert claimed is not None
-    assert (claimed.encoders, claimed.paused_encoders) == ((probe,), ())
+    assert (claimed.encoders, claimed.all_encoders) == ((probe,), (probe, other))
 
 
 def test_after_a_resume_only_new_failures_count(engine: Engine, probe: int) -> None:

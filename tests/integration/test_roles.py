@@ -111,7 +111,7 @@ def test_a_whole_life_of_a_worker_works_as_worker(login: Callable[[str], Engine]
         (known,) = encoders.wanted_encoders(connection)
         encoders.bind(connection, known, weights_digest="aaa", dim=4, pooling="cls")
         assert encoders.fetch_taggers(connection, [tagger_id])
-        video_ids = ledger.feed(connection, room=10)
+        video_ids = ledgering.feed(connection, room=10)
     first, second, third, fourth = [ledgering.claim(node, video_id, me) for video_id in video_ids]
     assert first is not None
     assert second is not None
@@ -146,7 +146,7 @@ def test_a_whole_life_of_a_worker_works_as_worker(login: Callable[[str], Engine]
         liveness.leave(connection, me)
     for role in (desk, node):
         with session.transaction(role) as connection:
-            connection.execute(census._STORE, {"groups": [], "looked": True})
+            connection.execute(census._STORE, {"groups": [], "sets": [], "looked": True})
             connection.execute(census._LOOKED)
     assert one(login("guest"), "SELECT count(*) FROM reelvec.x_clip") == 1, "the view is a reader's, too"
 

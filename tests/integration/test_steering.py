@@ -18,7 +18,9 @@ def retry(engine: Engine, chosen: Selection) -> int:
 
 
 def cancel(engine: Engine, chosen: Selection) -> int:
-    return read(engine, lambda connection: steering.cancel(connection, chosen, **ME))
+    found = read(engine, lambda connection: steering.cancel(connection, chosen, **ME))
+    assert found.done == 0
+    return found.cancelled
 
 
 def records(engine: Engine) -> list[tuple[str, str, str, int | None]]:
@@ -57,7 +59,7 @@ def test_cancel_takes_only_what_waits(engine: Engine) -> None:
 def test_what_is_rolled_back_leaves_no_record(engine: Engine) -> None:
     ten_videos(engine)
     with engine.connect() as connection:
-        assert steering.cancel(connection, Selection(), **ME) == 10
+        assert steering.cancel(connection, Selection(), **ME).cancelled == 10
         connection.rollback()
     assert records(engine) == []
     assert state_of(engine, 1) == "pending"

@@ -31,7 +31,7 @@ def test_from_the_third_dead_worker_on_it_is_alone(monkeypatch: pytest.MonkeyPat
     )
     source = SimpleNamespace(etag=None, size_bytes=9)
     runtime = SimpleNamespace(
-        owed=lambda _: [Owed(declared_encoder("probe", "pretrained", "notebook"))],
+        models=SimpleNamespace(owed=lambda _: [Owed(declared_encoder("probe", "pretrained", "notebook"))]),
         storage=SimpleNamespace(open=lambda _: nullcontext(source)),
         samplers=SimpleNamespace(sample=lambda *_, **__: SimpleNamespace(frames=np.empty(0), damaged_share=0.0)),
         encoding=SimpleNamespace(submit=submit),

@@ -10,6 +10,7 @@ import pytest
 from db.census import Progress, Waiting
 from db.fleet import Fleet, FleetWorker
 from db.halts import Halts, PausedBackbone, RefusingWorker
+from db.model_progress import ModelProgress
 from db.results import Outage, Stages
 from producer import metrics
 from producer.bottleneck import Bottleneck
@@ -41,6 +42,7 @@ LOOK = Look(
     [Outage("no_bucket", 3, 1.0, 60.0, "gone")],
     unclaimed_seconds=4.0,
     counts_age_seconds=6.5,
+    models=(ModelProgress("siglip2", wanted=9, embedded=4, failed=2, waiting=3, waiting_for_weights=3),),
 )
 
 
@@ -69,7 +71,10 @@ def test_a_fleet_at_work() -> None:
         'videos{state="done"}': 1_234_567, 'videos{state="failed"}': 2, 'videos{state="running"}': 3,
         'videos{state="waiting"}': 4, 'videos{state="cancelled"}': 4,
         'waiting_videos{for="ready"}': 1, 'waiting_videos{for="delayed"}': 2,
-        'waiting_videos{for="closed"}': 1, 'waiting_videos{for="paused"}': 0, "counts_age_seconds": 6.5,
+        'waiting_videos{for="closed"}': 1, 'waiting_videos{for="paused"}': 0,
+        'waiting_videos{for="weights"}': 0, 'model_videos{model="siglip2",state="embedded"}': 4,
+        'model_videos{model="siglip2",state="failed"}': 2, 'model_videos{model="siglip2",state="waiting"}': 3,
+        'model_videos{model="siglip2",state="waiting_for_weights"}': 3, "counts_age_seconds": 6.5,
         'failed_videos{code="truncated"}': 2, 'outage_videos{code="no_bucket"}': 3,
         "videos_per_second": 2.25, "failed_per_second": 0.25, "left_seconds": 3600, "unclaimed_seconds": 4,
         'stage_seconds{stage="fetch"}': 0.2, 'stage_seconds{stage="decode"}': 2.2,

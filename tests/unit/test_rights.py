@@ -12,11 +12,12 @@ from db.rights import ENQUEUER, WORKER, Right
 
 DB = Path(rights.__file__).parent
 STATEMENT = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM) reelvec\.(\w+)")
-#: Whose statements a module of `db/` holds. `ledger` and `places` hold the feeder's, too, which are every enqueuer's.
+#: Whose statements a module of `db/` holds. `places` holds the feeder's, too, which are every enqueuer's.
 MODULES = {
     "backbone_breaker": {WORKER},
     "catalogue": {ENQUEUER},
     "census": {ENQUEUER, WORKER},
+    "feeding": {ENQUEUER, WORKER},
     "ledger": {WORKER},
     "liveness": {WORKER},
     "lost_messages": {ENQUEUER, WORKER},

@@ -1,0 +1,152 @@
+"""The models of one worker: which it can load, as far as it has tried, and what of a video is to be made with them.
+
+Missing weights, or other ones than an encoder is bound to, cost this worker that encoder and the fleet nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from sqlalchemy import Engine as Database
+
+from db import encoders, session
+from db.abilities import Ability
+from db.encoders import Encoder, Tagger
+from db.errors import RefusedConfigurationError, UsageError
+from db.ledger import Claim
+from workers.backbones import inventory, models_dir, present
+from workers.backbones.bucket import Bucket
+from workers.backbones.license import refuse_license
+from workers.engine.engine import Engine, ModelKey
+from workers.pipeline import Owed
+from workers.settings import WorkerSettings
+from workers.tally import Tally
+
+log = logging.getLogger(__name__)
+
+
+class NothingToMakeError(Exception):
+    """Nothing that a video owes can be made by this worker, as it has just found out."""
+
+
+class Models:
+    """A model that could not be loaded is not tried again by this process; weights that were not there may still come.
+
+    `encoding` loads them; `database` knows the encoders. Safe to use from all threads. Raises as `look` does.
+    """
+
+    def __init__(self, database: Database, encoding: Engine, settings: WorkerSettings, tally: Tally) -> None:
+        self._database = database
+        self._encoding = encoding
+        self._settings = settings
+        self._tally = tally
+        self._where = models_dir.resolve(settings)
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._encoders: dict[int, Encoder] = {}
+        self._taggers: dict[int, Tagger] = {}
+        self._failed: set[str] = set()
+        self._refused: dict[int, str] = {}
+        self._looked = False
+        self._held: set[str] = set()
+        self._names: set[str] = set()
+        self.look()
+
+    def look(self) -> None:
+        """Look which weights are there now. A bucket is asked once. Raises as `present.with_weights` does."""
+        if isinstance(self._where, Bucket) and self._looked:
+            return
+        self._looked = True
+        held = present.with_weights(self._where)
+        names = present.loadable(held, self._settings.license)
+        with self._lock:
+            self._held, self._names = held, names - self._failed
+
+    @property
+    def ability(self) -> Ability:
+        """What this worker says of itself, and claims by."""
+        with self._lock:
+            return Ability(tuple(sorted(self._names)), tuple(sorted(self._refused)))
+
+    def load_all(self, wanted: Sequence[Encoder]) -> None:
+        """Load those that can be. Raises the first reason where that is none, and no other weights are here either.
+
+        Then whoever started this worker should know. With others it waits: tomorrow's videos may be for it.
+        """
+        errors = [error for encoder in wanted if (error := self._try(encoder)) is not None]
+        if errors and len(errors) == len(wanted) and not self._holds_weights():
+            raise errors[0]
+
+    def owed(self, claimed: Claim) -> list[Owed]:
+        """The encoders to run, loaded and bound: those without a vector, and those whose scores a tagger lacks.
+
+        One that cannot be loaded is left to other workers. Raises `NothingToMakeError` if that leaves nothing,
+        `UnavailableError`.
+        """
+        with self._loading, session.transaction(self._database) as connection:
+            missing_taggers = set(claimed.taggers) - self._taggers.keys()
+            if missing_taggers:
+                self._taggers |= encoders.fetch_taggers(connection, missing_taggers)
+            taggers = [self._taggers[tagger_id] for tagger_id in claimed.taggers if tagger_id in self._taggers]
+            wanted = list(dict.fromkeys([*claimed.encoders, *(tagger.encoder_id for tagger in taggers)]))
+            missing = set(wanted) - self._encoders.keys()
+            fetched = encoders.fetch_encoders(connection, missing) if missing else {}
+        for encoder in fetched.values():
+            self._try(encoder)
+        owed = [
+            Owed(self._encoders[encoder_id], tuple(tagger for tagger in taggers if tagger.encoder_id == encoder_id))
+            for encoder_id in wanted
+            if encoder_id in self._encoders
+        ]
+        if wanted and not owed:
+            raise NothingToMakeError
+        return owed
+
+    def _try(self, encoder: Encoder) -> RefusedConfigurationError | UsageError | None:
+        """Load an encoder, or leave it to other workers from now on and say why; returns the reason."""
+        try:
+            self._load(encoder)
+        except (RefusedConfigurationError, UsageError) as error:
+            log.error("this worker goes on without %s: %s", encoder.name, error)
+            self._tally.trouble(encoder.name, str(error))
+            return error
+        return None
+
+    def _load(self, encoder: Encoder) -> None:
+        """Load an encoder's weights, bind them to its row or refuse, and keep it.
+
+        Raises `RefusedConfigurationError`, `UsageError` for a backbone that this version does not know.
+        """
+        assert encoder.encoder_id is not None
+        try:
+            refuse_license(encoder.backbone, self._settings.license)
+            bound = self._encoding.load(ModelKey(encoder.backbone, encoder.weights))
+        except (RefusedConfigurationError, UsageError):
+            with self._lock:
+                if encoder.model in self._names:
+                    self._names.discard(encoder.model)
+                    self._failed.add(encoder.model)
+            raise
+        try:
+            with session.transaction(self._database) as connection:
+                encoders.bind(
+                    connection,
+                    encoder,
+                    weights_digest=bound.digest,
+                    dim=bound.dim,
+                    pooling=bound.pooling,
+                    license=inventory.license_of(encoder.backbone, encoder.weights, bound.digest, self._settings),
+                )
+        except RefusedConfigurationError:
+            with self._lock:
+                self._refused[encoder.encoder_id] = encoder.model
+            raise
+        self._encoders[encoder.encoder_id] = encoder
+        log.info("encoder %s: weights %s, %d dimensions, %s", encoder.name, bound.digest[:12], bound.dim, bound.pooling)
+
+    def _holds_weights(self) -> bool:
+        """Whether there are weights here that this worker has not failed with."""
+        with self._lock:
+            return bool(self._held & self._names - set(self._refused.values()))
