@@ -77,7 +77,10 @@ def _ask_one(client_address: str, shown: str) -> Broker:
             with client.pipeline(transaction=False) as asked:
                 for key in QUEUE_KEYS:
                     asked.llen(key)
-                return Broker(shown, messages=sum(asked.execute()))
+                lengths = asked.execute(raise_on_error=False)  # it would raise the error in words of its own
+            if refusals := [length for length in lengths if isinstance(length, Exception)]:
+                raise refusals[0]
+            return Broker(shown, messages=sum(lengths))
         finally:
             client.close()
     except redis.exceptions.NoPermissionError as error:

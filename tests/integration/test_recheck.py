@@ -134,7 +134,7 @@ def ran(claimed: Claim, pool: SamplerPool, folder: Path) -> Outcome:
     """The task's own way through a video that owes nothing, with a sampler process and without an engine."""
     with Storage(WorkerSettings(), roots=(folder,)) as storage:
         runtime: Any = SimpleNamespace(
-            owed=lambda _: [],
+            models=SimpleNamespace(owed=lambda _: []),
             storage=storage,
             samplers=pool,
             encoding=None,
