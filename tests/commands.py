@@ -38,7 +38,10 @@ class Commands:
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment |= {"LANG": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.commands", str(theirs.fileno())], env=environment, pass_fds=[theirs.fileno()]
+            [sys.executable, "-m", "tests.commands", str(theirs.fileno())],
+            env=environment,
+            cwd=Path(__file__).parents[1],  # a test may have gone elsewhere
+            pass_fds=[theirs.fileno()],
         )
         theirs.close()
         self._socket = ours

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,10 +180,8 @@ def _look(progress: Progress, bar: int, folder: Path, stop: threading.Event) -> 
 def _bytes_in(folder: Path) -> int:
     """Disk space of a folder's files: names come and go while a download runs."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            facts = path.stat()
-        except OSError:
-            continue
-        total += facts.st_blocks * 512 if path.is_file() else 0
+    for inner, _, names in os.walk(folder):  # it leaves out folders that are gone by now
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(inner) / name).stat().st_blocks * 512
     return total

@@ -73,7 +73,7 @@ def test_a_csv_in_the_notebooks_form(desk: Desk, tmp_path: Path) -> None:
     rows = [line.split("\t") for line in desk.run("reelvec", "db", "sql", sql).stdout.splitlines()[1:]]
     assert rows == [
         ["s3://films-bucket/a.mp4", "films", "Ночной поезд", "10"],
-        ["s3://films-bucket/b.mp4", "films", "Second", ""],
+        ["s3://films-bucket/b.mp4", "films", "Second", r"\N"],
         ["s3://films-bucket/c.mp4", "animals", "Cat, sleeping", "3"],
         ["s3://films-bucket/d.mp4", "-", "No category", "4"],
     ]

@@ -339,6 +339,8 @@ def runtime(engine: Engine, me: UUID) -> Any:
         settings=SimpleNamespace(retry_seconds=5.0, job_seconds=3600.0),
         refusals=Refusals(beat_seconds=10.0),
         tally=Tally(),
+        models=SimpleNamespace(ability=ledger.EVERYTHING),
+        look_now=threading.Event(),
     )
 
 
