@@ -173,11 +173,12 @@ def fetch_taggers(connection: Connection, tagger_ids: Iterable[int]) -> dict[int
 
 
 def wanted_encoders(connection: Connection) -> list[Encoder]:
-    """Encoders that unfinished jobs ask for: what a worker loads before it is ready."""
+    """Encoders that unfinished jobs still owe: what a worker loads before it is ready."""
     rows = connection.execute(
         text(
             f"SELECT {_ENCODER_COLUMNS} FROM reelvec.encoders e WHERE EXISTS (SELECT FROM reelvec.jobs j"  # noqa: S608
-            " WHERE j.state IN ('pending', 'queued', 'running') AND e.encoder_id = ANY(j.encoders)) ORDER BY encoder_id"
+            " WHERE j.state IN ('pending', 'queued', 'running') AND e.encoder_id = ANY(coalesce(j.owes, j.encoders)))"
+            " ORDER BY encoder_id"
         )
     )
     return [Encoder(**row._mapping) for row in rows]

@@ -114,8 +114,6 @@ class Runtime:
             yield held
         finally:
             self._held.discard(held)
-            if not self._held:
-                self.look_now.set()  # nothing is left to do here: there may be work that the broker has not been told of
 
     def in_hand(self) -> list[int]:
         """Videos this process works on now, or is about to."""
@@ -131,7 +129,12 @@ class Runtime:
         self.drain.ask("this worker cannot go on", error.exit_code)
 
     def count_video(self) -> None:
-        """To be called after every video: a process that has done its lot hands back the rest and ends."""
+        """To be called after every video: a process that has done its lot hands back the rest and ends.
+
+        One that holds no other looks for work that the broker has not been told of.
+        """
+        if len(self._held) == 1:
+            self.look_now.set()
         if (reached := self.recycling.count_video()) is not None:
             self.drain.ask(f"recycling after {reached}", ExitCode.RECYCLED)
 

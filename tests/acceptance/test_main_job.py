@@ -147,6 +147,6 @@ def test_weights_that_are_missing_stop_nobody_who_works(desk: Desk, tmp_path: Pa
     assert other.process.wait(timeout=60) == 78
     assert "reelvec models fetch vivit" in other.log()
     assert worker.process.poll() is None
-    assert rows(desk, "SELECT state, attempts FROM jobs") == [("pending", "0")]
+    assert rows(desk, "SELECT state, attempts FROM jobs") == [["pending", "0"]]
     desk.run("reelvec", "cancel", "--backbone", "vivit")
-    assert rows(desk, "SELECT state FROM jobs") == [("done",)]
+    assert rows(desk, "SELECT state FROM jobs") == [["done"]]

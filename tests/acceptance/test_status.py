@@ -243,11 +243,11 @@ def test_a_line_for_each_worker(desk: Desk, engine: Engine) -> None:
     done = desk.run("reelvec", "status", "--workers")
     header, *rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert rows == [
-        ["node-1", "gpu0", "7", "cuda:0 (H100)", "working", rows[0][5], "2 min ago", "2.2", "1,234", "5", "-",
+        ["node-1", "gpu0", "7", "cuda:0 (H100)", "working", rows[0][5], "2 min ago", "2.2", "1,234", "5", "-", "-",
          "1 h 0 min ago: truncated: it ends"],
-        ["node-2", "-", "8", "cpu", "silent", "12 min ago", "never", "0.0", "0", "0", "-", "-"],
+        ["node-2", "-", "8", "cpu", "silent", "12 min ago", "never", "0.0", "0", "0", "-", "-", "-"],
     ]  # fmt: skip
-    assert (len(header), header[0], header[-1]) == (12, "host", "last error")
+    assert (len(header), header[0], header[-1]) == (13, "host", "last error")
     (told_json,) = json.loads(desk.run("reelvec", "status", "--workers", "--json").stdout)["fleet"]["workers"]
     assert (told_json["name"], told_json["videos_done"], told_json["last_error"]) == (
         "gpu0",

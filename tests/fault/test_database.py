@@ -425,6 +425,7 @@ def test_the_heart_beats_while_all_connections_are_taken(engine: Engine, databas
         beating = SimpleNamespace(
             engine=busy, beating=engine, worker=me, draining=threading.Event(), longest_active_seconds=lambda: 0.0,
             settings=SimpleNamespace(stuck_seconds=9.0, gap_seconds=20.0),
+            models=SimpleNamespace(look=lambda: None, ability=ledger.EVERYTHING),
         )  # fmt: skip
         heartbeat.Heartbeat.beat(SimpleNamespace(_runtime=beating))  # type: ignore[arg-type]
     assert one(engine, "SELECT count(*) FROM reelvec.workers") == 1
