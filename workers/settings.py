@@ -89,7 +89,11 @@ class WorkerSettings(Settings):
         description="If the broker is empty in two looks this far apart although messages were sent, the messages count as"
         " lost.",
     )
-    queued_seconds: float = Field(600.0, gt=0, description="A message queued for longer than this counts as lost.")
+    queued_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="A message queued for longer than this counts as lost if a later one has been taken already.",
+    )
     idle_seconds: float = Field(
         60.0,
         gt=0,
