@@ -55,7 +55,7 @@ def translated(address: str, error: DBAPIError) -> ReelvecError | None:
         if known in _CANNOT_SERVE:
             return _unavailable(address, _CANNOT_SERVE[known], said)
     if not code and _BAD_ADDRESS.match(said):
-        return UsageError(f"the database address {address} cannot be used: {said}. Mend it, or leave that part out")
+        return UsageError(f"the database address {address} cannot be used: {said}. Correct it, or leave that part out")
     if not code and _is_of_the_connection(error.orig):
         return _unavailable(address, _AWAY, said)
     return None

@@ -65,7 +65,7 @@ def judge(rows: Sequence[WorkerRow], stale_seconds: float, version: str, *, wait
     versions = Counter(row.version for row in alive)
     if set(versions) - {version}:
         said = ", ".join(f"{found} ({count})" for found, count in sorted(versions.items()))
-        yield warn("versions", f"workers are {said}, this is {version}", "install one version everywhere")
+        yield warn("versions", f"workers are {said}, this is {version}", "install the same version everywhere")
 
 
 def _shown(rows: Sequence[WorkerRow]) -> str:
