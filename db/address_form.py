@@ -125,7 +125,7 @@ def _check_broker_parameters(url: str, *, is_socket: bool) -> None:
     database = dict(given).get("virtual_host", "0") if is_socket else parts.path.removeprefix("/") or "0"
     if not (database.isascii() and database.isdigit()) or parts.fragment:
         raise UsageError(
-            f"the broker address {shown} names no database that Redis has: write its number, as in "
+            f"the broker address {shown} names no database of Redis: write its number, as in "
             f"{'redis+socket:///path?virtual_host=0' if is_socket else 'redis://host:6379/0'}."
         )
 

@@ -18,19 +18,19 @@ _AWAY = "does not answer"
 _CANNOT_SERVE = {
     "08": _AWAY,
     "25006": "is read-only",
-    "25P03": "ended a session of ours that had paused in a transaction",
-    "25P04": "ended a transaction of ours that took too long",
+    "25P03": "ended our session because it was idle in a transaction",
+    "25P04": "ended our transaction because it took too long",
     "53": "is short of resources",
     "53100": "has no space left on its disk",
     "53200": "is out of memory",
     "53300": "has no connection left",
-    "57014": "broke off a statement that took too long (REELVEC_STATEMENT_SECONDS is the limit)",
+    "57014": "ended a statement that took too long (REELVEC_STATEMENT_SECONDS is the limit)",
     "57P": _AWAY,
     "58": "cannot use its files",
 }
 _BUSY = {
-    "40001": "broke off a transaction that met another",
-    "40P01": "broke off a transaction that waited for another in a circle",
+    "40001": "ended a transaction that conflicted with another",
+    "40P01": "ended a transaction because of a deadlock with another",
     "55P03": "gave up waiting for a lock that another session holds",
 }
 _NO_RIGHT = "42501"
@@ -55,7 +55,7 @@ def translated(address: str, error: DBAPIError) -> ReelvecError | None:
         if known in _CANNOT_SERVE:
             return _unavailable(address, _CANNOT_SERVE[known], said)
     if not code and _BAD_ADDRESS.match(said):
-        return UsageError(f"the database address {address} cannot be used: {said}. Mend it, or leave that part out")
+        return UsageError(f"the database address {address} cannot be used: {said}. Correct it, or leave that part out")
     if not code and _is_of_the_connection(error.orig):
         return _unavailable(address, _AWAY, said)
     return None

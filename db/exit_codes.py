@@ -28,19 +28,27 @@ class ExitCode(IntEnum):
         made._value_, made.meaning, made.then = code, meaning, then
         return made
 
-    OK = 0, "done; a worker was told to end and has handed back what it could not finish", Then.STAYS_DOWN
-    FAILED = 1, "not healthy (`status`, `doctor`), or a fault that has no code of its own", Then.LATER
+    OK = (
+        0,
+        "done; or a worker was told to end, and has handed back the videos that it could not finish",
+        Then.STAYS_DOWN,
+    )
+    FAILED = 1, "something is wrong (`status`, `doctor`), or an error without a code of its own", Then.LATER
     USAGE = 2, "the command line, a setting or an input file is wrong", Then.STAYS_DOWN
     FINISHED_WITH_FAILURES = 3, "finished, and some videos failed", Then.NO_WORKER
     NO_STACK = 4, "no addresses are set, and `reelvec up` was never run", Then.STAYS_DOWN
-    UNAVAILABLE = 69, "Postgres, the broker, the storage or the GPU is not to be had", Then.LATER
+    UNAVAILABLE = 69, "Postgres, the broker or the storage does not answer, or the GPU is in use", Then.LATER
     STUCK = 70, "no progress: a video or the broker held the process for too long", Then.LATER
     DEVICE_LOST = 71, "the GPU does not answer after an error", Then.LATER
     DEVICE_STALLED = 72, "a batch took longer than `REELVEC_ENGINE_SECONDS`", Then.LATER
     ENGINE_DIED = 73, "the thread that owns the device died", Then.LATER
-    DRAIN_TOO_LONG = 75, "told to end, it was not through after `REELVEC_DRAIN_SECONDS`", Then.LATER
+    DRAIN_TOO_LONG = 75, "it was told to end and had not finished after `REELVEC_DRAIN_SECONDS`", Then.LATER
     RECYCLED = 76, "it reached `REELVEC_RECYCLE_VIDEOS` or `REELVEC_RECYCLE_BYTES`", Then.AT_ONCE
-    REFUSED = 78, "working like this would write wrong rows: other weights, schema, keys", Then.STAYS_DOWN
+    REFUSED = (
+        78,
+        "going on would give wrong results: other weights or another schema; or keys or rights were refused",
+        Then.STAYS_DOWN,
+    )
     NOT_STARTED = 126, "the process could not be started", Then.LATER
     INTERRUPTED = 130, "interrupted with Ctrl-C", Then.NO_WORKER
 

@@ -224,7 +224,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "unattended jobs",
         "video",
-        "running jobs belong to no worker, or to one that is on no list any more",
+        "running jobs belong to no worker, or to one that is no longer registered",
         "SELECT video_id FROM jobs j WHERE state = 'running'"
         " AND NOT EXISTS (SELECT FROM workers w WHERE w.worker_id = j.worker_id)",
         advice="any worker that lives takes them back within a minute or two: run reelvec worker",

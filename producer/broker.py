@@ -39,7 +39,7 @@ class Question:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._answer = Broker(mask_url(url), error=f"it has said nothing for {ANSWER_SECONDS:g} s")
+        self._answer = Broker(mask_url(url), error=f"it has not answered for {ANSWER_SECONDS:g} s")
         self._thread = threading.Thread(target=self._ask, name="broker", daemon=True)
         self._thread.start()
 

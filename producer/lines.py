@@ -36,7 +36,7 @@ def waiting(outages: Sequence[Outage]) -> str | None:
     remedy = REMEDIES[first.error_code]
     count = sum(outage.videos for outage in outages)
     waiting = plural(count, "video waits", "videos wait")
-    return f"WAITING  {waiting} for: {', '.join(shown)}; no attempts burnt; {remedy}"
+    return f"WAITING  {waiting} for: {', '.join(shown)}; no attempts are used up; {remedy}"
 
 
 def halted(halts: Halts) -> list[str]:
@@ -49,8 +49,8 @@ def halted(halts: Halts) -> list[str]:
     if halts.closed_places > len(lines):
         lines.append(f"CLOSED  {plural(halts.closed_places - len(lines), 'more place')}: reelvec status --json")
     lines += [
-        f"REFUSED  {named(worker.host, worker.name, worker.pid)} takes nothing of {worker.place} for"
-        f" {duration(worker.failing_seconds)}, others do: {_error(worker.error_code, worker.error)}"
+        f"REFUSED  {named(worker.host, worker.name, worker.pid)} could not read {worker.place} for"
+        f" {duration(worker.failing_seconds)}, but others can: {_error(worker.error_code, worker.error)}"
         for worker in halts.workers[:SHOWN]
     ]
     if len(halts.workers) > SHOWN:
@@ -86,7 +86,7 @@ def workers(fleet: Fleet, *, running: int) -> str:
     if not fleet.stale:
         return line
     gone = [f"{worker.host} pid {worker.pid} ({duration(worker.beat_seconds)})" for worker in fleet.stale]
-    return f"{line} · without a beat {len(gone)}: {listed(gone)}"
+    return f"{line} · without a heartbeat {len(gone)}: {listed(gone)}"
 
 
 def broker(seen: Broker) -> str:

@@ -17,8 +17,8 @@ JSON = (".jsonl", ".ndjson", ".json")
 LISTS = (*TABLES, *JSON, ".txt", ".parquet")
 PACKINGS = (".gz", ".bz2", ".xz", ".zst")
 READ = (
-    "the lists that are read are .csv, .tsv, .tab, .jsonl, .ndjson, .json, .txt and .parquet, also with .gz, .bz2, .xz or"
-    " .zst behind"
+    "the lists that are read are .csv, .tsv, .tab, .jsonl, .ndjson, .json, .txt and .parquet, also compressed"
+    " (.gz, .bz2, .xz, .zst)"
 )
 #: Files that people give as a source and that are neither a video nor a list.
 _OTHERS = frozenset(

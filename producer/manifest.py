@@ -124,7 +124,7 @@ def video(values: dict[str, Any], addresses: Sequence[str], context: Context) ->
         raise ValueError(f"no address in column {' or '.join(addresses)}")
     if not looks_like_address(address) and not {".", "/"} & set(address):
         raise ValueError(
-            f"{address[:60]!r} is no path and no address; write ./ before the name of a file without ending"
+            f"{address[:60]!r} is neither a path nor an address; if it is a file without an ending, write ./ before its name"
         )
     place = canonical(address, base=context.base, s3_endpoint=context.s3_endpoint)
     external_id = take(*ID_COLUMNS)

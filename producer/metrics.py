@@ -37,7 +37,7 @@ class _Gauges(Collector):
 
 def _videos(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
     verdict, stages, waiting = look.verdict, look.stages, look.waiting
-    yield "healthy", "0 when somebody has to do something.", [({}, int(verdict.exit_code == 0))]
+    yield "healthy", "0 when somebody has to act.", [({}, int(verdict.exit_code == 0))]
     yield "state", "The verdict of reelvec status.", [({"state": verdict.state}, 1)]
     states = ("done", "failed", "running", "waiting", "cancelled")
     total = look.rows[:1]
@@ -51,7 +51,7 @@ def _videos(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
     )
     progress = ("embedded", "failed", "waiting", "waiting_for_weights")
     by_model = [({"model": model.encoder, "state": s}, getattr(model, s)) for model in look.models for s in progress]
-    yield "model_videos", "Videos that want a model, by state; those that wait for weights are waiting ones.", by_model
+    yield "model_videos", "Videos that want a model, by state; those that wait for weights count as waiting.", by_model
     yield "counts_age_seconds", "How long ago videos were counted.", [({}, look.counts_age_seconds)]
     yield "failed_videos", "Failed videos by code.", [({"code": code}, count) for code, count in look.codes]
     outages = [({"code": outage.error_code}, outage.videos) for outage in look.outages]
@@ -64,7 +64,7 @@ def _videos(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
     yield "unclaimed_seconds", unclaimed, [({}, look.unclaimed_seconds)]
     timings = ("fetch", "decode", "wait", "device") if stages.videos else ()
     means = [({"stage": stage}, getattr(stages, f"{stage}_seconds")) for stage in timings]
-    yield "stage_seconds", "Mean time of a video in a stage; wait is for the engine, device in it.", means
+    yield "stage_seconds", "Mean time of a video in a stage; wait: for the engine; device: in the engine.", means
     found = look.bottleneck
     yield "bottleneck", "The stage that limits.", [({"stage": found.stage}, 1)] if found else []
 
@@ -78,9 +78,13 @@ def _services(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
     paused = [({"backbone": backbone.backbone}, backbone.paused_seconds) for backbone in halts.backbones]
     yield "paused_backbone_seconds", "How long a backbone has been paused.", paused
     kinds = {"working": fleet.alive - fleet.draining, "draining": fleet.draining, "silent": len(fleet.stale)}
-    yield "workers", "Worker processes; silent ones beat no more.", [({"state": k}, n) for k, n in kinds.items()]
+    yield (
+        "workers",
+        "Worker processes; silent ones send no heartbeat any more.",
+        [({"state": k}, n) for k, n in kinds.items()],
+    )
     beat = fleet.last_beat_seconds
-    yield "last_beat_seconds", "Age of the youngest beat.", [] if beat is None else [({}, beat)]
+    yield "last_beat_seconds", "Age of the latest heartbeat.", [] if beat is None else [({}, beat)]
 
 
 def _workers(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
@@ -91,10 +95,10 @@ def _workers(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
         ("worker_batch_videos", "videos_per_batch", "Most videos of one batch on its device."),
         ("engine_queued_windows", "queued_windows", "Windows that wait for its device."),
         ("engine_running_windows", "running_windows", "Windows its device computes."),
-        ("worker_videos_done", "videos_done", "Videos it got done since it started."),
-        ("worker_videos_failed", "videos_failed", "Attempts of its that met an error."),
-        ("worker_videos_per_second", "videos_per_second", "Videos it got done, over the last 10 minutes."),
-        ("worker_beat_seconds", "beat_seconds", "Age of its last beat."),
+        ("worker_videos_done", "videos_done", "Videos it has finished since it started."),
+        ("worker_videos_failed", "videos_failed", "Its attempts that ended with an error."),
+        ("worker_videos_per_second", "videos_per_second", "Videos it has finished, over the last 10 minutes."),
+        ("worker_beat_seconds", "beat_seconds", "Age of its last heartbeat."),
         ("worker_claim_seconds", "claimed_seconds", "How long ago it claimed a video."),
         ("worker_error_seconds", "last_error_seconds", "How long ago it met an error."),
     ):
@@ -104,7 +108,7 @@ def _workers(look: Look) -> Iterator[tuple[str, str, Iterable[Sample]]]:
         ({"worker": f"{worker.host}:{worker.pid}", "place": worker.place}, worker.failing_seconds)
         for worker in look.halts.workers
     ]
-    yield "worker_refuses_seconds", "How long it has taken nothing of a place that serves others.", refusals
+    yield "worker_refuses_seconds", "How long it has taken no video from a place that other workers can read.", refusals
 
 
 def _labels(worker: FleetWorker) -> dict[str, str]:

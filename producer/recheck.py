@@ -18,7 +18,7 @@ def refuse(**given: object) -> None:
     others = [f"--{name}" for name, value in given.items() if value]
     if others:
         raise UsageError(
-            f"--recheck looks again at videos that are done; it goes with SOURCE, --category, --dry-run, --wait and --json,"
+            f"--recheck checks videos that are done; it can be combined with SOURCE, --category, --dry-run, --wait and --json,"
             f" not with {', '.join(others)}"
         )
 

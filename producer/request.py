@@ -54,7 +54,7 @@ def checked(
 ) -> Request:
     """A request with its defaults filled in. Raises `UsageError`, `RefusedConfigurationError` (license)."""
     if limit is not None and sample is not None:
-        raise UsageError("--limit takes the first, --sample draws evenly: give one of the two")
+        raise UsageError("--limit takes the first videos, --sample chooses at random: give only one of them")
     default_source = settings.load(ProducerSettings).source
     named = sources or ([default_source] if default_source else [])
     if not named and (match or sample or as_category):

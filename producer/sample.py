@@ -148,7 +148,7 @@ def _mode(decode_mode: str) -> str:
 
 
 def _verdict(damaged_share: float) -> str:
-    refused = ": too many, no vector is made of them" if refusal(damaged_share) else ""
+    refused = ": too many, so no vectors are computed" if refusal(damaged_share) else ""
     return f"{damaged_share:.0%} of the 96 pictures{refused}"
 
 

@@ -110,4 +110,4 @@ def _moment(text: str) -> datetime | timedelta:
     try:
         return datetime.fromisoformat(text.strip()).astimezone()
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"--since: {text!r} is no time; write {SINCE_FORMS}") from error
+        raise UsageError(f"--since: {text!r} is not a time; write {SINCE_FORMS}") from error

@@ -11,5 +11,5 @@ class ProducerSettings(Settings):
     """What `enqueue` takes from the environment."""
 
     source: str | None = Field(
-        None, description="Source of an enqueue that names none: a folder, manifest, list or address."
+        None, description="The source for `enqueue` when you name none: a folder, list or address."
     )

@@ -92,6 +92,8 @@ def _row(line: str | UnreadableLineError, context: Context) -> VideoRow:
     if not is_storable(line) and "\0" not in line:
         raise ValueError(f"not UTF-8 text; {SAVE_AS_UTF8}")
     if not _is_address(line, context):
-        raise ValueError(f"{line[:80]!r} is no path and no address; write ./ before the name of a file without ending")
+        raise ValueError(
+            f"{line[:80]!r} is neither a path nor an address; if it is a file without an ending, write ./ before its name"
+        )
     place = canonical(line, base=context.base, s3_endpoint=context.s3_endpoint)
     return VideoRow(place.uri, title=PurePosixPath(key_of(place.uri)).stem or None, warning=place.warning)

@@ -130,7 +130,7 @@ def _done(facts: Facts) -> Verdict:
     ours = sum(count for code, count in facts.codes if code in OUR_CODES)
     blame = ours >= MANY_FAILURES and ours >= HIGH_SHARE * (total.done + total.failed)
     if blame:
-        parts.append("so many failed for no fault of theirs: mend the cause, then reelvec retry")
+        parts.append("so many failed for a reason that is not in their files: repair the cause, then reelvec retry")
     failed_rate = facts.recent.failed / max(1.0, facts.recent.span_seconds)
     return Verdict("DONE", f"DONE  {' · '.join(parts)}", int(blame), rate, failed_rate, None)
 
@@ -185,14 +185,14 @@ def _why_unclaimed(facts: Facts) -> tuple[str, str]:
     if not facts.taking:
         return "STALLED", "every worker alive is draining: start one"
     if halts.workers:
-        refused = [f"{refuser.name or refuser.pid} on {refuser.host} takes none of {refuser.place} ({refuser.error_code})"
+        refused = [f"{refuser.name or refuser.pid} on {refuser.host} cannot read {refuser.place} ({refuser.error_code})"
                    for refuser in halts.workers]  # fmt: skip
         return "BLOCKED", listed(refused)
     if halts.backbones:
         return "BLOCKED", f"paused: {_backbones(halts)}"
     if not facts.broker.messages:
         return "STALLED", "the broker holds no message: a worker sends them again in a minute"
-    beating = plural(facts.taking, "worker beats and takes", "workers beat and take")
+    beating = plural(facts.taking, "worker is alive and takes", "workers are alive and take")
     beating += f" none of {plural(facts.broker.messages, 'message')}"
     return "STALLED", f"{beating}: see their logs, restart them"
 

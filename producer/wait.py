@@ -64,7 +64,7 @@ def until_done(engine: Engine, connection: Connection, broker_url: str) -> ExitC
     done, failed = states.get("done", 0), states.get("failed", 0)
     left = sum(states.values()) - done - failed - states.get("cancelled", 0)
     if left:
-        say(f"nothing has gone on for {STALL_SECONDS:g} s: {left:,} of these videos still waiting; nothing is lost")
+        say(f"no progress for {STALL_SECONDS:g} s: {left:,} of these videos still waiting; nothing is lost")
         return ExitCode.FAILED
     failures = f"{failed:,} failed → reelvec status --failed" if failed else "0 failed"
     say(f"DONE {done:,} done, {failures}" if done or not failed else f"FAILED all of them: {failures}")

@@ -59,13 +59,13 @@ def was_read(runtime: Runtime, claimed: Claim) -> None:
             places.say_reading(connection, runtime.worker_id, [claimed.place_id])
             opened = places.open_again(connection, claimed.place_id) if claimed.is_probe else None
     except UnavailableError as error:
-        log.warning("cannot say that the place of video %d is read again: %s", claimed.video_id, error)
+        log.warning("cannot record that the place of video %d can be read again: %s", claimed.video_id, error)
         return
     if opened is not None:
         runtime.look_now.set()  # what waited for the place can be published
         log.warning("%s is open again, %s has read a video of it", opened.place, runtime.name)
     elif resumed:
-        log.warning("%s reads the place of video %d again", runtime.name, claimed.video_id)
+        log.warning("%s can read the place of video %d again", runtime.name, claimed.video_id)
 
 
 def settle(runtime: Runtime, claimed: Claim, failure: Failure | None, state: str) -> None:
@@ -88,10 +88,12 @@ def _refuse(runtime: Runtime, claimed: Claim, failure: Failure) -> None:
                 connection, claimed.place_id, runtime.worker_id, code=failure.code, error=failure.message
             )
         if refused is not None:
-            log.warning("%s takes no more of %s: %s: %s", runtime.name, refused.place, refused.code, refused.error)
+            log.warning(
+                "%s takes no more videos of %s: %s: %s", runtime.name, refused.place, refused.code, refused.error
+            )
         _close(runtime)
     except UnavailableError as error:
-        log.warning("cannot say that the place of video %d fails: %s", claimed.video_id, error)
+        log.warning("cannot record that the place of video %d fails: %s", claimed.video_id, error)
 
 
 def keep(runtime: Runtime) -> None:

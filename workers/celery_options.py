@@ -25,7 +25,7 @@ def refusals(worker: Any, *, queues: Collection[str], slots: int) -> Iterator[st
     """
     if not any(map(is_ours, queues)):
         yield (
-            f"it would listen to {', '.join(sorted(queues)) or 'no queue'}, where no video is ever announced; they come by"
+            f"it would listen to {', '.join(sorted(queues)) or 'no queue'}, but videos are announced in the queue"
             f" {contract.QUEUE}: leave -Q and -X out"
         )
     pool = getattr(worker.pool_cls, "__module__", str(worker.pool_cls))

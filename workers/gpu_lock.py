@@ -35,7 +35,7 @@ def take(gpu: str, *, wait_seconds: float) -> socket.socket | None:
     try:
         lock = _bound(name)
     except OSError as error:
-        log.warning("GPU %s cannot be locked (%s): nothing keeps a second worker off it", gpu, error)
+        log.warning("GPU %s cannot be locked (%s): a second worker on it would not be noticed", gpu, error)
         return None
     while lock is None:
         if holder != (holder := _holder(name)) and holder is not None:

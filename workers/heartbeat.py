@@ -76,7 +76,7 @@ class Heartbeat:
             with session.transaction(self._runtime.beating) as connection:
                 liveness.leave(connection, self._runtime.worker_id)
         except UnavailableError as error:
-            log.warning("could not say goodbye: %s", error)
+            log.warning("could not remove this worker from the list of workers: %s", error)
 
     def is_alive(self) -> bool:
         """Whether both threads run, wherever they wait."""
@@ -125,11 +125,11 @@ class Heartbeat:
                     connection, runtime.worker_id, in_hand=runtime.in_hand(), older_than_seconds=chosen.stale_seconds
                 )
             if silent:
-                log.warning("%d sessions waited for clients that had given up: ended", silent)
+                log.warning("ended %d sessions that waited for clients that had given up", silent)
             if reaped:
                 log.warning("%d videos of dead workers are pending again", len(reaped))
             if unheld:
-                log.warning("%d videos in our name that we do not hold are pending again", len(unheld))
+                log.warning("%d videos that this worker was said to hold, but does not, are pending again", len(unheld))
             breaker.keep(runtime)
             lost.look_at_all(runtime.engine, app)
             if not runtime.draining.is_set():

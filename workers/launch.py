@@ -143,7 +143,7 @@ class Runtime:
         with session.transaction(self.beating) as connection:
             given = liveness.give_back_unheld(connection, self.worker_id, in_hand=(), older_than_seconds=0.0)
             liveness.leave(connection, self.worker_id)
-        log.warning("the drain takes long; %d videos in hand are pending again", len(given))
+        log.warning("draining takes too long; the %d videos in hand are pending again", len(given))
 
 
 _runtime: Runtime | None = None

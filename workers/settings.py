@@ -27,26 +27,26 @@ class WorkerSettings(Settings):
         description="Pretrained weights, as `reelvec models fetch` or save_pretrained writes them: a folder with one"
         " folder per backbone (vivit/, x-clip/ ...), or s3://bucket/prefix. Default: models in the local stack's folder.",
     )
-    license: Literal["any", "commercial"] = Field("any", description="commercial refuses non-commercial weights.")
+    license: Literal["any", "commercial"] = Field("any", description="`commercial` refuses non-commercial weights.")
     device: str | None = Field(
         None, description="Torch device, for example cuda:0 or cpu; default: the GPU if there is one."
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Whether the models' layers are compiled by torch, which takes some seconds at the start. auto: on a"
-        " GPU, where it pays.",
+        description="Whether torch compiles the models' layers, which takes some seconds at the start. auto: only on a"
+        " GPU, where it is worth it.",
     )
     samplers: int | None = Field(
         None,
         ge=1,
-        description="Sampler processes per worker process. Default: one per core it may use, leaving one to the engine"
-        " and the task threads, or as many as the memory holds.",
+        description="Sampler processes per worker process. Default: one per core that the worker may use, less one for the"
+        " engine and the task threads; fewer if the memory does not hold so many.",
     )
     videos_per_batch: int | None = Field(
         None,
         ge=1,
-        description="Most videos of one batch on the device. Default: 1 on the CPU, 4 on a GPU, 2 on one with less than"
-        " 16 GB, 1 with less than 8 GB.",
+        description="Largest number of videos in one batch on the device. Default: 1 on the CPU; on a GPU 4, with less than"
+        " 16 GB of memory 2, with less than 8 GB 1.",
     )
     processes: int = Field(
         1,
@@ -55,58 +55,73 @@ class WorkerSettings(Settings):
         " it starts.",
     )
     file_roots: str = Field(
-        "", description="Folders file: sources may be read from, separated by ':'; the local stack allows every folder."
+        "",
+        description="Folders from which workers may read files, separated by ':'; with the local stack every folder is"
+        " allowed.",
     )
-    fetch_seconds: float = Field(10.0, gt=0, description="Deadline of one block read (1 MiB), its retries included.")
+    fetch_seconds: float = Field(10.0, gt=0, description="Deadline for reading one block (1 MiB), including retries.")
     fetch_bytes_per_second: float = Field(
-        100_000.0, gt=0, description="Slowest source that is waited for where more than a block has to come at once."
+        100_000.0, gt=0, description="Minimum speed of a source where more than one block has to be read at once."
     )
     spool_bytes: int = Field(
         4 << 30,
         ge=1,
-        description="Largest video taken from a server without ranges; it lies in a nameless temporary file.",
+        description="Largest video that is read from a server that does not serve ranges; it is kept in a temporary file"
+        " without a name.",
     )
     http_allow_private: bool = Field(
-        False, description="true: http sources may be on private and loopback addresses. The S3 endpoint always may."
+        False,
+        description="true: http sources may have private and loopback addresses. The S3 endpoint may always have one.",
     )
-    sampling_wall_seconds: float = Field(120.0, gt=0, description="Deadline of sampling one video.")
-    sampling_cpu_seconds: int = Field(60, ge=1, description="CPU time one video's sampler may use.")
+    sampling_wall_seconds: float = Field(120.0, gt=0, description="Deadline for sampling one video.")
+    sampling_cpu_seconds: int = Field(60, ge=1, description="CPU time that sampling one video may use.")
     engine_seconds: float | None = Field(
         None, gt=0, description="Longest wait for the engine; default: 300 on a GPU, 1800 on the CPU."
     )
-    job_seconds: float = Field(3600.0, gt=0, description="Deadline of a whole video; then another worker may have it.")
-    beat_seconds: float = Field(10.0, gt=0, description="Interval of heartbeat, reaper and feeder.")
-    stale_seconds: float = Field(45.0, gt=0, description="A worker without a beat for this long is dead.")
-    broker_look_seconds: float = Field(
-        30.0, gt=0, description="An empty broker seen twice this far apart has lost its messages."
+    job_seconds: float = Field(
+        3600.0, gt=0, description="Deadline for a whole video; after it another worker may take the video."
     )
-    queued_seconds: float = Field(600.0, gt=0, description="A queued message older than this may be lost.")
+    beat_seconds: float = Field(10.0, gt=0, description="Interval of heartbeat, reaper and feeder.")
+    stale_seconds: float = Field(45.0, gt=0, description="A worker without a heartbeat for this long counts as dead.")
+    broker_look_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="If the broker is empty in two looks this far apart although messages were sent, the messages count as"
+        " lost.",
+    )
+    queued_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="A message queued for longer than this counts as lost if a later one has been taken already.",
+    )
     idle_seconds: float = Field(
         60.0,
         gt=0,
-        description="Places free, messages waiting, none taken for this long: the worker connects to the broker again;"
-        " the same for as long again: it ends.",
+        description="If a worker has free slots, messages wait, and it has taken none for this long, it connects to the"
+        " broker again. After the same time again without a message it ends.",
     )
     drain_seconds: float = Field(
         25.0,
         gt=0,
-        description="Hard exit this long after a worker was told to end; it usually is through in less than 10 s.",
+        description="A worker that was told to end is stopped after this time at the latest; it usually needs less than"
+        " 10 s.",
     )
     spot_notice: str | None = Field(
         None,
-        description="How to learn that this node will be taken away, asked every 5 s; then the worker drains. A shell command"
-        " that ends with 0, or an http(s) address that answers 200 and not FALSE (docs/guide.md has those of AWS, Google and"
-        " Azure).",
+        description="How to learn that this node will be taken away: a shell command that then ends with 0, or an http(s)"
+        " address that then answers 200 with a text other than FALSE. It is asked every 5 s; on such an answer the worker"
+        " drains. docs/guide.md has examples for AWS, Google and Azure.",
     )
     recycle_videos: int | None = Field(
-        None, ge=1, description="A worker process makes room for a new one after this many videos. Default: never."
+        None, ge=1, description="A worker process is replaced by a new one after this many videos. Default: never."
     )
     recycle_bytes: int | None = Field(
-        None, ge=1, description="The same once it holds this much memory, its samplers not counted. Default: never."
+        None, ge=1, description="The same, once it holds this much memory, without its samplers. Default: never."
     )
     lifeline_fd: int | None = Field(
         None,
-        description="Set by `reelvec worker` for its processes: they drain when this pipe ends, that is, without it.",
+        description="Set by `reelvec worker` for its processes: a pipe that ends when `reelvec worker` ends; then they"
+        " drain.",
     )
     stuck_seconds: float = Field(
         4000.0, gt=0, description="A worker whose threads make no progress for this long ends itself."
@@ -114,10 +129,12 @@ class WorkerSettings(Settings):
 
     health: str | None = Field(
         None,
-        description="Address that serves /healthz, /readyz and /metrics, for example 127.0.0.1:9100; :9100 is every"
-        " interface, 9100 this machine only, a /path a Unix socket. There is no authentication. Default: none.",
+        description="Address that serves /healthz, /readyz and /metrics, for example 127.0.0.1:9100; :9100 means every"
+        " interface, 9100 this machine only, and a /path a Unix socket. There is no authentication. Default: none.",
     )
-    retry_seconds: float = Field(5.0, gt=0, description="First delay before a video is tried again; it doubles.")
+    retry_seconds: float = Field(
+        5.0, gt=0, description="Delay before a video is first tried again; it doubles each time."
+    )
 
     @field_validator("health")
     @classmethod

@@ -48,9 +48,7 @@ def choose_gpus(wanted: str, device: str | None) -> list[str]:
     gpus = list(dict.fromkeys(part.strip() for part in wanted.split(",")))
     if unknown := [gpu for gpu in gpus if gpu not in visible]:
         there = f"GPUs {', '.join(visible)}" if visible else "no GPU"
-        raise UsageError(
-            f"--gpus {', '.join(unknown)!r}: this machine shows {there}; all and none are words for it, too"
-        )
+        raise UsageError(f"--gpus {', '.join(unknown)!r}: this machine shows {there}; or write all or none")
     return gpus
 
 

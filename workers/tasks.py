@@ -202,9 +202,12 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
         elif state == "done":
             runtime.tally.done()
     elif broken:
-        log.warning("video %d: fenced, or committed as the connection broke", claimed.video_id)
+        log.warning(
+            "video %d: another worker has it now, or its result was committed when the connection broke",
+            claimed.video_id,
+        )
     else:
-        log.warning("video %d: fenced, somebody else has it: result dropped", claimed.video_id)
+        log.warning("video %d: another worker has it now: result dropped", claimed.video_id)
     return state
 
 

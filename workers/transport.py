@@ -45,7 +45,7 @@ class Sparing:
         if now < self._next:
             self._left_out += 1
             return
-        more = f" (and {self._left_out} like it before)" if self._left_out else ""
+        more = f" (and {self._left_out} more like it before)" if self._left_out else ""
         log.warning(text + "%s", *arguments, more)
         self._next, self._left_out = now + 1.0, 0
 
@@ -127,7 +127,7 @@ class Channel(redis.Channel):
         try:
             super()._queue_bind(*arguments)
         except self.ResponseError as error:
-            _sparing.warning("the broker refuses a binding: %r", str(error))
+            _sparing.warning("the broker refuses to let Celery register the queue: %r", str(error))
 
     def close(self) -> None:
         """kombu's, but a last answer that cannot be read does not keep it from closing."""

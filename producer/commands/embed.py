@@ -25,7 +25,7 @@ def embed(
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            help="The model; give it again for another one. Default: those whose weights are there, else vivit and x-clip."
+            help="The model. Repeatable. Default: those whose weights are on this machine, else vivit and x-clip."
         ),
     ] = None,
     weights: Annotated[
@@ -39,9 +39,9 @@ def embed(
         Path | None,
         typer.Option(metavar="FILE", help="Prompts for x-clip and siglip2; default: the shipped English ones."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A summary per file as JSON on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary of each file as JSON on stdout.")] = False,
 ) -> None:
-    """Compute the vectors of files right here, without queue and database.
+    """Compute the vectors of files on this machine, without a queue and a database.
 
     Example: reelvec embed clip.mp4 --out clip.npz
     """

@@ -30,57 +30,69 @@ def enqueue(
     ] = None,
     category: Annotated[
         list[str] | None,
-        typer.Option("--category", help="Only these: slug, id, English or Russian name, or folder name. Repeatable."),
+        typer.Option(
+            "--category",
+            help="Only videos of this category: slug, id, English or Russian name, or folder name. Repeatable.",
+        ),
     ] = None,
     as_category: Annotated[
-        str | None, typer.Option("--as", metavar="CATEGORY", help="Record all as this category.")
+        str | None, typer.Option("--as", metavar="CATEGORY", help="Record all videos with this category.")
     ] = None,
     match: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Only videos whose name matches; in a bucket also the whole key.")
+        str | None,
+        typer.Option(metavar="GLOB", help="Only videos whose name matches; in a bucket the whole key may match, too."),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Score these labels instead: CSV category,prompt[,id,name] or one name a line. What a source says of a"
-            " video's category stays.",
+            help="Score these labels instead of the shipped ones: a CSV file with category,prompt[,id,name], or one name per"
+            " line. The categories that the source gives to videos stay as they are.",
         ),
     ] = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            help="vivit, x-clip, siglip2, vjepa2, timesformer, videomae or probe. Repeatable."
-            " Default: those whose weights are there, else vivit and x-clip."
+            help="The model: vivit, x-clip, siglip2, vjepa2, timesformer, videomae or probe. Repeatable."
+            " Default: those whose weights are on this machine, else vivit and x-clip."
         ),
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="pretrained; or random-tiny, random-full: demonstration only.")
+        str, typer.Option(help="pretrained; random-tiny and random-full are only for demonstrations.")
     ] = "pretrained",
     sampling: Annotated[
         str,
         typer.Option(
-            help="Which 96 frames of the first minute: notebook, uniform; or fast, the notebook's scaled roughly."
+            help="How 96 frames of the first minute are chosen: notebook; uniform (evenly); or fast (as notebook, but scaled"
+            " faster and less exactly)."
         ),
     ] = "notebook",
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many newly queued videos.")] = None,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Only this many videos, drawn evenly; the same ones every time.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Only this many videos, chosen at random from the whole source; every run chooses the same ones.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Make vectors again that exist already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Compute vectors again that exist already.")] = False,
     recheck: Annotated[
         bool,
         typer.Option(
             "--recheck",
-            help="Only look again at done videos that an older version sampled: encrypted and damaged ones fail and lose"
-            " their vectors, the others keep them. SOURCE: where they lie.",
+            help="Only check the done videos that an older version sampled: encrypted and damaged ones fail and lose"
+            " their vectors, the others keep them. SOURCE limits this to the videos below it.",
         ),
     ] = False,
     wait: Annotated[
         bool,
-        typer.Option("--wait", help="Wait until all of them are done; exit 3 if some failed, 1 if nothing goes on."),
+        typer.Option(
+            "--wait",
+            help="Wait until all videos have ended; the exit code is 3 if some failed, 1 if there is no progress.",
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Counts as JSON on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON on stdout.")] = False,
     _version: Version = False,
 ) -> None:
     """Record videos from a source and queue them. Running it twice adds nothing.
@@ -150,7 +162,7 @@ def _recheck(sources: list[str], categories: list[str], *, dry_run: bool, wait: 
             what = " ".join([*sources, selectors.described(categories, None, None, None)]).strip()
             videos, connection = recheck.run(engine, chosen, who=operator(), what=what)
             say(
-                f"{plural(videos, 'done video is', 'done videos are')} looked at again;"
+                f"{plural(videos, 'done video is', 'done videos are')} checked again;"
                 " those that are encrypted or damaged will fail"
             )
         published = 0 if dry_run else _feed(engine)
@@ -171,13 +183,15 @@ def _say_choices(request: Request, labels: Path | None) -> None:
     for hint in misnamed_weights() if request.weights == "pretrained" else ():
         say(f"warning: {hint}")
     if request.weights != "pretrained":
-        say(f"WEIGHTS ARE {request.weights.upper()}: the vectors mean nothing; they show that the plumbing works")
+        say(f"WEIGHTS ARE {request.weights.upper()}: the vectors mean nothing; they only show that everything works")
     for name in request.backbones:
         spec = registry.get(name)
         if not spec.commercial:
             say(f"{name}: weights are {spec.license} (non-commercial)")
     if any(registry.get(name).has_text for name in request.backbones):
-        shown = labels or "rutube-47 in English, Russian and bare names, shipped example; yours: --labels FILE"
+        shown = (
+            labels or "the shipped example rutube-47 (English, Russian, bare names); for your own give --labels FILE"
+        )
         say(f"labels: {shown}")
 
 
@@ -212,12 +226,12 @@ def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report,
         )
     if report.unmatched.count and report.listed == report.bad:
         say(
-            f"--match {request.match!r} fits none of {plural(report.unmatched.count, 'video')}, for example"
-            f" {report.unmatched.example!r}; it takes the name, in a bucket also the whole key"
+            f"--match {request.match!r} matches none of {plural(report.unmatched.count, 'video')}, for example"
+            f" {report.unmatched.example!r}; it is compared with the name, in a bucket also with the whole key"
         )
     elif not report.listed and request.sources:
         endings = " ".join(sorted(VIDEO_SUFFIXES))
-        say(f"no video found; their names end in {endings}, or in nothing where --match chooses them")
+        say(f"no video found: names of videos end in {endings}; with --match also names without an ending are taken")
     return report, connection
 
 
@@ -226,7 +240,11 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
 
     for expected, real in report.taggers:
         edited = real.startswith(f"{expected}-")
-        why = "its labels are not those it was made with" if edited else "the same labels are known under another name"
+        why = (
+            "the labels have changed since that tagger was made"
+            if edited
+            else "the same labels are known under another name"
+        )
         say(f"labels: scores are written as tagger {real}, not {expected}: {why}")
     for error in report.first_errors:
         say(f"bad row: {error.where}: {error.reason}")
@@ -259,7 +277,7 @@ def _feed(engine: Engine) -> int:
     try:
         return feeder.feed(engine, app)
     except UnavailableError:
-        say("recorded, but not published yet: workers, or another enqueue, do that once the broker answers")
+        say("recorded, but not sent to the broker yet: workers, or another enqueue, do that once it answers")
         raise
 
 

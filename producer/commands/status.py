@@ -72,15 +72,15 @@ def status(
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} are separate lists: ask for one of them")
     if (category or error or source is not None or since is not None) and not failed:
-        raise UsageError("--category, --error, --source and --since go with --failed")
+        raise UsageError("--category, --error, --source and --since need --failed")
     if limit is not None and not (failed or log):
-        raise UsageError("--limit goes with --failed and --log")
+        raise UsageError("--limit needs --failed or --log")
     if watch and (failed or log):
-        raise UsageError(f"--watch looks at the progress; it does not go with {chosen[0]}")
+        raise UsageError(f"--watch shows the progress; it cannot be combined with {chosen[0]}")
     if interval is not None and not watch:
-        raise UsageError("--interval goes with --watch")
+        raise UsageError("--interval needs --watch")
     if metrics and (watch or chosen or as_json):
-        raise UsageError("--metrics is one look in a form of its own; it goes with no other option")
+        raise UsageError("--metrics cannot be combined with other options")
     if failed:
         _failures(category, selectors.parse(category, error, source, since), limit or LIMIT, as_json=as_json)
     elif log:

@@ -30,14 +30,15 @@ def retry(
         bool,
         typer.Option(
             "--outdated",
-            help="Only failures that this version may mend: containers it reads now, damage it names better.",
+            help="Only failures of an older version that this one may handle better, such as formats that it reads now.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Queue failed videos again, as if they had never been tried.
 
-    Without an option all of them; --category, --error, --source and --since choose some. --since goes by when they failed.
+    Without an option it is all of them; --category, --error, --source and --since choose some. --since compares with the
+    time when they failed.
     """
     from db import session, steering
     from workers import feeder
@@ -62,15 +63,15 @@ def cancel(
     since: selectors.Since = None,
     backbone: Annotated[
         list[str] | None,
-        typer.Option("--backbone", help="Withdraw this model: no video wants it any more. Repeatable."),
+        typer.Option("--backbone", help="Withdraw only this model: it is computed for no further video. Repeatable."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Take waiting videos off the queue; those that are being worked on are finished. `enqueue` brings them back.
 
-    Without an option all of them; --category, --error, --source and --since choose some. --since goes by when they were
-    enqueued. Videos that have vectors already are done with what they have. With --backbone only this model is withdrawn:
-    videos that owe nothing else are done, others go on, and the vectors it has made stay.
+    Without an option it is all of them; --category, --error, --source and --since choose some. --since compares with the
+    time when they were enqueued. Videos that have vectors already become done with what they have. With --backbone only
+    this model is withdrawn: videos that want no other model are done, the others go on, and the vectors it has made stay.
     """
     from dataclasses import asdict
 
@@ -99,7 +100,7 @@ def _cancelled(found: Cancelled) -> str:
 
 def _withdrawn(names: list[str], found: Cancelled) -> str:
     if not found.videos:
-        return f"no video of these wants {' or '.join(names)}"
+        return f"none of these videos wants {' or '.join(names)}"
     parts = {
         "done with what they have": found.done,
         "waiting for other models": found.waiting,
@@ -114,9 +115,7 @@ def pause(
     resume: Annotated[
         bool, typer.Option("--resume", help="Let everything that is paused go on, or only what --backbone names.")
     ] = False,
-    backbone: Annotated[
-        list[str] | None, typer.Option("--backbone", help="Pause only this model; give it again for another one.")
-    ] = None,
+    backbone: Annotated[list[str] | None, typer.Option("--backbone", help="Pause only this model. Repeatable.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why; reelvec status shows it.")] = None,
 ) -> None:
     """Let no worker begin another video; those that are being worked on are finished. With --backbone only this model rests."""

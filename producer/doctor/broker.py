@@ -58,7 +58,7 @@ def _look_at(address: str, answering: list[Redis]) -> Iterator[Finding]:
     try:
         facts: Mapping[str, Any] = client.info()
     except redis.RedisError as error:  # a managed service may forbid it
-        yield warn("server", f"answers, but says nothing of itself: {error}", "allow this user INFO to have it checked")
+        yield warn("server", f"answers, but not to INFO: {error}", "allow this user INFO to have it checked")
     else:
         yield from judge(facts)
 
@@ -99,14 +99,16 @@ def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:
     if facts.get("role") in ("slave", "replica"):
         yield fail("role", "this server is a replica: it takes no messages", "use the primary's address")
     if facts.get("cluster_enabled") == 1:
-        yield fail("cluster", "this server is a cluster's: Celery cannot use one", "use a server without cluster mode")
+        yield fail(
+            "cluster", "this server is part of a cluster, which Celery cannot use", "use a server without cluster mode"
+        )
     yield _judge_memory(facts)
 
 
 def _persistence(facts: Mapping[str, Any]) -> str:
     if facts.get("aof_enabled") == 1:
         return "keeps messages over a restart"
-    return "may forget messages in a restart (the ledger sends them again)"
+    return "may lose messages in a restart (the ledger sends them again)"
 
 
 def _judge_memory(facts: Mapping[str, Any]) -> Finding:
@@ -114,7 +116,11 @@ def _judge_memory(facts: Mapping[str, Any]) -> Finding:
     used, limit = int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
     said = f"{used >> 20} MiB of {f'{limit >> 20} MiB' if limit else 'no limit'} in use, {policy}"
     if policy.startswith("allkeys"):
-        return warn("memory", f"{said}: a full server throws the queue away", "set maxmemory-policy noeviction")
+        return warn(
+            "memory",
+            f"{said}: when its memory is full, it deletes messages of the queue",
+            "set maxmemory-policy noeviction",
+        )
     if limit and used > 0.9 * limit:
         return warn("memory", f"{said}: nearly full", "raise maxmemory, or give reelvec a broker of its own")
     return ok("memory", said)

@@ -105,7 +105,7 @@ class _Look:
                 yield fail(
                     self.check.name,
                     f"no answer within {self.check.seconds:g} s",
-                    "something it asked hangs: a name server, a network disk, a firewall that drops packets",
+                    "something that it asked does not answer: a name server, a network disk, a firewall that drops packets",
                 )
                 return
             if finding is None:
@@ -125,7 +125,9 @@ def _unexpected(name: str, error: BaseException) -> Finding:
     if isinstance(error, ReelvecError):
         return fail(name, str(error), "the message says what to do")
     text = f"{type(error).__name__}: {error}"
-    return fail(name, f"this check broke: {text}", "the other checks still count; please report this line")
+    return fail(
+        name, f"this check failed unexpectedly: {text}", "the other checks still count; please report this line"
+    )
 
 
 def _clean(finding: Finding, group: str) -> Finding:

@@ -58,14 +58,14 @@ def judge(rows: Sequence[WorkerRow], stale_seconds: float, version: str, *, wait
     if silent:
         yield warn(
             "silent workers",
-            f"{len(silent)} went without a word (last beat {min(row.beat_age_seconds for row in silent):.0f} s ago):"
+            f"{len(silent)} stopped without saying so (last heartbeat {min(row.beat_age_seconds for row in silent):.0f} s ago):"
             f" {_shown(silent)}",
             "look at their logs; live workers take their videos back, and forget them after a day",
         )
     versions = Counter(row.version for row in alive)
     if set(versions) - {version}:
         said = ", ".join(f"{found} ({count})" for found, count in sorted(versions.items()))
-        yield warn("versions", f"workers are {said}, this is {version}", "install one version everywhere")
+        yield warn("versions", f"workers are {said}, this is {version}", "install the same version everywhere")
 
 
 def _shown(rows: Sequence[WorkerRow]) -> str:

@@ -60,7 +60,9 @@ def judge(held: Sequence[Held], wanted: Sequence[str], place: str, allowed: str,
             yield skipped("models", f"{fact} on the workers' machines")
         else:
             yield warn(
-                "models", fact, "reelvec models fetch; or look at the plumbing with --weights random-tiny (no meaning)"
+                "models",
+                fact,
+                "reelvec models fetch; or try everything out with --weights random-tiny (its vectors mean nothing)",
             )
         return
     for one in there:

@@ -48,7 +48,7 @@ def checks() -> list[Check]:
 
 def judge_missing(absent: list[str]) -> Finding:
     if len(absent) == len(NEEDED):
-        return skipped("worker packages", f"not installed: this is a producer's desk; for a worker: {INSTALL}")
+        return skipped("worker packages", f"not installed; only a worker needs it: {INSTALL}")
     return fail("worker packages", f"{', '.join(absent)} not installed, the others are", INSTALL)
 
 

@@ -42,7 +42,7 @@ def look() -> Iterator[Finding]:
             lacks = rights.missing(connection)
             yield judge_rights(facts.role, lacks)
             if lacks[rights.READER]:
-                yield skipped("schema", "this role may not look which revision it is")
+                yield skipped("schema", "this role may not read which revision it is")
                 return
             try:
                 yield ok("schema", f"revision {schema.check(connection)} fits this version")

@@ -67,7 +67,7 @@ def _source(source: str | None) -> Iterator[Finding]:
     from workers.storage import Storage
 
     if source is None:
-        yield skipped("source", "none named: give --source, or set REELVEC_SOURCE, to have it tried")
+        yield skipped("source", "none given: give --source, or set REELVEC_SOURCE, to have it tested")
         return
     if source == "-":
         yield skipped("source", "standard input is not read here")
@@ -86,7 +86,7 @@ def _try(source: str, storage: Storage) -> Iterator[Finding]:
         yield _failure("source", "cannot be listed", error)
         return
     if uri is None:
-        yield warn("source", said, "look whether its name is complete; enqueue --dry-run shows what would be recorded")
+        yield warn("source", said, "check that its name is complete; enqueue --dry-run shows what would be recorded")
         return
     yield ok("source", said)
     try:

@@ -43,7 +43,7 @@ def findings(desk: Desk, *arguments: str, expect: int, **variables: str) -> dict
         assert finding.keys() == {"group", "name", "status", "fact", "advice"}
         assert finding["fact"]
         assert bool(finding["advice"]) or finding["status"] in ("ok", "skipped"), finding
-        assert "this check broke" not in finding["fact"], finding
+        assert "this check failed unexpectedly" not in finding["fact"], finding
     assert expect == any(finding["status"] == "fail" for finding in found), "the exit code is the worst finding"
     return {f"{finding['group']}/{finding['name']}": finding for finding in found}
 

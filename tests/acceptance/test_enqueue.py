@@ -187,7 +187,7 @@ def test_a_label_file_says_what_is_scored_and_no_videos_category(desk: Desk, fol
 def test_a_glob_that_fits_nothing_says_so_by_itself(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("s3://bucket/a.mp4\ns3://bucket/../b.mp4\ns3://bucket/c.mp4\n", encoding="utf-8")
     told = desk.run("enqueue", "list.txt", "--backbone", "probe", "--match", "*_360p.mp4").stderr
-    assert "--match '*_360p.mp4' fits none of 2 videos, for example 'a.mp4'" in told
+    assert "--match '*_360p.mp4' matches none of 2 videos, for example 'a.mp4'" in told
     assert "were refused" not in told
 
 

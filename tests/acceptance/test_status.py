@@ -114,7 +114,7 @@ def test_nobody_works_and_who_went_missing(desk: Desk, engine: Engine, videos: i
     shown = desk.run("reelvec", "status", expect=1).stdout
     assert shown.startswith("STALLED  60 waiting, no worker alive")
     assert "reelvec_healthy 0.0\n" in desk.run("reelvec", "status", "--metrics").stdout, "told, not exited with"
-    assert "without a beat 1: gpu-3 pid 4711 (12 min)" in shown
+    assert "without a heartbeat 1: gpu-3 pid 4711 (12 min)" in shown
 
 
 def test_an_outage_is_named_with_what_to_do(desk: Desk, engine: Engine, videos: int) -> None:
@@ -127,7 +127,7 @@ def test_an_outage_is_named_with_what_to_do(desk: Desk, engine: Engine, videos: 
     assert lines[0] == "BLOCKED  0 done, 0 failed, 60 waiting; nothing finishes any more: bad_credentials"
     assert lines[1] == (
         "WAITING  20 videos wait for: bad_credentials 20 (the service does not know the key AK[1]);"
-        " no attempts burnt; fix the key on the workers"
+        " no attempts are used up; fix the key on the workers"
     )
     set_jobs(engine, "video_id = 1", "state = 'done', started_at = now(), finished_at = now()")
     found = json.loads(desk.run("reelvec", "status", "--json").stdout)
@@ -212,12 +212,13 @@ def test_what_is_closed_refused_and_paused(desk: Desk, engine: Engine, videos: i
     shown = re.sub("for [0-9]+ s", "for a moment", "\n".join(lines))
     assert "CLOSED  s3://bucket for a moment: bad_credentials (no such key); one video is tried every 10 s, " in shown
     assert (
-        "\nREFUSED  gpu0 on node-1 takes nothing of file:// for a moment, others do: unreachable (no route)\n" in shown
+        "\nREFUSED  gpu0 on node-1 could not read file:// for a moment, but others can: unreachable (no route)\n"
+        in shown
     )
     execute(engine, "UPDATE reelvec.jobs SET enqueued_at = now() - interval '1 h'")
     line = desk.run("reelvec", "status", expect=1).stdout.splitlines()[0]
     assert line.startswith("BLOCKED")
-    assert line.endswith("gpu0 on node-1 takes none of file:// (unreachable)")
+    assert line.endswith("gpu0 on node-1 cannot read file:// (unreachable)")
     set_jobs(engine, "video_id <= 40", "state = 'done', finished_at = now()")
     line = desk.run("reelvec", "status", expect=1).stdout.splitlines()[0]
     assert line.endswith("20 waiting; all of them wait behind closed places: s3://bucket (bad_credentials)")
@@ -322,7 +323,7 @@ def test_retry_and_cancel_say_how_many(desk: Desk, engine: Engine, videos: int) 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("status", "--error", "truncated"), "go with --failed"),
+        (("status", "--error", "truncated"), "need --failed"),
         (("status", "--watch", "--failed"), "--failed"),
         (("status", "--interval", "3"), "--watch"),
         (("status", "--limit", "3"), "--failed and --log"),

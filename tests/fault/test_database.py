@@ -220,7 +220,7 @@ RAISE = "DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{}'; END $$"
         ("57P01", UnavailableError, "does not answer"),
         ("58030", UnavailableError, "cannot use its files"),
         ("40001", BusyError, "met another"),
-        ("40P01", BusyError, "in a circle"),
+        ("40P01", BusyError, "deadlock"),
         ("42501", RefusedConfigurationError, "lacks a right"),
         ("22012", DBAPIError, "so it is"),
         ("XX000", DBAPIError, "so it is"),

@@ -111,7 +111,7 @@ def test_a_node_tells_its_health(
         local.up()
         says("/readyz", 200, "ok")
 
-    without(lambda state: state.postgres_pid, "Postgres has taken no beat")
+    without(lambda state: state.postgres_pid, "Postgres has accepted no heartbeat")
     without(lambda state: state.broker_pid, "the broker is not connected")
     engine.dispose()
 

@@ -83,6 +83,6 @@ def test_a_worker_with_wrong_keys_leaves_its_bucket_to_the_others(
     desk.run("enqueue", f"s3://{bucket}", "--backbone", "probe", "--wait", **s3.environment)
     assert one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state = 'done'") == GOOD
     assert one(engine, "SELECT count(*) FROM reelvec.places WHERE closed_at IS NOT NULL") == 0
-    assert f"takes no more of s3://{bucket}: bad_credentials" in wrong.log()
+    assert f"takes no more videos of s3://{bucket}: bad_credentials" in wrong.log()
     assert "takes no more" not in right.log()
     assert [wrong.stop(), right.stop()] == [0, 0]

@@ -265,7 +265,7 @@ def test_the_doctor_says_which_role_lacks_what(
     assert judged("guest")[0] == "warn"
     assert judged("nobody")[0] == "fail"
     for finding in run([*postgres.checks(), *fleet.checks(), *data.checks()]):
-        assert "this check broke" not in finding.fact
+        assert "this check failed unexpectedly" not in finding.fact
         assert finding.status != "fail" or "lack" in finding.fact + finding.advice, finding
     execute(engine, f"REVOKE UPDATE ON reelvec.jobs FROM {rights.WORKER}")
     assert judged("node")[1].endswith("to work it lacks UPDATE on jobs")

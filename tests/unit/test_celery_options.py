@@ -39,7 +39,7 @@ def test_what_fits_is_taken(queues: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("queues", "told"),
-    [(("other",), "listen to other, .* they come by reelvec: leave -Q"), ((), "no queue"), (("reelvecs",), "reelvecs")],
+    [(("other",), "listen to other, .* in the queue reelvec: leave -Q"), ((), "no queue"), (("reelvecs",), "reelvecs")],
 )
 def test_a_queue_where_nothing_comes(queues: tuple[str, ...], told: str) -> None:
     with pytest.raises(AssertionError, match=told):

@@ -320,10 +320,10 @@ class TestBroker:
             (
                 {"valkey_version": "8.1.0", "aof_enabled": 0},
                 {"server": "ok", "memory": "ok"},
-                "Valkey 8.1.0, may forget",
+                "Valkey 8.1.0, may lose",
             ),
             ({"redis_version": "6.0.16"}, {"server": "fail", "memory": "ok"}, "too old"),
-            ({"maxmemory_policy": "allkeys-lru"}, {"server": "ok", "memory": "warn"}, "throws the queue away"),
+            ({"maxmemory_policy": "allkeys-lru"}, {"server": "ok", "memory": "warn"}, "deletes messages of the queue"),
             ({"maxmemory": 1 << 20}, {"server": "ok", "memory": "warn"}, "nearly full"),
             ({"role": "slave"}, {"server": "ok", "role": "fail", "memory": "ok"}, "replica"),
             ({"cluster_enabled": 1}, {"server": "ok", "cluster": "fail", "memory": "ok"}, "cluster"),

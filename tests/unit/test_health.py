@@ -83,7 +83,7 @@ def test_one_that_works_is_alive_and_ready() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"hub_seconds": HUB_SECONDS + 1}, "hub has not turned for 61 s"),
+        ({"hub_seconds": HUB_SECONDS + 1}, "event loop has not turned for 61 s"),
         ({"heartbeat_alive": False}, "heartbeat has ended"),
         ({"batch_seconds": 300.0 + STALL_GRACE_SECONDS + 1}, "on the device for 331 s"),
     ],
@@ -99,8 +99,8 @@ def test_what_no_waiting_mends_is_the_end_of_a_process(change: dict[str, Any], r
     [
         (None, "preparing"),
         ({"hub_seconds": None}, "the broker is not connected"),
-        ({"beat_seconds": 46.0}, "no beat for 46 s"),
-        ({"beat_seconds": None}, "no beat yet"),
+        ({"beat_seconds": 46.0}, "no heartbeat for 46 s"),
+        ({"beat_seconds": None}, "no heartbeat yet"),
         ({"draining": True}, "draining"),
         ({"draining": True, "heartbeat_alive": False, "hub_seconds": 99.0}, "draining"),
     ],

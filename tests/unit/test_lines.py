@@ -22,7 +22,7 @@ def test_the_waiting_line_names_code_example_and_remedy() -> None:
     assert lines.waiting([]) is None
     assert lines.waiting([KEY, BUCKET]) == (
         "WAITING  158,893 videos wait for: bad_credentials 158,000 (no key AK), no_bucket 893;"
-        " no attempts burnt; fix the key on the workers"
+        " no attempts are used up; fix the key on the workers"
     )
     assert len(lines.waiting([replace(KEY, example="x" * 2000)]) or "") < 400
 
@@ -37,7 +37,7 @@ def test_workers_that_went_missing_are_named() -> None:
     gone = tuple(replace(WORKER, pid=pid) for pid in range(4711, 4718))
     line = lines.workers(replace(ALIVE, draining=1, stale=gone), running=5)
     assert "alive 2 (1 draining)" in line
-    assert "without a beat 7: gpu-3 pid 4711 (12 min), " in line
+    assert "without a heartbeat 7: gpu-3 pid 4711 (12 min), " in line
     assert line.endswith("gpu-3 pid 4715 (12 min) and 2 more")
 
 
@@ -49,7 +49,7 @@ def test_what_is_closed_refused_and_paused_has_a_line_each() -> None:
         "CLOSED  s3://bad for 90 s: bad_credentials (no such key); one video is tried every 10 s, and all go on when it"
         " succeeds",
         "CLOSED  2 more places: reelvec status --json",
-        "REFUSED  gpu0 on node-1 takes nothing of s3://good for 3 min, others do: access_denied (403)",
+        "REFUSED  gpu0 on node-1 could not read s3://good for 3 min, but others can: access_denied (403)",
         "PAUSED  vivit for 60 s: device_error; go on with: reelvec pause --backbone vivit --resume",
     ]
     assert lines.halted(Halts()) == []

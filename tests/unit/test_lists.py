@@ -364,7 +364,7 @@ class TestNoList:
         ("gs://bucket/a.mp4", "storage.googleapis.com"),
         ("ftp://host/a.mp4", "copy the files"),
         ("arn:aws:s3:us-east-1:1234:accesspoint/x/object/a.mp4", "an ARN"),
-        ("clip7", "is no path and no address"),
+        ("clip7", "is neither a path nor an address"),
     ],
 )
 def test_addresses_of_other_systems_are_named(tmp_path: Path, address: str, said: str) -> None:

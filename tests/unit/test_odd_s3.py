@@ -111,7 +111,7 @@ def test_a_request_is_not_signed_for_another_host(server: WebServer) -> None:
         )
         other_name = f"http://localhost:{other.port}"
         server.bend = lambda handler: refuse(handler, 302, "Moved", "", {"Location": f"{other_name}/v.mp4?x=SECRET"})
-        with pytest.raises(VideoError, match=f"sends this on to {other_name}/v.mp4") as caught:
+        with pytest.raises(VideoError, match=f"redirects this to {other_name}/v.mp4") as caught:
             read(store_at(server))
         assert (caught.value.code, "SECRET" in str(caught.value), other.requests) == ("no_bucket", False, [])
 

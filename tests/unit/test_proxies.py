@@ -205,7 +205,7 @@ def test_a_proxy_that_is_not_there_is_blamed(proxy: WebProxy, monkeypatch: pytes
     for scheme in ("http", "https"):
         failed = failure_of(f"{scheme}://videos.invalid/v.mp4")
         assert (failed.code, failed.error_class) == ("unreachable", ErrorClass.INFRA)
-        assert f"the proxy 127.0.0.1:9 that {scheme.upper()}_PROXY names does not lead there" in str(failed)
+        assert f"the proxy 127.0.0.1:9 that {scheme.upper()}_PROXY names does not connect to it" in str(failed)
 
 
 def test_a_tunnel_that_is_refused_is_told(proxy: WebProxy, monkeypatch: pytest.MonkeyPatch) -> None:

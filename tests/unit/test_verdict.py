@@ -115,7 +115,7 @@ class TestFailures:
     def test_the_end_of_a_run_that_failed_is_not_healthy(self) -> None:
         verdict = judge(total(failed=20), Recent(0, 20, 20, 10.0, 0.0), NOBODY, codes=[("internal", 20)])
         assert (verdict.state, verdict.exit_code) == ("DONE", 1)
-        assert "mend the cause, then reelvec retry" in verdict.line
+        assert "repair the cause, then reelvec retry" in verdict.line
         assert judge(total(failed=20), NEVER, NOBODY, codes=[("not_media", 20)]).exit_code == 0
 
     def test_codes_that_describe_a_file_are_not_ours(self) -> None:
@@ -189,7 +189,7 @@ class TestNothingIsClaimed:
         assert (verdict.state, verdict.exit_code, verdict.seconds_left) == ("STALLED", 1, None)
         assert verdict.line == (
             "STALLED  5 done, 0 failed, 9 waiting; 9 are ready and none was claimed for 60 s;"
-            " 2 workers beat and take none of 7 messages: see their logs, restart them"
+            " 2 workers are alive and take none of 7 messages: see their logs, restart them"
         )
         assert self.unclaimed(running=5, oldest_run_seconds=70.0).state == "STALLED", "there is a free place"
 
@@ -211,7 +211,7 @@ class TestNothingIsClaimed:
         refuses = RefusingWorker("node-1", "gpu0", 7, "s3://b", 90.0, "access_denied", "no")
         verdict = self.unclaimed(halts=Halts(workers=(refuses,)))
         assert (verdict.state, verdict.exit_code) == ("BLOCKED", 1)
-        assert verdict.line.endswith("gpu0 on node-1 takes none of s3://b (access_denied)")
+        assert verdict.line.endswith("gpu0 on node-1 cannot read s3://b (access_denied)")
         paused = self.unclaimed(halts=PAUSED)
         assert paused.state == "BLOCKED"
         assert paused.line.endswith("paused: vivit (device_error on 20 videos)")

@@ -217,7 +217,10 @@ class Batcher:
         batch.lane.went_well()
         for piece, outcome in zip(batch.pieces, outcomes, strict=True):
             if not precise and isinstance(outcome, VideoError) and outcome.code == "nonfinite":
-                log.warning("a result in lane %s is not finite; once more, alone and in float32", batch.lane.name)
+                log.warning(
+                    "a result in lane %s contains NaN or infinity; computing it again, alone and in float32",
+                    batch.lane.name,
+                )
                 self._run(Batch(batch.lane, [piece]), precise=True)
             else:
                 self._part(piece, outcome)

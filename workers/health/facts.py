@@ -51,7 +51,7 @@ def why_not_alive(facts: Facts | None) -> list[str]:
         return []
     reasons = []
     if facts.hub_seconds is not None and facts.hub_seconds > HUB_SECONDS and not facts.draining:
-        reasons.append(f"Celery's hub has not turned for {facts.hub_seconds:.0f} s")
+        reasons.append(f"Celery's event loop has not turned for {facts.hub_seconds:.0f} s")
     if not (facts.heartbeat_alive or facts.draining):
         reasons.append("a thread of the heartbeat has ended")
     if facts.batch_seconds > facts.stall_seconds + STALL_GRACE_SECONDS:
@@ -70,5 +70,5 @@ def why_not_ready(facts: Facts | None) -> list[str]:
         reasons.append("the broker is not connected")
     if facts.beat_seconds is None or facts.beat_seconds > facts.stale_seconds:
         since = "yet" if facts.beat_seconds is None else f"for {facts.beat_seconds:.0f} s"
-        reasons.append(f"Postgres has taken no beat {since}")
+        reasons.append(f"Postgres has accepted no heartbeat {since}")
     return reasons

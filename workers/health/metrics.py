@@ -52,8 +52,8 @@ def _verdicts(*, alive: bool, ready: bool) -> Iterator[Metric]:
 def _gauges(facts: Facts) -> Iterator[tuple[str, float | None, str]]:
     yield "draining", facts.draining, "1 from SIGTERM on."
     yield "broker_connected", facts.connected, "1 while its consumer is connected to the broker."
-    yield "hub_age_seconds", facts.hub_seconds, "Since Celery's hub last turned; it does so every second."
-    yield "beat_age_seconds", facts.beat_seconds, "Since Postgres last took a beat."
+    yield "hub_age_seconds", facts.hub_seconds, "Since Celery's event loop last turned; it does so every second."
+    yield "beat_age_seconds", facts.beat_seconds, "Since Postgres last accepted a heartbeat."
     yield "batch_age_seconds", facts.batch_seconds, "How long the oldest batch has been on the device."
     yield "slots", facts.slots, "Videos it may work on at once."
     yield "videos_in_hand", facts.in_hand, "Videos it works on."

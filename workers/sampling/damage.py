@@ -13,7 +13,7 @@ def refusal(damaged_share: float) -> VideoError | None:
     if damaged_share <= MAX_DAMAGED_SHARE:
         return None
     message = (
-        f"{damaged_share:.0%} of the frames looked at are lost or damaged by the decoder's own word, at most "
-        f"{MAX_DAMAGED_SHARE:.0%} may be: fetch the file again from where it came, then run reelvec retry --error damaged"
+        f"{damaged_share:.0%} of the frames are lost, or reported as damaged by the decoder; at most "
+        f"{MAX_DAMAGED_SHARE:.0%} is allowed: fetch the file again from where it came, then run reelvec retry --error damaged"
     )
     return VideoError("damaged", message, stage="sample")

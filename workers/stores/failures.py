@@ -96,7 +96,7 @@ def from_s3(refusal: S3Refusal, uri: str, action: str, asked: str) -> VideoError
             f"the key lacks {action}" if refusal.signed else f"no keys were found, and {action} is not allowed without"
         )
         if action == "s3:GetObject":
-            who += ", or there is no such object and s3:ListBucket, without which S3 does not say so, is lacking"
+            who += ", or there is no such object (without the right s3:ListBucket, S3 does not say which)"
         return failure("access_denied", uri, f"HTTP {refusal.status} {said}: it may not be read: {who}; {asked}")
     return from_status(refusal.status, uri, code, retry_after=refusal.retry_after)
 
@@ -109,7 +109,7 @@ def _elsewhere(refusal: S3Refusal) -> str | None:
             f" AWS_REGION={refusal.region}, and no endpoint of another region"
         )
     return (
-        f"HTTP {refusal.status}: the service sends this on to {shown(refusal.location)}" if refusal.location else None
+        f"HTTP {refusal.status}: the service redirects this to {shown(refusal.location)}" if refusal.location else None
     )
 
 
@@ -131,7 +131,7 @@ def from_network(error: Exception, uri: str, *, plain: bool | None = None) -> Vi
     elif isinstance(error, http.ProxyError):
         code, why = (
             "unreachable",
-            f"{error.args[0].partition(', ')[0]} does not lead there ({_reason(error.original_error)})",
+            f"{error.args[0].partition(', ')[0]} does not connect to it ({_reason(error.original_error)})",
         )
         if "407" in why:
             why += f"; {_PROXY_LOGIN}"
