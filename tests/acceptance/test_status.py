@@ -326,7 +326,7 @@ def test_retry_and_cancel_say_how_many(desk: Desk, engine: Engine, videos: int) 
         (("status", "--error", "truncated"), "need --failed"),
         (("status", "--watch", "--failed"), "--failed"),
         (("status", "--interval", "3"), "--watch"),
-        (("status", "--limit", "3"), "--failed and --log"),
+        (("status", "--limit", "3"), "--failed or --log"),
         (("status", "--log", "--workers"), "--workers and --log"),
         (("status", "--log", "--watch"), "--log"),
         (("pause", "--backbone", "vivvit"), "did you mean vivit?"),

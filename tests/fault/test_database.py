@@ -219,7 +219,7 @@ RAISE = "DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{}'; END $$"
         ("25006", UnavailableError, "is read-only"),
         ("57P01", UnavailableError, "does not answer"),
         ("58030", UnavailableError, "cannot use its files"),
-        ("40001", BusyError, "met another"),
+        ("40001", BusyError, "conflicted with another"),
         ("40P01", BusyError, "deadlock"),
         ("42501", RefusedConfigurationError, "lacks a right"),
         ("22012", DBAPIError, "so it is"),
