@@ -100,7 +100,7 @@ CLIPS = [
             ("gif", "gif", {"codec": "gif", "pix_fmt": "rgb8"}),
             ("apng", "apng", {"codec": "apng", "pix_fmt": "rgb24"}),
             ("h263p", "avi", {"codec": "h263p"}),
-            ("cinepak", "avi", {"codec": "cinepak", "pix_fmt": "rgb24"}),
+            ("cinepak", "avi", {"codec": "cinepak", "pix_fmt": "rgb24", "width": 128, "height": 96}),
             ("msvideo1", "avi", {"codec": "msvideo1", "pix_fmt": "rgb555le"}),
             ("zmbv", "avi", {"codec": "zmbv", "pix_fmt": "bgr0"}),
             ("ffv1", "mkv", {"codec": "ffv1"}),
