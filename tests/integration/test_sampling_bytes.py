@@ -126,4 +126,4 @@ def test_two_hours_cost_what_two_minutes_cost(
     assert of_long.frames_decoded == of_short.frames_decoded
     index_bytes = needed_bytes(long) - needed_bytes(short)
     # blocks are read whole
-    assert of_long.bytes_read <= of_short.bytes_read + index_bytes + 4 * BLOCK_BYTES < 0.5 * long.stat().st_size
+    assert of_long.bytes_read <= of_short.bytes_read + index_bytes + 4 * BLOCK_BYTES < 0.6 * long.stat().st_size
