@@ -93,9 +93,8 @@ def make_clip(
     with av.open(path, "w", format=container_format, options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=fps, options={**QUIET.get(codec, {}), **(options or {})})
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
-        stream.codec_context.thread_count = (
-            1  # threads of libvpx that wait for each other on busy cores spin for minutes
-        )
+        if codec.startswith("libvpx"):  # its threads spin while they wait for each other: minutes on busy cores
+            stream.codec_context.thread_count = 1
         if pts:
             stream.codec_context.time_base = Fraction(1, 1000)
         if turn or mirror:
