@@ -75,6 +75,12 @@ def test_only_done_videos_of_older_samplers_are_looked_at_again(engine: Engine) 
     assert [ledgering.state_of(engine, number) for number in (1, 2, 4)] == ["pending", "done", "pending"]
 
 
+def test_a_look_needs_no_weights(engine: Engine) -> None:
+    record_done(engine)
+    reopened(engine)
+    assert one(engine, "SELECT owes FROM reelvec.jobs") == [], "so that it is fed, whoever has the weights"
+
+
 def test_a_look_owes_nothing_and_only_stamps_what_is_right(engine: Engine) -> None:
     record_done(engine)
     claimed = look(engine)
@@ -94,6 +100,7 @@ def test_noise_fails_and_its_vectors_go(engine: Engine, code: str) -> None:
     tables = ("embeddings", "window_embeddings", "scores")
     assert [one(engine, f"SELECT count(*) FROM reelvec.{table}") for table in tables] == [0, 0, 0]
     assert one(engine, ERROR) == "because (1 vectors that were made of it are removed)"
+    assert one(engine, "SELECT owes FROM reelvec.jobs") is None, "all that is wanted is owed again"
     assert one(engine, "SELECT sampler_version FROM reelvec.attempts") == VERSION
 
 
