@@ -31,8 +31,8 @@ from tests.http_server import Handler, WebServer, serving
 from tests.long_videos import lengthen, needed_bytes
 from workers.sampling.pool import Sample, SamplerPool
 from workers.settings import WorkerSettings
-from workers.storage import ByteSource, Storage
-from workers.stores.remote import FIRST_BYTES
+from workers.sources.remote import FIRST_BYTES
+from workers.sources.storage import ByteSource, Storage
 
 CLIP_SECONDS, FPS, WIDTH_PX, HEIGHT_PX = 32, 25, 1280, 720
 VIDEO_BITS, SOUND_BITS = 2_080_000, 96_000

@@ -26,8 +26,8 @@ import numpy.typing as npt
 from rich.progress import track
 
 from db.errors import VideoError
-from workers.sampling import decode
 from workers.sampling.damage import refusal
+from workers.sampling.inside import decode
 
 FRAMES, FPS, WIDTH = 250, 25, 480
 #: Scenes of one file lie this far apart.

@@ -37,8 +37,8 @@ from workers.backbones import registry
 from workers.backbones.base import FRAMES_SHAPE
 from workers.engine.device import Device
 from workers.engine.engine import Encoding, Engine, ModelKey
+from workers.engine.interface import Job
 from workers.engine.lanes import Item, Piece
-from workers.engine.values import Job
 
 NOTEBOOK = tuple(pipeline_notebook.CLASSES)
 #: GFLOP of a window at full size: 24 N d^2 + 4 N^2 d per layer of N tokens, TimeSformer's temporal branch with it.

@@ -30,9 +30,9 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from workers.sampling.boxes import ByteFile
-from workers.sampling.decode import Decoded, sample
-from workers.sampling.opening import BUFFER_BYTES
+from workers.sampling.inside.boxes import ByteFile
+from workers.sampling.inside.decode import Decoded, sample
+from workers.sampling.inside.opening import BUFFER_BYTES
 from workers.sampling.plan import FRAMES, SHAPE
 from workers.sampling.pool import SamplerPool
 

@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
-from db import catalogue, encoders, ledger, schema, session
-from db.catalogue import Counts, Wanted
+from db import encoders, ledger, schema, session
 from db.encoders import Encoder
-from db.local_stack import LocalStack
-from db.outcome import EncoderRows, Outcome
-from producer.sources import VideoRow
+from db.jobs import catalogue
+from db.jobs.catalogue import Counts, Wanted
+from db.jobs.outcome import EncoderRows, Outcome
+from db.stack.local_stack import LocalStack
+from producer.sources.reading import VideoRow
 from tests.ledgering import feed
 
 CLIENTS = 32

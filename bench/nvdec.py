@@ -34,11 +34,11 @@ import numpy as np
 from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 
-from workers.sampling import decode
-from workers.sampling.container import OpenVideo
-from workers.sampling.encryption import encryption_of
+from workers.sampling.inside import decode
+from workers.sampling.inside.container import OpenVideo
+from workers.sampling.inside.conversion import ExactConversion
+from workers.sampling.inside.encryption import encryption_of
 from workers.sampling.plan import FRAMES
-from workers.sampling.squares import ExactSquares
 
 FPS, SHOT_FRAMES = 30, 170
 SPAWN = multiprocessing.get_context("spawn")
@@ -87,7 +87,7 @@ class HardVideo(OpenVideo):
         self.decoder = decoder
 
 
-class PlanarSquares(ExactSquares):
+class PlanarSquares(ExactConversion):
     """From nv12, there or here, by way of yuv420p."""
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
@@ -110,7 +110,7 @@ def sampling(way: tuple[bool, bool] | None, *, pretend: bool) -> Iterator[None]:
     with (
         patch.object(HardVideo, "accel", accel),
         patch.object(decode, "OpenVideo", HardVideo),
-        patch.object(decode, "ExactSquares", PlanarSquares if planar else ExactSquares),
+        patch.object(decode, "ExactConversion", PlanarSquares if planar else ExactConversion),
     ):
         yield
 

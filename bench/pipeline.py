@@ -36,7 +36,7 @@ from bench.pipeline_worker import Run, Stack, Work, console
 from db import settings
 from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
-from workers.stores.file import open_file
+from workers.sources.file import open_file
 
 PACKAGES = ("torch", "transformers", "av", "ray", "daft")
 TABLES = ("overhead", "models")

@@ -26,7 +26,7 @@ def stat_of(pid: int) -> Stat | None:
 
 def is_sampler(pid: int) -> bool:
     try:
-        return b"workers.sampling.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"workers.sampling.inside.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -24,7 +24,7 @@ from bench.pipeline_worker import Work
 from producer.categories import label_sets_shipped
 from workers.backbones import registry
 from workers.backbones.base import FRAMES_PER_VIDEO, SIDE_PX, Spec, Weights
-from workers.backbones.weights import obtain
+from workers.weights.loading import obtain
 
 FIRST_SECONDS = 60
 #: CLIP's text positions, its first id and its last, which also pads: the text vector is read at the first of them.

@@ -20,7 +20,7 @@ from bench.pipeline_worker import Work
 from producer.categories import label_sets_shipped
 from workers.backbones import registry
 from workers.backbones.base import Loaded, Weights
-from workers.sampling.decode import sample
+from workers.sampling.inside.decode import sample
 from workers.sampling.plan import SHAPE
 
 #: Videos of one call of the models: on the CPU larger batches only take memory.

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, text
 
 from bench import pipeline_cpu
 from db import schema, session
-from db.local_stack import LocalStack, StackState
+from db.stack.local_stack import LocalStack, StackState
 from workers.backbones import registry
 
 #: The scripts' own entry, so that no installed script need be found.

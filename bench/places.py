@@ -23,7 +23,7 @@ from sqlalchemy import Engine, text
 
 from bench.pipeline_worker import REELVEC
 from db import schema, session
-from db.local_stack import LocalStack
+from db.stack.local_stack import LocalStack
 from tests import s3_server
 from tests.golden_run import small_clips
 from tests.http_server import Handler, WebServer, serving

@@ -17,11 +17,12 @@ from uuid import uuid4
 
 from sqlalchemy import Engine
 
-from db import abilities, feeding, ledger, liveness, schema, session
-from db.abilities import Ability
-from db.catalogue import Wanted
-from db.local_stack import LocalStack
-from db.outcome import Outcome
+from db import ledger, schema, session
+from db.jobs import abilities, feeding, liveness
+from db.jobs.abilities import Ability
+from db.jobs.catalogue import Wanted
+from db.jobs.outcome import Outcome
+from db.stack.local_stack import LocalStack
 from tests.ledgering import Row, declare, execute, one, record, saying, vectors
 
 #: Turns between two feeds; the broker holds at most so many messages a queue.
@@ -44,7 +45,9 @@ def turns(engine: Engine, abilities_of: list[Ability], rare: int) -> tuple[int, 
         turn += 1
         for worker_id, ability in workers:
             makes_rare = "siglip2" in (ability.models or ())
-            for queue in (rare, None) if makes_rare else (None,):  # rare ones first, as `workers.transport` reads them
+            for queue in (
+                (rare, None) if makes_rare else (None,)
+            ):  # rare ones first, as `workers.delivery.transport` reads them
                 if not queues.get(queue):
                     continue
                 video_id = queues[queue].popleft()

@@ -165,7 +165,7 @@ def measured_reelvec(path: str) -> dict[str, float]:
     import psutil
 
     from workers.sampling.pool import SamplerPool
-    from workers.stores.file import open_file
+    from workers.sources.file import open_file
 
     pool = SamplerPool(1, wall_seconds=600, cpu_seconds=600)
     try:
@@ -190,7 +190,7 @@ def _ready(pool: Any) -> int:
     with tempfile.TemporaryDirectory() as folder:
         import av
 
-        from workers.stores.file import open_file
+        from workers.sources.file import open_file
 
         tiny = Path(folder) / "tiny.mp4"
         with av.open(tiny, "w") as out:
@@ -207,8 +207,8 @@ def _is_identical(path: str, frames: np.ndarray) -> bool:
     """Whether these are the frames of decoding everything, resized by the same resampler."""
     import av
 
-    from workers.sampling.resample import Resampler
-    from workers.sampling.resize import view_of
+    from workers.sampling.inside.geometry import view_of
+    from workers.sampling.inside.resample import Resampler
 
     indices = Facts(path).indices.tolist()
     resample, last = None, frames[0]

@@ -25,8 +25,9 @@ from sqlalchemy import Engine, text
 
 from bench import ledger as ledger_bench
 from bench.pipeline_worker import REELVEC
-from db import places, schema, session
-from db.local_stack import LocalStack, StackState
+from db import schema, session
+from db.jobs import places
+from db.stack.local_stack import LocalStack, StackState
 from tests.golden_run import small_clips
 from tests.ledgering import feed
 

@@ -48,7 +48,7 @@ def translated(address: str, error: DBAPIError) -> ReelvecError | None:
     if code in _BUSY:
         return BusyError(f"Postgres at {address} {_BUSY[code]}: {said}")
     if code == _NO_RIGHT:
-        from db import rights  # it takes numpy along, and every command would pay for that
+        from db.administration import rights  # it takes numpy along, and every command would pay for that
 
         return rights.refusal(address, said, error.statement)
     for known in (code, code[:3], code[:2]):

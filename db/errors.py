@@ -57,7 +57,7 @@ class RefusedConfigurationError(ReelvecError):
 
 
 class ErrorClass(StrEnum):
-    """What happens to a video after an error (see `db.retries`)."""
+    """What happens to a video after an error (see `db.jobs.retries`)."""
 
     PERMANENT = "permanent"  # failed at once: trying again gives the same
     TRANSIENT = "transient"  # tried again with growing delays

@@ -1,6 +1,6 @@
 """The ledger: one row per video says what is owed, who works on it, and how it ended. One function per statement.
 
-    pending -> queued (db/feeding.py) -> running (claim) -> done | failed | pending (finish)
+    pending -> queued (db/jobs/feeding.py) -> running (claim) -> done | failed | pending (finish)
     running -> pending (reap: its worker is dead; release: its worker drains) -> ...
 
 The broker only rings the bell: any message may be lost, late, doubled or forged, and nothing changes but the time.
@@ -15,11 +15,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from db import blame, owing, retries
-from db import outcome as outcomes
-from db.abilities import MAKES, Ability
 from db.errors import NOISE_CODES, ErrorClass
-from db.outcome import Outcome
+from db.jobs import blame, owing, retries
+from db.jobs import outcome as outcomes
+from db.jobs.abilities import MAKES, Ability
+from db.jobs.outcome import Outcome
 
 EVERYTHING = Ability()
 

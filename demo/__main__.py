@@ -14,9 +14,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from db import local_stack, schema
+from db import schema
 from db.errors import ReelvecError
 from db.exit_codes import ExitCode
+from db.stack import local_stack
 from demo import clips
 
 BACKBONES = ("vivit", "timesformer", "videomae", "x-clip")

@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 from db.exit_codes import ExitCode, Then
 from db.settings import PREFIX, DatabaseSettings, Settings
 from producer.settings import ProducerSettings
+from workers.node.supervisor import FIRST_DELAY_SECONDS, LONG_LIFE_SECONDS, MAX_DELAY_SECONDS
 from workers.settings import WorkerSettings
-from workers.supervisor import FIRST_DELAY_SECONDS, LONG_LIFE_SECONDS, MAX_DELAY_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES: dict[type[Settings], str] = {

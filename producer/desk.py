@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from db.addresses import Addresses
+    from db.stack.addresses import Addresses
 
 
 def say(message: str) -> None:
@@ -23,7 +23,7 @@ def addresses(*, start: bool = True) -> Addresses:
 
     Raises `UsageError`, `NoStackError`, `RefusedConfigurationError`, `UnavailableError` for a stopped stack.
     """
-    from db import addresses as rules
+    from db.stack import addresses as rules
     from workers import settings
 
     settings.refuse_unknown()
@@ -36,7 +36,7 @@ def addresses(*, start: bool = True) -> Addresses:
 
 def _refuse_stopped_stack() -> None:
     from db.errors import UnavailableError
-    from db.local_stack import LocalStack, default_data_dir
+    from db.stack.local_stack import LocalStack, default_data_dir
 
     folder = default_data_dir()
     if LocalStack(folder).state() is None:

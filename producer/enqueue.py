@@ -11,17 +11,18 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from db import catalogue, encoders, session, settings
-from db.catalogue import Counts, Wanted
+from db import encoders, session, settings
 from db.errors import UsageError
+from db.jobs import catalogue
+from db.jobs.catalogue import Counts, Wanted
 from producer.categories import Categories
 from producer.request import Request, declared_encoder
-from producer.sources import RowError, Unmatched, VideoRow, read_source
+from producer.sources.reading import RowError, Unmatched, VideoRow, read_source
 from producer.wording import plural
 from workers.backbones import registry
 from workers.settings import WorkerSettings
-from workers.storage import Storage
-from workers.stores.s3_endpoint import endpoint
+from workers.sources.s3_endpoint import endpoint
+from workers.sources.storage import Storage
 
 T = TypeVar("T")
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine
 
-from db import catalogue, recheck, session, steering
+from db import session
 from db.errors import UsageError
-from db.selection import Selection
+from db.jobs import catalogue, recheck, steering
+from db.jobs.selection import Selection
 from producer import selectors
 
 

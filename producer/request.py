@@ -14,10 +14,11 @@ from db.labels import LabelSet
 from producer import categories as category_lists
 from producer.categories import Categories
 from producer.settings import ProducerSettings
-from workers.backbones import base, inventory, models_dir, prompts, registry
+from workers.backbones import base, prompts, registry
 from workers.backbones.license import refuse_license
 from workers.sampling import plan
 from workers.settings import WorkerSettings
+from workers.weights import inventory, models_dir
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from db.encoders import Encoder
 from db.errors import RefusedConfigurationError, UsageError
 from db.search import Hit
 from producer.request import checked_backbones, declared_encoder
-from workers.backbones import models_dir, registry
+from workers.backbones import registry
 from workers.backbones.base import FloatArray, Loaded, ReadsText, Weights
 from workers.settings import WorkerSettings
+from workers.weights import models_dir
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

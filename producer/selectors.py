@@ -16,7 +16,7 @@ from db.errors import VIDEO_ERROR_CLASSES, UsageError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from db.selection import Selection
+    from db.jobs.selection import Selection
 
 CATEGORY_FORMS = "slug, id, English or Russian name, or folder name"
 SOURCE_FORMS = "a folder or file, s3://bucket/prefix, or the beginning of an http(s) address"
@@ -37,7 +37,7 @@ def parse(
     categories: Sequence[str] | None, errors: Sequence[str] | None, source: str | None, since: str | None
 ) -> Selection:
     """What was asked for, without a database. Raises `UsageError`: an unknown code, a source or time in no known form."""
-    from db.selection import Selection
+    from db.jobs.selection import Selection
 
     return Selection(
         categories=tuple(spelling for text in categories or () for spelling in _spellings(text)),
@@ -58,7 +58,7 @@ def described(
 
 def refuse_unknown_categories(connection: Connection, categories: Sequence[str] | None) -> None:
     """`UsageError` for a category that no recorded video has: a mistyped one must not look like "nothing failed"."""
-    from db import catalogue, selection
+    from db.jobs import catalogue, selection
     from producer.categories import load_shipped
 
     for text in categories or ():
@@ -90,8 +90,8 @@ def _code(text: str) -> str:
 
 def _prefix(text: str) -> str:
     """The beginning of canonical uris. A bucket or an existing folder stands for itself, not for `bucket2` beside it."""
-    from producer.uris import canonical, key_of
-    from workers.stores.s3_endpoint import endpoint
+    from producer.sources.uris import canonical, key_of
+    from workers.sources.s3_endpoint import endpoint
 
     if text.startswith("s3://") and len(text) > len("s3://"):  # keys are stored as they are, and a prefix may be none
         return text if "/" in text.removeprefix("s3://") else f"{text}/"

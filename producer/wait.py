@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sqlalchemy import Connection, Engine
 
-from db import catalogue
 from db.exit_codes import ExitCode
-from producer import look
-from producer.broker import Question
+from db.jobs import catalogue
 from producer.desk import say
-from producer.verdict import Verdict
+from producer.status import snapshot
+from producer.status.broker import Question
+from producer.status.verdict import Verdict
 
 LOOK_SECONDS = 0.5
 #: The whole ledger and the broker are looked at this often, so that nothing is waited for without a word. A worker that was
@@ -85,7 +85,7 @@ def _follow(engine: Engine, connection: Connection, broker_url: str, progress: P
         if states.get("done", 0) + failed == total:
             return states
         if time.monotonic() >= next_verdict:
-            if patience.is_over(look.take(engine, Question(broker_url)).verdict, time.monotonic()):
+            if patience.is_over(snapshot.take(engine, Question(broker_url)).verdict, time.monotonic()):
                 return states
             next_verdict = time.monotonic() + VERDICT_SECONDS
         time.sleep(LOOK_SECONDS)

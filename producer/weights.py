@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Engine
 
-from db import fleet, session, settings
+from db import session, settings
 from db.errors import RefusedConfigurationError, UnavailableError
-from db.fleet import FleetWorker
+from db.progress import fleet
+from db.progress.fleet import FleetWorker
 from producer.request import Request, declared_encoder
-from workers.backbones import models_dir, present, registry
+from workers.backbones import registry
 from workers.settings import WorkerSettings
+from workers.weights import models_dir, present
 
 
 def missing(engine: Engine, request: Request) -> list[str]:

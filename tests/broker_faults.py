@@ -15,7 +15,7 @@ import psutil
 import redis
 from sqlalchemy import Engine
 
-from db.local_stack import LocalStack
+from db.stack.local_stack import LocalStack
 from tests.conftest import Desk, WorkerProcess
 from tests.golden_run import assert_nothing_lost_nothing_doubled, probe_vectors
 from tests.http_server import Handler, WebServer

@@ -22,7 +22,7 @@ from celery import Celery
 from sqlalchemy import Engine, create_engine, text
 
 from db import schema, session
-from db.local_stack import LocalStack, StackState
+from db.stack.local_stack import LocalStack, StackState
 from tests import commands
 from tests.s3_server import S3Server, running
 

@@ -24,8 +24,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from db.errors import VideoError
-from workers.sampling import decode, lockdown, process, seccomp
-from workers.sampling.boxes import ByteFile
+from workers.sampling.inside import decode, lockdown, process, seccomp
+from workers.sampling.inside.boxes import ByteFile
 
 MARK = b"fault: "
 BLOCK = 1 << 20

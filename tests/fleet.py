@@ -16,9 +16,10 @@ import psutil
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db import catalogue, encoders, session
-from db.catalogue import Wanted
+from db import encoders, session
 from db.errors import ReelvecError
+from db.jobs import catalogue
+from db.jobs.catalogue import Wanted
 from producer.request import declared_encoder
 from tests.conftest import FAST, WorkerProcess, clean_environment
 from tests.footage import Footage

@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from producer.sources import VideoRow
+from producer.sources.reading import VideoRow
 from tests.golden_run import probe_vectors, small_clips
 from tests.http_server import WebServer, serving
 from tests.proxy import Proxy

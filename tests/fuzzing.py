@@ -19,7 +19,7 @@ from tests import media
 from tests.mutator import Mutant, mutated
 from workers.sampling.plan import SHAPE
 from workers.sampling.pool import Sample, SamplerPool
-from workers.stores.file import open_file
+from workers.sources.file import open_file
 
 _B_FRAMES = {"preset": "veryfast", "bf": "2", "g": "12"}
 #: Few pictures, of those that take much room.

@@ -8,7 +8,8 @@ import pickle
 import zlib
 from typing import Any
 
-from workers import contract, messages
+from workers import contract
+from workers.delivery import messages
 
 #: A valid message, for video 1.
 ENVELOPE: dict[str, Any] = messages.write(1, queue=contract.QUEUE, tag="tag")

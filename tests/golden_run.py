@@ -19,7 +19,7 @@ from workers import pipeline
 from workers.engine.engine import Engine
 from workers.pipeline import Owed
 from workers.sampling.pool import SamplerPool
-from workers.stores.file import open_file
+from workers.sources.file import open_file
 
 
 def small_clips(folder: Path, count: int) -> list[Path]:

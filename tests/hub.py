@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from workers.backbones.hub import git_blob_sha1
+from workers.weights.hub import git_blob_sha1
 
 LARGE = (".safetensors", ".bin")
 

@@ -10,15 +10,16 @@ from uuid import UUID, uuid4
 import numpy as np
 from sqlalchemy import Connection, Engine, text
 
-from db import abilities, catalogue, encoders, feeding, ledger, liveness, session
-from db.abilities import Ability
-from db.catalogue import Counts, Wanted
+from db import encoders, ledger, session
 from db.encoders import Encoder
+from db.jobs import abilities, catalogue, feeding, liveness
+from db.jobs.abilities import Ability
+from db.jobs.catalogue import Counts, Wanted
+from db.jobs.liveness import Worker
+from db.jobs.outcome import EncoderRows, Outcome, TaggerRows
 from db.labels import LabelSet
 from db.ledger import Claim
-from db.liveness import Worker
-from db.outcome import EncoderRows, Outcome, TaggerRows
-from producer.sources import VideoRow as Row
+from producer.sources.reading import VideoRow as Row
 
 T = TypeVar("T")
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import create_engine, make_url, text
 
-from db import rights, roles, session
+from db import session
+from db.administration import rights, roles
 
 #: What each is called, and what it is.
 NAMES = {"desk": rights.ENQUEUER, "node": rights.WORKER, "guest": rights.READER, "boss": rights.ADMIN, "nobody": None}

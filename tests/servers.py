@@ -16,8 +16,8 @@ import redis
 from sqlalchemy import Engine, create_engine, text
 
 from db import schema, session
-from db.local_process import wait_until
-from db.local_stack import LocalStack
+from db.stack.local_stack import LocalStack
+from db.stack.server_process import wait_until
 from tests.proxy import Proxy
 
 QUEUE = "reelvec:reelvec"

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from db import session, steering
+from db import session
+from db.jobs import steering
 from tests.fleet import Fleet, until
 from tests.garbage import FORGED, GARBAGE
 from tests.servers import QUEUE

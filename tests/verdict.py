@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine, text
 
-from db import invariants, session
-from db.local_process import wait_until
+from db import session
+from db.administration import invariants
+from db.stack.server_process import wait_until
 from tests.fleet import Fleet
 from tests.golden_run import stored_vectors
 from tests.servers import PATIENCE_SECONDS, QUEUE

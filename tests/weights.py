@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from workers.backbones.random_weights import fill
-from workers.backbones.weights import transformers
+from workers.weights.loading import transformers
+from workers.weights.random_weights import fill
 
 #: The published class of each backbone, its config, and what makes it small. 48 and 3 heads: not random-tiny's shape.
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 72}

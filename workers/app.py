@@ -21,10 +21,13 @@ from celery.exceptions import CPendingDeprecationWarning, Reject
 from celery.loaders.app import AppLoader
 from celery.utils.nodenames import node_format
 
-from db import addresses, logs, settings
+from db import logs, settings
 from db.errors import ReelvecError, UsageError
-from workers import celery_options, consuming, contract
+from db.stack import addresses
+from workers import contract
+from workers.delivery import consuming
 from workers.health.pulse import PULSE
+from workers.node import celery_options
 from workers.settings import WorkerSettings
 
 
@@ -56,7 +59,7 @@ def configuration() -> dict[str, Any]:
         "broker_channel_error_retry": True,
         # What runs counts already (worker_disable_prefetch); this would hold slots back after every reconnection.
         "worker_enable_prefetch_count_reduction": False,
-        # The transport itself is ours: workers/transport.py. It keeps no message, so there is no visibility timeout.
+        # The transport itself is ours: workers/delivery/transport.py. It keeps no message, so there is no visibility timeout.
         "broker_transport_options": {
             # A half-open socket heals in 11 s; with the defaults never.
             "socket_timeout": 5,
@@ -88,7 +91,7 @@ class Loader(AppLoader):
         return (imp or self.import_module)(module, package=package)
 
 
-app = Celery("reelvec", amqp="workers.transport:AMQP", loader=Loader)
+app = Celery("reelvec", amqp="workers.delivery.transport:AMQP", loader=Loader)
 app.add_defaults(_defaults)
 
 

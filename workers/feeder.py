@@ -16,8 +16,9 @@ from kombu.exceptions import BatchPublishError, KombuError
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from sqlalchemy import Engine
 
-from db import abilities, feeding, lost_messages, places, session, settings
+from db import session, settings
 from db.errors import UnavailableError
+from db.jobs import abilities, feeding, lost_messages, places
 from workers import contract
 from workers.settings import WorkerSettings
 

@@ -16,10 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from db import abilities, census, liveness, session
+from db import session
 from db.errors import ReelvecError, UnavailableError
 from db.exit_codes import ExitCode
-from workers import consuming, contract
+from db.jobs import abilities, liveness
+from db.progress import census
+from workers import contract
+from workers.delivery import consuming
 
 if TYPE_CHECKING:
     from workers.launch import Runtime
@@ -105,8 +108,9 @@ class Heartbeat:
 
     def look_after_ledger(self) -> Callable[[], None]:
         """One round: videos of dead workers back to pending, lost messages found, the broker filled up, counts kept fresh."""
-        from workers import breaker, feeder
+        from workers import feeder
         from workers.app import app
+        from workers.delivery import breaker
 
         runtime = self._runtime
         chosen = runtime.settings
@@ -140,7 +144,7 @@ class Heartbeat:
         return keep
 
     def watch_consumption(self) -> Callable[[], None]:
-        """One round: whether this process still takes messages (`workers/consuming.py`)."""
+        """One round: whether this process still takes messages (`workers/delivery/consuming.py`)."""
         from workers import feeder
         from workers.app import app
 

@@ -18,24 +18,28 @@ from uuid import UUID, uuid4
 from celery.worker import state
 from sqlalchemy import Engine as Database
 
-from db import addresses, encoders, liveness, rights, schema, session, settings
+from db import encoders, schema, session, settings
+from db.administration import rights
 from db.errors import ReelvecError
 from db.exit_codes import ExitCode
-from db.liveness import Worker
-from workers import gpu_lock, health, heartbeat, lifeline, notice, shape
+from db.jobs import liveness
+from db.jobs.liveness import Worker
+from db.stack import addresses
+from workers import health, heartbeat
 from workers import settings as worker_settings
-from workers.backbones import models_dir
-from workers.draining import Drain
-from workers.end_signals import EndSignals
+from workers.delivery.refusals import Refusals
+from workers.ending.draining import Drain
+from workers.ending.end_signals import EndSignals
+from workers.ending.recycling import Recycling
 from workers.engine.engine import Engine
 from workers.heartbeat import Heartbeat
 from workers.models import Models
-from workers.recycling import Recycling
-from workers.refusals import Refusals
+from workers.node import gpu_lock, lifeline, notice, shape
 from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
-from workers.storage import Storage
+from workers.sources.storage import Storage
 from workers.tally import Tally
+from workers.weights import models_dir
 
 log = logging.getLogger(__name__)
 

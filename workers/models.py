@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from sqlalchemy import Engine as Database
 
 from db import encoders, session
-from db.abilities import Ability
 from db.encoders import Encoder, Tagger
 from db.errors import RefusedConfigurationError, UsageError
+from db.jobs.abilities import Ability
 from db.ledger import Claim
-from workers.backbones import inventory, models_dir, present
-from workers.backbones.bucket import Bucket
 from workers.backbones.license import refuse_license
 from workers.engine.engine import Engine, ModelKey
 from workers.pipeline import Owed
 from workers.settings import WorkerSettings
 from workers.tally import Tally
+from workers.weights import inventory, models_dir, present
+from workers.weights.bucket import Bucket
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from db.encoders import Encoder, Tagger
 from db.errors import UsageError, VideoError
-from db.outcome import EncoderRows, Failure, Outcome, TaggerRows
-from db.sampler_version import VERSION as SAMPLER_VERSION
+from db.jobs.outcome import EncoderRows, Failure, Outcome, TaggerRows
+from db.jobs.sampler_version import VERSION as SAMPLER_VERSION
 from workers.engine.engine import Encoding, Engine, ModelKey
 from workers.sampling import damage
 from workers.sampling.pool import Sample, SamplerPool
-from workers.storage import ByteSource
-from workers.stores.limits import Cancelled
+from workers.sources.limits import Cancelled
+from workers.sources.storage import ByteSource
 
 #: How often a waiting thread looks whether the worker is draining.
 POLL_SECONDS = 0.2

@@ -9,11 +9,11 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from db.settings import DatabaseSettings, Settings, refuse_unknown_variables
-from workers import machine, shape
 from workers.health import address
 from workers.health.address import Address
-from workers.shape import Shape
-from workers.stores.limits import Limits
+from workers.node import machine, shape
+from workers.node.shape import Shape
+from workers.sources.limits import Limits
 
 #: Variables of the layer above; a worker must not refuse them (a test holds this set against producer.settings).
 PRODUCER_VARIABLES = {"REELVEC_SOURCE"}

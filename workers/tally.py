@@ -14,7 +14,7 @@ ERROR_CHARACTERS = 200
 
 
 class Said(TypedDict):
-    """Fields of `db.liveness.Worker`. `..._seconds`: how long ago; None: never."""
+    """Fields of `db.jobs.liveness.Worker`. `..._seconds`: how long ago; None: never."""
 
     claimed_seconds: float | None
     videos_done: int

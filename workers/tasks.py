@@ -11,16 +11,17 @@ from celery.exceptions import Reject
 
 from db import ledger, session
 from db.errors import RefusedConfigurationError, UnavailableError, VideoError
+from db.jobs.outcome import Outcome
+from db.jobs.sampler_version import VERSION as SAMPLER_VERSION
 from db.ledger import Claim
-from db.outcome import Outcome
-from db.sampler_version import VERSION as SAMPLER_VERSION
-from workers import breaker, contract, launch, pipeline
+from workers import contract, launch, pipeline
 from workers.app import app
+from workers.delivery import breaker
 from workers.launch import Runtime
 from workers.models import NothingToMakeError
 from workers.pipeline import Owed
 from workers.sampling.pool import STAGE as SAMPLE
-from workers.stores.limits import Cancelled
+from workers.sources.limits import Cancelled
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -16,7 +16,9 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from db import addresses, roles, session
+from db import session
+from db.administration import roles
+from db.stack import addresses
 
 #: Any process that migrates holds this advisory lock, for as long as its session lasts.
 LOCK_KEY = 7_120_431_001

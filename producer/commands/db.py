@@ -46,7 +46,8 @@ def roles(
     Nobody can log in as one of them: an administrator gives them to logins, as in GRANT reelvec_worker TO gpu_nodes.
     Run it again after every upgrade.
     """
-    from db import roles, session
+    from db import session
+    from db.administration import roles
 
     with database() as engine, session.transaction(engine) as connection:
         if only_print:
@@ -96,7 +97,7 @@ def dump(
 
     It needs no pg_dump, and any version of Postgres from 15 on can take the file.
     """
-    from db import transfer
+    from db.administration import transfer
 
     transfer.dump(addresses().database_url, file, say)
     say(f"wrote {file}: {file.stat().st_size / 1e6:,.1f} MB; reelvec db restore reads it")
@@ -108,7 +109,7 @@ def restore(file: Annotated[Path, typer.Argument(help="What reelvec db dump wrot
 
     It makes the schema, and the extension where this role may; indexes that were added are made again.
     """
-    from db import transfer
+    from db.administration import transfer
 
     transfer.restore(addresses().database_url, file, say)
     say(f"restored {file}; reelvec status shows it")
@@ -117,13 +118,13 @@ def restore(file: Annotated[Path, typer.Argument(help="What reelvec db dump wrot
 def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, ...]]]:
     from sqlalchemy.exc import DBAPIError
 
-    from db import results
     from db.errors import UsageError
+    from db.progress import rates
 
     with database(statement_seconds=math.inf) as engine:
         try:
             with engine.connect() as connection:
-                answer = results.query(connection, statement, write=write, tell=say)
+                answer = rates.query(connection, statement, write=write, tell=say)
                 connection.commit()
                 return answer
         except DBAPIError as error:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.commands.each import each
+from producer.commands.in_turn import each
 from producer.desk import say
 from producer.tables import print_json
 from producer.wording import plural
 
 if TYPE_CHECKING:
-    from producer.embed import Embedded
+    from producer.local.embed import Embedded
 
 
 def embed(
@@ -46,7 +46,7 @@ def embed(
     Example: reelvec embed clip.mp4 --out clip.npz
     """
     from db.exit_codes import ExitCode
-    from producer import embed as desk
+    from producer.local import embed as desk
 
     incomplete = False
     with desk.Embedder(backbone, weights=weights, sampling=sampling, labels=labels, out=out, files=files) as embedder:

@@ -209,7 +209,7 @@ def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report,
 
     from db.errors import UsageError
     from producer import enqueue as desk
-    from producer.naming import VIDEO_SUFFIXES
+    from producer.sources.naming import VIDEO_SUFFIXES
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("reading {task.completed} rows"), TimeElapsedColumn())

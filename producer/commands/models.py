@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from workers.backbones.base import Spec
-    from workers.backbones.fetch import Watch
-    from workers.backbones.inventory import Held
     from workers.settings import WorkerSettings
+    from workers.weights.fetch import Watch
+    from workers.weights.inventory import Held
 
 commands = typer.Typer(help="Fetch the weights of the models, and see which are there.", no_args_is_help=True)
 
@@ -51,8 +51,8 @@ def fetch(
     from dataclasses import asdict
 
     from db.errors import UsageError
-    from workers.backbones import fetch as fetching
-    from workers.backbones import models_dir
+    from workers.weights import fetch as fetching
+    from workers.weights import models_dir
 
     settings = _settings()
     target = models_dir.parse(to, settings, "--to") if to is not None else models_dir.resolve(settings)
@@ -91,8 +91,8 @@ def list_(
     from dataclasses import asdict
 
     from db.exit_codes import ExitCode
-    from workers.backbones import models_dir
-    from workers.backbones.inventory import inventory
+    from workers.weights import models_dir
+    from workers.weights.inventory import inventory
 
     held = inventory(models_dir.resolve(_settings()), verify=verify)
     if as_json:

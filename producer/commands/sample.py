@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.commands.each import each
+from producer.commands.in_turn import each
 from producer.tables import print_json
 
 if TYPE_CHECKING:
-    from producer.sample import Sampled
+    from producer.local.sample import Sampled
 
 
 def sample(
@@ -32,7 +32,7 @@ def sample(
 
     Example: reelvec sample clip.mp4 --sheet clip.png
     """
-    from producer import sample as desk
+    from producer.local import sample as desk
 
     with desk.Sampling(files, policy=sampling, out=out, sheet=sheet) as sampling_desk:
         for made in each(sampling_desk.videos, sampling_desk.sample, as_json=as_json):

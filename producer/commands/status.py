@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from rich.console import Group, RenderableType
 
-    from db.selection import Selection
-    from producer.look import Look
+    from db.jobs.selection import Selection
+    from producer.status.snapshot import Snapshot
 
 INTERVAL_SECONDS = 5.0
 #: Whatever is away: connecting ends after 5 s, a statement after this and a fifth, asking the broker after 8 s.
@@ -46,7 +46,7 @@ def status(
     limit: Annotated[
         int | None, typer.Option(min=1, help=f"With --failed and --log: at most this many; default {LIMIT}.")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again and again until everything is done.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Snapshot again and again until everything is done.")] = False,
     interval: Annotated[
         float | None,
         typer.Option(
@@ -54,7 +54,7 @@ def status(
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the same as JSON on stdout, one line for each look.")
+        bool, typer.Option("--json", help="Print the same as JSON on stdout, one line for each snapshot.")
     ] = False,
     metrics: Annotated[
         bool,
@@ -98,22 +98,22 @@ def status(
 
 def _progress(*, workers: bool, as_json: bool, metrics: bool, interval_seconds: float | None) -> int:
     """One look, or with an interval one after the other. Returns the exit code."""
-    from producer import look
-    from producer.broker import Question
+    from producer.status import snapshot
+    from producer.status.broker import Question
 
     where = addresses(start=False)
     question = Question(where.broker_url)
     with connected(where, statement_seconds=STATEMENT_SECONDS) as engine:
         if interval_seconds is not None:
             return _watch(
-                lambda: look.take(engine, Question(where.broker_url)),
+                lambda: snapshot.take(engine, Question(where.broker_url)),
                 interval_seconds,
                 workers=workers,
                 as_json=as_json,
             )
-        seen = look.take(engine, question)
+        seen = snapshot.take(engine, question)
     if metrics:
-        from producer import metrics as prometheus
+        from producer.status import metrics as prometheus
 
         typer.echo(prometheus.text(seen), nl=False)
         return 0  # a script that writes metrics to a file must do so above all when something is wrong
@@ -121,46 +121,46 @@ def _progress(*, workers: bool, as_json: bool, metrics: bool, interval_seconds: 
     return seen.verdict.exit_code
 
 
-def _show(look: Look, *, workers: bool, as_json: bool) -> None:
+def _show(snapshot: Snapshot, *, workers: bool, as_json: bool) -> None:
     if as_json:
-        print_json(look.as_json())
+        print_json(snapshot.as_json())
         return
-    above, below = _lines(look)
+    above, below = _lines(snapshot)
     if workers:
         say("\n".join(above))
-        print_table(*_worker_table(look))
+        print_table(*_worker_table(snapshot))
         return
-    from producer.progress_tables import progress_tables
+    from producer.status.progress_tables import progress_tables
 
     typer.echo("\n".join(above))
-    for table in progress_tables(look):
+    for table in progress_tables(snapshot):
         _print(table)
     typer.echo("\n".join(below))
 
 
-def _lines(look: Look) -> tuple[list[str], list[str]]:
+def _lines(snapshot: Snapshot) -> tuple[list[str], list[str]]:
     """What stands above and below the table of categories."""
-    from producer import lines
+    from producer.status import lines
 
-    above = [look.verdict.line, look.bottleneck and look.bottleneck.line, lines.waiting(look.outages)]
-    running = look.rows[0].running if look.rows else 0
+    above = [snapshot.verdict.line, snapshot.bottleneck and snapshot.bottleneck.line, lines.waiting(snapshot.outages)]
+    running = snapshot.rows[0].running if snapshot.rows else 0
     below = [
-        lines.workers(look.fleet, running=running),
-        lines.broker(look.broker),
-        lines.failures(look.codes),
-        lines.counts(look.counts_age_seconds),
+        lines.workers(snapshot.fleet, running=running),
+        lines.broker(snapshot.broker),
+        lines.failures(snapshot.codes),
+        lines.counts(snapshot.counts_age_seconds),
     ]
-    told = (*above, *lines.halted(look.halts), *lines.weights(look.models))
+    told = (*above, *lines.halted(snapshot.halts), *lines.weights(snapshot.models))
     return [line for line in told if line], [line for line in below if line]
 
 
-def _worker_table(look: Look) -> tuple[tuple[str, ...], list[list[str]]]:
+def _worker_table(snapshot: Snapshot) -> tuple[tuple[str, ...], list[list[str]]]:
     """Columns and a row for each worker, by host and name."""
-    from producer import lines
+    from producer.status import lines
 
-    fleet = look.fleet
+    fleet = snapshot.fleet
     places: dict[tuple[str, int], list[str]] = {}
-    for refusal in look.halts.workers:
+    for refusal in snapshot.halts.workers:
         places.setdefault((refusal.host, refusal.pid), []).append(refusal.place)
     rows = [
         lines.worker_cells(worker, is_alive=is_alive, refuses=places.get((worker.host, worker.pid), []))
@@ -176,8 +176,8 @@ def _print(table: RenderableType) -> None:
     Console(soft_wrap=True, markup=False, highlight=False).print(table)
 
 
-def _watch(take: Callable[[], Look], interval_seconds: float, *, workers: bool, as_json: bool) -> int:
-    """Look until everything is done; a database that goes away is waited for. Returns the verdict's exit code."""
+def _watch(take: Callable[[], Snapshot], interval_seconds: float, *, workers: bool, as_json: bool) -> int:
+    """Snapshot until everything is done; a database that goes away is waited for. Returns the verdict's exit code."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -208,17 +208,17 @@ def _watch(take: Callable[[], Look], interval_seconds: float, *, workers: bool, 
             time.sleep(interval_seconds)
 
 
-def _picture(look: Look, *, workers: bool) -> Group:
+def _picture(snapshot: Snapshot, *, workers: bool) -> Group:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    above, below = _lines(look)
-    from producer.progress_tables import progress_tables
+    above, below = _lines(snapshot)
+    from producer.status.progress_tables import progress_tables
 
-    tables = progress_tables(look)
+    tables = progress_tables(snapshot)
     if workers:
-        columns, rows = _worker_table(look)
+        columns, rows = _worker_table(snapshot)
         table = Table(*columns, box=None, pad_edge=False)
         for row in rows:
             table.add_row(*map(Text, row))
@@ -227,13 +227,14 @@ def _picture(look: Look, *, workers: bool) -> Group:
 
 
 def _failures(categories: list[str] | None, selection: Selection, limit: int, *, as_json: bool) -> None:
-    from db import results, session
-    from db.selection import Selection
+    from db import session
+    from db.jobs.selection import Selection
+    from db.progress import rates
     from producer.wording import first_line
 
     with database(start=False) as engine, session.transaction(engine) as connection:
         selectors.refuse_unknown_categories(connection, categories)
-        found = results.failures(connection, selection, limit=limit)
+        found = rates.failures(connection, selection, limit=limit)
     if as_json:
         print_json([asdict(row) for row in found])
         return
@@ -256,7 +257,8 @@ def _failures(categories: list[str] | None, selection: Selection, limit: int, *,
 
 
 def _log(limit: int, *, as_json: bool) -> None:
-    from db import session, steering
+    from db import session
+    from db.jobs import steering
     from producer.wording import first_line
 
     with database(start=False) as engine, session.transaction(engine) as connection:

@@ -13,7 +13,7 @@ from producer.tables import print_json
 from producer.wording import plural
 
 if TYPE_CHECKING:
-    from db.steering import Cancelled
+    from db.jobs.steering import Cancelled
 
 #: Millions of rows are changed in one statement.
 STATEMENT_SECONDS = 600.0
@@ -40,7 +40,8 @@ def retry(
     Without an option it is all of them; --category, --error, --source and --since choose some. --since compares with the
     time when they failed.
     """
-    from db import session, steering
+    from db import session
+    from db.jobs import steering
     from workers import feeder
     from workers.app import app
 
@@ -75,7 +76,8 @@ def cancel(
     """
     from dataclasses import asdict
 
-    from db import session, steering
+    from db import session
+    from db.jobs import steering
     from workers.backbones import registry
 
     selection = selectors.parse(category, error, source, since)
@@ -119,8 +121,9 @@ def pause(
     reason: Annotated[str | None, typer.Option(help="Why; reelvec status shows it.")] = None,
 ) -> None:
     """Let no worker begin another video; those that are being worked on are finished. With --backbone only this model rests."""
-    from db import session, steering
+    from db import session
     from db.errors import UsageError
+    from db.jobs import steering
     from workers.backbones import registry
 
     if resume and reason is not None:

@@ -9,7 +9,7 @@ import typer
 from producer.desk import say
 
 if TYPE_CHECKING:
-    from db.local_stack import LocalStack
+    from db.stack.local_stack import LocalStack
 
 
 def up(stop: Annotated[bool, typer.Option("--stop", help="Stop both servers; their data stay.")] = False) -> None:
@@ -17,7 +17,7 @@ def up(stop: Annotated[bool, typer.Option("--stop", help="Stop both servers; the
 
     You may run it as often as you like: servers that run are left alone. REELVEC_DATA_DIR chooses the folder of the data.
     """
-    from db import local_stack
+    from db.stack import local_stack
     from workers import settings
 
     settings.refuse_unknown()
@@ -29,7 +29,8 @@ def up(stop: Annotated[bool, typer.Option("--stop", help="Stop both servers; the
 
 
 def _start(stack: LocalStack) -> None:
-    from db import addresses, schema
+    from db import schema
+    from db.stack import addresses
 
     state = stack.up()
     schema.upgrade(state.database_url)

@@ -24,6 +24,6 @@ def worker(
     (REELVEC_SPOT_NOTICE) end them all, usually within 10 s, with exit code 0. Videos that were in hand go back to the
     queue at once, and other workers take them.
     """
-    from workers import supervisor
+    from workers.node import supervisor
 
     raise typer.Exit(supervisor.run(gpus))

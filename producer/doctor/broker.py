@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from db.errors import UnavailableError
 from db.logs import mask_url
-from producer.broker import client_url
 from producer.doctor import requirements
 from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
 from producer.doctor.configuration import servers
+from producer.status.broker import client_url
 from producer.wording import plural
 from workers.contract import BROKER_RIGHTS, KEY_PREFIX
 

@@ -10,7 +10,7 @@ from db.errors import NoStackError, ReelvecError, UsageError
 from producer.doctor.check import Check, Finding, fail, failed_with, ok, warn
 
 if TYPE_CHECKING:
-    from db.addresses import Addresses
+    from db.stack.addresses import Addresses
 
 GROUP = "Settings"
 
@@ -46,8 +46,8 @@ def variables() -> Iterator[Finding]:
 
 
 def addresses() -> Iterator[Finding]:
-    from db import addresses as rules
-    from db.local_stack import LocalStack, default_data_dir
+    from db.stack import addresses as rules
+    from db.stack.local_stack import LocalStack, default_data_dir
 
     try:
         where = rules.resolve(start=False)
@@ -71,8 +71,8 @@ def addresses() -> Iterator[Finding]:
 
 def servers() -> Addresses | None:
     """The addresses, if there is something to ask: None while they are wrong or the local stack is down."""
-    from db import addresses as rules
-    from db.local_stack import LocalStack, default_data_dir
+    from db.stack import addresses as rules
+    from db.stack.local_stack import LocalStack, default_data_dir
 
     try:
         where = rules.resolve(start=False)

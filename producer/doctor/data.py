@@ -10,7 +10,7 @@ from producer.doctor.check import Check, Finding, Status, failed_with, ok, skipp
 from producer.doctor.configuration import servers
 
 if TYPE_CHECKING:
-    from db.invariants import Checked
+    from db.administration.invariants import Checked
 
 GROUP = "Data"
 #: A query that takes longer is not finished.
@@ -18,13 +18,14 @@ QUERY_SECONDS = 60.0
 
 
 def checks() -> list[Check]:
-    from db.invariants import INVARIANTS
+    from db.administration.invariants import INVARIANTS
 
     return [Check(GROUP, "data", look, QUERY_SECONDS * (len(INVARIANTS) + 1))]
 
 
 def look() -> Iterator[Finding]:
-    from db import invariants, schema, session
+    from db import schema, session
+    from db.administration import invariants
 
     where = servers()
     if where is None:

@@ -11,7 +11,7 @@ from producer.doctor.check import Check, Finding, ok, skipped, warn
 from producer.doctor.configuration import servers
 
 if TYPE_CHECKING:
-    from db.server_facts import WorkerRow
+    from db.administration.server_facts import WorkerRow
 
 GROUP = "Workers"
 SHOWN = 3
@@ -22,8 +22,10 @@ def checks() -> list[Check]:
 
 
 def look() -> Iterator[Finding]:
-    from db import fleet, schema, server_facts, session, settings
+    from db import schema, session, settings
+    from db.administration import server_facts
     from db.errors import RefusedConfigurationError, UnavailableError, UsageError
+    from db.progress import fleet
     from workers.settings import WorkerSettings
 
     where = servers()

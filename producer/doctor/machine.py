@@ -11,8 +11,8 @@ from pathlib import Path
 from producer.doctor import packages
 from producer.doctor.check import Check, Finding, ok, skipped, warn
 from producer.wording import plural
-from workers import machine
-from workers.shape import BASE_BYTES, SAMPLER_BYTES, VIDEO_BYTES
+from workers.node import machine
+from workers.node.shape import BASE_BYTES, SAMPLER_BYTES, VIDEO_BYTES
 
 GROUP = "Machine"
 GIB = 1 << 30
@@ -103,9 +103,9 @@ def judge_files(samplers: int, in_flight: int, soft: int, hard: int) -> Finding:
 def disks() -> Iterator[Finding]:
     """Free space where something is written: the local stack, the models, temporary files."""
     from db import settings
-    from db.local_stack import LocalStack, default_data_dir
-    from workers.backbones import models_dir
+    from db.stack.local_stack import LocalStack, default_data_dir
     from workers.settings import WorkerSettings
+    from workers.weights import models_dir
 
     places = {"temporary files": Path(tempfile.gettempdir())}
     data_dir = default_data_dir()

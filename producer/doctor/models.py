@@ -13,7 +13,7 @@ from producer.doctor.configuration import servers
 
 if TYPE_CHECKING:
     from db.encoders import Encoder
-    from workers.backbones.inventory import Held
+    from workers.weights.inventory import Held
 
 GROUP = "Models"
 
@@ -24,9 +24,10 @@ def checks() -> list[Check]:
 
 def look() -> Iterator[Finding]:
     from db import settings
-    from workers.backbones import models_dir, registry
-    from workers.backbones.inventory import inventory
+    from workers.backbones import registry
     from workers.settings import WorkerSettings
+    from workers.weights import models_dir
+    from workers.weights.inventory import inventory
 
     chosen = settings.load(WorkerSettings)
     place = models_dir.resolve(chosen)
@@ -88,9 +89,9 @@ def _incomplete(backbone: str, place: Path) -> Finding | None:
     """What of a backbone's files is not there or cut short; contents are for `reelvec models list --verify`."""
     from workers.backbones import registry
     from workers.backbones.base import Weights
-    from workers.backbones.digest import stored_tensors
     from workers.backbones.prompts import missing_tokenizer
-    from workers.backbones.weights import config_problem, folder_of, weight_files
+    from workers.weights.digest import stored_tensors
+    from workers.weights.loading import config_problem, folder_of, weight_files
 
     spec = registry.get(backbone)
     try:

@@ -116,7 +116,7 @@ def _torchvision() -> Iterator[Finding]:
 
 
 def _sampler() -> Iterator[Finding]:
-    cure = "python -I -m workers.sampling.process says what a sampler process meets (it ends at once without arguments)"
+    cure = "python -I -m workers.sampling.inside.process says what a sampler process meets (it ends at once without arguments)"
     try:
         facts = probe("sampler")
     except ProbeError as error:

@@ -10,7 +10,7 @@ from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped
 from producer.doctor.configuration import servers
 
 if TYPE_CHECKING:
-    from db.server_facts import PostgresFacts, VectorFacts
+    from db.administration.server_facts import PostgresFacts, VectorFacts
 
 GROUP = "Postgres"
 #: Every video takes about four round trips.
@@ -23,7 +23,8 @@ def checks() -> list[Check]:
 
 
 def look() -> Iterator[Finding]:
-    from db import rights, schema, server_facts, session, settings
+    from db import schema, session, settings
+    from db.administration import rights, server_facts
     from db.errors import RefusedConfigurationError, UnavailableError, UsageError
     from workers.settings import WorkerSettings
 
@@ -120,7 +121,7 @@ def judge_connections(facts: PostgresFacts, pool: int) -> Finding:
 
 def judge_rights(user: str, lacks: dict[str, list[str]]) -> Finding:
     """`lacks`: what the role of this address lacks to be each of reelvec's roles."""
-    from db import rights
+    from db.administration import rights
 
     purposes = {rights.READER: "read", rights.ENQUEUER: "enqueue", rights.WORKER: "work"}
     may = [does for role, does in purposes.items() if not lacks[role]]

@@ -31,8 +31,8 @@ def torch() -> dict[str, Any]:
     """Which torch this is, and what a worker would say of its device."""
     from db import settings
     from db.errors import ReelvecError
-    from workers import machine
     from workers.engine import choice
+    from workers.node import machine
     from workers.settings import WorkerSettings
 
     library: Any = import_module("torch")
@@ -60,7 +60,7 @@ def torchvision() -> dict[str, Any]:
 
 
 def transformers() -> dict[str, Any]:
-    from workers.backbones.weights import transformers as quiet
+    from workers.weights.loading import transformers as quiet
 
     library = quiet()
     for name in MODEL_CLASSES:

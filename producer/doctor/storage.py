@@ -13,7 +13,7 @@ from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped
 from producer.doctor.configuration import servers
 
 if TYPE_CHECKING:
-    from workers.storage import Storage
+    from workers.sources.storage import Storage
 
 GROUP = "Sources"
 #: A stalled service is tried five times before its listing fails.
@@ -41,7 +41,7 @@ def _s3(source: str | None) -> Iterator[Finding]:
     if not (source or "").startswith("s3:") and not any(os.environ.get(name) for name in S3_VARIABLES):
         yield skipped("s3", "not configured, and no s3:// source")
         return
-    from workers.stores.s3_account import account
+    from workers.sources.s3_account import account
 
     try:
         found = account()
@@ -64,7 +64,7 @@ def _s3(source: str | None) -> Iterator[Finding]:
 def _source(source: str | None) -> Iterator[Finding]:
     from db import settings
     from workers.settings import WorkerSettings
-    from workers.storage import Storage
+    from workers.sources.storage import Storage
 
     if source is None:
         yield skipped("source", "none given: give --source, or set REELVEC_SOURCE, to have it tested")
@@ -116,10 +116,10 @@ def _failure(name: str, what: str, error: ReelvecError) -> Finding:
 def _first(source: str, storage: Storage) -> tuple[str, str | None]:
     """What to say of a source, and the uri of its first video: one real list call, or its first good row."""
     from producer.categories import load_shipped
-    from producer.naming import VIDEO_SUFFIXES
-    from producer.sources import RowError, bucket_folder, read_source
-    from producer.uris import s3_uri
-    from workers.stores.s3_endpoint import endpoint
+    from producer.sources.naming import VIDEO_SUFFIXES
+    from producer.sources.reading import RowError, bucket_folder, read_source
+    from producer.sources.uris import s3_uri
+    from workers.sources.s3_endpoint import endpoint
 
     host = endpoint().host
     try:

@@ -196,7 +196,7 @@ def test_an_error_nobody_foresaw_is_masked_too(here: Callable[..., str], monkeyp
     def fails(*_: object, **__: object) -> None:
         raise ZeroDivisionError(f"dividing by postgresql://ann:{WORD}@host/v")
 
-    monkeypatch.setattr("db.addresses.resolve", fails)
+    monkeypatch.setattr("db.stack.addresses.resolve", fails)
     told = here("status")
     assert told.startswith("1 Traceback")
     assert "ZeroDivisionError: dividing by postgresql://ann:***@host/v" in told

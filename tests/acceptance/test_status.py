@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from db.catalogue import Wanted
+from db.jobs.catalogue import Wanted
 from producer.desk import operator
 from tests.conftest import Desk
 from tests.ledgering import Row, declare, execute, one, record, state_of, worker

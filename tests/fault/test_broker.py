@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from db.local_stack import LocalStack
+from db.stack.local_stack import LocalStack
 from tests import broker_faults
 from tests.broker_faults import ALLOWED, PLACES, Broker, Fault, FullHouse, Gate, until
 from tests.conftest import Desk, WorkerProcess

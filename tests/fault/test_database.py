@@ -22,14 +22,15 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from db import catalogue, deadlines, ledger, liveness, session
-from db.catalogue import Wanted
+from db import deadlines, ledger, session
 from db.errors import BusyError, RefusedConfigurationError, UnavailableError
-from db.outcome import Outcome
+from db.jobs import catalogue, liveness
+from db.jobs.catalogue import Wanted
+from db.jobs.outcome import Outcome
 from tests.ledgering import Row, claim, declare, execute, finish, one, record, state_of, vectors, worker
 from tests.proxy import Direction, Proxy
 from workers import heartbeat, launch, tasks
-from workers.refusals import Refusals
+from workers.delivery.refusals import Refusals
 from workers.tally import Tally
 
 #: In these tests; the default is 10 s.

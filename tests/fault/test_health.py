@@ -15,7 +15,7 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from db.local_stack import LocalStack, StackState
+from db.stack.local_stack import LocalStack, StackState
 from tests.conftest import FAST, Desk, WorkerProcess
 from tests.golden_run import small_clips
 

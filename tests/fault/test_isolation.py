@@ -37,7 +37,8 @@ from tests.samplers import (
     video_with,
     wait_for,
 )
-from workers.sampling import lockdown, seccomp, wire
+from workers.sampling import wire
+from workers.sampling.inside import lockdown, seccomp
 from workers.sampling.plan import SHAPE
 from workers.sampling.pool import SamplerPool
 
@@ -261,7 +262,7 @@ def test_a_process_whose_worker_is_gone_already_does_not_begin(tmp_path: Path) -
         frames.truncate(wire.FRAMES_START + math.prod(SHAPE))
         descriptors = (theirs.fileno(), frames.fileno())
         ran = subprocess.run(
-            [PYTHON, "-I", "-m", "workers.sampling.process", *map(str, descriptors), "60", "1"],
+            [PYTHON, "-I", "-m", "workers.sampling.inside.process", *map(str, descriptors), "60", "1"],
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
             timeout=60,

@@ -16,7 +16,7 @@ import pytest
 import redis
 from sqlalchemy import Engine, create_engine, text
 
-from db.local_stack import StackState
+from db.stack.local_stack import StackState
 from tests.conftest import FAST, Desk, WorkerProcess
 from tests.golden_run import assert_nothing_lost_nothing_doubled, probe_vectors, small_clips
 from tests.http_server import Handler, serving
@@ -25,9 +25,7 @@ from tests.ledgering import one
 #: All of them, and the lot of a process that recycles.
 VIDEOS, LOT = 50, 25
 #: `reelvec worker --gpus none` that starts again after 0.1 s instead of 5.
-SUPERVISOR = (
-    "from workers import supervisor; supervisor.FIRST_DELAY_SECONDS = 0.1; raise SystemExit(supervisor.run('none'))"
-)
+SUPERVISOR = "from workers.node import supervisor; supervisor.FIRST_DELAY_SECONDS = 0.1; raise SystemExit(supervisor.run('none'))"
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:

@@ -24,7 +24,7 @@ from tests.samplers import BLOCK, Held, MemorySource, is_gone, only_pid, program
 from workers.sampling import blocks, child
 from workers.sampling.plan import SHAPE
 from workers.sampling.pool import SamplerPool
-from workers.stores.limits import Cancelled
+from workers.sources.limits import Cancelled
 
 
 @pytest.fixture(scope="module")

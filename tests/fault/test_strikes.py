@@ -13,8 +13,8 @@ from random import Random
 
 import pytest
 
-from db.local_process import wait_until
-from db.local_stack import LocalStack
+from db.stack.local_stack import LocalStack
+from db.stack.server_process import wait_until
 from tests import fleet as fleets
 from tests import verdict
 from tests.fleet import Fleet

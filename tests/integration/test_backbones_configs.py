@@ -20,9 +20,9 @@ from producer.doctor.models import _incomplete
 from tests.weights import PUBLISHED, save_checkpoint, synthetic_frames, write_clip_tokenizer, write_gemma_tokenizer
 from workers.backbones import registry
 from workers.backbones.base import Weights
-from workers.backbones.inventory import inventory
 from workers.backbones.prompts import folder_tokenizer
 from workers.backbones.registry import BACKBONES
+from workers.weights.inventory import inventory
 
 LABELS = LabelSet("few", ("cooking", "фильм", "news"), ("c", "f", "n"))
 #: What every model's blocks are made with, none of it as published.

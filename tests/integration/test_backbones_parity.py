@@ -17,8 +17,8 @@ from tests.weights import make_models_dir, synthetic_frames
 from workers.backbones import registry, vjepa2
 from workers.backbones.base import Loaded, Weights
 from workers.backbones.prompts import folder_tokenizer
-from workers.backbones.random_weights import fill
 from workers.backbones.siglip2 import Siglip2
+from workers.weights.random_weights import fill
 
 ENGLISH = LabelSet("en", ("Category: cooking", "Category: films", "Category: news"), ("cooking", "films", "news"))
 #: Two prompts of one category, apart from each other; not only ASCII.

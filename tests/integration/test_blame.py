@@ -7,11 +7,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine
 
-from db.catalogue import Wanted
 from db.errors import VideoError
+from db.jobs.catalogue import Wanted
+from db.jobs.outcome import Outcome
 from db.ledger import Claim
-from db.outcome import Outcome
-from producer.sources import VideoRow as Row
+from producer.sources.reading import VideoRow as Row
 from tests.ledgering import claim, declare, execute, finish, one, record, state_of, vectors, worker
 from workers.pipeline import failure_of
 

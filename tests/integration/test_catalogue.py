@@ -9,10 +9,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine
 
-from db import catalogue, session
-from db.catalogue import Counts, Wanted
+from db import session
 from db.errors import VideoError
-from db.outcome import Outcome
+from db.jobs import catalogue
+from db.jobs.catalogue import Counts, Wanted
+from db.jobs.outcome import Outcome
 from tests.ledgering import Row, claim, declare, execute, finish, one, record, state_of, vectors
 from workers.pipeline import failure_of
 

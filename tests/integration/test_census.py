@@ -7,8 +7,9 @@ from dataclasses import astuple
 import pytest
 from sqlalchemy import Engine, text
 
-from db import census, session
-from db.census import ALL, NO_CATEGORY, Census, Group, Progress, Waiting
+from db import session
+from db.progress import census
+from db.progress.census import ALL, NO_CATEGORY, Census, Group, Progress, Waiting
 from tests.ledgering import ago, execute, one, read, set_jobs, ten_videos
 
 pytestmark = pytest.mark.usefixtures("videos")

@@ -13,10 +13,10 @@ import redis
 from sqlalchemy import Engine, create_engine, text
 
 from db.errors import UnavailableError
-from db.local_stack import LocalStack, StackState
-from producer.broker import ask
+from db.stack.local_stack import LocalStack, StackState
 from producer.doctor import broker, child, configuration, fleet, packages, postgres, storage
 from producer.doctor.check import Check, Finding, run
+from producer.status.broker import ask
 from tests import media
 from tests.ledgering import execute, worker
 from tests.s3_server import SECRET, S3Server

@@ -16,12 +16,12 @@ import torch
 from db.errors import RefusedConfigurationError
 from db.labels import LabelSet
 from tests.weights import synthetic_frames
-from workers import machine
 from workers.backbones import registry
 from workers.engine.device import Device
 from workers.engine.engine import Engine, ModelKey
+from workers.engine.interface import Job
 from workers.engine.lanes import Item, Piece
-from workers.engine.values import Job
+from workers.node import machine
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "random_tiny.json"
 MODELS = [name for name in registry.names() if registry.get(name).needs_torch]

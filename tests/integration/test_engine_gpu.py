@@ -16,8 +16,8 @@ from tests.weights import synthetic_frames
 from workers.backbones import registry
 from workers.engine.device import Device
 from workers.engine.engine import Engine, ModelKey
+from workers.engine.interface import Encoding, Job
 from workers.engine.lanes import Item, Piece
-from workers.engine.values import Encoding, Job
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU that torch can use")
 

@@ -9,8 +9,8 @@ import redis
 from celery import Celery
 from sqlalchemy import Engine
 
-from db.catalogue import Wanted
 from db.errors import UnavailableError
+from db.jobs.catalogue import Wanted
 from tests.ledgering import Row, declare, execute, one, record
 from workers import feeder
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-from db import encoders, invariants, session
-from db.catalogue import Wanted
+from db import encoders, session
+from db.administration import invariants
+from db.administration.invariants import INVARIANTS, Checked, Invariant
 from db.errors import ErrorClass
-from db.invariants import INVARIANTS, Checked, Invariant
-from db.outcome import Failure, Outcome
-from db.sampler_version import VERSION
-from producer.sources import VideoRow
+from db.jobs.catalogue import Wanted
+from db.jobs.outcome import Failure, Outcome
+from db.jobs.sampler_version import VERSION
+from producer.sources.reading import VideoRow
 from tests import ledgering
 from workers.sampling import plan
 

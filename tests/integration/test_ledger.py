@@ -8,10 +8,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine
 
-from db import encoders, ledger, liveness, lost_messages, session
-from db.catalogue import Wanted
+from db import encoders, ledger, session
 from db.errors import ErrorClass
-from db.outcome import Failure, Outcome
+from db.jobs import liveness, lost_messages
+from db.jobs.catalogue import Wanted
+from db.jobs.outcome import Failure, Outcome
 from tests.ledgering import (
     LABELS,
     Row,

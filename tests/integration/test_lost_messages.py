@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db import session
-from db.catalogue import Wanted
+from db.jobs.catalogue import Wanted
 from tests.ledgering import Row, declare, execute, feed, record, state_of
 from workers.feeder import LostMessages
 

@@ -10,13 +10,15 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from db import abilities, census, encoders, feeding, liveness, lost_messages, model_progress, session, steering
-from db.abilities import Ability
-from db.catalogue import Counts, Wanted
+from db import encoders, session
 from db.errors import ErrorClass
-from db.outcome import Failure, Outcome
-from db.selection import Selection
-from db.steering import Cancelled
+from db.jobs import abilities, feeding, liveness, lost_messages, steering
+from db.jobs.abilities import Ability
+from db.jobs.catalogue import Counts, Wanted
+from db.jobs.outcome import Failure, Outcome
+from db.jobs.selection import Selection
+from db.jobs.steering import Cancelled
+from db.progress import census, models
 from tests.ledgering import (
     LABELS,
     Row,
@@ -93,9 +95,7 @@ def progress(engine: Engine) -> dict[str, tuple[int, ...]]:
     """wanted, embedded, failed, waiting, waiting for weights by model; the view and the census agree."""
     with session.transaction(engine) as connection:
         fleet = abilities.read(connection, stale_seconds=45.0)
-        counted = {
-            model.encoder: astuple(model)[1:] for model in model_progress.models(census.count(connection), fleet)
-        }
+        counted = {model.encoder: astuple(model)[1:] for model in models.models(census.count(connection), fleet)}
         viewed = {row[0]: tuple(row[1:]) for row in connection.execute(text("SELECT * FROM reelvec.model_progress"))}
     assert counted == {encoder: counts for encoder, counts in viewed.items() if counts[0]}
     return counted
@@ -326,5 +326,5 @@ def test_what_waits_for_weights_is_not_ready(engine: Engine, ids: Ids) -> None:
     record(engine, [Row("s3://bucket/x.mp4")], Wanted((ids.siglip2,), ()))
     with session.transaction(engine) as connection:
         fleet = abilities.read(connection, stale_seconds=45.0)
-        waiting = census.waiting(model_progress.hold(census.count(connection), fleet))
+        waiting = census.waiting(models.hold(census.count(connection), fleet))
     assert (waiting.ready, waiting.weights) == (2, 1)

@@ -18,11 +18,12 @@ from tests.conftest import Desk, WorkerProcess
 from tests.hub import Hub
 from tests.s3_server import S3Server
 from tests.weights import PUBLISHED, make_models_dir
-from workers.backbones import fetch, hub, inventory, lock, registry, swap
+from workers.backbones import registry
 from workers.backbones.base import Weights
-from workers.backbones.bucket import Bucket
-from workers.backbones.fetch import Fetched
 from workers.settings import WorkerSettings
+from workers.weights import fetch, hub, inventory, lock, shared_folders
+from workers.weights.bucket import Bucket
+from workers.weights.fetch import Fetched
 
 VIVIT = registry.get("vivit")
 CLUTTER = {"README.md": "card", "preprocessor_config.json": "{}", "pytorch_model.bin": "a pickle"}
@@ -255,7 +256,7 @@ def test_a_configuration_of_absurd_size_is_not_read(server: Hub, models: Path, m
 
 
 def test_a_full_disk_is_seen_before_the_download(server: Hub, models: Path, monkeypatch) -> None:
-    monkeypatch.setattr(swap.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))
+    monkeypatch.setattr(shared_folders.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))
     with pytest.raises(RefusedConfigurationError, match=r"MB have to go to .* has 0\.0 MB free: .*--to"):
         bring(models, "vivit", "x-clip")
     assert server.served() == []

@@ -26,7 +26,7 @@ from tests.weights import NOTEBOOK, PUBLISHED, SMALL, make_models_dir, save_chec
 from workers.engine.engine import Encoding, Engine, ModelKey
 from workers.pipeline import Owed, embed_video
 from workers.sampling.pool import SamplerPool
-from workers.stores.file import open_file
+from workers.sources.file import open_file
 
 ENGLISH = LabelSet("en", ("Category: cooking", "Category: films", "Category: news"), ("cooking", "films", "news"))
 #: Two prompts of one category, apart from each other; not only ASCII.

@@ -7,12 +7,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, text
 
-from db import backbone_breaker, places, session
-from db.backbone_breaker import Paused
-from db.catalogue import Wanted
+from db import session
 from db.errors import ErrorClass
-from db.outcome import Failure, Outcome
-from db.places import Change
+from db.jobs import backbone_breaker, places
+from db.jobs.backbone_breaker import Paused
+from db.jobs.catalogue import Wanted
+from db.jobs.outcome import Failure, Outcome
+from db.jobs.places import Change
 from tests import ledgering
 from tests.ledgering import Row, claim, declare, execute, finish, one, record, state_of, vectors, worker
 

@@ -12,20 +12,21 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from db import catalogue, encoders, recheck, session, steering
-from db.catalogue import Wanted
+from db import encoders, session
 from db.errors import VIDEO_ERROR_CLASSES, VideoError
+from db.jobs import catalogue, recheck, steering
+from db.jobs.catalogue import Wanted
+from db.jobs.outcome import Failure, Outcome
+from db.jobs.sampler_version import MENDS, VERSION
+from db.jobs.selection import Selection
 from db.ledger import Claim
-from db.outcome import Failure, Outcome
-from db.sampler_version import MENDS, VERSION
-from db.selection import Selection
-from producer.sources import VideoRow
+from producer.sources.reading import VideoRow
 from tests import ledgering, media
 from tests.ledgering import execute, one, read
 from workers import pipeline, tasks
 from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
-from workers.storage import Storage
+from workers.sources.storage import Storage
 
 VECTORS = "SELECT count(*) FROM reelvec.embeddings WHERE video_id = 1"
 EVERYTHING = Selection()

@@ -9,10 +9,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine
 
-from db import census, fleet, liveness, results, selection, session
-from db.fleet import Fleet, FleetWorker
-from db.liveness import Worker
-from db.selection import Selection
+from db import session
+from db.jobs import liveness, selection
+from db.jobs.liveness import Worker
+from db.jobs.selection import Selection
+from db.progress import census, fleet, rates
+from db.progress.fleet import Fleet, FleetWorker
 from tests.ledgering import ago, execute, read, set_jobs, ten_videos, worker
 
 
@@ -28,8 +30,8 @@ def read_fleet(engine: Engine) -> Fleet:
 def test_an_empty_database_has_nothing_to_say(engine: Engine) -> None:
     assert read(engine, census.count) == ()
     assert census.progress([]) == []
-    assert read(engine, results.recent) == results.Recent(0, 0, 0, 0.0, None)
-    assert read(engine, results.stages) == results.Stages(0)
+    assert read(engine, rates.recent) == rates.Recent(0, 0, 0, 0.0, None)
+    assert read(engine, rates.stages) == rates.Stages(0)
     assert read_fleet(engine) == Fleet(0, 0, 0, 0, None)
 
 
@@ -40,15 +42,15 @@ def test_the_rate_is_of_the_ten_minutes_before_the_latest_end(engine: Engine) ->
     set_jobs(engine, "3", state="'failed'", error_code="'device_error'", started_at=ago(420), finished_at=ago(400))
     set_jobs(engine, "4", state="'cancelled'", started_at=ago(400), finished_at=ago(10))
     set_jobs(engine, "5", state="'pending'", started_at=ago(400), finished_at=ago(20))  # opened again
-    found = read(engine, results.recent)
+    found = read(engine, rates.recent)
     assert (round(found.span_seconds), round(found.idle_seconds or 0)) == (600, 400), (
         "from the window's beginning: the first of them started before it"
     )
     assert (found.done, found.failed, found.ours) == (1, 1, 1)
     set_jobs(engine, "3", error_code="'truncated'")
-    assert read(engine, results.recent).ours == 0
+    assert read(engine, rates.recent).ours == 0
     set_jobs(engine, "2", started_at=ago(950))
-    assert round(read(engine, results.recent).span_seconds) == 550
+    assert round(read(engine, rates.recent).span_seconds) == 550
 
 
 @pytest.mark.usefixtures("videos")
@@ -58,17 +60,17 @@ def test_stages_are_means_of_what_went_through_all_lately(engine: Engine) -> Non
     set_jobs(engine, "2", state="'failed'", started_at=ago(18), finished_at=ago(10), device_seconds="0.75", **timings)
     set_jobs(engine, "3", state="'failed'", started_at=ago(99), finished_at=ago(10))  # never got to the device
     set_jobs(engine, "4", state="'done'", started_at=ago(900), finished_at=ago(601), device_seconds="9", **timings)
-    found = read(engine, results.stages)
+    found = read(engine, rates.stages)
     assert astuple(found) == pytest.approx((2, 0.5, 1.0, 2.0, 0.5, 6.0, 1000.0))
 
 
 @pytest.mark.usefixtures("videos")
 def test_stages_are_of_the_latest_videos(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "STAGE_VIDEOS", 2)
+    monkeypatch.setattr(rates, "STAGE_VIDEOS", 2)
     for video_id in (1, 2, 3):
         end = {"finished_at": ago(100 - video_id), "device_seconds": str(video_id)}
         set_jobs(engine, str(video_id), state="'done'", started_at=ago(100), **end)
-    found = read(engine, results.stages)
+    found = read(engine, rates.stages)
     assert (found.videos, found.device_seconds) == (2, 2.5)
 
 
@@ -136,7 +138,7 @@ def test_outages_are_videos_that_wait_for_a_service(engine: Engine) -> None:
     set_jobs(engine, "8", error_code="'server_error'", error="'500'", started_at=ago(5))  # its own matter: transient
     set_jobs(engine, "9", state="'failed'", error_code="'no_bucket'", error="'gone'", started_at=ago(1))
     with session.transaction(engine) as connection:
-        found = results.outages(connection, census.count(connection))
+        found = rates.outages(connection, census.count(connection))
     assert [(outage.error_code, outage.videos, outage.example) for outage in found] == [
         ("bad_credentials", 4, "no such key"),
         ("no_bucket", 1, "gone"),
@@ -148,7 +150,7 @@ def test_outages_are_videos_that_wait_for_a_service(engine: Engine) -> None:
 
 
 def failed_ids(engine: Engine, chosen: Selection, limit: int = 20) -> list[int]:
-    rows = read(engine, lambda connection: results.failures(connection, chosen, limit=limit))
+    rows = read(engine, lambda connection: rates.failures(connection, chosen, limit=limit))
     return [row.video_id for row in rows]
 
 
@@ -168,7 +170,7 @@ def test_failures_by_every_selector(engine: Engine) -> None:
     assert failed_ids(engine, Selection(since=timedelta(hours=2.5))) == [1, 2]
     assert failed_ids(engine, Selection(since=datetime.now(UTC) - timedelta(hours=3.5))) == [1, 2, 3]
     assert failed_ids(engine, Selection(("films",), ("truncated",), "s3://one/a_2", timedelta(hours=9))) == [3]
-    (first, *_) = read(engine, lambda connection: results.failures(connection, Selection(), limit=1))
+    (first, *_) = read(engine, lambda connection: rates.failures(connection, Selection(), limit=1))
     assert astuple(first) == (1, "rt-0", "s3://one/a_0.mp4", "films", "truncated", "why", 1)
 
 

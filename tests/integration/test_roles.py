@@ -10,22 +10,13 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner, Result
 
-from db import (
-    backbone_breaker,
-    census,
-    encoders,
-    ledger,
-    liveness,
-    lost_messages,
-    places,
-    rights,
-    roles,
-    schema,
-    session,
-)
+from db import encoders, ledger, schema, session
+from db.administration import rights, roles
 from db.errors import ErrorClass, RefusedConfigurationError
-from db.local_stack import StackState
-from db.outcome import Failure, Outcome
+from db.jobs import backbone_breaker, liveness, lost_messages, places
+from db.jobs.outcome import Failure, Outcome
+from db.progress import census
+from db.stack.local_stack import StackState
 from producer.cli import reelvec
 from producer.doctor import data, fleet, postgres
 from producer.doctor.check import run

@@ -21,10 +21,10 @@ from tests.http_server import Handler, serving
 from tests.proxy import Proxy
 from tests.s3_server import S3Server
 from workers.settings import WorkerSettings
-from workers.storage import Storage
-from workers.stores import listing, patience, s3_account
-from workers.stores import s3 as s3_store
-from workers.stores.remote import RemoteSource
+from workers.sources import listing, retrying, s3_account
+from workers.sources import s3 as s3_store
+from workers.sources.remote import RemoteSource
+from workers.sources.storage import Storage
 
 MIB = 1 << 20
 BODY = random.Random(2).randbytes(3 * MIB + 17)
@@ -150,7 +150,7 @@ def test_what_the_service_says_has_its_code(
     code: str,
     error_class: ErrorClass,
 ) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.005)
 
     def refuse(handler: Handler) -> bool:
         handler.answer(status, REFUSAL.format(word).encode(), {"Content-Type": "application/xml"})
@@ -159,7 +159,7 @@ def test_what_the_service_says_has_its_code(
     with serving(bend=refuse) as server:
         failed = failure_of(storage(AWS_ENDPOINT_URL_S3=server.url("")), "s3://bucket/v.mp4")
         assert (failed.code, failed.error_class) == (code, error_class)
-        assert len(server.requests) == (patience.TRIES if code == "server_error" else 1)
+        assert len(server.requests) == (retrying.TRIES if code == "server_error" else 1)
 
 
 def test_a_service_that_asks_for_a_pause_gets_it_and_is_asked_again(
@@ -172,7 +172,7 @@ def test_a_service_that_asks_for_a_pause_gets_it_and_is_asked_again(
             slept.append(timeout or 0.0)
             return False
 
-    monkeypatch.setattr("workers.storage.threading", SimpleNamespace(Event=NeverStopped))
+    monkeypatch.setattr("workers.sources.storage.threading", SimpleNamespace(Event=NeverStopped))
 
     def slow_down(handler: Handler) -> bool:
         if len(server.requests) > 1:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from db.errors import UsageError
-from producer.sample import Sampling
+from producer.local.sample import Sampling
 from tests import media
 from tests.conftest import Desk, clean_environment
 from tests.http_server import serving

@@ -17,7 +17,7 @@ from tests.s3_server import S3Server
 from workers.sampling.pool import Sample, SamplerPool
 from workers.sampling.wire import BLOCK_BYTES
 from workers.settings import WorkerSettings
-from workers.storage import Storage
+from workers.sources.storage import Storage
 
 #: A multiple of `tests.long_videos.UNIT_SECONDS`.
 CLIP_SECONDS = 9.6

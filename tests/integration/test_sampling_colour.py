@@ -13,7 +13,7 @@ from PIL import Image
 
 from db.errors import VideoError
 from tests import media
-from workers.sampling.decode import Decoded, sample
+from workers.sampling.inside.decode import Decoded, sample
 
 #: FFmpeg's numbers (libavutil/pixfmt.h).
 UNSAID, BT709, BT601, BT2020, YCGCO, BT2020_CONSTANT = 2, 1, 6, 9, 8, 10

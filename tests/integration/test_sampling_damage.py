@@ -12,7 +12,7 @@ import pytest
 from db.errors import ErrorClass
 from tests import media
 from workers.sampling.damage import MAX_DAMAGED_SHARE, refusal
-from workers.sampling.decode import Decoded, sample
+from workers.sampling.inside.decode import Decoded, sample
 
 WHOLE: dict[str, dict[str, Any]] = {
     "h264.mp4": {"options": {"preset": "veryfast", "bf": "3", "g": "30", "x264-params": "open-gop=1"}},

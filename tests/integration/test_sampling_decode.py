@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from tests import media
-from workers.sampling import container, sparse
-from workers.sampling.decode import Decoded, sample
+from workers.sampling.inside import container, sparse
+from workers.sampling.inside.decode import Decoded, sample
+from workers.sampling.inside.resample import Resampler
 from workers.sampling.plan import SHAPE
-from workers.sampling.resample import Resampler
 
 SEED = 4711
 

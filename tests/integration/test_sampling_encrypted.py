@@ -11,7 +11,7 @@ from db.errors import VideoError
 from tests import encrypting as enc
 from tests import media
 from tests.encrypting import Boxes, everything
-from workers.sampling.decode import Decoded, sample
+from workers.sampling.inside.decode import Decoded, sample
 
 SMALL = {"width": 160, "height": 96, "options": {"g": "25"}}
 #: Pictures from here on are encrypted, for files whose beginning is clear. The first 96 are wanted; one GOP has 25.

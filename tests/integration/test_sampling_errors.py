@@ -15,8 +15,8 @@ from PIL import Image
 
 from db.errors import VideoError
 from tests import media
-from workers.sampling import rates
-from workers.sampling.decode import Decoded, sample
+from workers.sampling.inside import rates
+from workers.sampling.inside.decode import Decoded, sample
 
 
 def sampled(path: Path) -> Decoded:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from workers.sampling.gops import needed
+from workers.sampling.inside.gops import needed
 
 
 @dataclass(frozen=True)

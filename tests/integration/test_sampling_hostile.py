@@ -26,8 +26,8 @@ from PIL import Image
 from db.errors import VideoError
 from tests import media
 from tests.http_server import serving
-from workers.sampling import container, opening
-from workers.sampling.decode import Decoded, sample
+from workers.sampling.inside import container, opening
+from workers.sampling.inside.decode import Decoded, sample
 from workers.sampling.pool import SamplerPool
 
 HUGE = 16000
@@ -39,7 +39,7 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from db.errors import VideoError
-from workers.sampling.decode import sample
+from workers.sampling.inside.decode import sample
 for path in sys.argv[1:]:
     with open(path, "rb") as file:
         try:

@@ -12,8 +12,8 @@ from av.stream import Disposition
 
 from tests import media
 from tests.trees import Ebml, Mp4, format_of, walk
-from workers.sampling import opening
-from workers.sampling.decode import Decoded, sample
+from workers.sampling.inside import opening
+from workers.sampling.inside.decode import Decoded, sample
 
 SMALL = {"width": 160, "height": 96}
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from sqlalchemy import Engine
 
-from db import session, steering
-from db.selection import Selection
+from db import session
+from db.jobs import steering
+from db.jobs.selection import Selection
 from tests.ledgering import ago, execute, one, read, set_jobs, state_of, ten_videos
 
 ME = {"who": "ann@desk", "what": "--error truncated"}

@@ -18,11 +18,11 @@ from cryptography.x509.oid import NameOID
 
 from db.errors import ErrorClass, VideoError
 from tests.http_server import WebServer, serving
-from workers.stores import guard
-from workers.stores.http import HttpStore
-from workers.stores.limits import Limits
-from workers.stores.s3 import S3Store
-from workers.stores.s3_account import Account, Chain
+from workers.sources import guard
+from workers.sources.http import HttpStore
+from workers.sources.limits import Limits
+from workers.sources.s3 import S3Store
+from workers.sources.s3_account import Account, Chain
 
 BODY = b"a video" * 1000
 HOST = "videos.example"

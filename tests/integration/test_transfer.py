@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
-from db import encoders, rights, schema, session
+from db import encoders, schema, session
+from db.administration import rights
 from producer.cli import reelvec
 from tests import ledgering
 from tests.ledgering import execute, one

@@ -19,7 +19,8 @@ from kombu.asynchronous import Hub
 
 from tests.garbage import FORGED, GARBAGE
 from tests.integration.test_tls import certificate
-from workers import contract, messages, transport
+from workers import contract
+from workers.delivery import messages, transport
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from sqlalchemy import Engine
 
-from db.local_stack import LocalStack
+from db.stack.local_stack import LocalStack
 from tests import broker_faults
 from tests.broker_faults import ALLOWED, Broker, FullHouse, Gate
 from tests.conftest import Desk, WorkerProcess

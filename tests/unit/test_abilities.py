@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from db.abilities import Abilities, Makers, Route
+from db.jobs.abilities import Abilities, Makers, Route
 
 #: Of four workers all can make 1, one can make 2, two 3, nobody 4; 5 and 6 are paused.
 FLEET = Abilities(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from db import local_stack, session
-from db.addresses import Addresses, configured_variables, describe, resolve
+from db import session
 from db.errors import NoStackError, RefusedConfigurationError, UsageError
+from db.stack import local_stack
+from db.stack.addresses import Addresses, configured_variables, describe, resolve
 
 DATABASE = "postgresql://ann:s3cret@db:5432/videos"
 BROKER = "redis://:s3cret@broker:6379/0"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.sampling.av1 import Av1Reader, Frame, UnusualError
+from workers.sampling.inside.av1 import Av1Reader, Frame, UnusualError
 
 SEQUENCE, FRAME_HEADER, TILE_GROUP, FRAME = 1, 3, 4, 6
 KEY, INTER, INTRA_ONLY, SWITCH = range(4)

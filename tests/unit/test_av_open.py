@@ -10,7 +10,7 @@ import av
 import av.format
 import pytest
 
-from workers.sampling import formats, opening
+from workers.sampling.inside import formats, opening
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for folder in ("db", "workers", "producer") for path in (ROOT / folder).rglob("*.py"))
@@ -51,8 +51,8 @@ def test_the_search_finds_what_it_looks_for(source: str) -> None:
 
 def test_row_57_there_is_one_av_open() -> None:
     found = {str(path.relative_to(ROOT)) for path in FILES for _ in opened_in(path.read_text(encoding="utf-8"))}
-    assert found == {"workers/sampling/opening.py"}
-    assert len(list(opened_in((ROOT / "workers/sampling/opening.py").read_text(encoding="utf-8")))) == 1
+    assert found == {"workers/sampling/inside/opening.py"}
+    assert len(list(opened_in((ROOT / "workers/sampling/inside/opening.py").read_text(encoding="utf-8")))) == 1
 
 
 @pytest.mark.parametrize("fragmented", [False, True])

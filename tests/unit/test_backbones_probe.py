@@ -141,7 +141,7 @@ def test_a_model_is_loaded_once_whoever_asks(monkeypatch) -> None:
 def test_pretrained_weights_without_a_folder_say_what_to_set() -> None:
     from workers.backbones.base import Weights
     from workers.backbones.vivit import SPEC
-    from workers.backbones.weights import folder_of
+    from workers.weights.loading import folder_of
 
     with pytest.raises(
         RefusedConfigurationError, match=r"vivit: there are no weights, as REELVEC_MODELS_DIR is not set"

@@ -16,8 +16,8 @@ import pytest
 from db.errors import RefusedConfigurationError, VideoError
 from workers.engine import lanes
 from workers.engine.batcher import Batcher
+from workers.engine.interface import DeviceLostError, Ended
 from workers.engine.lanes import Piece
-from workers.engine.values import DeviceLostError, Ended
 
 #: Longest wait for something that must happen at once.
 SOON = 10.0

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from db.fleet import Fleet, FleetWorker
-from db.results import Stages
-from producer.bottleneck import MIN_VIDEOS, Bottleneck, Capacity, capacity, find
+from db.progress.fleet import Fleet, FleetWorker
+from db.progress.rates import Stages
+from producer.status.bottleneck import MIN_VIDEOS, Bottleneck, Capacity, capacity, find
 
 
 def busy(samplers: int, devices: int, *, gpus: int | None = None, cores: float | None = None) -> Capacity:

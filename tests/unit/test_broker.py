@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from producer import broker
-from producer.broker import Question, ask, client_url
+from producer.status import broker
+from producer.status.broker import Question, ask, client_url
 
 
 @pytest.mark.parametrize(

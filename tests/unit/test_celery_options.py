@@ -14,9 +14,10 @@ from celery.concurrency import solo, thread
 
 from db import logs
 from db.errors import UsageError
-from workers import contract, origin, supervisor
+from workers import contract, origin
 from workers.app import app
-from workers.celery_options import refusals
+from workers.node import supervisor
+from workers.node.celery_options import refusals
 
 
 def worker(**changed: Any) -> SimpleNamespace:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from db import local_stack
 from db.exit_codes import ExitCode
+from db.stack import local_stack
 from producer import cli
 from tests.unit.test_addresses import make_stopped_stack
 

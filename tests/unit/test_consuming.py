@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from db.errors import UnavailableError
-from workers.consuming import Consumption, Watch
+from workers.delivery.consuming import Consumption, Watch
 
 
 class Worker:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import demo.__main__ as demonstration
-from db import local_stack
+from db.stack import local_stack
 
 
 def test_each_checkout_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,15 +20,16 @@ import pytest
 import typer
 import yaml
 
-from db import addresses, settings
+from db import settings
 from db.settings import DatabaseSettings
+from db.stack import addresses
 from producer import cli
 from producer.settings import ProducerSettings
 from workers import settings as worker_settings
-from workers import supervisor
 from workers.health import server
 from workers.health.address import Tcp, parse
 from workers.health.server import Answer
+from workers.node import supervisor
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,7 @@ OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
 SERVERS = sorted(SERVICES.keys() - set(OURS))
 WORKERS = ["worker", "worker-cpu"]
 
-#: Names outside our prefix that `db.addresses` reads.
+#: Names outside our prefix that `db.stack.addresses` reads.
 ADDRESS_VARIABLES = {"DATABASE_URL", "CELERY_BROKER_URL"}
 VARIABLE = re.compile(r"\$\$|\$\{(\w+)(:[?-])([^}]*)\}|\$")
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|AUTH")

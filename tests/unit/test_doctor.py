@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from db.addresses import Addresses
+from db.administration.rights import ENQUEUER, READER, WORKER
+from db.administration.server_facts import PostgresFacts, VectorFacts, WorkerRow
 from db.encoders import Encoder
-from db.rights import ENQUEUER, READER, WORKER
-from db.server_facts import PostgresFacts, VectorFacts, WorkerRow
+from db.stack.addresses import Addresses
 from producer.commands.doctor import STYLES, summary
 from producer.doctor import (
     broker,
@@ -39,7 +39,7 @@ from producer.doctor.check import Check, Finding, Status, fail, ok, skipped, war
 from producer.doctor.gpu import GpuFacts
 from tests.ledgering import encoder
 from workers.backbones import registry
-from workers.backbones.inventory import Held
+from workers.weights.inventory import Held
 
 
 def statuses(findings: Iterator[Finding] | list[Finding]) -> dict[str, str]:

@@ -17,9 +17,10 @@ import pytest
 from db.errors import UnavailableError, UsageError
 from db.exit_codes import ExitCode
 from tests.http_server import Handler, WebServer, serving
-from workers import draining, gpu_lock, lifeline, notice, recycling
-from workers.draining import Drain
-from workers.recycling import Recycling
+from workers.ending import draining, recycling
+from workers.ending.draining import Drain
+from workers.ending.recycling import Recycling
+from workers.node import gpu_lock, lifeline, notice
 
 SOON = 20.0
 
@@ -111,7 +112,7 @@ def test_a_lifeline_ends_with_its_supervisor() -> None:
 # --- one worker per GPU
 
 HOLD = (
-    "import sys, time; from workers import gpu_lock; lock = gpu_lock.take(sys.argv[1], wait_seconds=0);"
+    "import sys, time; from workers.node import gpu_lock; lock = gpu_lock.take(sys.argv[1], wait_seconds=0);"
     "print(1, flush=True); time.sleep(60)"
 )
 

@@ -13,10 +13,10 @@ import pytest
 from tests import encrypting as enc
 from tests import media
 from tests.mutator import mutated
-from workers.sampling.boxes import boxes_in
-from workers.sampling.encryption import asf, cenc, encryption_of, mkv, mpegps, mpegts
-from workers.sampling.encryption.mkv import Kind
-from workers.sampling.whole import is_whole
+from workers.sampling.inside.boxes import boxes_in
+from workers.sampling.inside.encryption import asf, cenc, encryption_of, mkv, mpegps, mpegts
+from workers.sampling.inside.encryption.mkv import Kind
+from workers.sampling.inside.whole import is_whole
 
 
 def content(box: bytes) -> bytes:

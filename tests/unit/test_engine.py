@@ -17,8 +17,8 @@ from workers.backbones.base import FRAMES_SHAPE
 from workers.engine import compiling, outcomes
 from workers.engine.device import Device
 from workers.engine.engine import Engine, ModelKey
+from workers.engine.interface import DeviceLostError, Encoding, Job
 from workers.engine.lanes import Item, Piece
-from workers.engine.values import DeviceLostError, Encoding, Job
 
 KEY = ModelKey("probe", "pretrained")
 
@@ -240,7 +240,7 @@ from tests.unit.test_engine import KEY, signed
 from workers import heartbeat
 from workers.engine.device import Device
 from workers.engine.engine import Engine
-from workers.engine.values import DeviceLostError
+from workers.engine.interface import DeviceLostError
 engine = Engine(device="cpu", models_dir=None, stall_seconds=1, ended=heartbeat.end_process)
 engine.load(KEY)
 def encode(*_, **__):

@@ -9,7 +9,7 @@ import pytest
 
 from db import errors
 from db.exit_codes import ExitCode, Then, then
-from workers.engine.values import Ended
+from workers.engine.interface import Ended
 
 ROOT = Path(__file__).parents[2]
 

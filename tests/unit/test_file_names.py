@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from db.errors import ErrorClass, VideoError
-from producer.uris import canonical
-from workers.stores.file import open_file
+from producer.sources.uris import canonical
+from workers.sources.file import open_file
 
 NAMES = [
     "plain.mp4", "emoji 😀.mp4", "rtl\u202egpj.mp4", "trailing dot.", " space ", "..mp4", "...", "-rf", "100%.mp4", "%2e%2e",

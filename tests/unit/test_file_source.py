@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from db.errors import VideoError
-from workers.stores.file import open_file
+from workers.sources.file import open_file
 
 
 def code_of(uri: str, roots: tuple[Path, ...] | None = None) -> str:

@@ -16,11 +16,11 @@ import pytest
 
 from db.errors import ErrorClass, VideoError
 from tests.http_server import Handler, WebServer, serving
-from workers.stores import guard, patience
-from workers.stores.guard import is_public
-from workers.stores.http import Asker, HttpStore
-from workers.stores.limits import Cancelled, Limits
-from workers.stores.remote import FIRST_BYTES
+from workers.sources import guard, retrying
+from workers.sources.guard import is_public
+from workers.sources.http import Asker, HttpStore
+from workers.sources.limits import Cancelled, Limits
+from workers.sources.remote import FIRST_BYTES
 
 BODY = random.Random(1).randbytes(3 * FIRST_BYTES + 17)
 LIMITS = Limits(fetch_seconds=1.5, bytes_per_second=100_000, spool_bytes=1 << 30)
@@ -29,7 +29,7 @@ PATH = "/a%20b/video.mp4?size=big"
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.005)
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_a_whole_body_replaced_after_a_cut_is_noticed(server: WebServer, store: 
 def test_no_pause_goes_beyond_the_deadline(
     server: WebServer, store: HttpStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 60)
     server.bend = cut_first(1, after=10)  # type: ignore[assignment]
     assert code_of(store, server.url(PATH)) == "fetch_cut"
     assert len(server.requests) == 1
@@ -210,7 +210,7 @@ def test_every_status_has_its_code(server: WebServer, store: HttpStore, status: 
 
     server.bend = refuse
     assert code_of(store, server.url(PATH)) == code
-    assert len(server.requests) == (patience.TRIES if code == "server_error" else 1)
+    assert len(server.requests) == (retrying.TRIES if code == "server_error" else 1)
 
 
 def test_a_busy_server_is_asked_again(server: WebServer, store: HttpStore) -> None:
@@ -249,7 +249,7 @@ def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(
 
 def test_once_stopped_nothing_is_tried_again(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that drains waits for one stalled read at most, and for no pause."""
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 60)
     stopped = Limits(300, 100_000, 1 << 20)
     store = HttpStore(stopped, allow_private=True, s3_host=None, connections=1)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from producer.request import misnamed_weights
-from workers.backbones import inventory, lock, registry
-from workers.backbones.lock import Entry, FileFacts
+from workers.backbones import registry
 from workers.settings import WorkerSettings
+from workers.weights import inventory, lock
+from workers.weights.lock import Entry, FileFacts
 
 DIGEST = "ab" * 32
 

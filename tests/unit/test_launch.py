@@ -6,8 +6,8 @@ from dataclasses import fields
 from types import SimpleNamespace
 from uuid import uuid4
 
-from db.abilities import Ability
-from db.liveness import Worker
+from db.jobs.abilities import Ability
+from db.jobs.liveness import Worker
 from workers.engine.engine import Load
 from workers.launch import Runtime
 from workers.tally import Tally

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from db.errors import VIDEO_ERROR_CLASSES, ErrorClass
-from db.fleet import Fleet, FleetWorker
-from db.halts import ClosedPlace, Halts, PausedBackbone, RefusingWorker
-from db.results import Outage
-from producer import lines
-from producer.broker import Broker
+from db.progress.fleet import Fleet, FleetWorker
+from db.progress.halts import ClosedPlace, Halts, PausedBackbone, RefusingWorker
+from db.progress.rates import Outage
+from producer.status import lines
+from producer.status.broker import Broker
 from producer.wording import duration, first_line, listed
 
 ALIVE = Fleet(alive=2, draining=0, in_flight=6, gpus=2, last_beat_seconds=3.0)

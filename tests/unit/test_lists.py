@@ -18,9 +18,9 @@ from pyarrow import parquet
 from db.errors import UsageError
 from db.settings import load
 from producer.categories import load_shipped
-from producer.sources import RowError, VideoRow, read_source
+from producer.sources.reading import RowError, VideoRow, read_source
 from workers.settings import WorkerSettings
-from workers.storage import Storage
+from workers.sources.storage import Storage
 
 TABLE = "uri,id,title\n/data/a.mp4,1,Ночь\n/data/b.mp4,2,y\n"
 TWO = [("/data/a.mp4", "1", "Ночь"), ("/data/b.mp4", "2", "y")]

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from db import local_process
+from db.stack import server_process
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,6 @@ def test_the_first_look_that_tells_something_counts(
 ) -> None:
     """An empty command line is a moment, not an answer: seen once more afterwards it must not undo what was seen."""
     following = iter(looks)
-    monkeypatch.setattr(local_process, "_command_line_by_proc", lambda pid: next(following))
-    monkeypatch.setattr(local_process, "_command_line_by_ps", lambda pid: next(following))
-    assert local_process.command_line(os.getpid()) == told
+    monkeypatch.setattr(server_process, "_command_line_by_proc", lambda pid: next(following))
+    monkeypatch.setattr(server_process, "_command_line_by_ps", lambda pid: next(following))
+    assert server_process.command_line(os.getpid()) == told

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers import machine
+from workers.node import machine
 
 PHYSICAL_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 

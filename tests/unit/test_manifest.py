@@ -9,8 +9,8 @@ import pytest
 
 from db.errors import UsageError
 from producer.categories import load_shipped
-from producer.csvlists import read_table
-from producer.manifest import Context, RowError, VideoRow
+from producer.sources.csvlists import read_table
+from producer.sources.manifest import Context, RowError, VideoRow
 
 
 def read(folder: Path, text: str | bytes) -> list[VideoRow | RowError]:

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.garbage import FORGED, GARBAGE
-from workers import messages
 from workers.contract import MalformedMessageError
+from workers.delivery import messages
 
 
 @pytest.mark.parametrize("kind", GARBAGE)

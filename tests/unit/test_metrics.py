@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from db.census import Progress, Waiting
-from db.fleet import Fleet, FleetWorker
-from db.halts import Halts, PausedBackbone, RefusingWorker
-from db.model_progress import ModelProgress
-from db.results import Outage, Stages
-from producer import metrics
-from producer.bottleneck import Bottleneck
-from producer.broker import Broker
-from producer.look import Look
-from producer.verdict import Verdict
+from db.progress.census import Progress, Waiting
+from db.progress.fleet import Fleet, FleetWorker
+from db.progress.halts import Halts, PausedBackbone, RefusingWorker
+from db.progress.models import ModelProgress
+from db.progress.rates import Outage, Stages
+from producer.status import metrics
+from producer.status.bottleneck import Bottleneck
+from producer.status.broker import Broker
+from producer.status.snapshot import Snapshot
+from producer.status.verdict import Verdict
 
 LINE = re.compile(r"(reelvec_[a-z_]+)(\{[^{}]*\})? (\S+)")
 
@@ -25,7 +25,7 @@ WORKER = FleetWorker("gpu-1", 7, 'cuda:0 (a "card")', draining=False, in_flight=
                     claimed_seconds=2.5, videos_done=70, videos_failed=3, videos_per_second=0.5,
                     last_error="truncated: ...", last_error_seconds=60.0)  # fmt: skip
 SILENT = replace(WORKER, host="gpu-9", beat_seconds=99.0)
-LOOK = Look(
+LOOK = Snapshot(
     Verdict("RUNNING", "RUNNING ...", 0, videos_per_second=2.25, failed_per_second=0.25, seconds_left=3600.0),
     Bottleneck("decode", "more cores"),
     Stages(40, fetch_seconds=0.2, decode_seconds=2.2, wait_seconds=0.5, device_seconds=0.04),
@@ -46,7 +46,7 @@ LOOK = Look(
 )
 
 
-def samples(look: Look) -> dict[str, float]:
+def samples(look: Snapshot) -> dict[str, float]:
     """Every line is a comment or a sample, and samples of one name stand together below their type."""
     found: dict[str, float] = {}
     typed: list[str] = []

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from db import local_stack
 from db.errors import RefusedConfigurationError, UsageError
-from workers.backbones import bucket, hub, models_dir, registry, swap
-from workers.backbones.bucket import Bucket
+from db.stack import local_stack
+from workers.backbones import registry
 from workers.settings import WorkerSettings
+from workers.weights import bucket, hub, models_dir, shared_folders
+from workers.weights.bucket import Bucket
 
 SETTINGS = WorkerSettings()
 TOKENIZER = {"tokenizer.json", "vocab.json", "merges.txt"}
@@ -122,7 +123,7 @@ def test_a_folder_is_put_in_place_of_another(tmp_path: Path) -> None:
     for number in (1, 2):
         (tmp_path / ".new").mkdir()
         (tmp_path / ".new" / "file").write_text(str(number))
-        swap.put_in_place(tmp_path / ".new", tmp_path / "final")
+        shared_folders.put_in_place(tmp_path / ".new", tmp_path / "final")
         assert (tmp_path / "final" / "file").read_text() == str(number)
         assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
@@ -131,8 +132,8 @@ def test_one_process_at_a_time_fills_a_folder(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from workers.backbones import swap
-with swap.exclusive(Path(sys.argv[1]), "fetch", "X"):
+from workers.weights import shared_folders
+with shared_folders.exclusive(Path(sys.argv[1]), "fetch", "X"):
     print("in", flush=True)
     sys.stdin.readline()
 """
@@ -151,10 +152,10 @@ with swap.exclusive(Path(sys.argv[1]), "fetch", "X"):
 def test_a_folder_that_may_not_be_made_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RefusedConfigurationError, match=r"cannot be made: .* set REELVEC_X to one of yours"):
-        swap.exclusive(tmp_path / "file" / "folder", "fetch", "REELVEC_X").__enter__()
+        shared_folders.exclusive(tmp_path / "file" / "folder", "fetch", "REELVEC_X").__enter__()
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    swap.refuse_full_disk(tmp_path, 1, "move")
+    shared_folders.refuse_full_disk(tmp_path, 1, "move")
     with pytest.raises(RefusedConfigurationError, match=r"1,000,000,000,000\.0 MB have to go to .* MB free: move"):
-        swap.refuse_full_disk(tmp_path, 10**18, "move")
+        shared_folders.refuse_full_disk(tmp_path, 10**18, "move")

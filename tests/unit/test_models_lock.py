@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from db.errors import RefusedConfigurationError
-from workers.backbones import lock, registry
-from workers.backbones.lock import Entry, FileFacts
+from workers.backbones import registry
+from workers.weights import lock
+from workers.weights.lock import Entry, FileFacts
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights"}
 SPEC = registry.get("vivit")

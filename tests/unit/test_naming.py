@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer.categories import load_shipped
-from producer.naming import folder_category, is_video_name, matches
+from producer.sources.naming import folder_category, is_video_name, matches
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ import pytest
 from minio.credentials.providers import StaticProvider
 
 from db.errors import UnavailableError, VideoError
-from producer.buckets import bucket_rows
 from producer.categories import load_shipped
+from producer.sources.buckets import bucket_rows
 from tests.http_server import Handler, WebServer, serving
-from workers.stores import listing, patience, s3
-from workers.stores.limits import Limits
-from workers.stores.s3 import S3Store
-from workers.stores.s3_account import Account, Chain
-from workers.stores.s3_client import S3Client
+from workers.sources import listing, retrying, s3
+from workers.sources.limits import Limits
+from workers.sources.s3 import S3Store
+from workers.sources.s3_account import Account, Chain
+from workers.sources.s3_client import S3Client
 
 LIMITS = Limits(fetch_seconds=30, bytes_per_second=1_000_000, spool_bytes=1 << 30)
 BODY = bytes(range(256)) * 3
@@ -28,7 +28,7 @@ KEYS = [f"p/{number:02d}.mp4" for number in range(12)]
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.005)
     monkeypatch.setattr(s3.time, "sleep", lambda _: None)
     monkeypatch.setattr(listing, "PAGE_KEYS", 5)
 
@@ -326,7 +326,7 @@ def test_a_refusal_names_the_right_that_is_missing(server: WebServer, keys: bool
 
 
 def test_without_an_endpoint_an_error_says_that_aws_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    from workers.stores.s3_account import account
+    from workers.sources.s3_account import account
 
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)

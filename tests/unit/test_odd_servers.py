@@ -9,10 +9,10 @@ import pytest
 
 from db.errors import VideoError
 from tests.http_server import Handler, WebServer, serving
-from workers.stores import patience
-from workers.stores.http import HttpStore
-from workers.stores.limits import Limits
-from workers.stores.remote import FIRST_BYTES
+from workers.sources import retrying
+from workers.sources.http import HttpStore
+from workers.sources.limits import Limits
+from workers.sources.remote import FIRST_BYTES
 
 BODY = random.Random(3).randbytes(2 * FIRST_BYTES + 17)
 SMALL = BODY[:672]
@@ -21,7 +21,7 @@ LIMITS = Limits(fetch_seconds=30, bytes_per_second=1_000_000, spool_bytes=1 << 3
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.005)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_an_answer_without_a_byte_is_no_progress(server: WebServer, store: HttpS
     server.bend = nothing
     failed = failure_of(store, server.url("/v"))
     assert (failed.code, "answers without a byte" in str(failed)) == ("fetch_cut", True)
-    assert len(server.requests) == patience.TRIES
+    assert len(server.requests) == retrying.TRIES
 
 
 def test_a_byte_at_a_time_ends_at_the_deadline(server: WebServer) -> None:

@@ -16,8 +16,8 @@ from pyarrow import parquet
 
 from db.errors import UsageError
 from producer.categories import load_shipped
-from producer.manifest import Context, RowError, VideoRow
-from producer.parquet import read_parquet
+from producer.sources.manifest import Context, RowError, VideoRow
+from producer.sources.parquet import read_parquet
 
 
 def write(folder: Path, columns: dict[str, Any]) -> Path:

@@ -12,11 +12,11 @@ from minio.credentials.providers import StaticProvider
 
 from db.errors import ErrorClass, RefusedConfigurationError, VideoError
 from tests.http_server import WebServer, serving
-from workers.stores.http import HttpStore
-from workers.stores.limits import Limits
-from workers.stores.proxies import proxy_for
-from workers.stores.s3 import S3Store
-from workers.stores.s3_account import Account, Chain
+from workers.sources.http import HttpStore
+from workers.sources.limits import Limits
+from workers.sources.proxies import proxy_for
+from workers.sources.s3 import S3Store
+from workers.sources.s3_account import Account, Chain
 
 BODY = bytes(range(256)) * 3
 LIMITS = Limits(fetch_seconds=30, bytes_per_second=1_000_000, spool_bytes=1 << 30)

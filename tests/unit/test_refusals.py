@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.refusals import FAILURES, FAILURES_IF_DENIED, RETRY_BEATS, Refusals
+from workers.delivery.refusals import FAILURES, FAILURES_IF_DENIED, RETRY_BEATS, Refusals
 
 
 class Clock:

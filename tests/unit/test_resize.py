@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers.sampling.resample import Resampler
-from workers.sampling.resize import AS_STORED, View, kept_box, stored_box, view_of
+from workers.sampling.inside.geometry import AS_STORED, View, kept_box, stored_box, view_of
+from workers.sampling.inside.resample import Resampler
 
 SIZES = [
     (320, 180),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from db import retries
 from db.errors import VIDEO_ERROR_CLASSES, ErrorClass, VideoError
+from db.jobs import retries
 
 
 def decide(kind: ErrorClass, *, attempts: int = 1, strikes: int = 0, chance: float = 1.0) -> retries.Decision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from db.errors import UsageError
-from workers.stores.s3_endpoint import VARIABLES, endpoint
+from workers.sources.s3_endpoint import VARIABLES, endpoint
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from db import outcome
+from db.jobs import outcome
 from db.settings import DatabaseSettings
 from producer.doctor import packages, probes
 from producer.settings import ProducerSettings
 from workers import app
 from workers.settings import WorkerSettings
-from workers.stores.limits import Limits
-from workers.stores.pools import pool_options
+from workers.sources.limits import Limits
+from workers.sources.pools import pool_options
 
 ROOT = Path(__file__).parents[2]
 CODE = [path for folder in ("db", "workers", "producer") for path in (ROOT / folder).rglob("*.py")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from db.errors import UsageError
-from db.selection import Selection, condition
+from db.jobs.selection import Selection, condition
 from producer.selectors import parse
 
 

@@ -9,10 +9,10 @@ import pytest
 from db import settings
 from db.errors import UsageError
 from producer.settings import ProducerSettings
-from workers import machine
 from workers import settings as worker_settings
+from workers.node import machine
+from workers.node.shape import Shape
 from workers.settings import WorkerSettings
-from workers.shape import Shape
 
 
 def test_a_mistyped_variable_is_refused_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:

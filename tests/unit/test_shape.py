@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers import shape
+from workers.node import shape
 
 GIB = 1 << 30
 

@@ -18,10 +18,10 @@ from db.errors import UsageError
 from db.settings import load
 from producer.categories import load_shipped
 from producer.settings import ProducerSettings
-from producer.sources import FORMS, RowError, VideoRow, read_source
-from producer.uris import key_of
+from producer.sources.reading import FORMS, RowError, VideoRow, read_source
+from producer.sources.uris import key_of
 from workers.settings import PRODUCER_VARIABLES, WorkerSettings
-from workers.storage import Storage
+from workers.sources.storage import Storage
 
 
 def read(source: Path | str, *, match: str | None = None) -> list[VideoRow | RowError]:

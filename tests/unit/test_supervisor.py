@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from db.errors import UsageError
-from workers import notice, supervisor
-from workers.end_signals import SIGNALS
-from workers.supervisor import Child, next_delay_seconds
+from workers.ending.end_signals import SIGNALS
+from workers.node import notice, supervisor
+from workers.node.supervisor import Child, next_delay_seconds
 
 
 @pytest.fixture(autouse=True)
@@ -250,7 +250,7 @@ def test_the_end_of_the_supervisor_reaches_its_processes_however_it_came(tmp_pat
         f"[ -e /dev/fd/$REELVEC_LIFELINE_FD ] && echo >> {ready}; read nothing <&$REELVEC_LIFELINE_FD; echo >> {told}"
     )
     program = (
-        "import sys; from workers import supervisor; supervisor.command_of = lambda name: ['sh', '-c', sys.argv[1]];"
+        "import sys; from workers.node import supervisor; supervisor.command_of = lambda name: ['sh', '-c', sys.argv[1]];"
         "supervisor.run()"
     )
     process = subprocess.Popen(

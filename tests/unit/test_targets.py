@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from db.errors import UsageError
-from producer.targets import targets, whole_file
+from producer.local.targets import targets, whole_file
 
 A, B = "file:///videos/a.mp4", "s3://bucket/x/b.tar.mkv"
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from producer.uris import bucket_place, canonical, file_uri, key_of
+from producer.sources.uris import bucket_place, canonical, file_uri, key_of
 
 BASE = Path("/base/folder")
 ENDPOINT = "https://storage.example.net"

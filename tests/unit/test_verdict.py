@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from db.census import Progress, Waiting
-from db.fleet import Fleet
-from db.halts import ClosedPlace, Halts, PausedBackbone, RefusingWorker
-from db.results import OUR_CODES, Outage, Recent
-from producer.broker import Broker
-from producer.verdict import Facts, Verdict
-from producer.verdict import judge as judge_facts
+from db.progress.census import Progress, Waiting
+from db.progress.fleet import Fleet
+from db.progress.halts import ClosedPlace, Halts, PausedBackbone, RefusingWorker
+from db.progress.rates import OUR_CODES, Outage, Recent
+from producer.status.broker import Broker
+from producer.status.verdict import Facts, Verdict
+from producer.status.verdict import judge as judge_facts
 
 ALIVE = Fleet(alive=2, draining=0, in_flight=6, gpus=2, last_beat_seconds=3.0)
 NOBODY = Fleet(alive=0, draining=0, in_flight=0, gpus=0, last_beat_seconds=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.verdict import Verdict
+from producer.status.verdict import Verdict
 from producer.wait import STALL_SECONDS, Patience
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from db.errors import RefusedConfigurationError, UsageError
 from workers.backbones.base import Spec, Weights
-from workers.backbones.weights import folder_of, transformers
+from workers.weights.loading import folder_of, transformers
 
 #: A prompt to its ids, those that every prompt begins and ends with included.
 Tokenize: TypeAlias = Callable[[str], list[int]]

@@ -11,7 +11,7 @@ from db.errors import UsageError
 from workers.backbones.base import Backbone, Spec
 
 if TYPE_CHECKING:
-    from workers.backbones.bucket import Bucket
+    from workers.weights.bucket import Bucket
 
 #: One line per backbone: its name and its module.
 BACKBONES = {

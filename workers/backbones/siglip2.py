@@ -19,7 +19,7 @@ from db.labels import LabelSet
 from workers.backbones.base import SIDE_PX, Encoded, FloatArray, Loaded, Spec, Weights, Windows
 from workers.backbones.prompts import GEMMA, Tokenizer, tokenizer_of
 from workers.backbones.texts import LabelTexts, pooled_texts
-from workers.backbones.weights import obtain
+from workers.weights.loading import obtain
 
 if TYPE_CHECKING:
     import torch

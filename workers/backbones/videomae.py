@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workers.backbones.base import Loaded, Spec, Weights
-from workers.backbones.weights import obtain
 from workers.backbones.window_model import WindowModel
+from workers.weights.loading import obtain
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,8 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from workers.backbones.base import SIDE_PX, Loaded, Spec, Weights
-from workers.backbones.weights import obtain
 from workers.backbones.window_model import WindowModel
+from workers.weights.loading import obtain
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from db.labels import LabelSet
 from workers.backbones.base import SIDE_PX, Encoded, Loaded, Spec, Weights, Windows
 from workers.backbones.prompts import Tokenizer, tokenizer_of
 from workers.backbones.texts import LabelTexts, pooled_texts
-from workers.backbones.weights import obtain
+from workers.weights.loading import obtain
 
 if TYPE_CHECKING:
     import torch

@@ -25,8 +25,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from db.errors import ReelvecError, VideoError
+from workers.engine.interface import STAGE, DeviceLostError, Ended
 from workers.engine.lanes import Batch, Item, Lane, Load, Piece, Work, halves
-from workers.engine.values import STAGE, DeviceLostError, Ended
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from db.errors import RefusedConfigurationError
-from workers import machine
+from workers.node import machine
 
 
 def choose_device(requested: str | None) -> str:

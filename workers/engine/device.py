@@ -24,16 +24,16 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import VideoError
-from workers import machine, shape
 from workers.backbones import registry
 from workers.backbones.base import FRAMES_SHAPE, Encoded, Loaded, Weights, Windows
-from workers.backbones.bucket import Bucket
-from workers.backbones.models_dir import local_folder
 from workers.engine.choice import choose_device
 from workers.engine.compiling import wants_compiling
+from workers.engine.interface import Bound, DeviceLostError, Encoding, Job, ModelKey
 from workers.engine.lanes import Item, Piece
 from workers.engine.outcomes import as_reelvec_error, outcome
-from workers.engine.values import Bound, DeviceLostError, Encoding, Job, ModelKey
+from workers.node import machine, shape
+from workers.weights.bucket import Bucket
+from workers.weights.models_dir import local_folder
 
 log = logging.getLogger(__name__)
 

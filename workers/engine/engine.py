@@ -17,12 +17,12 @@ import numpy.typing as npt
 from db.labels import LabelSet
 from workers.backbones import registry
 from workers.backbones.base import FRAMES_SHAPE
-from workers.backbones.bucket import Bucket
 from workers.engine.batcher import Batcher
 from workers.engine.device import Device
+from workers.engine.interface import Bound, Encoding, Ended, Job, ModelKey
 from workers.engine.lanes import Load, Piece
 from workers.engine.outcomes import join
-from workers.engine.values import Bound, Encoding, Ended, Job, ModelKey
+from workers.weights.bucket import Bucket
 
 __all__ = ["Bound", "Encoding", "Ended", "Engine", "Load", "ModelKey"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from db.errors import ReelvecError, RefusedConfigurationError, VideoError
 from workers.backbones.base import Encoded, FloatArray
-from workers.engine.values import STAGE, Encoding, Job
+from workers.engine.interface import STAGE, Encoding, Job
 
 
 def outcome(job: Job, encoded: Encoded, rows: slice, dtype: str, seconds: float) -> Encoding | VideoError:

@@ -70,7 +70,7 @@ class Aborted(_Answer):
 
 
 class Done(_Answer):
-    """The frames are in memory; see `workers.sampling.decode.Decoded`."""
+    """The frames are in memory; see `workers.sampling.inside.decode.Decoded`."""
 
     kind: Literal["done"]
     codec: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]

@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from db.errors import VideoError
 from workers.sampling.wire import BLOCK_BYTES
-from workers.storage import STAGE, ByteSource
+from workers.sources.storage import STAGE, ByteSource
 
 #: Enough for an index at the end, sound lying apart, and what FFmpeg probed and reads again.
 KEPT_BLOCKS = 8

@@ -57,7 +57,7 @@ class Child:
 
     def __init__(self, cpu_seconds: int) -> None:
         self._memory_fd = _shared_memory()
-        module = "workers.sampling.process"
+        module = "workers.sampling.inside.process"
         try:
             self._socket, theirs = socket.socketpair()
         except OSError:

@@ -17,7 +17,7 @@ SHAPE = (FRAMES, SIDE, SIDE, 3)
 #: Only the beginning of a video is looked at.
 MAX_SECONDS = 60
 #: `notebook`: every r-th frame, as the embeddings that exist were made. `uniform`: spread over the whole beginning.
-#: `fast`: the notebook's frames, scaled by FFmpeg on the way (`workers.sampling.squares`).
+#: `fast`: the notebook's frames, scaled by FFmpeg on the way (`workers.sampling.inside.conversion`).
 POLICIES = ("notebook", "uniform", "fast")
 
 

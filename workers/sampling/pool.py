@@ -22,9 +22,9 @@ from workers.sampling.answers import Done, Failed, NonsenseError, Read
 from workers.sampling.blocks import Blocks
 from workers.sampling.child import LOOK_SECONDS, Check, Child, ChildGoneError, DeadlineError, deadline_check
 from workers.sampling.plan import POLICIES, SHAPE
-from workers.storage import STAGE as FETCH
-from workers.storage import ByteSource
-from workers.stores.limits import Cancelled
+from workers.sources.limits import Cancelled
+from workers.sources.storage import STAGE as FETCH
+from workers.sources.storage import ByteSource
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Sample:
 
     `frames` uint8 `[96, 224, 224, 3]`, own memory; `frame_indices` int64 `[96]` and `pts_seconds` float64 `[96]`: position
     and time of the frame in each slot. `fetch_seconds`: spent in reads of the source; `decode_seconds`: CPU of the sampler.
-    `damaged_share`: as of `workers.sampling.decode.Decoded`.
+    `damaged_share`: as of `workers.sampling.inside.decode.Decoded`.
     `frame_count`: frames that the video has by its header, or that were counted in its first minute.
     """
 
@@ -103,7 +103,7 @@ class SamplerPool:
     def sample(self, source: ByteSource, policy: str, *, stop: threading.Event | None = None) -> Sample:
         """Frames of one video; blocks until a process is free, and reads the source in this thread.
 
-        Raises `VideoError`: what the source's `read` raises, what `workers.sampling.decode.sample` raises, sampler_defect,
+        Raises `VideoError`: what the source's `read` raises, what `workers.sampling.inside.decode.sample` raises, sampler_defect,
         sampler_crashed, sampler_timeout, fetch_timeout (most of the time was spent reading); `Cancelled`; `UsageError` for an
         unknown policy; `RefusedConfigurationError` if sampler processes cannot run here.
         """
@@ -191,7 +191,7 @@ class SamplerPool:
                 if not usable:
                     self._give_back(child, usable=False)
         raise RefusedConfigurationError(
-            f"{stillborn} sampler processes ended before they were ready; `python -I -m workers.sampling.process` says why"
+            f"{stillborn} sampler processes ended before they were ready; `python -I -m workers.sampling.inside.process` says why"
         )
 
     def _note_seccomp(self, child: Child) -> None:

@@ -1,6 +1,6 @@
 """Fill `jobs.place_id` in small batches and make the indexes beside the running fleet: begun twice, it goes on.
 
-Rows that older producers add meanwhile are filled in by the feeder (`db.places.adopt`).
+Rows that older producers add meanwhile are filled in by the feeder (`db.jobs.places.adopt`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a sampler found out about a video: how much of it was damaged, and which sampler looked.
 
 Everything is a nullable column: nothing is rewritten. Rows without a number were made by samplers that looked for neither
-encryption nor damage (`db.sampler_version`).
+encryption nor damage (`db.jobs.sampler_version`).
 """
 
 from __future__ import annotations

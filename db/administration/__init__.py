@@ -1,0 +1,1 @@
+"""What an administrator does: roles and rights, invariants, moving all rows, facts about a server."""

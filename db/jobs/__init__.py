@@ -1,0 +1,1 @@
+"""The ledger's companions: what is fed, owed, tried again, closed, paused and changed by operators."""

@@ -1,0 +1,199 @@
+"""What one attempt at a video leaves behind, and how it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, text
+
+from db import copy
+from db.errors import NOISE_CODES, ErrorClass
+from db.jobs.sampler_version import VERSION
+
+ERROR_TEXT_CHARACTERS = 2000
+MEDIA_COLUMNS = (
+    *("etag", "size_bytes", "codec", "width_px", "height_px", "fps", "duration_seconds"),
+    *("damaged_share", "sampler_version"),
+)
+
+
+@dataclass(frozen=True)
+class EncoderRows:
+    """What one encoder made of one video: `pooled` [d], `windows` [w, d], `spans_seconds` [w, 2], float32."""
+
+    encoder_id: int
+    pooled: npt.NDArray[np.float32]
+    windows: npt.NDArray[np.float32]
+    spans_seconds: npt.NDArray[np.float32]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class TaggerRows:
+    """`window_probabilities` [w, K] float32 in the order of `categories`."""
+
+    tagger_id: int
+    categories: tuple[str, ...]
+    window_probabilities: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Failure:
+    stage: str
+    code: str
+    error_class: ErrorClass
+    message: str
+    encoder: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything `finish` writes: rows that succeeded, the failure if there was one, facts of the media and of the run."""
+
+    encoder_rows: tuple[EncoderRows, ...] = ()
+    tagger_rows: tuple[TaggerRows, ...] = ()
+    failure: Failure | None = None
+    media: dict[str, Any] | None = None
+    bytes_read: int | None = None
+    fetch_seconds: float | None = None
+    decode_seconds: float | None = None
+    wait_seconds: float | None = None
+    device_seconds: float | None = None
+
+
+def clean_text(message: str) -> str:
+    """Postgres text holds no NUL and no lone surrogates; an error text is for people, so it is also cut."""
+    return message.replace("\0", "").encode("utf-8", "replace").decode()[:ERROR_TEXT_CHARACTERS]
+
+
+def write(connection: Connection, video_id: int, worker_id: UUID, outcome: Outcome) -> None:
+    """Replace this video's rows of the encoders and taggers that succeeded, and its media facts, by COPY.
+
+    What there is of a video that turned out to be noise is removed, and its job says so.
+    """
+    if outcome.failure is not None and outcome.failure.code in NOISE_CODES:
+        _remove_noise(connection, video_id)
+    if outcome.encoder_rows:
+        _write_encoder_rows(connection, video_id, worker_id, outcome.encoder_rows)
+    if outcome.tagger_rows:
+        _write_tagger_rows(connection, video_id, worker_id, outcome.tagger_rows)
+    if outcome.media is not None:
+        _write_media(connection, video_id, outcome.media)
+
+
+def write_attempt(connection: Connection, video_id: int, worker_id: UUID, attempt: int, failure: Failure) -> None:
+    """One row per failed attempt: the history of a video that ended `failed`, or is tried again."""
+    connection.execute(
+        text(
+            "INSERT INTO reelvec.attempts"
+            " (video_id, attempt, stage, error_code, error, encoder, worker_id, sampler_version)"
+            " VALUES (:video_id, :attempt, :stage, :code, :error, :encoder, :worker_id, :sampler_version)"
+        ),
+        {
+            "video_id": video_id,
+            "attempt": attempt,
+            "stage": failure.stage,
+            "code": failure.code,
+            "error": clean_text(failure.message),
+            "encoder": failure.encoder,
+            "worker_id": worker_id,
+            "sampler_version": VERSION,
+        },
+    )
+
+
+def _remove_noise(connection: Connection, video_id: int) -> None:
+    facts = {"video_id": video_id}
+    for table in ("scores", "window_embeddings"):
+        connection.execute(text(f"DELETE FROM reelvec.{table} WHERE video_id = :video_id"), facts)  # noqa: S608
+    removed = connection.execute(text("DELETE FROM reelvec.embeddings WHERE video_id = :video_id"), facts).rowcount
+    if removed:
+        connection.execute(
+            text(
+                "UPDATE reelvec.jobs SET error = error || format(' (%s vectors that were made of it are removed)',"
+                " CAST(:removed AS int)) WHERE video_id = :video_id"
+            ),
+            {**facts, "removed": removed},
+        )
+
+
+def _write_encoder_rows(
+    connection: Connection, video_id: int, worker_id: UUID, results: tuple[EncoderRows, ...]
+) -> None:
+    ids = [rows.encoder_id for rows in results]
+    for table in ("embeddings", "window_embeddings"):
+        connection.execute(
+            text(f"DELETE FROM reelvec.{table} WHERE video_id = :video_id AND encoder_id = ANY(:ids)"),  # noqa: S608
+            {"video_id": video_id, "ids": ids},
+        )
+    copy.copy_rows(
+        connection,
+        "reelvec.embeddings",
+        {
+            "encoder_id": copy.smallint,
+            "video_id": copy.bigint,
+            "embedding": copy.vector,
+            "dtype": copy.text,
+            "worker_id": copy.uuid,
+        },
+        [(rows.encoder_id, video_id, rows.pooled, rows.dtype, worker_id) for rows in results],
+    )
+    copy.copy_rows(
+        connection,
+        "reelvec.window_embeddings",
+        {
+            "encoder_id": copy.smallint,
+            "video_id": copy.bigint,
+            "window_index": copy.smallint,
+            "start_seconds": copy.real,
+            "end_seconds": copy.real,
+            "embedding": copy.halfvec,
+        },
+        [
+            (rows.encoder_id, video_id, index, span[0], span[1], window)
+            for rows in results
+            for index, (window, span) in enumerate(zip(rows.windows, rows.spans_seconds, strict=True))
+        ],
+    )
+
+
+def _write_tagger_rows(connection: Connection, video_id: int, worker_id: UUID, results: tuple[TaggerRows, ...]) -> None:
+    connection.execute(
+        text("DELETE FROM reelvec.scores WHERE video_id = :video_id AND tagger_id = ANY(:ids)"),
+        {"video_id": video_id, "ids": [rows.tagger_id for rows in results]},
+    )
+    copy.copy_rows(
+        connection,
+        "reelvec.scores",
+        {
+            "tagger_id": copy.smallint,
+            "video_id": copy.bigint,
+            "probabilities": copy.real_array,
+            "window_probabilities": copy.real_array,
+            "tag": copy.text,
+            "probability": copy.real,
+            "worker_id": copy.uuid,
+        },
+        [_score_row(rows, video_id, worker_id) for rows in results],
+    )
+
+
+def _score_row(rows: TaggerRows, video_id: int, worker_id: UUID) -> tuple[Any, ...]:
+    """The mean over windows decides; the best category stands in a column, so that the common query needs no unnest."""
+    mean = rows.window_probabilities.mean(axis=0)
+    best = int(mean.argmax())
+    tag, probability = rows.categories[best], float(mean[best])
+    return rows.tagger_id, video_id, mean, rows.window_probabilities, tag, probability, worker_id
+
+
+def _write_media(connection: Connection, video_id: int, media: dict[str, Any]) -> None:
+    known = [column for column in MEDIA_COLUMNS if column in media]
+    assignments = ", ".join(f"{column} = :{column}" for column in known)
+    connection.execute(
+        text(f"UPDATE reelvec.videos SET {assignments} WHERE video_id = :video_id"),  # noqa: S608
+        {**{column: media[column] for column in known}, "video_id": video_id},
+    )

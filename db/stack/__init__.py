@@ -1,0 +1,1 @@
+"""Which servers a command uses, and the embedded ones."""

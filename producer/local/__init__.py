@@ -1,0 +1,1 @@
+"""Videos read and computed right here, without a fleet: `embed` and `sample`."""

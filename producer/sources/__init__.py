@@ -1,0 +1,1 @@
+"""What `enqueue` is given, read as a stream of videos."""

@@ -1,0 +1,1 @@
+"""What `reelvec status` says, and what that is made of."""

@@ -1,0 +1,142 @@
+"""The lines above and below the table of categories. Pure: what was seen in, sentences out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from db.progress.fleet import Fleet, FleetWorker
+from db.progress.halts import Halts
+from db.progress.models import ModelProgress
+from db.progress.rates import Outage
+from producer.status.broker import Broker
+from producer.wording import SHOWN, ago, duration, first_line, listed, plural
+
+EXAMPLE_CHARACTERS = 200
+#: Counts that are younger need no word about their age.
+MOMENT_SECONDS = 2.0
+
+#: What to do about each code of class INFRA.
+REMEDIES = {
+    "access_denied": "let the workers' key read these videos",
+    "bad_credentials": "fix the key on the workers",
+    "no_bucket": "check the bucket's name and the workers' endpoint and region",
+    "unreachable": "check the address, and name service and network on the workers",
+    "unavailable": "check that Postgres answers the workers",
+}
+
+
+def waiting(outages: Sequence[Outage]) -> str | None:
+    """What videos wait for that is no fault of theirs, and what to do about the commonest; None: nothing."""
+    if not outages:
+        return None
+    first = outages[0]
+    example = first_line(first.example)[:EXAMPLE_CHARACTERS]
+    shown = [f"{first.error_code} {first.videos:,} ({example})"]
+    shown += [f"{outage.error_code} {outage.videos:,}" for outage in outages[1:]]
+    remedy = REMEDIES[first.error_code]
+    count = sum(outage.videos for outage in outages)
+    waiting = plural(count, "video waits", "videos wait")
+    return f"WAITING  {waiting} for: {', '.join(shown)}; no attempts are used up; {remedy}"
+
+
+def halted(halts: Halts) -> list[str]:
+    """A line for each closed place, each worker that alone fails at one, and each paused backbone."""
+    lines = [
+        f"CLOSED  {place.place} for {duration(place.closed_seconds)}: {_error(place.error_code, place.error)};"
+        " one video is tried every 10 s, and all go on when it succeeds"
+        for place in halts.places[:SHOWN]
+    ]
+    if halts.closed_places > len(lines):
+        lines.append(f"CLOSED  {plural(halts.closed_places - len(lines), 'more place')}: reelvec status --json")
+    lines += [
+        f"REFUSED  {named(worker.host, worker.name, worker.pid)} could not read {worker.place} for"
+        f" {duration(worker.failing_seconds)}, but others can: {_error(worker.error_code, worker.error)}"
+        for worker in halts.workers[:SHOWN]
+    ]
+    if len(halts.workers) > SHOWN:
+        lines.append(f"REFUSED  {len(halts.workers) - SHOWN:,} more: reelvec status --workers")
+    lines += [
+        f"PAUSED  {paused.backbone} for {duration(paused.paused_seconds)}: {first_line(paused.reason)};"
+        f" go on with: reelvec pause --backbone {paused.backbone} --resume"
+        for paused in halts.backbones
+    ]
+    return lines
+
+
+def weights(models: Sequence[ModelProgress]) -> list[str]:
+    """A line for each model that videos wait for and no live worker can load."""
+    return [
+        f"WEIGHTS  {model.waiting_for_weights:,} videos wait for {model.encoder}: no live worker can load it;"
+        f" reelvec models fetch {model.encoder} on a worker's machine (reelvec status --workers shows what each can load),"
+        f" or withdraw it: reelvec cancel --backbone {model.encoder}"
+        for model in models
+        if model.waiting_for_weights
+    ]
+
+
+def _error(code: str | None, text: str | None) -> str:
+    return f"{code or 'unknown'} ({first_line(text or '')[:EXAMPLE_CHARACTERS]})"
+
+
+def workers(fleet: Fleet, *, running: int) -> str:
+    """Who works, how full their hands are, and who went missing."""
+    beat = "none yet" if fleet.last_beat_seconds is None else ago(fleet.last_beat_seconds)
+    draining = f" ({fleet.draining} draining)" if fleet.draining else ""
+    line = f"workers alive {fleet.alive}{draining}, {plural(running, 'video')} in hand, last beat {beat}"
+    if not fleet.stale:
+        return line
+    gone = [f"{worker.host} pid {worker.pid} ({duration(worker.beat_seconds)})" for worker in fleet.stale]
+    return f"{line} · without a heartbeat {len(gone)}: {listed(gone)}"
+
+
+def broker(seen: Broker) -> str:
+    """The broker's answer, or that there is none."""
+    if seen.error is not None:
+        return f"broker {seen.address} does not answer: {seen.error}"
+    return f"broker answers, {plural(seen.messages or 0, 'message waits', 'messages wait')} in it"
+
+
+def failures(codes: Sequence[tuple[str, int]]) -> str | None:
+    """Failed videos by code, with the command that shows the commonest; None: none failed."""
+    if not codes:
+        return None
+    shown = " · ".join(f"{code} {count:,}" for code, count in codes)
+    return f"failures {shown}  → reelvec status --failed --error {codes[0][0]}"
+
+
+def counts(age_seconds: float) -> str | None:
+    """Said of shared counts that are older than a moment."""
+    return f"counted {ago(age_seconds)}" if age_seconds >= MOMENT_SECONDS else None
+
+
+def named(host: str, name: str | None, pid: int) -> str:
+    """How people call a worker: `gpu0 on node-3`."""
+    return f"{name or f'pid {pid}'} on {host}"
+
+
+#: Columns of `status --workers`; the last two are wide.
+WORKER_COLUMNS = (
+    "host", "name", "pid", "device", "state", "beat", "last claim", "videos/s", "done", "failed", "models",
+    "takes nothing of", "last error",
+)  # fmt: skip
+
+
+def worker_cells(worker: FleetWorker, *, is_alive: bool, refuses: Sequence[str]) -> list[str]:
+    """One worker in the order of `WORKER_COLUMNS`; `-` for what it did not say."""
+    state = "silent" if not is_alive else "draining" if worker.draining else "working"
+    error = "" if worker.last_error is None else f"{ago(worker.last_error_seconds)}: {first_line(worker.last_error)}"
+    rate = "-" if worker.videos_per_second is None else f"{worker.videos_per_second:,.1f}"
+    done, failed = ("-" if count is None else f"{count:,}" for count in (worker.videos_done, worker.videos_failed))
+    return [
+        worker.host, worker.name or "-", str(worker.pid), worker.device, state, ago(worker.beat_seconds),
+        ago(worker.claimed_seconds), rate, done, failed, _loadable(worker), listed(refuses) if refuses else "-",
+        error or "-",
+    ]  # fmt: skip
+
+
+def _loadable(worker: FleetWorker) -> str:
+    """The models it can load, and those whose weights are not the ones that are wanted; random ones go without saying."""
+    if worker.models is None:
+        return "-"
+    named = [model for model in worker.models if "-random-" not in model]
+    return " ".join(named + [f"(not {encoder})" for encoder in worker.refused]) or "none"

@@ -1,0 +1,1 @@
+"""Every way a worker process ends in order."""

@@ -1,0 +1,1 @@
+"""One node: its processes, GPUs, cores and memory."""

@@ -1,0 +1,1 @@
+"""What hostile bytes reach: everything here runs in a sampler process that opens nothing."""

@@ -1,0 +1,191 @@
+"""From the bytes of one video to its 96 frames: a pure function of a file object, run in a process of its own.
+
+Only the modules beside this one touch PyAV and Pillow.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+
+import av
+import numpy as np
+
+from db.errors import VideoError
+from workers.sampling.inside.boxes import ByteFile
+from workers.sampling.inside.container import ENCRYPTED, LONGEST_SECONDS, WHOLE, Header, OpenVideo
+from workers.sampling.inside.conversion import ExactConversion, FastConversion
+from workers.sampling.inside.encryption import Encryption, encryption_of
+from workers.sampling.inside.frame_buffer import FrameBuffer
+from workers.sampling.inside.opening import STAGE
+from workers.sampling.inside.sparse import Decoding, OutOfStepError, SparsePass
+from workers.sampling.inside.whole import is_whole
+from workers.sampling.plan import FRAMES, MAX_SECONDS, SHAPE, plan
+
+#: What an encrypted file looks like to who does not know that it is.
+LOOKS_ENCRYPTED = ("truncated", "undecodable", "no_video", "unsupported_codec")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """96 frames of one video and how they were come by.
+
+    `frames` uint8 `[96, 224, 224, 3]`; `frame_indices` int64 `[96]` and `pts_seconds` float64 `[96]`: position in
+    presentation order and time from the file's start of the frame in each slot. Width and height are those a player
+    shows. `decode_mode`: "sparse" or "full". `decode_errors`: packets the decoder refused, and corrupt frames.
+    `damaged_share`: of the 96 slots, from 0 to 1: those whose frame was lost or that the decoder itself calls damaged.
+    """
+
+    frames: np.ndarray
+    frame_indices: np.ndarray
+    pts_seconds: np.ndarray
+    codec: str
+    width_px: int
+    height_px: int
+    fps: float
+    duration_seconds: float
+    frame_count: int
+    frames_decoded: int
+    decode_mode: str
+    decode_errors: int
+    damaged_share: float
+    cpu_seconds: float
+
+
+def sample(file: ByteFile, policy: str, out: np.ndarray | None = None) -> Decoded:
+    """Decode the frames that `policy` plans into `out`, uint8 `[96, 224, 224, 3]`, or into a new array.
+
+    Raises `VideoError` (stage sample): empty_file, not_media, no_video, truncated, undecodable, unsupported_codec,
+    encrypted, over_limits; `MemoryError`.
+    """
+    started = time.process_time()
+    encryption = encryption_of(file)
+    try:
+        return _sample(file, encryption, policy, np.empty(SHAPE, np.uint8) if out is None else out, started)
+    except VideoError as error:
+        if error.code in LOOKS_ENCRYPTED and encryption.explains_failure():
+            raise VideoError("encrypted", f"{ENCRYPTED}: {error}", stage=STAGE) from error
+        raise
+    except av.error.FFmpegError as error:  # a conversion that FFmpeg does not know
+        raise VideoError("undecodable", f"the frames cannot be converted: {error.strerror}", stage=STAGE) from error
+
+
+def _sample(file: ByteFile, encryption: Encryption, policy: str, out: np.ndarray, started: float) -> Decoded:
+    with closing(OpenVideo(file, encryption)) as video:
+        header = video.header()
+        indices = _planned(policy, header)
+        mode, decoding, buffer = _fill(video, policy, indices, out)
+        if video.at_end and not header.is_counted and encryption.explains_failure():
+            # FFmpeg has left the rest out, of fragments or of a stream of packets
+            raise VideoError("encrypted", f"{ENCRYPTED}, from {video.reached_seconds:.1f} s on", stage=STAGE)
+        if missing := _missing(decoding, header, planned=int(indices[-1]) + 1):
+            if video.broke_off or not is_whole(file):
+                raise VideoError("truncated", f"the file ends after {missing}: was its upload cut short?", stage=STAGE)
+            header = video.recounted()
+            indices = _planned(policy, header)
+            mode, decoding, buffer = _fill(video, policy, indices, out)
+        _refuse_undecodable(decoding, indices, buffer)
+        damaged_share = _damaged_share(decoding, buffer, mode)
+        sources = buffer.fill()
+        pts_seconds = _times(video, header.fps, sources)
+        return Decoded(
+            frames=out,
+            frame_indices=np.array([position for position, _ in sources], dtype=np.int64),
+            pts_seconds=pts_seconds,
+            codec=video.codec,
+            width_px=buffer.shown_size[0],
+            height_px=buffer.shown_size[1],
+            fps=header.fps,
+            duration_seconds=header.duration_seconds,
+            frame_count=header.frame_count,
+            frames_decoded=decoding.frames,
+            decode_mode=mode,
+            decode_errors=decoding.errors + buffer.corrupt,
+            damaged_share=damaged_share,
+            cpu_seconds=time.process_time() - started,
+        )
+
+
+def _planned(policy: str, header: Header) -> np.ndarray:
+    return plan(policy, fps=header.fps, duration_seconds=header.duration_seconds, frame_count=header.frame_count)
+
+
+def _fill(video: OpenVideo, policy: str, indices: np.ndarray, out: np.ndarray) -> tuple[str, Decoding, FrameBuffer]:
+    conversion = FastConversion if policy == "fast" else ExactConversion
+    pixel_aspect = video.stream.sample_aspect_ratio
+    decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect, conversion)
+    try:
+        SparsePass(decoding, buffer).run()
+    except OutOfStepError:
+        if decoding.packets:  # else nothing was read yet
+            video.rewind()
+        decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect, conversion)
+        _decode_all(decoding, buffer)
+        return "full", decoding, buffer
+    return "sparse", decoding, buffer
+
+
+def _decode_all(decoding: Decoding, buffer: FrameBuffer) -> None:
+    """Decode every packet up to the last wanted frame and count what comes out."""
+    last_frame = None
+    for packet in chain(decoding.video.packets(), [None]):
+        if packet is not None:
+            decoding.packets += 1
+            decoding.video.refuse_encrypted(packet)
+        position = decoding.frames
+        for last_frame in decoding.decode(packet):
+            buffer.take(position, last_frame)
+            position += 1
+        if position > buffer.last:
+            return
+    if last_frame:
+        buffer.clip(decoding.frames)
+        buffer.take(decoding.frames - 1, last_frame)
+
+
+def _times(video: OpenVideo, fps: float, sources: list[tuple[int, int | None]]) -> np.ndarray:
+    """Seconds from the file's start, float64 `[96]`, for each position and its presentation time.
+
+    From position and rate alone where a time is missing, or where times do not rise: they start anew in the middle of joined
+    recordings, and of an avi, asf or mxf with B-frames they are those of decoding.
+    """
+    if all(pts is not None for _, pts in sources):
+        seconds = np.array([video.seconds(pts) for _, pts in sources if pts is not None], dtype=np.float64)
+        if (np.diff(seconds) >= 0).all():
+            return seconds
+    return np.array([min(LONGEST_SECONDS, position / fps) for position, _ in sources], dtype=np.float64)
+
+
+def _missing(decoding: Decoding, header: Header, *, planned: int) -> str:
+    """How far the file went, if it ended long before what it promised of the first `planned` frames; else nothing."""
+    if not decoding.video.at_end or decoding.packets >= WHOLE * planned:
+        return ""
+    if header.is_counted:
+        cut, what = True, f"{decoding.packets} of {planned} frames"
+    else:  # frames may come at any pace: only time tells
+        promised_seconds = min(MAX_SECONDS, header.duration_seconds)
+        reached = decoding.video.reached_seconds
+        cut, what = reached < WHOLE * promised_seconds, f"{reached:.1f} of {promised_seconds:.1f} seconds"
+    return what if cut else ""
+
+
+def _refuse_undecodable(decoding: Decoding, indices: np.ndarray, buffer: FrameBuffer) -> None:
+    """`VideoError` (undecodable) if fewer than half of the different frames wanted could be decoded."""
+    present = len(set(np.minimum(indices, decoding.packets - 1).tolist()))
+    if not buffer.taken or 2 * buffer.taken < present:
+        message = f"{buffer.taken} of {present} frames could be decoded, {decoding.errors} packets were refused"
+        raise VideoError("undecodable", message, stage=STAGE)
+
+
+def _damaged_share(decoding: Decoding, buffer: FrameBuffer, mode: str) -> float:
+    """The part of the 96 slots that shows no decoded frame.
+
+    Where everything is decoded, frames are counted as they come out: one that was refused leaves no gap, it moves those
+    behind it. So each refused packet counts as one packet's part of the video.
+    """
+    share = buffer.damaged_slots / FRAMES
+    if mode == "full":
+        share += decoding.lost / max(1, decoding.packets)
+    return min(1.0, share)

@@ -1,0 +1,144 @@
+"""Objects of an S3 service: ranges, lists, files up and down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import HTTPError
+
+from db.errors import VideoError
+from workers.sources.connections import PlainPoolManager
+from workers.sources.failures import failure, from_network, from_s3
+from workers.sources.limits import Limits
+from workers.sources.listing import Walk
+from workers.sources.pools import pool_options
+from workers.sources.remote import RangeRefusedError, RemoteSource
+from workers.sources.response import only_if, read_page, size_in, whole_size_in
+from workers.sources.retrying import PASSING
+from workers.sources.s3_account import Account
+from workers.sources.s3_answers import BadListingError, Listed, Page, parsed
+from workers.sources.s3_client import S3Client, S3Refusal
+from workers.sources.s3_upload import upload
+
+__all__ = ["Listed", "S3Store"]
+
+#: A page of a listing is asked for this often.
+LIST_TRIES = 5
+#: What a download asks for at once.
+CHUNK_BYTES = 8 << 20
+
+
+class S3Store:
+    """One service, as one account. Thread-safe."""
+
+    def __init__(self, account: Account, limits: Limits, *, connections: int) -> None:
+        self._account = account
+        self._limits = limits
+        # of uploads, retries are ours, and a redirect to the bucket's region is minio's
+        self._pool = PlainPoolManager(
+            retries=Retry(total=None, connect=0, read=0, status=0, other=0, redirect=2),
+            **pool_options(limits, connections, ca_variables=("AWS_CA_BUNDLE", "SSL_CERT_FILE")),
+        )
+        self._client = S3Client(account, self._pool, wait_seconds=limits.wait_seconds)
+
+    def open(self, uri: str) -> RemoteSource:
+        """Raises `VideoError`: not_found, access_denied, bad_credentials, no_bucket and those of `RemoteSource`."""
+        bucket, key = _split(uri)
+        if not {".", ".."}.isdisjoint(key.split("/")):
+            raise failure("request_refused", uri, "a key with . or .. as a part cannot be asked for; rename the object")
+
+        def ask(offset: int, length: int | None, version: str | None) -> BaseHTTPResponse:
+            return self._range(uri, bucket, key, offset, length, version)
+
+        return RemoteSource(uri, ask, self._limits)
+
+    def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
+        """Objects whose key begins with `prefix`, in the order of the service, pages fetched as they are needed.
+
+        Raises `VideoError`: no_bucket, access_denied, bad_credentials, unreachable, fetch_cut, fetch_timeout, server_error.
+        """
+        uri = f"s3://{bucket}/{prefix}"
+        walk = Walk(prefix)
+        while not walk.done:
+            page = self._page(bucket, walk, uri)
+            try:
+                found = walk.advance(page)
+            except BadListingError as error:
+                raise self._bad_listing(error, uri) from error
+            yield from found
+
+    def download(self, uri: str, path: Path) -> None:
+        """An object into a file, which is complete or not there. Raises `VideoError` as `open`, and io_error."""
+        with self.open(uri) as source:
+            try:
+                with path.open("wb") as file:
+                    for offset in range(0, source.size_bytes, CHUNK_BYTES):
+                        file.write(source.read(offset, CHUNK_BYTES))
+            except BaseException as error:
+                path.unlink(missing_ok=True)
+                if isinstance(error, OSError):
+                    raise failure("io_error", uri, f"{path} cannot be written: {error}") from error
+                raise
+
+    def upload(self, path: Path, uri: str) -> None:
+        """A file into an object. Raises `VideoError`: access_denied, bad_credentials, no_bucket, unreachable, ..."""
+        upload(path, uri, self._account, self._pool)
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    def _range(
+        self, uri: str, bucket: str, key: str, offset: int, length: int | None, version: str | None
+    ) -> BaseHTTPResponse:
+        headers = only_if(version)
+        if length is not None:
+            headers["Range"] = f"bytes={offset}-{offset + length - 1}"
+        try:
+            return self._client.get(bucket, key, headers=headers)
+        except S3Refusal as refusal:
+            if length is not None and (refusal.status == 416 or refusal.code == "InvalidRange"):
+                said = whole_size_in(refusal.content_range)
+                raise RangeRefusedError(size_in(refusal.size_bytes) if said is None else said) from refusal
+            if refusal.status == 412 and version:
+                raise failure("source_changed", uri, "it was replaced while it was read") from refusal
+            raise self._meaning(refusal, uri, "s3:GetObject") from refusal
+        except (HTTPError, OSError) as error:
+            raise self._meaning(error, uri, "s3:GetObject") from error
+
+    def _page(self, bucket: str, walk: Walk, uri: str) -> Page:
+        """The next page, asked for again while failures pass."""
+        for number in range(1, LIST_TRIES + 1):
+            try:
+                response = self._client.get(bucket, query=walk.query)
+                return parsed(read_page(response, uri, self._limits))
+            except BadListingError as error:
+                raise self._bad_listing(error, uri) from error
+            except Exception as error:
+                if isinstance(error, S3Refusal) and walk.fell_back(error.status, error.code):
+                    continue
+                failed = self._meaning(error, uri, "s3:ListBucket")
+                if failed.code not in PASSING or number == LIST_TRIES:
+                    raise failed from error
+            time.sleep(0.2 * 2**number)
+        raise AssertionError("the last try returns or raises")
+
+    def _meaning(self, error: Exception, uri: str, action: str) -> VideoError:
+        if isinstance(error, VideoError):
+            return error
+        if isinstance(error, S3Refusal):
+            return from_s3(error, uri, action, self._account.asked)
+        failed = from_network(error, uri, plain=not self._account.secure)
+        if failed.code == "unreachable" or "https://" in str(failed):
+            return VideoError(failed.code, f"{failed}; {self._account.asked}", stage=failed.stage)
+        return failed
+
+    def _bad_listing(self, error: BadListingError, uri: str) -> VideoError:
+        return failure("server_error", uri, f"the answer to a listing cannot be used: {error}; {self._account.asked}")
+
+
+def _split(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key

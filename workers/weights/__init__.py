@@ -1,0 +1,1 @@
+"""Pretrained weights: fetched, kept, described and loaded."""

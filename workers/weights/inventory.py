@@ -1,0 +1,187 @@
+"""Which pretrained weights there are, and whether they are what models.lock says."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from db.errors import RefusedConfigurationError
+from workers.backbones import registry
+from workers.backbones.base import Spec
+from workers.settings import WorkerSettings
+from workers.weights import lock, models_dir
+from workers.weights.bucket import Bucket
+from workers.weights.digest import stored_digest, stored_tensors
+from workers.weights.loading import refuse_config, weight_files
+from workers.weights.lock import LOADED_FILE, LOCK_NAME, Entry
+
+#: A config.json of ours has some kB.
+MAX_CONFIG_BYTES = 1 << 20
+#: Said of weights that are not those models.lock was written for.
+UNKNOWN_LICENSE = "unknown: these weights were put there by hand"
+
+
+@dataclass(frozen=True)
+class Held:
+    """One backbone. `state`: `fetched` (models.lock lists it), `by hand`, `missing` or `damaged` (`problem` says how).
+
+    `checkpoint`, `ref` and `license` are what models.lock says of what is there, or what `reelvec models fetch` would
+    bring where nothing is; nobody knows them of files put there by hand.
+    """
+
+    backbone: str
+    checkpoint: str | None
+    ref: str | None
+    license: str | None
+    state: str
+    sha: str | None = None
+    weights_digest: str | None = None
+    size_bytes: int | None = None
+    where: str | None = None
+    problem: str | None = None
+
+
+def inventory(place: Path | Bucket | None, *, verify: bool) -> list[Held]:
+    """Every backbone that has weights. `verify` reads all files and computes their digests, else sizes are looked at.
+
+    Raises `RefusedConfigurationError` for an unusable models.lock or bucket, `UnavailableError`.
+    """
+    specs = [spec for spec in map(registry.get, registry.names()) if spec.checkpoint is not None]
+    if place is None:
+        return [_held(spec, "missing") for spec in specs]
+    entries = place.lock() if isinstance(place, Bucket) else lock.read(place)
+    return [_look(spec, place, entries.get(spec.name), verify=verify) for spec in specs]
+
+
+def misnamed(folder: Path) -> dict[str, Path]:
+    """Folders that hold a backbone's weights by their config.json and not by their name, as the notebook's `vivit_model`.
+
+    They are named and not used: which of two folders of one model is meant would be a guess, and models.lock goes by name.
+    """
+    specs = {spec.model_type: spec for spec in map(registry.get, registry.names()) if spec.checkpoint is not None}
+    found: dict[str, Path] = {}
+    try:
+        folders = sorted(path.parent for path in folder.glob("*/config.json"))
+    except OSError:
+        return found
+    for one in folders:
+        spec = specs.get(_model_type(one / "config.json"))
+        if (
+            spec is not None
+            and not one.name.startswith(".")
+            and one.name != spec.name
+            and not (folder / spec.name).exists()
+        ):
+            found.setdefault(spec.name, one)
+    return found
+
+
+def rename_hint(backbone: str, found: Path) -> str:
+    """What to do about a `misnamed` folder."""
+    return f"found {found}, expected {found.with_name(backbone)}: rename it"
+
+
+def _model_type(path: Path) -> str:
+    try:
+        content = json.loads(path.read_bytes()[:MAX_CONFIG_BYTES])
+    except (OSError, ValueError):
+        return ""
+    return str(content.get("model_type", "")) if isinstance(content, dict) else ""
+
+
+def license_of(backbone: str, weights: str, weights_digest: str, settings: WorkerSettings) -> str | None:
+    """The license of these very numbers: known where models.lock says where they were fetched from, and they are those.
+
+    None: they are no pretrained ones.
+    """
+    if weights != "pretrained" or registry.get(backbone).checkpoint is None:
+        return None
+    place = models_dir.resolve(settings)
+    entries = {} if place is None else place.lock() if isinstance(place, Bucket) else lock.read(place)
+    entry = entries.get(backbone)
+    return entry.license if entry is not None and entry.weights_digest == weights_digest else UNKNOWN_LICENSE
+
+
+def _look(spec: Spec, place: Path | Bucket, entry: Entry | None, *, verify: bool) -> Held:
+    where = f"{place}/{spec.name}"
+    if entry is None:
+        if isinstance(place, Bucket) or not (place / spec.name).is_dir():
+            wrong = {} if isinstance(place, Bucket) else misnamed(place)
+            hint = rename_hint(spec.name, wrong[spec.name]) if spec.name in wrong else None
+            return _held(spec, "missing", problem=hint)
+        return _by_hand(spec, place / spec.name, verify=verify)
+    if isinstance(place, Path):
+        problem = _problem(spec, place / spec.name, entry, verify=verify)
+    else:
+        problem = place.size_problem(spec.name, entry)
+        if problem is None and verify:
+            problem = _downloaded_problem(spec, place, entry)
+    return Held(
+        backbone=spec.name,
+        checkpoint=entry.checkpoint,
+        ref=entry.ref,
+        license=entry.license,
+        state="damaged" if problem else "fetched",
+        sha=entry.sha,
+        weights_digest=entry.weights_digest,
+        size_bytes=entry.size_bytes,
+        where=where,
+        problem=problem,
+    )
+
+
+def _problem(spec: Spec, folder: Path, entry: Entry, *, verify: bool) -> str | None:
+    if problem := lock.damage(folder, entry, sizes_only=not verify):
+        return problem
+    if not verify:
+        return None
+    try:
+        digest = _digest(spec, folder)
+    except RefusedConfigurationError as error:
+        return str(error)
+    if digest != entry.weights_digest:
+        return f"{folder} has weights {digest}, not {entry.weights_digest} as {LOCK_NAME} says"
+    return None
+
+
+def _downloaded_problem(spec: Spec, bucket: Bucket, entry: Entry) -> str | None:
+    """The bucket's own files are read, not a copy this machine has."""
+    with tempfile.TemporaryDirectory(prefix="reelvec-models-") as scratch:
+        folder = Path(scratch)
+        bucket.download(spec.name, entry, folder)
+        problem = _problem(spec, folder, entry, verify=True)
+    return problem.replace(str(folder), f"{bucket}/{spec.name}") if problem else None
+
+
+def _by_hand(spec: Spec, folder: Path, *, verify: bool) -> Held:
+    size_bytes = sum(path.stat().st_size for path in folder.iterdir() if LOADED_FILE.fullmatch(path.name))
+    digest, problem = None, None
+    if verify:
+        try:
+            digest = _digest(spec, folder)
+        except RefusedConfigurationError as error:
+            problem = str(error)
+    state = "damaged" if problem else "by hand"
+    return Held(
+        spec.name,
+        None,
+        None,
+        None,
+        state,
+        weights_digest=digest,
+        size_bytes=size_bytes,
+        where=str(folder),
+        problem=problem,
+    )
+
+
+def _digest(spec: Spec, folder: Path) -> str:
+    """Raises `RefusedConfigurationError`: no whole files, or a config.json by which they cannot be run."""
+    refuse_config(spec, folder)
+    return stored_digest(stored_tensors(weight_files(spec, folder)))
+
+
+def _held(spec: Spec, state: str, *, problem: str | None = None) -> Held:
+    return Held(spec.name, str(spec.checkpoint), str(spec.ref), spec.license, state, problem=problem)
