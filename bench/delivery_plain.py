@@ -1,6 +1,8 @@
-"""The rival of `bench.delivery`: the same work by Celery as its documentation advises, without a ledger.
+"""The rival of `bench.delivery`: the same work by Celery as its documentation advises, without a
+ledger.
 
-Acknowledged late, prefetch 1, Redis as the broker, results straight into a table: `celery -A bench.delivery_plain worker`.
+Acknowledged late, prefetch 1, Redis as the broker, results straight into a table: `celery -A
+bench.delivery_plain worker`.
 """
 
 from __future__ import annotations
@@ -28,15 +30,20 @@ app.conf.update(
 
 @app.task(name="plain.embed")  # type: ignore[untyped-decorator,unused-ignore]
 def embed(uri: str) -> None:
-    """Read a clip and write its one row. A failure is tried again by Celery, as often as it takes."""
+    """Read a clip and write its one row. A failure is tried again by Celery, as often as it
+    takes.
+    """
     started = datetime.now(UTC)
     try:
         with urllib.request.urlopen(uri, timeout=20) as answer:
             size_bytes = len(answer.read())
-        connection = psycopg2.connect(os.environ["DATABASE_URL"].replace("postgresql+psycopg2", "postgresql"))
+        connection = psycopg2.connect(
+            os.environ["DATABASE_URL"].replace("postgresql+psycopg2", "postgresql")
+        )
         try:
             with connection, connection.cursor() as cursor:
-                cursor.execute("INSERT INTO plain_results (uri, size_bytes, pid, started_at) VALUES (%s, %s, %s, %s)",
+                cursor.execute("INSERT INTO plain_results (uri, size_bytes, pid, started_at) "
+"VALUES (%s, %s, %s, %s)",
                                (uri, size_bytes, os.getpid(), started))  # fmt: skip
         finally:
             connection.close()

@@ -1,14 +1,17 @@
-"""The engine alone: windows per second with frames from memory, as a fraction of the device's measured matrix rate.
+"""The engine alone: windows per second with frames from memory, as a fraction of the device's
+measured matrix rate.
 
-    python -m bench.engine [--seconds 5] [--batches 4 1] [--compile auto off] [--weights random-full] [--json FILE]
+    python -m bench.engine [--seconds 5] [--batches 4 1] [--compile auto off] [--weights
+    random-full] [--json FILE]
 
-Prints the tables of bench/RESULTS.md and writes them as JSON. On a GPU the full-size models, else the small ones. Threads
-submit one video after the other, each in frames of its own, as the tasks of a worker do: to one backbone, then to all of
-them, which share the frames. The notebook's way, on the same device: one video at a time, in float32, its text tower run
-for every video, its pixels made before the clock starts.
+Prints the tables of bench/RESULTS.md and writes them as JSON. On a GPU the full-size models, else
+the small ones. Threads submit one video after the other, each in frames of its own, as the tasks of
+a worker do: to one backbone, then to all of them, which share the frames. The notebook's way, on
+the same device: one video at a time, in float32, its text tower run for every video, its pixels
+made before the clock starts.
 
-Beside speed: the cosine of bfloat16 vectors, made in company, with float32 ones made alone; and what memory grows by over
-so many windows (`--grow`).
+Beside speed: the cosine of bfloat16 vectors, made in company, with float32 ones made alone; and
+what memory grows by over so many windows (`--grow`).
 """
 
 from __future__ import annotations
@@ -41,8 +44,16 @@ from workers.engine.interface import Job
 from workers.engine.lanes import Item, Piece
 
 NOTEBOOK = tuple(pipeline_notebook.CLASSES)
-#: GFLOP of a window at full size: 24 N d^2 + 4 N^2 d per layer of N tokens, TimeSformer's temporal branch with it.
-GFLOP = {"vivit": 903.1, "timesformer": 391.7, "videomae": 360.7, "x-clip": 1134.7, "vjepa2": 2877.0, "siglip2": 283.2}
+#: GFLOP of a window at full size: 24 N d^2 + 4 N^2 d per layer of N tokens, TimeSformer's temporal
+#: branch with it.
+GFLOP = {
+    "vivit": 903.1,
+    "timesformer": 391.7,
+    "videomae": 360.7,
+    "x-clip": 1134.7,
+    "vjepa2": 2877.0,
+    "siglip2": 283.2,
+}
 WARM_SECONDS = 2.0
 #: Videos in flight.
 THREADS = {True: 24, False: 4}
@@ -108,7 +119,9 @@ def label_sets(name: str) -> tuple[Any, ...]:
 def throughput(
     engine: Engine, names: Sequence[str], weights: str, *, seconds: float, videos: int | None = None
 ) -> float:
-    """Videos per second, each through all of `names`: those that end after `WARM_SECONDS`, for `seconds` or `videos`."""
+    """Videos per second, each through all of `names`: those that end after `WARM_SECONDS`, for
+    `seconds` or `videos`.
+    """
     frames_of, lock, ends = Videos(engine), threading.Lock(), list[float]()
     clients = THREADS[engine.device_name != "cpu"]
     begin = time.perf_counter()
@@ -119,7 +132,10 @@ def throughput(
         while (time.perf_counter() < until) if videos is None else (len(ends) < videos):
             frames = frames_of[number]
             futures = [
-                engine.submit(ModelKey(name, weights), frames, label_sets(name), timeout_seconds=600) for name in names
+                engine.submit(
+                    ModelKey(name, weights), frames, label_sets(name), timeout_seconds=600
+                )
+                for name in names
             ]
             for future in futures:
                 future.result()
@@ -135,7 +151,11 @@ def throughput(
     counted = sorted(end for end in ends if end > begin + WARM_SECONDS)
     if videos is None:
         counted = [end for end in counted if end <= until]
-    return (len(counted) - 1) / (counted[-1] - counted[0]) if len(counted) > 1 else len(ends) / (ends[-1] - begin)
+    return (
+        (len(counted) - 1) / (counted[-1] - counted[0])
+        if len(counted) > 1
+        else len(ends) / (ends[-1] - begin)
+    )
 
 
 def notebook_seconds(name: str, weights: str, on_gpu: bool, seconds: float) -> float:
@@ -154,8 +174,8 @@ def notebook_seconds(name: str, weights: str, on_gpu: bool, seconds: float) -> f
 
 
 def cosines(engine: Engine, names: Sequence[str], weights: str) -> dict[str, dict[str, float]]:
-    """Per backbone, the worst of 16 videos: vectors made in company, in the engine's precision, with those made alone in
-    float32; and by how much the probabilities differ."""
+    """Per backbone, the worst of 16 videos: vectors made in company, in the engine's precision,
+    with those made alone in float32; and by how much the probabilities differ."""
     frames_of = Videos(engine)
     videos = [frames_of[number] for number in range(8)]
     found = {}
@@ -165,9 +185,15 @@ def cosines(engine: Engine, names: Sequence[str], weights: str) -> dict[str, dic
         angles, apart = [], [0.0]
         for frames, made in zip(videos, [future.result() for future in together], strict=True):
             exact = alone(engine._device, Job(key, frames, labels))
-            for one, other in ((made.pooled, exact.pooled), *zip(made.windows, exact.windows, strict=True)):
+            for one, other in (
+                (made.pooled, exact.pooled),
+                *zip(made.windows, exact.windows, strict=True),
+            ):
                 angles.append(float(one @ other / np.linalg.norm(one) / np.linalg.norm(other)))
-            apart += [float(np.abs(made.probabilities[d] - part).max()) for d, part in exact.probabilities.items()]
+            apart += [
+                float(np.abs(made.probabilities[d] - part).max())
+                for d, part in exact.probabilities.items()
+            ]
         found[name] = {"cosine": min(angles), "probability": max(apart)}
     return found
 
@@ -175,7 +201,9 @@ def cosines(engine: Engine, names: Sequence[str], weights: str) -> dict[str, dic
 def alone(device: Device, job: Job) -> Encoding:
     """One video by itself in float32, while the engine has nothing to do."""
     count = registry.get(job.key.backbone).windows_per_video
-    (made,) = device.finish(device.start([Piece(Item(job, count, 0, 0, alone=True), 0, count)], precise=True))
+    (made,) = device.finish(
+        device.start([Piece(Item(job, count, 0, 0, alone=True), 0, count)], precise=True)
+    )
     assert isinstance(made, Encoding)
     return made
 
@@ -187,7 +215,10 @@ def memory_bytes(on_gpu: bool) -> dict[str, int]:
     if on_gpu:
         import torch
 
-        found |= {"reserved": torch.cuda.memory_reserved(), "allocated": torch.cuda.memory_allocated()}
+        found |= {
+            "reserved": torch.cuda.memory_reserved(),
+            "allocated": torch.cuda.memory_allocated(),
+        }
     return found
 
 
@@ -199,9 +230,12 @@ def main() -> None:
     weights = chosen.weights or ("random-full" if on_gpu else "random-tiny")
     full = weights == "random-full"
     rate = matrix_rate(on_gpu)
-    where = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores {platform.machine()}"
+    where = (
+        torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores {platform.machine()}"
+    )
     found: dict[str, Any] = {
-        "machine": f"{datetime.now(UTC):%Y-%m-%d}, {where}, Python {platform.python_version()}, torch {torch.__version__}",
+        "machine": f"{datetime.now(UTC):%Y-%m-%d}, {where}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}",
         "weights": weights,
         "matrix_teraflops": rate / 1e12,
         "rows": [],
@@ -210,11 +244,17 @@ def main() -> None:
 
     def row(what: str, names: Sequence[str], videos_per_second: float, **more: Any) -> None:
         windows = videos_per_second * sum(registry.get(name).windows_per_video for name in names)
-        flops = videos_per_second * sum(1e9 * GFLOP[name] * registry.get(name).windows_per_video for name in names)
+        flops = videos_per_second * sum(
+            1e9 * GFLOP[name] * registry.get(name).windows_per_video for name in names
+        )
         found["rows"].append(
             {
                 **{"what": what, "backbones": list(names), "videos_per_second": videos_per_second},
-                **{"windows_per_second": windows, "fraction": flops / rate if full else None, **more},
+                **{
+                    "windows_per_second": windows,
+                    "fraction": flops / rate if full else None,
+                    **more,
+                },
             }
         )
         console.print(f"  {what} {'+'.join(names)}: {videos_per_second:.2f} videos/s")
@@ -224,21 +264,40 @@ def main() -> None:
     compiles = chosen.compile or (["auto", "off"] if on_gpu else ["off"])
     grow = chosen.grow or (10_000 if on_gpu else 600)
     first = (compiles[0], batches[0])
-    settings = [first, *((first[0], batch) for batch in batches[1:]), *((one, first[1]) for one in compiles[1:])]
+    settings = [
+        first,
+        *((first[0], batch) for batch in batches[1:]),
+        *((one, first[1]) for one in compiles[1:]),
+    ]
     for compiled, batch in settings:
         more = {"compile": compiled, "videos_per_batch": batch}
         console.print(f"compile {compiled}, batches of {batch} videos")
         loaded = (*names, *chosen.extra) if (compiled, batch) == first else names
         with engine_of(loaded, weights, batch=batch, compiled=compiled) as engine:
             for name in loaded if chosen.each or (compiled, batch) == first else ():
-                row("alone", [name], throughput(engine, [name], weights, seconds=chosen.seconds), **more)
-            row("together", names, throughput(engine, names, weights, seconds=2 * chosen.seconds), **more)
+                row(
+                    "alone",
+                    [name],
+                    throughput(engine, [name], weights, seconds=chosen.seconds),
+                    **more,
+                )
+            row(
+                "together",
+                names,
+                throughput(engine, names, weights, seconds=2 * chosen.seconds),
+                **more,
+            )
             if (compiled, batch) == first:
                 found["cosines"] = cosines(engine, loaded, weights)
                 before = memory_bytes(on_gpu)
                 per_video = sum(registry.get(name).windows_per_video for name in names)
                 videos = -(-grow // per_video)
-                row("growth", names, throughput(engine, names, weights, seconds=0, videos=videos), **more)
+                row(
+                    "growth",
+                    names,
+                    throughput(engine, names, weights, seconds=0, videos=videos),
+                    **more,
+                )
                 after = memory_bytes(on_gpu)
                 found["growth"] = {"windows": videos * per_video, "before": before, "after": after}
         if on_gpu:
@@ -256,17 +315,25 @@ def main() -> None:
 
 def show(found: dict[str, Any]) -> None:
     """The tables, on stdout."""
-    print(f"{found['machine']}; {found['weights']}; matrix product {found['matrix_teraflops']:.1f} TFLOP/s\n")
-    print("| engine | compile | videos/batch | videos/s | windows/s | of the matrix rate |\n|---|---|--:|--:|--:|--:|")
+    print(
+        f"{found['machine']}; {found['weights']}; matrix product {found['matrix_teraflops']:.1f} "
+        "TFLOP/s\n"
+    )
+    print(
+        "| engine | compile | videos/batch | videos/s | windows/s | of the matrix rate "
+        "|\n|---|---|--:|--:|--:|--:|"
+    )
     for one in found["rows"]:
         name = one["backbones"][0] if len(one["backbones"]) == 1 else f"all {len(one['backbones'])}"
         part = "" if one["fraction"] is None else f"{one['fraction']:.1%}"
         print(
-            f"| {one['what']}: {name} | {one.get('compile', '')} | {one.get('videos_per_batch', '')}"
+            f"| {one['what']}: {name} | {one.get('compile', '')} | "
+            f"{one.get('videos_per_batch', '')}"
             f" | {one['videos_per_second']:.2f} | {one['windows_per_second']:.1f} | {part} |"
         )
     print(
-        "\n| made in company against alone in float32 | worst cosine | largest difference of a probability |\n|---|--:|--:|"
+        "\n| made in company against alone in float32 | worst cosine | largest difference of a "
+        "probability |\n|---|--:|--:|"
     )
     for name, one in found["cosines"].items():
         print(f"| {name} | {one['cosine']:.6f} | {one['probability']:.4f} |")
@@ -277,19 +344,39 @@ def show(found: dict[str, Any]) -> None:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=5, help="of one measurement")
-    parser.add_argument("--batches", type=int, nargs="+", help="videos of a batch; default: 4 and 1 on a GPU, else 1")
     parser.add_argument(
-        "--compile", nargs="+", choices=("auto", "on", "off"), help="default: auto, off; on the CPU off"
+        "--batches",
+        type=int,
+        nargs="+",
+        help="videos of a batch; default: 4 and 1 on a GPU, else 1",
     )
     parser.add_argument(
-        "--each", action="store_true", help="every backbone alone with every setting, not the first only"
+        "--compile",
+        nargs="+",
+        choices=("auto", "on", "off"),
+        help="default: auto, off; on the CPU off",
+    )
+    parser.add_argument(
+        "--each",
+        action="store_true",
+        help="every backbone alone with every setting, not the first only",
     )
     parser.add_argument("--backbones", nargs="+", choices=NOTEBOOK, default=NOTEBOOK)
-    parser.add_argument("--extra", nargs="*", choices=("vjepa2", "siglip2"), default=("vjepa2", "siglip2"))
-    parser.add_argument("--weights", choices=("random-tiny", "random-full"), help="default: full on a GPU, else tiny")
-    parser.add_argument("--grow", type=int, help="windows over which memory must not grow: 10,000, on the CPU 600")
+    parser.add_argument(
+        "--extra", nargs="*", choices=("vjepa2", "siglip2"), default=("vjepa2", "siglip2")
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("random-tiny", "random-full"),
+        help="default: full on a GPU, else tiny",
+    )
+    parser.add_argument(
+        "--grow", type=int, help="windows over which memory must not grow: 10,000, on the CPU 600"
+    )
     parser.add_argument("--no-notebook", action="store_true")
     parser.add_argument("--json", type=Path, default=JSON_FILE)
     return parser.parse_args()

@@ -4,9 +4,10 @@
     python -m bench.faults --list
     python -m bench.faults --render      writes the table of docs/guarantees.md
 
-A run: every place of every worker is taken, the strike falls and heals, every worker must finish a video, then the fleet
-works off what there is and everything is checked. Lines are appended to bench/results/faults.jsonl; a run that is there
-for this commit is not run again, so that a long table can be broken off and gone on with. Exit 1: something did not hold.
+A run: every place of every worker is taken, the strike falls and heals, every worker must finish a
+video, then the fleet works off what there is and everything is checked. Lines are appended to
+bench/results/faults.jsonl; a run that is there for this commit is not run again, so that a long
+table can be broken off and gone on with. Exit 1: something did not hold.
 """
 
 from __future__ import annotations
@@ -33,19 +34,28 @@ from tests.footage import Footage
 from tests.servers import Servers
 from tests.strikes import STRIKES
 
-#: Longer than this after everything is back, a worker counts as stuck: at short intervals, and at the defaults.
+#: Longer than this after everything is back, a worker counts as stuck: at short intervals, and at
+#: the defaults.
 STUCK_SECONDS, STUCK_AT_DEFAULTS_SECONDS = 60.0, 180.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("strikes", nargs="*", metavar="STRIKE", help="default: all")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 3])
-    parser.add_argument("--seed", type=int, default=1, help="of the first run; each run has its own")
-    parser.add_argument("--defaults", action="store_true", help="the intervals users have, instead of 1/20 of them")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the first run; each run has its own"
+    )
+    parser.add_argument(
+        "--defaults", action="store_true", help="the intervals users have, instead of 1/20 of them"
+    )
     parser.add_argument("--list", action="store_true", help="say what there is and end")
-    parser.add_argument("--render", action="store_true", help="write the table of docs/guarantees.md and end")
+    parser.add_argument(
+        "--render", action="store_true", help="write the table of docs/guarantees.md and end"
+    )
     chosen = parser.parse_args()
     if unknown := set(chosen.strikes) - STRIKES.keys():
         parser.error(f"no strike {', '.join(sorted(unknown))}; --list shows them")
@@ -93,7 +103,9 @@ def standing(folder: Path, workers: int, chosen: argparse.Namespace) -> Iterator
     with (
         Servers.started(folder) as servers,
         Footage.made(folder) as footage,
-        fleets.running(servers, footage, folder / "fleet", size=workers, fast=not chosen.defaults) as fleet,
+        fleets.running(
+            servers, footage, folder / "fleet", size=workers, fast=not chosen.defaults
+        ) as fleet,
     ):
         yield fleet
 
@@ -111,7 +123,10 @@ def struck(fleet: Fleet, name: str, seed: int) -> dict[str, Any]:
     recovery_seconds, stuck = fleet.recover(time.time(), seconds=limit)
     found = verdict.judge(fleet, seconds=2 * limit)
     ended = fleet.ended[before_ended:]
-    broken = [*found.broken, *(f"a worker ended with {code}" for code in ended if code not in strike.ends)]
+    broken = [
+        *found.broken,
+        *(f"a worker ended with {code}" for code in ended if code not in strike.ends),
+    ]
     reaped = found.reaped - before[0]
     if strike.spares and reaped:
         broken.append(f"{reaped} videos were taken from workers that lived")

@@ -1,4 +1,6 @@
-"""The results of `bench.faults`: one line a run in a file, one row a strike in docs/guarantees.md."""
+"""The results of `bench.faults`: one line a run in a file, one row a strike in
+docs/guarantees.md.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ RESULTS = ROOT / "bench/results/faults.jsonl"
 PAGE = ROOT / "docs/guarantees.md"
 BEGIN, END = "<!-- faults: written by python -m bench.faults --render -->", "<!-- end of faults -->"
 HEAD = (
-    "| strike | matrix | workers | intervals | runs | seeds | lost | doubled | wrong | stuck | other | recovery, s: median"
+    "| strike | matrix | workers | intervals | runs | seeds | lost | doubled | wrong | stuck | "
+    "other | recovery, s: median"
     " | worst |\n|---|---|--:|---|--:|---|--:|--:|--:|--:|--:|--:|--:|"
 )
 
@@ -41,8 +44,12 @@ def render() -> None:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Of each strike the runs of the commit that was measured last with that strike, workers and intervals."""
-    grouped: dict[tuple[str, int, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    """Of each strike the runs of the commit that was measured last with that strike, workers and
+    intervals.
+    """
+    grouped: dict[tuple[str, int, str], dict[str, list[dict[str, Any]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for run in runs:
         group = grouped[run["strike"], run["workers"], run["intervals"]]
         newest = group.pop(run["commit"], [])
@@ -50,7 +57,9 @@ def table(runs: list[dict[str, Any]]) -> str:
     order = {name: place for place, name in enumerate(STRIKES)}
     lines = [
         _line(key, list(by_commit.values())[-1])
-        for key, by_commit in sorted(grouped.items(), key=lambda item: (order.get(item[0][0], 999), *item[0][1:]))
+        for key, by_commit in sorted(
+            grouped.items(), key=lambda item: (order.get(item[0][0], 999), *item[0][1:])
+        )
     ]
     commits = sorted({list(by_commit)[-1] for by_commit in grouped.values()})
     said = f"At commit {', '.join(commits)}." if commits else "No run yet."

@@ -1,8 +1,10 @@
-"""Files to measure on, made with PyAV: footage that pans, cuts and grains like a camera's, and a screen that scrolls.
+"""Files to measure on, made with PyAV: footage that pans, cuts and grains like a camera's, and a
+screen that scrolls.
 
     python -m bench.footage FOLDER [--seconds 60]
 
-Encoding takes a few minutes; a file that is there already is kept. No sampler knows what is in them.
+Encoding takes a few minutes; a file that is there already is kept. No sampler knows what is in
+them.
 """
 
 from __future__ import annotations
@@ -28,24 +30,30 @@ os.environ.setdefault("SVT_LOG", "0")
 
 
 def canvas(width: int, height: int, seed: int) -> np.ndarray:
-    """uint8 `[height, width, 3]`: colours whose power falls with frequency as in photographs (1/f), with hard edges."""
+    """uint8 `[height, width, 3]`: colours whose power falls with frequency as in photographs (1/f),
+    with hard edges.
+    """
     chance = np.random.default_rng(seed)
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     falloff = 1 / np.maximum(np.hypot(fy, fx), 1 / width)
-    noise = chance.standard_normal((3, *falloff.shape)) + 1j * chance.standard_normal((3, *falloff.shape))
+    noise = chance.standard_normal((3, *falloff.shape)) + 1j * chance.standard_normal(
+        (3, *falloff.shape)
+    )
     noise[1:] = 0.8 * noise[0] + 0.4 * noise[1:]  # colours follow brightness
     picture = np.fft.irfft2(noise * falloff, s=(height, width))
     picture = 128 + 45 * picture / picture.std(axis=(1, 2), keepdims=True)
     for _ in range(60):
         top, left = chance.integers(0, height - 40), chance.integers(0, width - 40)
-        picture[:, top : top + chance.integers(20, 300), left : left + chance.integers(20, 300)] += chance.integers(
-            -60, 60, (3, 1, 1)
-        )
+        picture[
+            :, top : top + chance.integers(20, 300), left : left + chance.integers(20, 300)
+        ] += chance.integers(-60, 60, (3, 1, 1))
     return np.ascontiguousarray(picture.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
 def camera(width: int, height: int, frames: int) -> Iterator[np.ndarray]:
-    """A camera that pans over a canvas, cuts, and has grain; two things move through the picture."""
+    """A camera that pans over a canvas, cuts, and has grain; two things move through the
+    picture.
+    """
     chance = np.random.default_rng(1)
     scene = canvas(2 * width, 2 * height, seed=2)
     things = [canvas(width // 6, height // 4, seed) for seed in (3, 4)]
@@ -54,7 +62,9 @@ def camera(width: int, height: int, frames: int) -> Iterator[np.ndarray]:
         if number % SHOT_FRAMES == 0:
             start = chance.uniform(0.2, 0.8, 2) * (height, width)
             speed = chance.uniform(-2, 2, 2)
-        top, left = (int(edge) for edge in (start + speed * (number % SHOT_FRAMES)).clip(0, (height, width)))
+        top, left = (
+            int(edge) for edge in (start + speed * (number % SHOT_FRAMES)).clip(0, (height, width))
+        )
         picture = scene[top : top + height, left : left + width].astype(np.int16)
         for index, thing in enumerate(things):
             y = int((height - thing.shape[0]) * (0.5 + 0.5 * np.sin(number / (31 + 7 * index))))
@@ -103,10 +113,14 @@ class Footage:
         with av.open(part, "w", options=self.container_options) as out:
             video = out.add_stream(self.codec, rate=FPS, options=self.options)
             video.width, video.height, video.pix_fmt = width, self.height_px, "yuv420p"
-            sound = out.add_stream("libopus" if path.suffix == ".webm" else "aac", rate=RATE, layout="mono")
+            sound = out.add_stream(
+                "libopus" if path.suffix == ".webm" else "aac", rate=RATE, layout="mono"
+            )
             heard = 0
             pictures = self.draw(width, self.height_px, frames)
-            for number, picture in enumerate(track(pictures, self.name, total=frames, console=Console(stderr=True))):
+            for number, picture in enumerate(
+                track(pictures, self.name, total=frames, console=Console(stderr=True))
+            ):
                 out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
                 while heard * FPS < number * RATE:
                     out.mux(sound.encode(_tone(heard)))
@@ -125,15 +139,16 @@ def _tone(start: int) -> av.AudioFrame:
 
 #: x264's own defaults.
 _DEFAULT = {"preset": "medium", "crf": "23"}
-#: As large sites publish: a quick preset at a stated rate, a key frame every 2 s, B frames that nothing refers to.
+#: As large sites publish: a quick preset at a stated rate, a key frame every 2 s, B frames that
+#: nothing refers to.
 _WEB = {"preset": "veryfast", "g": "60", "sc_threshold": "0", "x264-params": "b-pyramid=none"}
 _FASTSTART = {"movflags": "faststart"}
 
 FOOTAGE = (
     Footage("h264-default-720p.mp4", "libx264", 720, _DEFAULT),
     Footage("h264-default-1080p.mp4", "libx264", 1080, _DEFAULT),
-    Footage("h264-web-720p.mp4", "libx264", 720, _WEB | {"b": "1500k", "maxrate": "2250k", "bufsize": "3000k"}, _FASTSTART),
-    Footage("h264-web-1080p.mp4", "libx264", 1080, _WEB | {"b": "3000k", "maxrate": "4500k", "bufsize": "6000k"}, _FASTSTART),
+    Footage("h264-web-720p.mp4", "libx264", 720, _WEB | {"b": "1500k", "maxrate": "2250k", "bufsize": "3000k"}, _FASTSTART,),
+    Footage("h264-web-1080p.mp4", "libx264", 1080, _WEB | {"b": "3000k", "maxrate": "4500k", "bufsize": "6000k"}, _FASTSTART,),
     Footage("hevc-720p.mp4", "libx265", 720, {"x265-params": "log-level=none"}),
     Footage("vp9-720p.webm", "libvpx-vp9", 720, {"crf": "33", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}),
     Footage("av1-720p.mp4", "libsvtav1", 720, {"preset": "8", "crf": "35"}),

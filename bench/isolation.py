@@ -1,18 +1,22 @@
-"""What it costs to sample in a process of its own: the same video sampled here, and there with and without a filter.
+"""What it costs to sample in a process of its own: the same video sampled here, and there with and
+without a filter.
 
     python -m bench.isolation [VIDEO] [--rounds 15]
 
-Prints the table of bench/RESULTS.md. Without VIDEO it makes 60 s of 720p H.264. The ways take turns within each round; CPU
-is that of this process and of the sampler together, its tidying after the video included. Decoding takes a few percent more
-or less from one process to the next, so the last row has what isolation alone takes: the same file read and as many frames
-handed over, with nothing decoded.
+Prints the table of bench/RESULTS.md. Without VIDEO it makes 60 s of 720p H.264. The ways take turns
+within each round; CPU is that of this process and of the sampler together, its tidying after the
+video included. Decoding takes a few percent more or less from one process to the next, so the last
+row has what isolation alone takes: the same file read and as many frames handed over, with nothing
+decoded.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in a sampler process; numpy reads it when it is imported first
+os.environ["OPENBLAS_NUM_THREADS"] = (
+    "1"  # as in a sampler process; numpy reads it when it is imported first
+)
 
 import argparse
 import contextlib
@@ -78,20 +82,29 @@ class Cost(NamedTuple):
 
 
 def make_clip(path: Path) -> Path:
-    """A texture that pans, changes and has grain, as quick presets encode it: about 20 s of work."""
+    """A texture that pans, changes and has grain, as quick presets encode it: about 20 s of
+    work.
+    """
     chance = np.random.default_rng(0)
     coarse = np.kron(chance.integers(40, 200, (90, 240)), np.ones((16, 16), int)).astype(np.uint8)
     grain = chance.integers(0, 12, (HEIGHT + 64, WIDTH + 64), dtype=np.uint8)
     with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "23"})
+        stream = container.add_stream(
+            "libx264", rate=FPS, options={"preset": "veryfast", "crf": "23"}
+        )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number in range(FPS * SECONDS):
             frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")
             top, left = number * 3 % 700, number * 5 % 2400
             y, x = chance.integers(0, 64, 2)
-            luma = coarse[top : top + HEIGHT, left : left + WIDTH] + grain[y : y + HEIGHT, x : x + WIDTH]
+            luma = (
+                coarse[top : top + HEIGHT, left : left + WIDTH]
+                + grain[y : y + HEIGHT, x : x + WIDTH]
+            )
             for plane, picture in zip(
-                frame.planes, (luma, luma[::2, ::2] // 2 + 64, luma[1::2, 1::2] // 2 + 64), strict=True
+                frame.planes,
+                (luma, luma[::2, ::2] // 2 + 64, luma[1::2, 1::2] // 2 + 64),
+                strict=True,
             ):
                 np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] = picture
             container.mux(stream.encode(frame))
@@ -105,7 +118,9 @@ def only_read(file: ByteFile, _: str, out: np.ndarray) -> Decoded:
     while file.read(BUFFER_BYTES):
         pass
     out[:] = 7
-    return Decoded(out, np.zeros(FRAMES, int), np.zeros(FRAMES), "none", 1, 1, 1.0, 1.0, 1, 1, "full", 0, 0.0)
+    return Decoded(
+        out, np.zeros(FRAMES, int), np.zeros(FRAMES), "none", 1, 1, 1.0, 1.0, 1, 1, "full", 0, 0.0
+    )
 
 
 @contextlib.contextmanager
@@ -114,7 +129,9 @@ def samplers(folder: Path, change: str = "") -> Iterator[SamplerPool]:
     shipped = sys.executable
     if change:
         program = folder / "changed"
-        program.write_text(PROGRAM.format(python=shipped, folder=str(Path(__file__).parent), change=change))
+        program.write_text(
+            PROGRAM.format(python=shipped, folder=str(Path(__file__).parent), change=change)
+        )
         program.chmod(0o755)
         sys.executable = str(program)
     pool = SamplerPool(1, wall_seconds=600, cpu_seconds=600)
@@ -142,7 +159,9 @@ def measure(run: Callable[[], object], pid: int | None = None) -> Cost:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("video", type=Path, nargs="?")
     options.add_argument("--rounds", type=int, default=15)
     chosen = options.parse_args()
@@ -182,7 +201,8 @@ def main() -> None:
                 costs[name].append(measure(named[name], pids.get(name)))
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python {platform.python_version()},"
-        f" {path_bytes / 1e6:.1f} MB, median of {chosen.rounds} rounds, seccomp {bare.has_seccomp} and {full.has_seccomp}\n"
+        f" {path_bytes / 1e6:.1f} MB, median of {chosen.rounds} rounds, seccomp {bare.has_seccomp} "
+        f"and {full.has_seccomp}\n"
     )
     print("| sampled | CPU | overhead | wall | overhead |\n|---|---|---|---|---|")
     base = costs["in this process"]
@@ -191,7 +211,8 @@ def main() -> None:
         for field in Cost._fields:
             # each round against its own: what else the machine does changes from round to round
             more = median(
-                getattr(one, field) / getattr(other, field) - 1 for one, other in zip(found, base, strict=True)
+                getattr(one, field) / getattr(other, field) - 1
+                for one, other in zip(found, base, strict=True)
             )
             cells += [
                 f"{median(getattr(one, field) for one in found):.3f} s",

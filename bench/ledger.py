@@ -2,8 +2,9 @@
 
     python bench/ledger.py [--seconds 10] [--videos 100000]
 
-Prints the tables of bench/RESULTS.md. Every client is a thread with its own connection, offered a fixed rate in total; a
-client that falls behind starts its next pair late and the lateness counts, so that a stall cannot hide.
+Prints the tables of bench/RESULTS.md. Every client is a thread with its own connection, offered a
+fixed rate in total; a client that falls behind starts its next pair late and the lateness counts,
+so that a stall cannot hide.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def declare(engine: Engine) -> tuple[int, ...]:
     with session.transaction(engine) as connection:
         return tuple(
             encoders.declare_encoder(
-                connection, Encoder(f"b{i}", f"b{i}", "none", "none", "pretrained", "MIT", 32, "notebook", "p")
+                connection,
+                Encoder(f"b{i}", f"b{i}", "none", "none", "pretrained", "MIT", 32, "notebook", "p"),
             )
             for i in range(len(SHAPES))
         )
@@ -79,7 +81,9 @@ def outcome(encoder_ids: tuple[int, ...], *, vectors: bool) -> Outcome:
     )
 
 
-def offer(engine: Engine, made: Outcome, *, rate: float, seconds: float) -> tuple[float, np.ndarray]:
+def offer(
+    engine: Engine, made: Outcome, *, rate: float, seconds: float
+) -> tuple[float, np.ndarray]:
     """Pairs per second achieved, and the seconds each pair took from when it was due."""
     with session.transaction(engine) as connection:
         video_ids = feed(connection, room=int(rate * seconds))
@@ -124,7 +128,9 @@ def publish(engine: Engine, broker_url: str, count: int) -> float:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--seconds", type=float, default=10.0)
     options.add_argument("--videos", type=int, default=100_000)
     chosen = options.parse_args()
@@ -137,20 +143,28 @@ def main() -> None:
             with session.connect(state.database_url, pool_size=CLIENTS) as engine:
                 wanted = Wanted(declare(engine), ())
                 print(
-                    f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {platform.python_version()}, Postgres with fsync\n"
+                    f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, "
+                    f"{platform.python_version()}, Postgres with fsync\n"
                 )
                 print("| what | figure |\n|---|---|")
-                print(f"| videos recorded | {record(engine, wanted, 0, chosen.videos):,.0f}/s |", flush=True)
+                print(
+                    f"| videos recorded | {record(engine, wanted, 0, chosen.videos):,.0f}/s |",
+                    flush=True,
+                )
                 sent = publish(engine, state.broker_url, min(20_000, chosen.videos // 4))
                 print(f"| videos published | {sent:,.0f}/s |", flush=True)
                 for rate, vectors in ((200, False), (200, True), (400, True)):
                     got, times = offer(
-                        engine, outcome(wanted.encoders, vectors=vectors), rate=rate, seconds=chosen.seconds
+                        engine,
+                        outcome(wanted.encoders, vectors=vectors),
+                        rate=rate,
+                        seconds=chosen.seconds,
                     )
                     p50, p99 = (1000 * times[int(len(times) * share)] for share in (0.5, 0.99))
                     kind = "28 vectors" if vectors else "no vectors"
                     print(f"| claim + finish, {kind}, {rate}/s offered, {CLIENTS} clients"
-                          f" | {got:.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms |", flush=True)  # fmt: skip
+                          f" | {got:.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms "
+"|", flush=True)  # fmt: skip
         finally:
             stack.down()
 

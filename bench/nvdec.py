@@ -1,17 +1,21 @@
-"""Is NVDEC worth having as a second way to sample? The project's own sampler with FFmpeg's CUDA decoder put in its place.
+"""Is NVDEC worth having as a second way to sample? The project's own sampler with FFmpeg's CUDA
+decoder put in its place.
 
     python -m bench.nvdec [--processes 15] [--seconds 20] [--clip 20] [--json FILE]
 
-Ends with 2 where there is no GPU. It makes its files, --clip seconds of a pan with cuts and grain. All but the decoder is the
-sampler's: what is decoded at all, what is skipped, the resize. Each file has a process of its own: a pass that warms up and
-compares planes, then each way once. Then --processes processes sample for --seconds, all runs together.
+Ends with 2 where there is no GPU. It makes its files, --clip seconds of a pan with cuts and grain.
+All but the decoder is the sampler's: what is decoded at all, what is skipped, the resize. Each file
+has a process of its own: a pass that warms up and compares planes, then each way once. Then
+--processes processes sample for --seconds, all runs together.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in a sampler process; numpy reads it when it is imported first
+os.environ["OPENBLAS_NUM_THREADS"] = (
+    "1"  # as in a sampler process; numpy reads it when it is imported first
+)
 os.environ.setdefault("SVT_LOG", "0")
 
 import argparse
@@ -47,15 +51,24 @@ LIMIT_SECONDS = 90
 WEB = {"preset": "veryfast", "g": "60", "sc_threshold": "0", "x264-params": "b-pyramid=none"}
 #: Encoder, height and options. Many processes sample the first two.
 FILES: dict[str, tuple[str, int, dict[str, str]]] = {
-    "h264-1080p.mp4": ("libx264", 1080, WEB | {"b": "3000k", "maxrate": "4500k", "bufsize": "6000k"}),
+    "h264-1080p.mp4": (
+        "libx264",
+        1080,
+        WEB | {"b": "3000k", "maxrate": "4500k", "bufsize": "6000k"},
+    ),
     "h264-720p.mp4": ("libx264", 720, WEB | {"b": "1500k", "maxrate": "2250k", "bufsize": "3000k"}),
     "hevc-720p.mp4": ("libx265", 720, {"preset": "veryfast", "x265-params": "log-level=none"}),
-    "vp9-720p.webm": ("libvpx-vp9", 720, {"crf": "36", "b": "0", "deadline": "realtime", "cpu-used": "8"}),
+    "vp9-720p.webm": (
+        "libvpx-vp9",
+        720,
+        {"crf": "36", "b": "0", "deadline": "realtime", "cpu-used": "8"},
+    ),
     "av1-720p.mp4": ("libsvtav1", 720, {"preset": "10", "crf": "35"}),
 }
-#: Whether frames stay on the GPU until one is converted, and whether nv12 becomes RGB by way of yuv420p. FFmpeg repeats each
-#: chroma sample of yuv420p and interpolates those of nv12: the same planes, but RGB that differs by dozens of levels at
-#: edges. By way of yuv420p, a mere rearrangement, it is the same, and quicker.
+#: Whether frames stay on the GPU until one is converted, and whether nv12 becomes RGB by way of
+#: yuv420p. FFmpeg repeats each chroma sample of yuv420p and interpolates those of nv12: the same
+#: planes, but RGB that differs by dozens of levels at edges. By way of yuv420p, a mere
+#: rearrangement, it is the same, and quicker.
 WAYS = {
     "software": None,
     "nvdec, all downloaded": (False, True),
@@ -64,9 +77,13 @@ WAYS = {
 }
 CROWDED = ("software", "nvdec, wanted downloaded")
 HEADS = {
-    "file": "file", "way": "way", "cpu_s": "CPU s", "wall_s": "wall s", "decoded": "decoded", "planes": "Y, U, V off by",
+    "file": "file", "way": "way", "cpu_s": "CPU "
+"s", "wall_s": "wall "
+"s", "decoded": "decoded", "planes": "Y, U, V off by",
     "largest": "224 px off by", "mean": "mean", "same": "same pictures", "videos_per_s": "videos/s",
-    "cpu_s_per_video": "CPU s/video", "gpu_mib": "GPU MiB", "decoder_percent": "decoder %", "error": "error",
+    "cpu_s_per_video": "CPU "
+"s/video", "gpu_mib": "GPU "
+"MiB", "decoder_percent": "decoder %", "error": "error",
 }  # fmt: skip
 
 
@@ -99,13 +116,17 @@ class PlanarSquares(ExactConversion):
 
 @contextmanager
 def sampling(way: tuple[bool, bool] | None, *, pretend: bool) -> Iterator[None]:
-    """`decode.sample` decodes this way meanwhile. One CUDA context is kept for all its videos, as a sampler would."""
+    """`decode.sample` decodes this way meanwhile. One CUDA context is kept for all its videos, as a
+    sampler would.
+    """
     if way is None:
         yield
         return
     owned, planar = way
     options: dict[str, object] = {"primary_ctx": "1"}
-    accel = None if pretend else HWAccel("cuda", None, False, options, is_hw_owned=owned)  # False: no falling back
+    accel = (
+        None if pretend else HWAccel("cuda", None, False, options, is_hw_owned=owned)
+    )  # False: no falling back
     _kept = av.CodecContext.create("h264", "r", hwaccel=accel)
     with (
         patch.object(HardVideo, "accel", accel),
@@ -117,7 +138,9 @@ def sampling(way: tuple[bool, bool] | None, *, pretend: bool) -> Iterator[None]:
 
 def make(path: Path, codec: str, height: int, options: dict[str, str], seconds: int) -> None:
     chance, width = np.random.default_rng(0), height * 16 // 9
-    scene = np.kron(chance.integers(40, 200, (height // 8, width // 8)), np.ones((16, 16), int)).astype(np.uint8)
+    scene = np.kron(
+        chance.integers(40, 200, (height // 8, width // 8)), np.ones((16, 16), int)
+    ).astype(np.uint8)
     grain = chance.integers(0, 7, (height + 64, width + 64), dtype=np.uint8)
     with av.open(path, "w") as out:
         stream: Any = out.add_stream(codec, rate=FPS, options=options)
@@ -127,7 +150,9 @@ def make(path: Path, codec: str, height: int, options: dict[str, str], seconds: 
             frame, (y, x) = av.VideoFrame(width, height, "yuv420p"), chance.integers(0, 64, 2)
             luma = scene[shot * 100 % 400 + at :, shot * 60 % 300 + 2 * at :][:height, :width]
             luma = luma + grain[y:, x:][:height, :width]
-            for plane, part in zip(frame.planes, (luma, luma[::2, ::2], 255 - luma[1::2, 1::2]), strict=True):
+            for plane, part in zip(
+                frame.planes, (luma, luma[::2, ::2], 255 - luma[1::2, 1::2]), strict=True
+            ):
                 np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] = part  # type: ignore[call-overload]
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
@@ -135,7 +160,9 @@ def make(path: Path, codec: str, height: int, options: dict[str, str], seconds: 
 
 def probe(*, pretend: bool) -> float:
     """Seconds until a process has its CUDA context. Raises where there is no GPU."""
-    av.logging.set_level(av.logging.ERROR)  # FFmpeg's words come with its errors; not while an encoder has threads
+    av.logging.set_level(
+        av.logging.ERROR
+    )  # FFmpeg's words come with its errors; not while an encoder has threads
     started = time.perf_counter()
     with sampling(WAYS[CROWDED[1]], pretend=pretend):
         return time.perf_counter() - started
@@ -148,14 +175,23 @@ def planes(path: Path, *, pretend: bool) -> list[int]:
         with path.open("rb") as file, closing(opened(file, encryption_of(file))) as video:
             for packet in chain(video.packets(), [None]):
                 for frame in video.decoder.decode(packet):
-                    flat, luma = frame.to_ndarray().ravel().astype(np.int16), frame.width * frame.height
+                    flat, luma = (
+                        frame.to_ndarray().ravel().astype(np.int16),
+                        frame.width * frame.height,
+                    )
                     is_nv12, chroma = frame.format.name == "nv12", flat[luma:]
-                    yield flat[:luma], *(chroma.reshape(-1, 2).T if is_nv12 else chroma.reshape(2, -1))
+                    yield (
+                        flat[:luma],
+                        *(chroma.reshape(-1, 2).T if is_nv12 else chroma.reshape(2, -1)),
+                    )
 
     with sampling(WAYS["nvdec, all downloaded"], pretend=pretend):
         both = islice(zip(frames(OpenVideo), frames(HardVideo), strict=False), FRAMES)
         av.logging.set_level(av.logging.ERROR)
-        found = [[int(np.abs(a - b).max()) for a, b in zip(soft, hard, strict=True)] for soft, hard in both]
+        found = [
+            [int(np.abs(a - b).max()) for a, b in zip(soft, hard, strict=True)]
+            for soft, hard in both
+        ]
     return [max(column) for column in zip(*found, strict=True)]
 
 
@@ -182,8 +218,12 @@ def compare(path: Path, *, pretend: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def work(paths: list[Path], way: str, seconds: float, barrier: Any, *, pretend: bool) -> list[tuple[float, ...]]:
-    """Sample each file again and again for `seconds`, all processes at once: videos, wall and CPU seconds."""
+def work(
+    paths: list[Path], way: str, seconds: float, barrier: Any, *, pretend: bool
+) -> list[tuple[float, ...]]:
+    """Sample each file again and again for `seconds`, all processes at once: videos, wall and CPU
+    seconds.
+    """
     found = []
     with sampling(WAYS[way], pretend=pretend):
         for path in paths:
@@ -199,17 +239,27 @@ def work(paths: list[Path], way: str, seconds: float, barrier: Any, *, pretend: 
     return found
 
 
-def crowd(paths: list[Path], way: str, processes: int, seconds: float, *, pretend: bool) -> list[dict[str, Any]]:
+def crowd(
+    paths: list[Path], way: str, processes: int, seconds: float, *, pretend: bool
+) -> list[dict[str, Any]]:
     """A row per file: what many processes do at once, and what the GPU says in the middle of it."""
-    rows: list[dict[str, Any]] = [{"file": path.name, "way": f"{way}, {processes} processes"} for path in paths]
+    rows: list[dict[str, Any]] = [
+        {"file": path.name, "way": f"{way}, {processes} processes"} for path in paths
+    ]
     memory, given = smi("memory.used"), {"pretend": pretend}
     with SPAWN.Manager() as manager, SPAWN.Pool(processes) as pool:
         barrier = manager.Barrier(processes + 1)
-        asked = [pool.apply_async(attempt, (work, paths, way, seconds, barrier), given) for _ in range(processes)]
+        asked = [
+            pool.apply_async(attempt, (work, paths, way, seconds, barrier), given)
+            for _ in range(processes)
+        ]
         for row in rows:
             attempt(barrier.wait, LIMIT_SECONDS / 2)
             time.sleep(seconds / 2)
-            row |= {"gpu_mib": f"{memory} to {smi('memory.used')}", "decoder_percent": smi("utilization.decoder")}
+            row |= {
+                "gpu_mib": f"{memory} to {smi('memory.used')}",
+                "decoder_percent": smi("utilization.decoder"),
+            }
         found = [attempt(each.get, LIMIT_SECONDS) for each in asked]
     shares = [each for each in found if not isinstance(each, str)]
     for row, *each in zip(rows, *shares, strict=False):
@@ -238,24 +288,33 @@ def smi(field: str) -> str:
     """A fact of the first GPU, or `?`."""
     command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
     found = attempt(subprocess.run, command, capture_output=True, text=True, timeout=10)
-    return "?" if isinstance(found, str) or found.returncode else found.stdout.strip().split("\n")[0]
+    return (
+        "?" if isinstance(found, str) or found.returncode else found.stdout.strip().split("\n")[0]
+    )
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [list(HEADS.values()), ["---"] * len(HEADS)]
     for row in rows:
-        cells = (f"{cell:.3f}" if isinstance(cell := row.get(key, ""), float) else str(cell) for key in HEADS)
+        cells = (
+            f"{cell:.3f}" if isinstance(cell := row.get(key, ""), float) else str(cell)
+            for key in HEADS
+        )
         lines.append([" ".join(cell.replace("|", "/").split()) for cell in cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--processes", type=int, default=15)
     options.add_argument("--seconds", type=float, default=20)
     options.add_argument("--clip", type=int, default=20)
     options.add_argument("--json", type=Path, default=Path("bench/results/nvdec.json"))
-    options.add_argument("--pretend", action="store_true", help=argparse.SUPPRESS)  # software in NVDEC's place
+    options.add_argument(
+        "--pretend", action="store_true", help=argparse.SUPPRESS
+    )  # software in NVDEC's place
     chosen = options.parse_args()
     context = alone(probe, pretend=chosen.pretend)
     if isinstance(context, str):
@@ -265,13 +324,22 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in FILES]
         with SPAWN.Pool(len(FILES)) as pool:
-            asked = [pool.apply_async(attempt, (make, path, *FILES[path.name], chosen.clip)) for path in paths]
+            asked = [
+                pool.apply_async(attempt, (make, path, *FILES[path.name], chosen.clip))
+                for path in paths
+            ]
             made = [attempt(each.get, LIMIT_SECONDS) for each in asked]
         for path, trouble in zip(paths, made, strict=True):
             found = trouble or alone(compare, path, pretend=chosen.pretend)
             rows += [{"file": path.name, "error": found}] if isinstance(found, str) else found
         for way in CROWDED:
-            rows += crowd(paths[:2], way, chosen.processes, chosen.seconds / 2 / len(CROWDED), pretend=chosen.pretend)
+            rows += crowd(
+                paths[:2],
+                way,
+                chosen.processes,
+                chosen.seconds / 2 / len(CROWDED),
+                pretend=chosen.pretend,
+            )
     facts = {"GPU": "pretended" if chosen.pretend else smi("name"), "driver": smi("driver_version")}
     facts |= {"cores": os.cpu_count(), "PyAV": av.__version__}
     facts |= {"Python": platform.python_version(), "clip s": chosen.clip, "context s": context}

@@ -1,14 +1,16 @@
-"""Videos per second end to end, through broker and database, against the samplers alone, the notebook's loop and others.
+"""Videos per second end to end, through broker and database, against the samplers alone, the
+notebook's loop and others.
 
     python -m bench.pipeline [--videos 60] [--samplers N] [--rounds 3] [--weights random-full]
 
-Makes its own clips and a private Postgres and broker; prints the tables of bench/RESULTS.md and writes them as JSON.
-Both tables compare a worker with as many sampler processes that have nothing behind them, in turns. `overhead` is with the
-probe backbone, which costs next to nothing. `models` is with `--backbones`, and against the notebook's loop as well (a few
-videos: it is slow), and Ray Data and Daft where they are installed (pip install "ray[data]" daft), which get the same
-decoder and the same models. Process start and model load are left out: a worker's clock is the ledger's, once as many videos
-have ended as there are samplers. `overhead` ends with what the worker takes when it has nothing to do. Exits with 1 if the
-notebook's vectors are not ours.
+Makes its own clips and a private Postgres and broker; prints the tables of bench/RESULTS.md and
+writes them as JSON. Both tables compare a worker with as many sampler processes that have nothing
+behind them, in turns. `overhead` is with the probe backbone, which costs next to nothing. `models`
+is with `--backbones`, and against the notebook's loop as well (a few videos: it is slow), and Ray
+Data and Daft where they are installed (pip install "ray[data]" daft), which get the same decoder
+and the same models. Process start and model load are left out: a worker's clock is the ledger's,
+once as many videos have ended as there are samplers. `overhead` ends with what the worker takes
+when it has nothing to do. Exits with 1 if the notebook's vectors are not ours.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ T = TypeVar("T")
 
 
 def samplers_alone(work: Work) -> dict[str, float]:
-    """Videos per second of sampler processes, a thread for each, whose frames are thrown away; CPU seconds of a video."""
+    """Videos per second of sampler processes, a thread for each, whose frames are thrown away; CPU
+    seconds of a video.
+    """
     pool = SamplerPool(work.samplers, wall_seconds=600, cpu_seconds=600)
 
     def sample(path: Path) -> None:
@@ -58,7 +62,9 @@ def samplers_alone(work: Work) -> dict[str, float]:
 
     try:
         with ThreadPoolExecutor(work.samplers) as threads:
-            list(threads.map(sample, work.files[: work.samplers]))  # they are ready when the clock starts
+            list(
+                threads.map(sample, work.files[: work.samplers])
+            )  # they are ready when the clock starts
             cpu, started = -_cpu_seconds(pool), time.perf_counter()
             list(threads.map(sample, work.files))
             seconds = time.perf_counter() - started
@@ -89,23 +95,33 @@ def compare(table: str, made: Stack, work: Work, rounds: int) -> dict[str, Any]:
     for number in range(rounds):
         console.print(f"{table}, round {number + 1} of {rounds}: {work.samplers} samplers alone")
         alone.append(samplers_alone(work))
-        console.print(f"  {alone[-1]['videos_per_second']:.2f} videos/s; the worker, through broker and database")
+        console.print(
+            f"  {alone[-1]['videos_per_second']:.2f} videos/s; the worker, through broker and "
+            "database"
+        )
         last = table == "overhead" and number == rounds - 1
         runs.append(pipeline_worker.run(made, work, idle_seconds=IDLE_SECONDS if last else 0))
         console.print(f"  {runs[-1].rate:.2f} videos/s on {runs[-1].device}")
     return {
         "samplers_alone": alone,
         "worker": [pipeline_worker.as_dict(one) for one in runs],
-        "ratio": median(one.rate / other["videos_per_second"] for one, other in zip(runs, alone, strict=True)),
+        "ratio": median(
+            one.rate / other["videos_per_second"] for one, other in zip(runs, alone, strict=True)
+        ),
     }
 
 
-def rivals(work: Work, folder: Path, notebook_videos: int, skipped: Sequence[str]) -> dict[str, Any]:
+def rivals(
+    work: Work, folder: Path, notebook_videos: int, skipped: Sequence[str]
+) -> dict[str, Any]:
     """What the others do with the same files, each in a process of its own."""
     found: dict[str, Any] = {}
     contests: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
         "notebook": (pipeline_notebook.run, (work, notebook_videos, folder)),
-        **{name: (contest, (work, folder / name)) for name, contest in pipeline_rivals.RIVALS.items()},
+        **{
+            name: (contest, (work, folder / name))
+            for name, contest in pipeline_rivals.RIVALS.items()
+        },
     }
     for name, (contest, arguments) in contests.items():
         if name in skipped or (name in pipeline_rivals.RIVALS and not _version(name)):
@@ -117,13 +133,17 @@ def rivals(work: Work, folder: Path, notebook_videos: int, skipped: Sequence[str
             found[name] = apart(contest, *arguments)
         except Exception as error:  # noqa: BLE001 - whatever the others meet is their result
             found[name] = {"note": f"failed: {type(error).__name__}: {error}"[:300]}
-        console.print(f"  {found[name].get('note') or format(found[name]['videos_per_second'], '.3f') + ' videos/s'}")
+        one = found[name]
+        console.print("  " + (one.get("note") or f"{one['videos_per_second']:.3f} videos/s"))
     return found
 
 
 def agreement(found: dict[str, Any], ours: dict[str, np.ndarray]) -> dict[str, float]:
     """Cosines of the notebook's vectors of the first video with those in the database."""
-    return {name: _cosine(ours[name], vector) for name, vector in found["notebook"].pop("vectors", {}).items()}
+    return {
+        name: _cosine(ours[name], vector)
+        for name, vector in found["notebook"].pop("vectors", {}).items()
+    }
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:
@@ -142,7 +162,10 @@ def show(found: dict[str, Any]) -> None:
     print(found["machine"], end="\n\n")
     for table in TABLES:
         if table in found:
-            print(f"| {table} ({', '.join(found[table]['backbones'])}) | videos/s | reelvec is |\n|---|--:|--:|")
+            print(
+                f"| {table} ({', '.join(found[table]['backbones'])}) | videos/s | reelvec is "
+                "|\n|---|--:|--:|"
+            )
             _show_rates(found[table])
             _show_cpu(found[table])
 
@@ -155,18 +178,27 @@ def _show_rates(found: dict[str, Any]) -> None:
     if (idle := found["worker"][-1]["idle"]) is not None:
         print(f"| the worker idle, of a core | {idle:.2%} | |")
     for name, one in found.get("rivals", {}).items():
-        figures = one.get("note") or f"{one['videos_per_second']:.3f} | {rate / one['videos_per_second']:.2f}"
+        figures = (
+            one.get("note")
+            or f"{one['videos_per_second']:.3f} | {rate / one['videos_per_second']:.2f}"
+        )
         print(f"| {name} | {figures} |{'' if 'note' not in one else ' |'}")
     if found.get("cosines"):
         cosines = ", ".join(f"{name} {cosine:.6f}" for name, cosine in found["cosines"].items())
-        print(f"\nCosine of the notebook's vector with reelvec's, one video (at least {LEAST_COSINE}): {cosines}")
+        print(
+            "\nCosine of the notebook's vector with reelvec's, one video (at least "
+            f"{LEAST_COSINE}): {cosines}"
+        )
 
 
 def _show_cpu(found: dict[str, Any]) -> None:
     cpu = _middle(found["worker"])["cpu"]
     kinds = sorted(cpu, key=lambda kind: -cpu[kind])
     cells = [f"{1000 * cpu[kind]:.1f}" for kind in kinds]
-    print(f"\n| CPU ms of a video | samplers alone | {' | '.join(kinds)} |\n|---|--:|{'--:|' * len(kinds)}")
+    print(
+        f"\n| CPU ms of a video | samplers alone | {' | '.join(kinds)} "
+        f"|\n|---|--:|{'--:|' * len(kinds)}"
+    )
     print(f"| | {1000 * _middle(found['samplers_alone'])['cpu']:.1f} | {' | '.join(cells)} |\n")
 
 
@@ -176,17 +208,34 @@ def _middle(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=60, help="many more for many samplers: the ends count, too")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--videos", type=int, default=60, help="many more for many samplers: the ends count, too"
+    )
     parser.add_argument("--seconds", type=float, default=20, help="length of a clip")
-    parser.add_argument("--height", type=int, default=360, help="lines of a clip, a multiple of 18 from 180 on")
+    parser.add_argument(
+        "--height", type=int, default=360, help="lines of a clip, a multiple of 18 from 180 on"
+    )
     parser.add_argument("--samplers", type=int, help="default: as many as a worker chooses here")
     parser.add_argument("--rounds", type=int, default=3, help="of worker and samplers alone")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
-    parser.add_argument("--backbones", nargs="+", choices=pipeline_notebook.CLASSES, default=pipeline_notebook.CLASSES)
-    parser.add_argument("--weights", choices=("random-tiny", "random-full"), help="default: full on a GPU, else tiny")
+    parser.add_argument(
+        "--backbones",
+        nargs="+",
+        choices=pipeline_notebook.CLASSES,
+        default=pipeline_notebook.CLASSES,
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("random-tiny", "random-full"),
+        help="default: full on a GPU, else tiny",
+    )
     parser.add_argument("--notebook-videos", type=int, default=3)
-    parser.add_argument("--skip", nargs="+", choices=("notebook", *pipeline_rivals.RIVALS), default=())
+    parser.add_argument(
+        "--skip", nargs="+", choices=("notebook", *pipeline_rivals.RIVALS), default=()
+    )
     parser.add_argument("--json", type=Path, default=JSON_FILE)
     return parser.parse_args()
 
@@ -201,14 +250,19 @@ def main() -> int:
     device = torch.cuda.get_device_name() if on_gpu else "no GPU"
     installed = ", ".join(f"{name} {_version(name)}" for name in PACKAGES if _version(name))
     found: dict[str, Any] = {
-        "machine": f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores {platform.machine()}, {device},"
-        f" Python {platform.python_version()}, {installed}; samplers: {samplers}, videos: {chosen.videos} of"
-        f" {chosen.seconds:g} s at {chosen.height} lines, weights: {weights}, rounds: {chosen.rounds} (the middle one)"
+        "machine": f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores {platform.machine()}, "
+        f"{device},"
+        f" Python {platform.python_version()}, {installed}; samplers: {samplers}, videos: "
+        f"{chosen.videos} of"
+        f" {chosen.seconds:g} s at {chosen.height} lines, weights: {weights}, rounds: "
+        f"{chosen.rounds} (the middle one)"
     }
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         folder.chmod(0o755)
-        files = pipeline_files.make(folder, videos=chosen.videos, seconds=chosen.seconds, height_px=chosen.height)
+        files = pipeline_files.make(
+            folder, videos=chosen.videos, seconds=chosen.seconds, height_px=chosen.height
+        )
         for table in chosen.tables:
             backbones = ("probe",) if table == "overhead" else tuple(chosen.backbones)
             work = Work(tuple(files), backbones, weights, samplers, on_gpu)
@@ -223,7 +277,9 @@ def main() -> int:
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     chosen.json.write_text(json.dumps(found, indent=2) + "\n")
     show(found)
-    agrees = all(cosine >= LEAST_COSINE for cosine in found.get("models", {}).get("cosines", {}).values())
+    agrees = all(
+        cosine >= LEAST_COSINE for cosine in found.get("models", {}).get("cosines", {}).values()
+    )
     return 0 if agrees else 1
 
 

@@ -32,8 +32,14 @@ def is_sampler(pid: int) -> bool:
 
 
 def by_kind(roots: Mapping[str, int]) -> dict[str, float]:
-    """CPU seconds of each named tree, of the processes that live; samplers under a name of their own."""
-    stats = {int(path.name): stat for path in Path("/proc").glob("[0-9]*") if (stat := stat_of(int(path.name)))}
+    """CPU seconds of each named tree, of the processes that live; samplers under a name of their
+    own.
+    """
+    stats = {
+        int(path.name): stat
+        for path in Path("/proc").glob("[0-9]*")
+        if (stat := stat_of(int(path.name)))
+    }
     kinds = {pid: kind for kind, pid in roots.items()}
     seconds = dict.fromkeys((*roots, "samplers"), 0.0)
     for pid, stat in stats.items():

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bench.footage import FOOTAGE
 
-#: Footage that the clips are made like: a camera as x264 encodes by default, as large sites publish, as HEVC; a screen.
+#: Footage that the clips are made like: a camera as x264 encodes by default, as large sites
+#: publish, as HEVC; a screen.
 KINDS = ("h264-default-720p.mp4", "h264-web-720p.mp4", "hevc-720p.mp4", "screen-1080p.mp4")
 
 

@@ -1,8 +1,10 @@
-"""The loop this project replaces (one video at a time, every backbone decoding it again), in words of its own.
+"""The loop this project replaces (one video at a time, every backbone decoding it again), in words
+of its own.
 
-Everything it is slow by is kept: every frame decoded up to the last wanted one, the wanted ones held at full size, each made
-small by Pillow for every backbone, all windows of a video stacked to one batch, float32, results to .npz at the end. What it
-got wrong is not: it would stop on files without a duration, and its ViViT pooler was another one in every process.
+Everything it is slow by is kept: every frame decoded up to the last wanted one, the wanted ones
+held at full size, each made small by Pillow for every backbone, all windows of a video stacked to
+one batch, float32, results to .npz at the end. What it got wrong is not: it would stop on files
+without a duration, and its ViViT pooler was another one in every process.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from workers.backbones.base import FRAMES_PER_VIDEO, SIDE_PX, Spec, Weights
 from workers.weights.loading import obtain
 
 FIRST_SECONDS = 60
-#: CLIP's text positions, its first id and its last, which also pads: the text vector is read at the first of them.
+#: CLIP's text positions, its first id and its last, which also pads: the text vector is read at the
+#: first of them.
 MAX_TOKENS, START, END = 77, 49406, 49407
 CLASSES = {
     "vivit": ("VivitModel", "VivitConfig"),
@@ -38,7 +41,9 @@ CLASSES = {
 
 
 def run(work: Work, videos: int, folder: Path) -> dict[str, Any]:
-    """The first `videos` of them: videos per second once the models are there, and the first video's vectors."""
+    """The first `videos` of them: videos per second once the models are there, and the first
+    video's vectors.
+    """
     device = "cuda" if work.on_gpu else "cpu"
     models = {name: model(name, work.weights, device) for name in work.backbones}
     if work.on_gpu:  # its libraries are loaded before the clock starts
@@ -50,9 +55,17 @@ def run(work: Work, videos: int, folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     for path in track(files, "  the notebook's loop", console=Console(stderr=True), transient=True):
         for name, loaded in models.items():
-            made[name].append(forward(loaded, registry.get(name), pixels(_frames(path), registry.get(name)), device))
+            made[name].append(
+                forward(
+                    loaded, registry.get(name), pixels(_frames(path), registry.get(name)), device
+                )
+            )
     for name, rows in made.items():
-        np.savez(folder / f"{name}.npz", filenames=[path.name for path in files], embeddings=np.stack(rows))
+        np.savez(
+            folder / f"{name}.npz",
+            filenames=[path.name for path in files],
+            embeddings=np.stack(rows),
+        )
     seconds = time.perf_counter() - started
     vectors = {name: rows[0] for name, rows in made.items()}
     return {"videos_per_second": len(files) / seconds, "videos": len(files), "vectors": vectors}
@@ -61,7 +74,13 @@ def run(work: Work, videos: int, folder: Path) -> dict[str, Any]:
 def model(name: str, weights: str, device: str) -> Any:
     """The published class with seeded weights, in float32 on a device."""
     module: Any = registry.module(name)
-    made, _ = obtain(module.SPEC, Weights(weights), *CLASSES[name], tiny=module.TINY, full=getattr(module, "FULL", {}))
+    made, _ = obtain(
+        module.SPEC,
+        Weights(weights),
+        *CLASSES[name],
+        tiny=module.TINY,
+        full=getattr(module, "FULL", {}),
+    )
     return made.to(device)
 
 
@@ -85,7 +104,9 @@ def _frames(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def pixels(frames: npt.NDArray[np.uint8], spec: Spec) -> npt.NDArray[np.float32]:
-    """float32 [windows, T, 3, 224, 224] as the checkpoint's image processor makes them: frame by frame."""
+    """float32 [windows, T, 3, 224, 224] as the checkpoint's image processor makes them: frame by
+    frame.
+    """
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     made = []
     for frame in frames:
@@ -100,14 +121,19 @@ def pixels(frames: npt.NDArray[np.uint8], spec: Spec) -> npt.NDArray[np.float32]
     return np.stack(made).reshape(-1, spec.frames_per_window, 3, SIDE_PX, SIDE_PX)
 
 
-def forward(model: Any, spec: Spec, pixels: npt.NDArray[np.float32], device: str) -> npt.NDArray[np.float32]:
+def forward(
+    model: Any, spec: Spec, pixels: npt.NDArray[np.float32], device: str
+) -> npt.NDArray[np.float32]:
     """One video's vector, in float32."""
     import torch
 
     inputs = {"pixel_values": torch.from_numpy(pixels)}
     if spec.has_text:  # the Russian prompts, through the text tower for every video
         ids = _token_ids(label_sets_shipped()[1].prompts)
-        inputs |= {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(np.ones_like(ids))}
+        inputs |= {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(np.ones_like(ids)),
+        }
     inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
     with torch.no_grad():
         output = model(**inputs)

@@ -1,7 +1,9 @@
-"""The same work by Ray Data and by Daft: our decoder on their workers, our models behind it, results to a list.
+"""The same work by Ray Data and by Daft: our decoder on their workers, our models behind it,
+results to a list.
 
-Neither has a ledger or a database to write to, so that they do a little less. The clock starts with the first decode, once
-the models are loaded, and ends with the last vector. One core is left to the models, as a worker leaves it.
+Neither has a ledger or a database to write to, so that they do a little less. The clock starts with
+the first decode, once the models are loaded, and ends with the last vector. One core is left to the
+models, as a worker leaves it.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class Models:
     def __init__(self, work: Work) -> None:
         self._device = "cuda:0" if work.on_gpu else "cpu"
         self._loaded: list[Loaded] = [
-            registry.module(name).load(Weights(work.weights), self._device) for name in work.backbones
+            registry.module(name).load(Weights(work.weights), self._device)
+            for name in work.backbones
         ]
         self.encode(np.zeros((1, *SHAPE), np.uint8))
 
@@ -46,11 +49,15 @@ class Models:
         made = []
         for loaded in self._loaded:
             spec = loaded.spec
-            windows = np.ascontiguousarray(videos).reshape(-1, spec.frames_per_window, *videos.shape[2:])
+            windows = np.ascontiguousarray(videos).reshape(
+                -1, spec.frames_per_window, *videos.shape[2:]
+            )
             labels = label_sets_shipped() if spec.has_text else ()
             size = spec.batch_windows if self._device != "cpu" else spec.windows_per_video
             parts = torch.from_numpy(windows).split(size)
-            vectors = np.concatenate([loaded.encode(part.to(self._device), labels).embeddings for part in parts])
+            vectors = np.concatenate(
+                [loaded.encode(part.to(self._device), labels).embeddings for part in parts]
+            )
             made.append(vectors.reshape(len(videos), -1, loaded.dim).mean(axis=1))
         return np.concatenate(made, axis=1)
 
@@ -68,7 +75,9 @@ def decode(path: str, marks: Path) -> npt.NDArray[np.uint8]:
 
 
 def figures(marks: Path, finished: list[float]) -> dict[str, float]:
-    return {"videos_per_second": len(finished) / (max(finished) - float((marks / BEGAN).read_text()))}
+    return {
+        "videos_per_second": len(finished) / (max(finished) - float((marks / BEGAN).read_text()))
+    }
 
 
 def ray_data(work: Work, marks: Path) -> dict[str, float]:
@@ -95,11 +104,20 @@ def ray_data(work: Work, marks: Path) -> dict[str, float]:
             vectors = self._models.encode(batch["frames"])
             return {"vector": vectors, "finished": np.full(len(vectors), time.time())}
 
-    ray.init(num_cpus=work.samplers + 1, num_gpus=int(work.on_gpu), include_dashboard=False, log_to_driver=False)
+    ray.init(
+        num_cpus=work.samplers + 1,
+        num_gpus=int(work.on_gpu),
+        include_dashboard=False,
+        log_to_driver=False,
+    )
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
-        files = ray.data.from_items([str(path) for path in work.files], override_num_blocks=len(work.files))
-        frames = files.map(Decoder, num_cpus=1, compute=ray.data.ActorPoolStrategy(size=work.samplers))
+        files = ray.data.from_items(
+            [str(path) for path in work.files], override_num_blocks=len(work.files)
+        )
+        frames = files.map(
+            Decoder, num_cpus=1, compute=ray.data.ActorPoolStrategy(size=work.samplers)
+        )
         vectors = frames.map_batches(
             Encoder,
             batch_size=BATCH_ON_GPU if work.on_gpu else BATCH_ON_CPU,
@@ -114,7 +132,9 @@ def ray_data(work: Work, marks: Path) -> dict[str, float]:
 
 
 def daft_frames(work: Work, marks: Path) -> dict[str, float]:
-    """Videos per second: a decoding process per sampler, the models in this process, loaded beforehand."""
+    """Videos per second: a decoding process per sampler, the models in this process, loaded
+    beforehand.
+    """
     os.environ |= {"DAFT_ANALYTICS_ENABLED": "0", "DO_NOT_TRACK": "1", "DAFT_PROGRESS_BAR": "0"}
     import daft
 

@@ -1,4 +1,6 @@
-"""The real thing, measured from outside: `enqueue`, then `reelvec worker`, the clock being the ledger's."""
+"""The real thing, measured from outside: `enqueue`, then `reelvec worker`, the clock being the
+ledger's.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,9 @@ class Work:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a worker: how long its `videos` took, those that ended while samplers started left out; CPU seconds of one
-    video by process; `idle`, the share of a core it took afterwards, samplers included (None: not measured)."""
+    """One run of a worker: how long its `videos` took, those that ended while samplers started left
+    out; CPU seconds of one video by process; `idle`, the share of a core it took afterwards,
+    samplers included (None: not measured)."""
 
     videos: int
     seconds: float
@@ -72,9 +75,15 @@ class Stack:
         """The user's, without his addresses and settings."""
         others = ("DATABASE_URL", "CELERY_BROKER_URL")
         kept = {
-            name: value for name, value in os.environ.items() if name not in others and not name.startswith("REELVEC_")
+            name: value
+            for name, value in os.environ.items()
+            if name not in others and not name.startswith("REELVEC_")
         }
-        return {**kept, "REELVEC_DATA_DIR": str(self.folder / "stack"), "REELVEC_SAMPLERS": str(samplers)}
+        return {
+            **kept,
+            "REELVEC_DATA_DIR": str(self.folder / "stack"),
+            "REELVEC_SAMPLERS": str(samplers),
+        }
 
     def vectors(self, uri: str, work: Work) -> dict[str, np.ndarray]:
         """A video's pooled vectors by backbone, as the database has them."""
@@ -82,12 +91,17 @@ class Stack:
         with session.transaction(self.engine) as connection:
             rows = connection.execute(
                 text(
-                    "SELECT encoder, m.embedding::real[] FROM reelvec.embeddings m JOIN reelvec.encoders USING (encoder_id)"
+                    "SELECT encoder, m.embedding::real[] FROM reelvec.embeddings m JOIN "
+                    "reelvec.encoders USING (encoder_id)"
                     " JOIN reelvec.videos USING (video_id) WHERE uri = :uri"
                 ),
                 {"uri": uri},
             ).all()
-        return {names[encoder]: np.asarray(vector, np.float32) for encoder, vector in rows if encoder in names}
+        return {
+            names[encoder]: np.asarray(vector, np.float32)
+            for encoder, vector in rows
+            if encoder in names
+        }
 
 
 @contextmanager
@@ -105,7 +119,9 @@ def stack(folder: Path) -> Iterator[Stack]:
 
 
 def run(made: Stack, work: Work, *, idle_seconds: float = 0) -> Run:
-    """Record and publish all files again, start a worker, wait for the last, watch it idle, stop it."""
+    """Record and publish all files again, start a worker, wait for the last, watch it idle, stop
+    it.
+    """
     environment = made.environment(work.samplers)
     chosen = [word for name in work.backbones for word in ("--backbone", name)]
     log_path = made.folder / "worker.log"
@@ -116,7 +132,11 @@ def run(made: Stack, work: Work, *, idle_seconds: float = 0) -> Run:
             raise SystemExit(f"enqueue failed:\n{_tail(log_path)}")
         worker = subprocess.Popen([*REELVEC, "worker"], env=environment, stdout=log, stderr=log)
         try:
-            roots = {"worker": worker.pid, "Postgres": made.state.postgres_pid, "broker": made.state.broker_pid}
+            roots = {
+                "worker": worker.pid,
+                "Postgres": made.state.postgres_pid,
+                "broker": made.state.broker_pid,
+            }
             cpu = _wait(made, worker, roots, log_path)
             device = _device(made.engine)
             idle = _idle(roots, idle_seconds) if idle_seconds else None
@@ -136,7 +156,9 @@ def _idle(roots: dict[str, int], seconds: float) -> float:
     return sum(after[kind] - before[kind] for kind in ("worker", "samplers")) / seconds
 
 
-def _wait(made: Stack, worker: subprocess.Popen[bytes], roots: dict[str, int], log_path: Path) -> dict[str, float]:
+def _wait(
+    made: Stack, worker: subprocess.Popen[bytes], roots: dict[str, int], log_path: Path
+) -> dict[str, float]:
     """CPU seconds by kind between the first claim and the last finish, about."""
     columns = (TextColumn("  the worker"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     before: dict[str, float] | None = None
@@ -158,7 +180,9 @@ def _wait(made: Stack, worker: subprocess.Popen[bytes], roots: dict[str, int], l
 
 def _counts(engine: Engine) -> Counter[str]:
     with session.transaction(engine) as connection:
-        rows = connection.execute(text("SELECT state, count(*) FROM reelvec.jobs GROUP BY state")).all()
+        rows = connection.execute(
+            text("SELECT state, count(*) FROM reelvec.jobs GROUP BY state")
+        ).all()
     return Counter({row.state: row.count for row in rows})
 
 
@@ -166,26 +190,44 @@ def _device(engine: Engine) -> str:
     """What the worker, which still runs, says that it computes on."""
     with session.transaction(engine) as connection:
         return str(
-            connection.execute(text("SELECT device FROM reelvec.workers ORDER BY beat_at DESC LIMIT 1")).scalar_one()
+            connection.execute(
+                text("SELECT device FROM reelvec.workers ORDER BY beat_at DESC LIMIT 1")
+            ).scalar_one()
         )
 
 
-def _facts(made: Stack, cpu: dict[str, float], device: str, log_path: Path, *, first: int, idle: float | None) -> Run:
+def _facts(
+    made: Stack,
+    cpu: dict[str, float],
+    device: str,
+    log_path: Path,
+    *,
+    first: int,
+    idle: float | None,
+) -> Run:
     """Of the videos that ended after the first `first`: those found the samplers starting."""
     with session.transaction(made.engine) as connection:
         row = connection.execute(
             text(
                 "SELECT count(*) FILTER (WHERE state = 'done') AS done, count(*) AS videos,"
-                " extract(epoch FROM max(finished_at) - (array_agg(finished_at ORDER BY finished_at))[:first])::float AS seconds,"
-                " avg(decode_seconds) AS decode, avg(fetch_seconds) AS fetch, avg(wait_seconds) AS wait,"
+                " extract(epoch FROM max(finished_at) - (array_agg(finished_at ORDER BY "
+                "finished_at))[:first])::float AS seconds,"
+                " avg(decode_seconds) AS decode, avg(fetch_seconds) AS fetch, avg(wait_seconds) AS "
+                "wait,"
                 " avg(device_seconds) AS device,"
-                " avg(extract(epoch FROM finished_at - started_at))::float AS whole FROM reelvec.jobs"
+                " avg(extract(epoch FROM finished_at - started_at))::float AS whole FROM "
+                "reelvec.jobs"
             ),
             {"first": first},
         ).one()
     if row.done < row.videos:
-        raise SystemExit(f"{row.videos - row.done} of {row.videos} videos failed:\n{_tail(log_path)}")
-    stages = {name: round(getattr(row, name), 4) for name in ("fetch", "decode", "wait", "device", "whole")}
+        raise SystemExit(
+            f"{row.videos - row.done} of {row.videos} videos failed:\n{_tail(log_path)}"
+        )
+    stages = {
+        name: round(getattr(row, name), 4)
+        for name in ("fetch", "decode", "wait", "device", "whole")
+    }
     each = {kind: seconds / row.videos for kind, seconds in cpu.items()}
     return Run(row.videos - first, row.seconds, each, stages, device, idle)
 

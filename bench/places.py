@@ -2,9 +2,10 @@
 
     python -m bench.places [--good 200] [--bad 2000]
 
-Real servers, real workers of `probe` at their default intervals, clips of 1.5 s. Prints the table of bench/RESULTS.md:
-the time of the good videos alone and beside a closed place, how often that place is tried, how long it takes once it is
-mended, and the pace of two workers with and without a third whose key is wrong.
+Real servers, real workers of `probe` at their default intervals, clips of 1.5 s. Prints the table
+of bench/RESULTS.md: the time of the good videos alone and beside a closed place, how often that
+place is tried, how long it takes once it is mended, and the pace of two workers with and without a
+third whose key is wrong.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Fleet:
             with (self.folder / f"worker{index}.log").open("wb") as log:
                 environment = {**self.environment, **variables}
                 children.append(
-                    subprocess.Popen([*command, "-n", f"w{index}@h"], env=environment, stderr=log, stdout=log)
+                    subprocess.Popen(
+                        [*command, "-n", f"w{index}@h"], env=environment, stderr=log, stdout=log
+                    )
                 )
         try:
             self.wait(lambda: self.number("SELECT count(*) FROM reelvec.workers") == len(own))
@@ -76,7 +79,9 @@ class Fleet:
 
     def enqueue(self, *sources: str, **variables: str) -> None:
         command = [*REELVEC, "enqueue", *sources, "--backbone", "probe"]
-        subprocess.run(command, env={**self.environment, **variables}, check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            command, env={**self.environment, **variables}, check=True, stderr=subprocess.DEVNULL
+        )
 
     def wait(self, condition: object, seconds: float = 600.0) -> float:
         """Seconds until the condition holds."""
@@ -114,17 +119,25 @@ def beside_a_bad_host(fleet: Fleet, clip: bytes, good_count: int, bad_count: int
         fleet.enqueue(listed(fleet, bad, good))
         beside = fleet.wait(lambda: fleet.done(good.url("/%")) == good_count)
         row(f"{good_count} good videos alone", f"{alone:.1f} s")
-        row(f"beside {bad_count} of a host that answers 403", f"{beside:.1f} s, {beside / alone:.2f} x")
+        row(
+            f"beside {bad_count} of a host that answers 403",
+            f"{beside:.1f} s, {beside / alone:.2f} x",
+        )
         asked = len(bad.requests)
         time.sleep(60)
         row("requests at the closed host in 60 s", str(len(bad.requests) - asked))
         bad.bend = None
         mended = fleet.wait(lambda: fleet.done() == good_count + bad_count)
         expected = alone * bad_count / good_count
-        row(f"all {bad_count} after it is mended", f"{mended:.1f} s; at the pace of the good ones {expected:.1f} s")
+        row(
+            f"all {bad_count} after it is mended",
+            f"{mended:.1f} s; at the pace of the good ones {expected:.1f} s",
+        )
 
 
-def one_wrong_key_of_three(fleet: Fleet, server: s3_server.S3Server, clip: bytes, count: int) -> None:
+def one_wrong_key_of_three(
+    fleet: Fleet, server: s3_server.S3Server, clip: bytes, count: int
+) -> None:
     bucket = server.bucket()
     for index in range(count):
         server.put(bucket, f"{index}.mp4", clip)
@@ -146,7 +159,9 @@ def row(what: str, figure: str) -> None:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--good", type=int, default=200)
     options.add_argument("--bad", type=int, default=2000)
     chosen = options.parse_args()
@@ -159,10 +174,14 @@ def main() -> None:
         try:
             schema.upgrade(state.database_url)
             environment = {
-                "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": str(Path.cwd()),
-                "DATABASE_URL": state.database_url, "CELERY_BROKER_URL": state.broker_url,
-                "REELVEC_HTTP_ALLOW_PRIVATE": "true", "REELVEC_SAMPLERS": "1",
-            }  # fmt: skip
+                "PATH": os.environ["PATH"],
+                "HOME": os.environ.get("HOME", "/"),
+                "PYTHONPATH": str(Path.cwd()),
+                "DATABASE_URL": state.database_url,
+                "CELERY_BROKER_URL": state.broker_url,
+                "REELVEC_HTTP_ALLOW_PRIVATE": "true",
+                "REELVEC_SAMPLERS": "1",
+            }
             with session.connect(state.database_url) as engine:
                 fleet = Fleet(folder, engine, environment)
                 print("| what | figure |\n|---|---|")

@@ -1,9 +1,11 @@
-"""A fleet of which one worker has a model: what its videos cost beside everybody else's, on the real ledger.
+"""A fleet of which one worker has a model: what its videos cost beside everybody else's, on the
+real ledger.
 
     python -m bench.rare_model [--workers 20] [--videos 200]
 
-Simulated workers take turns on a private Postgres: a turn is one video each. The queues are lists in memory, filled by the
-feeder's own statements; nothing is computed. Prints the table of bench/RESULTS.md.
+Simulated workers take turns on a private Postgres: a turn is one video each. The queues are lists
+in memory, filled by the feeder's own statements; nothing is computed. Prints the table of
+bench/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -39,7 +41,11 @@ def turns(engine: Engine, abilities_of: list[Ability], rare: int) -> tuple[int, 
         workers.append((me.worker_id, ability))
     queues: dict[int | None, deque[int]] = {}
     wasted = turn = 0
-    while one(engine, "SELECT count(*) FROM reelvec.jobs WHERE :rare = ANY(encoders) AND state <> 'done'", rare=rare):
+    while one(
+        engine,
+        "SELECT count(*) FROM reelvec.jobs WHERE :rare = ANY(encoders) AND state <> 'done'",
+        rare=rare,
+    ):
         if turn % FEED_TURNS == 0:
             _feed(engine, queues)
         turn += 1
@@ -52,7 +58,9 @@ def turns(engine: Engine, abilities_of: list[Ability], rare: int) -> tuple[int, 
                     continue
                 video_id = queues[queue].popleft()
                 with session.transaction(engine) as connection:
-                    claimed = ledger.claim(connection, video_id, worker_id, job_seconds=60, ability=ability)
+                    claimed = ledger.claim(
+                        connection, video_id, worker_id, job_seconds=60, ability=ability
+                    )
                     if claimed is None:
                         wasted += 1
                         continue
@@ -90,14 +98,25 @@ def measure(engine: Engine, workers: int, videos: int) -> None:
         ),
     ):
         execute(engine, "TRUNCATE reelvec.videos, reelvec.workers CASCADE")
-        record(engine, [Row(f"s3://a/{index}.mp4") for index in range(others)], Wanted((vivit,), ()))
-        record(engine, [Row(f"s3://b/{index}.mp4") for index in range(videos)], Wanted((vivit, siglip2), ()))
+        record(
+            engine, [Row(f"s3://a/{index}.mp4") for index in range(others)], Wanted((vivit,), ())
+        )
+        record(
+            engine,
+            [Row(f"s3://b/{index}.mp4") for index in range(videos)],
+            Wanted((vivit, siglip2), ()),
+        )
         took, wasted = turns(engine, fleet, siglip2)
-        print(f"| {videos} videos that want vivit and siglip2, {what} | {took} | {wasted} |", flush=True)
+        print(
+            f"| {videos} videos that want vivit and siglip2, {what} | {took} | {wasted} |",
+            flush=True,
+        )
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--workers", type=int, default=20)
     options.add_argument("--videos", type=int, default=200)
     chosen = options.parse_args()

@@ -1,13 +1,16 @@
-"""From a file to 96 frames of 224 x 224: reelvec's samplers against what else there is, each by its fastest way.
+"""From a file to 96 frames of 224 x 224: reelvec's samplers against what else there is, each by its
+fastest way.
 
     python -m bench.sampling [FILE ...] [--runs 3] [--folder FOLDER]
 
-Rivals are measured where they are installed and named where they are not:
-pip install torchcodec==0.13 decord opencv-python-headless (torchcodec also wants the system's FFmpeg libraries).
+Rivals are measured where they are installed and named where they are not: pip install
+torchcodec==0.13 decord opencv-python-headless (torchcodec also wants the system's FFmpeg
+libraries).
 
-Without FILE it makes its own (bench/footage.py; minutes), in FOLDER if that is given, and keeps them there. Every figure is of
-a fresh process, one thread each, the samplers taking turns; what is measured begins after imports and, for reelvec, with an
-idle sampler process. Medians of the runs. reelvec's frames are compared with those of decoding everything.
+Without FILE it makes its own (bench/footage.py; minutes), in FOLDER if that is given, and keeps
+them there. Every figure is of a fresh process, one thread each, the samplers taking turns; what is
+measured begins after imports and, for reelvec, with an idle sampler process. Medians of the runs.
+reelvec's frames are compared with those of decoding everything.
 """
 
 from __future__ import annotations
@@ -82,11 +85,15 @@ def notebook(path: str) -> Callable[[], np.ndarray]:
             for number, frame in enumerate(container.decode(video=0)):
                 if number in wanted:
                     picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
-                    pictures[number] = picture.resize((facts.width, facts.height), Image.Resampling.BILINEAR)
+                    pictures[number] = picture.resize(
+                        (facts.width, facts.height), Image.Resampling.BILINEAR
+                    )
                 if number >= facts.indices[-1]:
                     break
         last = max(pictures)
-        return facts.cut(np.stack([np.asarray(pictures[min(number, last)]) for number in facts.indices.tolist()]))
+        return facts.cut(
+            np.stack([np.asarray(pictures[min(number, last)]) for number in facts.indices.tolist()])
+        )
 
     return run
 
@@ -102,7 +109,9 @@ def torchcodec(path: str) -> Callable[[], np.ndarray]:
 
     def run() -> np.ndarray:
         scaled = [Resize((facts.height, facts.width)), CenterCrop((SIDE, SIDE))]
-        decoder = VideoDecoder(path, dimension_order="NHWC", seek_mode="approximate", transforms=scaled)
+        decoder = VideoDecoder(
+            path, dimension_order="NHWC", seek_mode="approximate", transforms=scaled
+        )
         frames: np.ndarray = decoder.get_frames_at(facts.indices.tolist()).data.numpy()
         return frames
 
@@ -135,7 +144,11 @@ def opencv(path: str) -> Callable[[], np.ndarray]:
             if not capture.grab():
                 break
             if number in wanted:
-                frame = cv2.resize(capture.retrieve()[1], (facts.width, facts.height), interpolation=cv2.INTER_LINEAR)
+                frame = cv2.resize(
+                    capture.retrieve()[1],
+                    (facts.width, facts.height),
+                    interpolation=cv2.INTER_LINEAR,
+                )
                 frames[number] = facts.cut(frame)[..., ::-1]
         last = max(frames)
         return np.stack([frames[min(number, last)] for number in facts.indices.tolist()])
@@ -144,7 +157,12 @@ def opencv(path: str) -> Callable[[], np.ndarray]:
 
 
 RIVALS = {"torchcodec": torchcodec, "decord": decord, "opencv": opencv, "notebook": notebook}
-PACKAGES = {"torchcodec": "torchcodec", "decord": "decord", "opencv": "opencv-python-headless", "notebook": "av"}
+PACKAGES = {
+    "torchcodec": "torchcodec",
+    "decord": "decord",
+    "opencv": "opencv-python-headless",
+    "notebook": "av",
+}
 
 
 def measured_rival(name: str, path: str) -> dict[str, float]:
@@ -161,7 +179,9 @@ def measured_rival(name: str, path: str) -> dict[str, float]:
 
 
 def measured_reelvec(path: str) -> dict[str, float]:
-    """As a worker does it: a sampler process of its own, and this one, which reads the file for it."""
+    """As a worker does it: a sampler process of its own, and this one, which reads the file for
+    it.
+    """
     import psutil
 
     from workers.sampling.pool import SamplerPool
@@ -219,7 +239,9 @@ def _is_identical(path: str, frames: np.ndarray) -> bool:
             if number in indices:
                 if resample is None:
                     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-                    view = view_of(None if matrix is None else bytes(matrix), stream.sample_aspect_ratio)
+                    view = view_of(
+                        None if matrix is None else bytes(matrix), stream.sample_aspect_ratio
+                    )
                     resample = Resampler(frame.width, frame.height, view)
                 last = resample(frame.to_ndarray(format="rgb24").reshape(frame.height, -1))
                 if not np.array_equal(last, frames[indices.index(number)]):
@@ -235,14 +257,18 @@ def _bytes_read() -> int:
 
 
 def _peak_bytes(pid: int) -> int:
-    facts = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    facts = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
     return int(facts["VmHWM"].split()[0]) * 1024
 
 
 def in_own_process(name: str, path: Path) -> dict[str, float] | str:
     """The figures, or the last line of what went wrong."""
     command = [sys.executable, "-m", "bench.sampling", "--one", name, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | ONE_THREAD, check=False
+    )
     if done.returncode:
         return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -277,25 +303,42 @@ def _print(results: dict[Path, dict[str, list[dict[str, float]]]], names: list[s
 
     used = ", ".join(f"{PACKAGES[name]} {version(PACKAGES[name])}" for name in names[1:])
     missing = ", ".join(PACKAGES[name] for name in RIVALS if name not in names) or "none"
-    print(f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}, {used};"
+    print(f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}, "
+f"{used};"
           f" not installed: {missing}. {datetime.now(UTC):%Y-%m-%d}.\n")  # fmt: skip
-    print(f"| file | {' | '.join(f'{name} CPU s' for name in names)} | of torchcodec | identical | frames decoded |")
+    print(
+        f"| file | {' | '.join(f'{name} CPU s' for name in names)} | of torchcodec | identical | "
+        "frames decoded |"
+    )
     print(f"|---|{'---|' * (len(names) + 3)}")
     ratios = []
     for path in results:
-        mine, theirs = median(path, "reelvec", "cpu"), "torchcodec" in names and median(path, "torchcodec", "cpu")
+        mine, theirs = (
+            median(path, "reelvec", "cpu"),
+            "torchcodec" in names and median(path, "torchcodec", "cpu"),
+        )
         ratio = mine / theirs if mine and theirs else None
         ratios += [ratio] if ratio else []
         figures = [shown(median(path, name, "cpu")) for name in names]
         same = all(run["identical"] for run in results[path]["reelvec"])
         decoded = shown(median(path, "reelvec", "decoded"), digits=0)
-        print(f"| {path.name} | {' | '.join(figures)} | {shown(ratio)} | {'yes' if same else 'NO'} | {decoded} |")
+        print(
+            f"| {path.name} | {' | '.join(figures)} | {shown(ratio)} | {'yes' if same else 'NO'} | "
+            f"{decoded} |"
+        )
     if ratios:
         print(f"\nMedian of torchcodec's CPU: {statistics.median(ratios):.2f}")
-    for title, what, unit in (("Wall s", "wall", 1.0), ("MB read", "bytes", 1e6), ("Peak memory MB", "peak", 1e6)):
+    for title, what, unit in (
+        ("Wall s", "wall", 1.0),
+        ("MB read", "bytes", 1e6),
+        ("Peak memory MB", "peak", 1e6),
+    ):
         print(f"\n| {title} | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
         for path in results:
-            print(f"| {path.name} | {' | '.join(shown(median(path, name, what), unit, 1) for name in names)} |")
+            print(
+                f"| {path.name} | "
+                f"{' | '.join(shown(median(path, name, what), unit, 1) for name in names)} |"
+            )
 
 
 def _is_installed(name: str) -> bool:
@@ -315,7 +358,9 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.one:
         path = str(chosen.files[0])
-        figures = measured_reelvec(path) if chosen.one == "reelvec" else measured_rival(chosen.one, path)
+        figures = (
+            measured_reelvec(path) if chosen.one == "reelvec" else measured_rival(chosen.one, path)
+        )
         print(json.dumps(figures))
         return
     if chosen.files:

@@ -1,9 +1,11 @@
-"""A million jobs at 10^5 places: upgraded while workers of an earlier commit run, then claimed, finished and fed.
+"""A million jobs at 10^5 places: upgraded while workers of an earlier commit run, then claimed,
+finished and fed.
 
     python -m bench.scale [--jobs 1000000] [--places 100000] [--base 90cb42d] [--files 4000]
 
-Half of the rows are of one bucket. The base is checked out beside; its own code makes its schema and its workers embed
-`--files` real clips while this commit's migrations run. Prints the table of bench/RESULTS.md.
+Half of the rows are of one bucket. The base is checked out beside; its own code makes its schema
+and its workers embed `--files` real clips while this commit's migrations run. Prints the table of
+bench/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -53,23 +55,40 @@ def row(what: str, figure: str) -> None:
 @contextmanager
 def base_tree(folder: Path, commit: str) -> Iterator[Path]:
     tree = folder / "base"
-    subprocess.run(["git", "worktree", "add", "--detach", str(tree), commit], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        ["git", "worktree", "add", "--detach", str(tree), commit],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     try:
         yield tree
     finally:
-        subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run(
+            ["git", "worktree", "remove", "--force", str(tree)],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
 
 
-def run_python(code: str, tree: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
+def run_python(
+    code: str, tree: Path, environment: dict[str, str], *arguments: str
+) -> subprocess.Popen[bytes]:
     """A child whose modules are those of `tree`."""
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=tree, env={**environment, "PYTHONPATH": str(tree)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", code, *arguments],
+        cwd=tree,
+        env={**environment, "PYTHONPATH": str(tree)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
 
 
 class LongestWait:
-    """The longest that any session waited for a lock, and the longest of a small write by us, while it is open."""
+    """The longest that any session waited for a lock, and the longest of a small write by us, while
+    it is open.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -91,8 +110,10 @@ class LongestWait:
     def _watch(self) -> None:
         # migrations wait for others as long as they like; what counts is who waits for them
         waiting = text(
-            "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - l.waitstart)), 0) FROM pg_locks l"
-            " JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND l.locktype <> 'virtualxid'"
+            "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - l.waitstart)), 0) FROM "
+            "pg_locks l"
+            " JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND l.locktype <> "
+            "'virtualxid'"
             " AND a.query NOT LIKE 'ALTER%' AND a.query NOT LIKE '%pg_try_advisory%'"
         )
         while not self._stop.wait(0.02):
@@ -102,7 +123,9 @@ class LongestWait:
 
     def _write(self) -> None:
         """A video is claimed as the base's workers do it, every 20 ms."""
-        claim = text("UPDATE reelvec.jobs SET token = token + 1 WHERE video_id = :id AND state = 'pending'")
+        claim = text(
+            "UPDATE reelvec.jobs SET token = token + 1 WHERE video_id = :id AND state = 'pending'"
+        )
         chance = np.random.default_rng(0)
         while not self._stop.wait(0.02):
             started = time.perf_counter()
@@ -111,13 +134,23 @@ class LongestWait:
             self.write_seconds = max(self.write_seconds, time.perf_counter() - started)
 
 
-def upgrade(engine: Engine, state: StackState, tree: Path, folder: Path, chosen: argparse.Namespace) -> None:
+def upgrade(
+    engine: Engine, state: StackState, tree: Path, folder: Path, chosen: argparse.Namespace
+) -> None:
     environment = {
-        "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "REELVEC_FILE_ROOTS": str(folder),
-        "DATABASE_URL": state.database_url, "CELERY_BROKER_URL": state.broker_url, "REELVEC_SAMPLERS": "1",
-    }  # fmt: skip
-    made = run_python("import sys; from db import schema; schema.upgrade(sys.argv[1])", tree, environment,
-                      state.database_url)  # fmt: skip
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+        "REELVEC_FILE_ROOTS": str(folder),
+        "DATABASE_URL": state.database_url,
+        "CELERY_BROKER_URL": state.broker_url,
+        "REELVEC_SAMPLERS": "1",
+    }
+    made = run_python(
+        "import sys; from db import schema; schema.upgrade(sys.argv[1])",
+        tree,
+        environment,
+        state.database_url,
+    )
     assert made.wait() == 0, made.stderr
     videos = folder / "videos"
     clip = small_clips(folder / "clip", 1)[0]
@@ -128,9 +161,21 @@ def upgrade(engine: Engine, state: StackState, tree: Path, folder: Path, chosen:
     assert run_python(enqueue, tree, environment, str(videos), "--backbone", "probe").wait() == 0
     with session.transaction(engine) as connection:
         connection.execute(text(_FILL.format(big=BIG, places=chosen.places, jobs=chosen.jobs)))
-    worker = "import sys; from celery.__main__ import main; sys.argv = ['celery', *sys.argv[1:]]; main()"
+    worker = (
+        "import sys; from celery.__main__ import main; sys.argv = ['celery', *sys.argv[1:]]; main()"
+    )
     workers = [
-        run_python(worker, tree, environment, "-A", "workers.app", "worker", "-n", f"base{i}@h", "--without-mingle")
+        run_python(
+            worker,
+            tree,
+            environment,
+            "-A",
+            "workers.app",
+            "worker",
+            "-n",
+            f"base{i}@h",
+            "--without-mingle",
+        )
         for i in range(2)
     ]
     try:
@@ -142,7 +187,8 @@ def upgrade(engine: Engine, state: StackState, tree: Path, folder: Path, chosen:
             schema.upgrade(state.database_url)
             took = time.monotonic() - started
         row(
-            f"{chosen.base} upgraded to {schema.HEAD} with {chosen.jobs:,} rows while its two workers run",
+            f"{chosen.base} upgraded to {schema.HEAD} with {chosen.jobs:,} rows while its two "
+            "workers run",
             f"{took:.1f} s",
         )
         row("longest wait of anybody for a lock meanwhile", f"{1000 * longest.lock_seconds:.0f} ms")
@@ -156,8 +202,14 @@ def upgrade(engine: Engine, state: StackState, tree: Path, folder: Path, chosen:
             child.terminate()
         for child in workers:
             child.wait(timeout=60)
-    row("rows lost", str(chosen.jobs + chosen.files - number(engine, text("SELECT count(*) FROM reelvec.jobs"))))
-    row("rows without a place", str(number(engine, text("SELECT count(*) FROM reelvec.jobs WHERE place_id IS NULL"))))
+    row(
+        "rows lost",
+        str(chosen.jobs + chosen.files - number(engine, text("SELECT count(*) FROM reelvec.jobs"))),
+    )
+    row(
+        "rows without a place",
+        str(number(engine, text("SELECT count(*) FROM reelvec.jobs WHERE place_id IS NULL"))),
+    )
     row("places", f"{number(engine, text('SELECT count(*) FROM reelvec.places')):,}")
 
 
@@ -169,17 +221,29 @@ def number(engine: Engine, statement: object) -> int:
 def claims_and_feeds(engine: Engine, seconds: float) -> None:
     with session.transaction(engine) as connection:
         connection.execute(text("DELETE FROM reelvec.workers"))
-        connection.execute(text("UPDATE reelvec.jobs SET state = 'pending', not_before = NULL WHERE state <> 'done'"))
+        connection.execute(
+            text(
+                "UPDATE reelvec.jobs SET state = 'pending', not_before = NULL WHERE state <> 'done'"
+            )
+        )
         connection.execute(text("DELETE FROM reelvec.place_workers"))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE reelvec.jobs"))
-    got, times = ledger_bench.offer(engine, ledger_bench.outcome((), vectors=False), rate=200, seconds=seconds)
+    got, times = ledger_bench.offer(
+        engine, ledger_bench.outcome((), vectors=False), rate=200, seconds=seconds
+    )
     p50, p99 = (1000 * times[int(len(times) * share)] for share in (0.5, 0.99))
-    row("claim + finish, no vectors, 200/s offered, 32 clients", f"{got:.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    row(
+        "claim + finish, no vectors, 200/s offered, 32 clients",
+        f"{got:.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms",
+    )
     feeds(engine, "all places open")
     with session.transaction(engine) as connection:
         connection.execute(
-            text("UPDATE reelvec.places SET closed_at = now(), probe_at = now() WHERE place = :big"), {"big": BIG}
+            text(
+                "UPDATE reelvec.places SET closed_at = now(), probe_at = now() WHERE place = :big"
+            ),
+            {"big": BIG},
         )
     feeds(engine, "the place of half of the rows closed")
 
@@ -194,21 +258,35 @@ def feeds(engine: Engine, what: str) -> None:
                 places.hand_out_probes(connection, beat_seconds=10)
             times.append(1000 * (time.perf_counter() - started))
             assert len(fed) == room
-        row(f"feed of {room}, {what}", f"median {np.median(times):.1f} ms, longest {max(times):.1f} ms")
+        row(
+            f"feed of {room}, {what}",
+            f"median {np.median(times):.1f} ms, longest {max(times):.1f} ms",
+        )
 
 
 def looks(state: StackState) -> None:
     """`reelvec status` as an operator types it; the broker and a census are behind it."""
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": str(ROOT)}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+        "PYTHONPATH": str(ROOT),
+    }
     servers = {"DATABASE_URL": state.database_url, "CELERY_BROKER_URL": state.broker_url}
     for what in ("first look", "second look", "third look"):
         started = time.perf_counter()
-        subprocess.run([*REELVEC, "status", "--json"], env={**environment, **servers}, check=False, capture_output=True)
+        subprocess.run(
+            [*REELVEC, "status", "--json"],
+            env={**environment, **servers},
+            check=False,
+            capture_output=True,
+        )
         row(f"reelvec status, {what}", f"{time.perf_counter() - started:.2f} s")
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--jobs", type=int, default=1_000_000)
     options.add_argument("--places", type=int, default=100_000)
     options.add_argument("--files", type=int, default=4_000)
@@ -222,7 +300,9 @@ def main() -> None:
         state = stack.up()
         try:
             with (
-                session.connect(state.database_url, pool_size=ledger_bench.CLIENTS, statement_seconds=600.0) as engine,
+                session.connect(
+                    state.database_url, pool_size=ledger_bench.CLIENTS, statement_seconds=600.0
+                ) as engine,
                 base_tree(folder, chosen.base) as tree,
             ):
                 print("| what | figure |\n|---|---|")

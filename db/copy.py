@@ -87,9 +87,14 @@ def stream(encoders: Sequence[Encoder], rows: Iterable[Sequence[Any]]) -> io.Byt
 
 
 def copy_rows(
-    connection: Connection, table: str, columns: Mapping[str, Encoder], rows: Iterable[Sequence[Any]]
+    connection: Connection,
+    table: str,
+    columns: Mapping[str, Encoder],
+    rows: Iterable[Sequence[Any]],
 ) -> None:
-    """COPY `rows` (in the order of `columns`) into `table` inside the connection's transaction. Raises `DBAPIError`."""
+    """COPY `rows` (in the order of `columns`) into `table` inside the connection's transaction.
+    Raises `DBAPIError`.
+    """
     data = stream(tuple(columns.values()), rows)
     run(connection, f"COPY {table} ({', '.join(columns)}) FROM STDIN BINARY", data)
 
@@ -97,7 +102,8 @@ def copy_rows(
 def run(connection: Connection, statement: str, file: IO[bytes]) -> int:
     """Run a COPY from or to `file`; returns how many rows went through.
 
-    Raises `DBAPIError` like any statement: SQLAlchemy knows nothing of COPY, so the driver's own are wrapped here.
+    Raises `DBAPIError` like any statement: SQLAlchemy knows nothing of COPY, so the driver's own
+    are wrapped here.
     """
     driver = connection.connection.driver_connection
     assert driver is not None
@@ -108,7 +114,9 @@ def run(connection: Connection, statement: str, file: IO[bytes]) -> int:
     except psycopg2.Error as error:
         if driver.closed:
             connection.invalidate(error)
-        wrapped = DBAPIError.instance(statement, None, error, psycopg2.Error, dialect=connection.dialect)
+        wrapped = DBAPIError.instance(
+            statement, None, error, psycopg2.Error, dialect=connection.dialect
+        )
         raise wrapped from error
     finally:
         cursor.close()

@@ -1,8 +1,9 @@
 """Nothing waits for Postgres without an end: every call has a deadline on both sides.
 
-The server's are settings of each transaction. They travel with its first statement, so they cost no round trip, leave nothing
-behind in a session that others use after us (a transaction pooler), and ask for no rights.
-The client's is a thread with a clock: nothing else notices a peer that acknowledges every byte and never answers.
+The server's are settings of each transaction. They travel with its first statement, so they cost no
+round trip, leave nothing behind in a session that others use after us (a transaction pooler), and
+ask for no rights. The client's is a thread with a clock: nothing else notices a peer that
+acknowledges every byte and never answers.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ QUICK_SECONDS = 1.0
 def limits(statement_seconds: float) -> str:
     """What stands before the first statement of a transaction.
 
-    The keepalives are for a client that is gone for good in the midst of a COPY: no other limit ends that.
+    The keepalives are for a client that is gone for good in the midst of a COPY: no other limit
+    ends that.
     """
     milliseconds = {
         "statement_timeout": statement_seconds,
@@ -44,7 +46,8 @@ def limits(statement_seconds: float) -> str:
 
 
 class Watch:
-    """The client's clock over all connections of one pool. `tell` hears of long waits, as somebody sits there.
+    """The client's clock over all connections of one pool. `tell` hears of long waits, as somebody
+    sits there.
 
     A call that takes longer than `answer_seconds` has its connection shut down under it and fails.
     """
@@ -76,10 +79,13 @@ class Watch:
             return call()
         except psycopg2.Error as error:
             if connection.was_shut_down:
-                raise psycopg2.OperationalError(f"no answer within {self.answer_seconds:g} s") from error
+                raise psycopg2.OperationalError(
+                    f"no answer within {self.answer_seconds:g} s"
+                ) from error
             raise
         finally:
-            # Under the lock, so that a descriptor that is closed next and used for something else is never shut down.
+            # Under the lock, so that a descriptor that is closed next and used for something else
+            # is never shut down.
             with self._lock:
                 del self._since[connection]
                 if time.monotonic() - started < QUICK_SECONDS:
@@ -92,7 +98,11 @@ class Watch:
                 for connection, since in self._since.items():
                     if now - since > self.answer_seconds and not connection.was_shut_down:
                         connection.shut_down()
-                silent = bool(self._since) and self._slow_since is not None and now - self._slow_since > SILENCE_SECONDS
+                silent = (
+                    bool(self._since)
+                    and self._slow_since is not None
+                    and now - self._slow_since > SILENCE_SECONDS
+                )
                 if silent:
                     self._slow_since = now
             if silent and self._tell is not None:
@@ -117,7 +127,10 @@ class GuardedConnection(psycopg2.extensions.connection):  # type: ignore[misc]
     def shut_down(self) -> None:
         """End the connection under whoever waits for it, from another thread."""
         self.was_shut_down = True
-        with contextlib.suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(self.fileno())) as ours:
+        with (
+            contextlib.suppress(OSError, psycopg2.Error),
+            socket.socket(fileno=os.dup(self.fileno())) as ours,
+        ):
             ours.shutdown(socket.SHUT_RDWR)
 
     @property
@@ -133,17 +146,25 @@ class GuardedCursor(psycopg2.extensions.cursor):  # type: ignore[misc]
         elif self.connection.begins:
             prefix = self.connection.prefix
             query = prefix + query if isinstance(query, str) else prefix.encode() + query
-        self.connection.watch.run(self.connection, lambda: super(GuardedCursor, self).execute(query, vars))
+        self.connection.watch.run(
+            self.connection, lambda: super(GuardedCursor, self).execute(query, vars)
+        )
 
     def executemany(self, query: str | bytes, vars_list: Any) -> None:
         self._begin()
-        self.connection.watch.run(self.connection, lambda: super(GuardedCursor, self).executemany(query, vars_list))
+        self.connection.watch.run(
+            self.connection, lambda: super(GuardedCursor, self).executemany(query, vars_list)
+        )
 
     def copy_expert(self, sql: str, file: Any, size: int = 8192) -> None:
         self._begin()
-        self.connection.watch.run(self.connection, lambda: super(GuardedCursor, self).copy_expert(sql, file, size))
+        self.connection.watch.run(
+            self.connection, lambda: super(GuardedCursor, self).copy_expert(sql, file, size)
+        )
 
     def _begin(self) -> None:
-        """What cannot carry the limits, a COPY or a server-side cursor, has them sent ahead if it is the first."""
+        """What cannot carry the limits, a COPY or a server-side cursor, has them sent ahead if it
+        is the first.
+        """
         if self.connection.begins:
             self.connection.cursor().execute("SELECT 1")

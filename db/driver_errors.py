@@ -1,5 +1,6 @@
-"""What Postgres and its driver raise when the server cannot serve, in plain words. By SQLSTATE, not by the driver's classes:
-a read-only database is an "internal" error there, and a query that its author must mend an "operational" one."""
+"""What Postgres and its driver raise when the server cannot serve, in plain words. By SQLSTATE, not
+by the driver's classes: a read-only database is an "internal" error there, and a query that its
+author must mend an "operational" one."""
 
 from __future__ import annotations
 
@@ -34,10 +35,13 @@ _BUSY = {
     "55P03": "gave up waiting for a lock that another session holds",
 }
 _NO_RIGHT = "42501"
-#: libpq's words for a value in the address that no server was asked about: waiting mends none of them.
+#: libpq's words for a value in the address that no server was asked about: waiting mends none of
+#: them.
 _BAD_ADDRESS = re.compile(
-    r"invalid \w+ value: |invalid integer value |invalid port number|definition of service |could not match \d+ |"
-    r".*root certificate file \S+ does not exist|.*(certificate|private key) file \S+ (does not exist|has )",
+    r"invalid \w+ value: |invalid integer value |invalid port number|definition of service |could "
+    r"not match \d+ |"
+    r".*root certificate file \S+ does not exist|.*(certificate|private key) file \S+ (does not "
+    r"exist|has )",
 )
 
 
@@ -48,14 +52,19 @@ def translated(address: str, error: DBAPIError) -> ReelvecError | None:
     if code in _BUSY:
         return BusyError(f"Postgres at {address} {_BUSY[code]}: {said}")
     if code == _NO_RIGHT:
-        from db.administration import rights  # it takes numpy along, and every command would pay for that
+        from db.administration import (
+            rights,
+        )  # it takes numpy along, and every command would pay for that
 
         return rights.refusal(address, said, error.statement)
     for known in (code, code[:3], code[:2]):
         if known in _CANNOT_SERVE:
             return _unavailable(address, _CANNOT_SERVE[known], said)
     if not code and _BAD_ADDRESS.match(said):
-        return UsageError(f"the database address {address} cannot be used: {said}. Correct it, or leave that part out")
+        return UsageError(
+            f"the database address {address} cannot be used: {said}. Correct it, or leave that "
+            "part out"
+        )
     if not code and _is_of_the_connection(error.orig):
         return _unavailable(address, _AWAY, said)
     return None
@@ -67,12 +76,19 @@ def reason(error: DBAPIError) -> str:
 
 
 def _is_of_the_connection(error: object) -> bool:
-    """Without a code it was not the server that refused; a plain `DatabaseError` is an answer cut off in the middle."""
+    """Without a code it was not the server that refused; a plain `DatabaseError` is an answer cut
+    off in the middle.
+    """
     return (
-        isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or type(error) is psycopg2.DatabaseError
+        isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+        or type(error) is psycopg2.DatabaseError
     )
 
 
 def _unavailable(address: str, what: str, said: str) -> UnavailableError:
-    advice = ". Check REELVEC_DATABASE_URL (or DATABASE_URL) and that the server runs" if what == _AWAY else ""
+    advice = (
+        ". Check REELVEC_DATABASE_URL (or DATABASE_URL) and that the server runs"
+        if what == _AWAY
+        else ""
+    )
     return UnavailableError(f"Postgres at {address} {what}: {said}{advice}")

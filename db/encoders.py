@@ -1,4 +1,6 @@
-"""Embedding spaces and taggers: declared by the producer, bound to real weights by the first worker that loads them."""
+"""Embedding spaces and taggers: declared by the producer, bound to real weights by the first worker
+that loads them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ DECLARE_LOCK = 7_120_431_002
 
 @dataclass(frozen=True)
 class Encoder:
-    """One row of `encoders`. `encoder_id` is None before it is declared; digest, dim and pooling before it is bound."""
+    """One row of `encoders`. `encoder_id` is None before it is declared; digest, dim and pooling
+    before it is bound.
+    """
 
     name: str
     backbone: str
@@ -34,7 +38,9 @@ class Encoder:
 
     @property
     def model(self) -> str:
-        """The backbone with its kind of weights, as the column says it: what a worker can load or not."""
+        """The backbone with its kind of weights, as the column says it: what a worker can load or
+        not.
+        """
         return self.backbone if self.weights == "pretrained" else f"{self.backbone}-{self.weights}"
 
 
@@ -49,13 +55,16 @@ class Tagger:
 
 
 _ENCODER_COLUMNS = (
-    "encoder AS name, backbone, checkpoint, ref, weights, license, frames_per_window, sampling, preprocessing,"
+    "encoder AS name, backbone, checkpoint, ref, weights, license, frames_per_window, sampling, "
+    "preprocessing,"
     " encoder_id, weights_digest, dim, pooling"
 )
 
 
 def declare_encoder(connection: Connection, encoder: Encoder) -> int:
-    """Id of this embedding space, made if new. Raises `RefusedConfigurationError` if its name means another space."""
+    """Id of this embedding space, made if new. Raises `RefusedConfigurationError` if its name means
+    another space.
+    """
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": DECLARE_LOCK})
     facts = {
         "backbone": encoder.backbone,
@@ -66,7 +75,10 @@ def declare_encoder(connection: Connection, encoder: Encoder) -> int:
         "preprocessing": encoder.preprocessing,
     }
     identity = " AND ".join(f"{column} = :{column}" for column in facts)
-    found = connection.execute(text(f"SELECT encoder_id FROM reelvec.encoders WHERE {identity}"), facts).scalar()  # noqa: S608
+    found = connection.execute(
+        text(f"SELECT encoder_id FROM reelvec.encoders WHERE {identity}"),  # noqa: S608
+        facts,
+    ).scalar()
     if found is not None:
         return int(found)
     other = connection.execute(
@@ -76,27 +88,42 @@ def declare_encoder(connection: Connection, encoder: Encoder) -> int:
     if other is not None:
         raise RefusedConfigurationError(
             f"encoder {encoder.name!r} in this database is {tuple(other)}, this version makes "
-            f"{(encoder.checkpoint, encoder.ref, encoder.preprocessing)}: vectors of the two may not be mixed. "
+            f"{(encoder.checkpoint, encoder.ref, encoder.preprocessing)}: vectors of the two may "
+            "not be mixed. "
             "Use the version that made it, or delete that encoder's rows first"
         )
     made = connection.execute(
         text(
-            "INSERT INTO reelvec.encoders (encoder, license, frames_per_window, backbone, checkpoint, ref, weights,"
-            " sampling, preprocessing) VALUES (:name, :license, :frames_per_window, :backbone, :checkpoint, :ref,"
+            "INSERT INTO reelvec.encoders (encoder, license, frames_per_window, backbone, "
+            "checkpoint, ref, weights,"
+            " sampling, preprocessing) VALUES (:name, :license, :frames_per_window, :backbone, "
+            ":checkpoint, :ref,"
             " :weights, :sampling, :preprocessing) RETURNING encoder_id"
         ),
-        {**facts, "name": encoder.name, "license": encoder.license, "frames_per_window": encoder.frames_per_window},
+        {
+            **facts,
+            "name": encoder.name,
+            "license": encoder.license,
+            "frames_per_window": encoder.frames_per_window,
+        },
     ).scalar_one()
     return int(made)
 
 
-def declare_tagger(connection: Connection, encoder_id: int, encoder_name: str, labels: LabelSet) -> int:
-    """Id of `<encoder>/<label set>`, made if new. A label set of the same name with other prompts gets its digest as suffix."""
+def declare_tagger(
+    connection: Connection, encoder_id: int, encoder_name: str, labels: LabelSet
+) -> int:
+    """Id of `<encoder>/<label set>`, made if new. A label set of the same name with other prompts
+    gets its digest as suffix.
+    """
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": DECLARE_LOCK})
     label_set_id, name = _declare_label_set(connection, labels)
     keys = {"encoder_id": encoder_id, "label_set_id": label_set_id}
     found = connection.execute(
-        text("SELECT tagger_id FROM reelvec.taggers WHERE encoder_id = :encoder_id AND label_set_id = :label_set_id"),
+        text(
+            "SELECT tagger_id FROM reelvec.taggers WHERE encoder_id = :encoder_id AND label_set_id "
+            "= :label_set_id"
+        ),
         keys,
     ).scalar()
     if found is not None:
@@ -113,7 +140,8 @@ def declare_tagger(connection: Connection, encoder_id: int, encoder_name: str, l
 
 def _declare_label_set(connection: Connection, labels: LabelSet) -> tuple[int, str]:
     found = connection.execute(
-        text("SELECT label_set_id, label_set FROM reelvec.label_sets WHERE digest = :digest"), {"digest": labels.digest}
+        text("SELECT label_set_id, label_set FROM reelvec.label_sets WHERE digest = :digest"),
+        {"digest": labels.digest},
     ).first()
     if found is not None:
         return int(found[0]), str(found[1])
@@ -156,7 +184,8 @@ def fetch_encoder(connection: Connection, name: str) -> Encoder | None:
 def fetch_taggers(connection: Connection, tagger_ids: Iterable[int]) -> dict[int, Tagger]:
     rows = connection.execute(
         text(
-            "SELECT tagger_id, tagger, encoder_id, label_set, prompts, prompt_categories FROM reelvec.taggers"
+            "SELECT tagger_id, tagger, encoder_id, label_set, prompts, prompt_categories FROM "
+            "reelvec.taggers"
             " JOIN reelvec.label_sets USING (label_set_id) WHERE tagger_id = ANY(:ids)"
         ),
         {"ids": list(tagger_ids)},
@@ -177,7 +206,8 @@ def wanted_encoders(connection: Connection) -> list[Encoder]:
     rows = connection.execute(
         text(
             f"SELECT {_ENCODER_COLUMNS} FROM reelvec.encoders e WHERE EXISTS (SELECT FROM reelvec.jobs j"  # noqa: S608
-            " WHERE j.state IN ('pending', 'queued', 'running') AND e.encoder_id = ANY(coalesce(j.owes, j.encoders)))"
+            " WHERE j.state IN ('pending', 'queued', 'running') AND e.encoder_id = "
+            "ANY(coalesce(j.owes, j.encoders)))"
             " ORDER BY encoder_id"
         )
     )
@@ -185,17 +215,25 @@ def wanted_encoders(connection: Connection) -> list[Encoder]:
 
 
 def bind(
-    connection: Connection, encoder: Encoder, *, weights_digest: str, dim: int, pooling: str, license: str | None = None
+    connection: Connection,
+    encoder: Encoder,
+    *,
+    weights_digest: str,
+    dim: int,
+    pooling: str,
+    license: str | None = None,
 ) -> None:
-    """Write down what the encoder's weights really are, or refuse ours if another worker bound different ones.
+    """Write down what the encoder's weights really are, or refuse ours if another worker bound
+    different ones.
 
-    `license` is that of these numbers; None: it stays as declared.
-    Makes the encoder's view on the first binding. Raises `RefusedConfigurationError` naming both digests.
+    `license` is that of these numbers; None: it stays as declared. Makes the encoder's view on the
+    first binding. Raises `RefusedConfigurationError` naming both digests.
     """
     ours = {"weights_digest": weights_digest, "dim": dim, "pooling": pooling}
     row = connection.execute(
         text(
-            "UPDATE reelvec.encoders SET weights_digest = :weights_digest, dim = :dim, pooling = :pooling,"
+            "UPDATE reelvec.encoders SET weights_digest = :weights_digest, dim = :dim, pooling = "
+            ":pooling,"
             " license = coalesce(:license, license)"
             " WHERE encoder_id = :encoder_id AND weights_digest IS NULL RETURNING encoder_id"
         ),
@@ -210,9 +248,12 @@ def bind(
     ).one()
     if dict(bound._mapping) != ours:
         raise RefusedConfigurationError(
-            f"encoder {encoder.name!r} was bound to weights {bound.weights_digest} (dim {bound.dim}, {bound.pooling}); "
-            f"this worker has {weights_digest} (dim {dim}, {pooling}). Their vectors may not be mixed: "
-            "give this worker the bound weights: copy models.lock of a machine that has them into REELVEC_MODELS_DIR and run "
+            f"encoder {encoder.name!r} was bound to weights {bound.weights_digest} (dim "
+            f"{bound.dim}, {bound.pooling}); "
+            f"this worker has {weights_digest} (dim {dim}, {pooling}). Their vectors may not be "
+            "mixed: "
+            "give this worker the bound weights: copy models.lock of a machine that has them into "
+            "REELVEC_MODELS_DIR and run "
             "`reelvec models fetch`; `reelvec models list` shows digests"
         )
 
@@ -222,12 +263,15 @@ def view_name(encoder_name: str) -> str:
 
 
 def _make_view(connection: Connection, encoder: Encoder) -> None:
-    """`SELECT ... FROM vivit ORDER BY embedding <=> ...` uses the index only with a cast: 1.3 ms against 37-45 ms.
+    """`SELECT ... FROM vivit ORDER BY embedding <=> ...` uses the index only with a cast: 1.3 ms
+    against 37-45 ms.
 
     The database's own function makes it: a worker's role may make nothing.
     """
     view = view_name(encoder.name)
-    taken = connection.execute(text("SELECT to_regclass(:view)"), {"view": f'reelvec."{view}"'}).scalar()
+    taken = connection.execute(
+        text("SELECT to_regclass(:view)"), {"view": f'reelvec."{view}"'}
+    ).scalar()
     if taken is not None:
         raise RefusedConfigurationError(
             f"reelvec.{view} exists already and is not encoder {encoder.name!r}'s view; rename it"

@@ -1,7 +1,7 @@
 """The one error root and every stable code.
 
-A message gives the value, what was allowed and what to do next. Codes are an interface: they are stored in `jobs.error_code`
-and `attempts.error_code`, grouped by users in SQL, and never renamed.
+A message gives the value, what was allowed and what to do next. Codes are an interface: they are
+stored in `jobs.error_code` and `attempts.error_code`, grouped by users in SQL, and never renamed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from db.logs import mask
 
 
 class ReelvecError(Exception):
-    """Root of all errors this project raises on purpose. `exit_code` is what a command returns for it."""
+    """Root of all errors this project raises on purpose. `exit_code` is what a command returns for
+    it.
+    """
 
     code: str = "error"
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
 
     def __str__(self) -> str:
-        """The message as it is shown, logged and stored: what it quotes of a library may hold a secret."""
+        """The message as it is shown, logged and stored: what it quotes of a library may hold a
+        secret.
+        """
         return mask(super().__str__())
 
 
@@ -39,18 +43,24 @@ class NoStackError(ReelvecError):
 
 
 class UnavailableError(ReelvecError):
-    """Postgres, the broker or a storage service does not answer, or the GPU is in other hands: it may be well later."""
+    """Postgres, the broker or a storage service does not answer, or the GPU is in other hands: it
+    may be well later.
+    """
 
     code = "unavailable"
     exit_code = ExitCode.UNAVAILABLE
 
 
 class BusyError(UnavailableError):
-    """Postgres broke a transaction off for another's sake (deadlock, lock not free in time): again it may go through."""
+    """Postgres broke a transaction off for another's sake (deadlock, lock not free in time): again
+    it may go through.
+    """
 
 
 class RefusedConfigurationError(ReelvecError):
-    """Everything answers, but working like this would write wrong rows: other weights, another schema, other hardware."""
+    """Everything answers, but working like this would write wrong rows: other weights, another
+    schema, other hardware.
+    """
 
     code = "refused"
     exit_code = ExitCode.REFUSED
@@ -115,19 +125,24 @@ VIDEO_ERROR_CLASSES: dict[str, ErrorClass] = {
 #: What these say of a video holds for every vector that was ever made of it: it is noise.
 NOISE_CODES = ("encrypted", "damaged")
 
-#: Permanent codes that are about where a file lies or what was asked of it, not about what is in it.
+#: Permanent codes that are about where a file lies or what was asked of it, not about what is in
+#: it.
 _NOT_OF_THE_FILE = frozenset(
     {"not_found", "not_a_file", "outside_roots", "unsupported_scheme", "permission_denied", "request_refused",
      "address_refused", "unusable_prompt"}
 )  # fmt: skip
 #: Codes that the same version of a file ends with again, whatever model asks for it.
 FILE_CODES = frozenset(
-    code for code, kind in VIDEO_ERROR_CLASSES.items() if kind is ErrorClass.PERMANENT and code not in _NOT_OF_THE_FILE
+    code
+    for code, kind in VIDEO_ERROR_CLASSES.items()
+    if kind is ErrorClass.PERMANENT and code not in _NOT_OF_THE_FILE
 )
 
 
 class VideoError(ReelvecError):
-    """One video went wrong. `code` is a key of `VIDEO_ERROR_CLASSES`; `stage` says where (fetch, sample, encode)."""
+    """One video went wrong. `code` is a key of `VIDEO_ERROR_CLASSES`; `stage` says where (fetch,
+    sample, encode).
+    """
 
     def __init__(self, code: str, message: str, *, stage: str) -> None:
         super().__init__(message)

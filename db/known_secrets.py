@@ -1,7 +1,8 @@
-"""The secrets this process was given, by value: a text that quotes one is masked whatever stands around it.
+"""The secrets this process was given, by value: a text that quotes one is masked whatever stands
+around it.
 
-Libraries quote pieces of an address in forms no pattern foresees: a host that is half of a password, a percent-encoded
-login, a Python literal.
+Libraries quote pieces of an address in forms no pattern foresees: a host that is half of a
+password, a percent-encoded login, a Python literal.
 """
 
 from __future__ import annotations
@@ -22,22 +23,29 @@ ADDRESS_VARIABLES = (
     "REELVEC_DATABASE_URL", "DATABASE_URL", "REELVEC_BROKER_URL", "CELERY_BROKER_URL", "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL", "HF_ENDPOINT", "HTTPS_PROXY", "HTTP_PROXY",
 )  # fmt: skip
-#: Shorter ones would mask half of every sentence; below the second length only whole words are masked.
+#: Shorter ones would mask half of every sentence; below the second length only whole words are
+#: masked.
 SHORTEST, SHORTEST_INSIDE_WORDS = 6, 8
 #: Passwords that everybody guesses hide nothing, and masking them would spoil our own sentences.
-_NO_SECRETS = frozenset({"reelvec", "postgres", "postgresql", "valkey", "password", "videos", "broker"})
+_NO_SECRETS = frozenset(
+    {"reelvec", "postgres", "postgresql", "valkey", "password", "videos", "broker"}
+)
 _SECRET_PARAMETERS = frozenset({"password", "sslpassword", "token"})
 
 _remembered: dict[str, tuple[str, ...]] = {}
 
 
 def remember(whose: str, secrets: Iterable[str | None]) -> None:
-    """Mask these, too, from now on: they stand in no variable. They replace what was remembered of `whose` before."""
+    """Mask these, too, from now on: they stand in no variable. They replace what was remembered of
+    `whose` before.
+    """
     _remembered[whose] = tuple(secret for secret in secrets if secret)
 
 
 def masked(text: str, mask: str) -> str:
-    """`text` with `mask` for every secret known now, in every form. Where two overlap, both are covered."""
+    """`text` with `mask` for every secret known now, in every form. Where two overlap, both are
+    covered.
+    """
     patterns = _compiled(
         tuple(os.environ.get(name, "") for name in SECRET_VARIABLES),
         tuple(os.environ.get(name, "") for name in ADDRESS_VARIABLES),
@@ -45,7 +53,9 @@ def masked(text: str, mask: str) -> str:
     )
     pieces: list[str] = []
     shown_from = 0
-    for start, end in sorted(match.span() for pattern in patterns for match in pattern.finditer(text)):
+    for start, end in sorted(
+        match.span() for pattern in patterns for match in pattern.finditer(text)
+    ):
         if start >= shown_from:
             pieces += [text[shown_from:start], mask]
         shown_from = max(shown_from, end)
@@ -53,7 +63,9 @@ def masked(text: str, mask: str) -> str:
 
 
 def in_address(address: str) -> Iterator[str]:
-    """What may be a password in an address, however it was written: unencoded characters end it early or late."""
+    """What may be a password in an address, however it was written: unencoded characters end it
+    early or late.
+    """
     for one in re.split(r";(?=\w+://)", address):  # a list of brokers to fall back on
         rest = one.partition("://")[2] or one
         before_query, _, query = rest.partition("?")
@@ -72,13 +84,19 @@ def _compiled(
     secrets = {value.strip() for values in (whole, *remembered) for value in values}
     secrets.update(secret for address in addresses for secret in in_address(address.strip()))
     forms = {form for secret in secrets for form in _forms(secret)}
-    return [_pattern(form) for form in forms if len(form) >= SHORTEST and form.lower() not in _NO_SECRETS]
+    return [
+        _pattern(form)
+        for form in forms
+        if len(form) >= SHORTEST and form.lower() not in _NO_SECRETS
+    ]
 
 
 def _forms(secret: str) -> Iterator[str]:
     for value in {secret, unquote(secret)}:
         yield from (value, quote_plus(value), repr(value)[1:-1], json.dumps(value)[1:-1])
-        yield from (quote(value, safe=safe) for safe in ("", "/", " +"))  # SQLAlchemy keeps spaces and plus signs
+        yield from (
+            quote(value, safe=safe) for safe in ("", "/", " +")
+        )  # SQLAlchemy keeps spaces and plus signs
 
 
 def _pattern(form: str) -> re.Pattern[str]:

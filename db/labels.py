@@ -10,7 +10,9 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class LabelSet:
-    """`prompts[i]` describes `prompt_categories[i]`; several prompts of one category are averaged as logits."""
+    """`prompts[i]` describes `prompt_categories[i]`; several prompts of one category are averaged
+    as logits.
+    """
 
     name: str
     prompts: tuple[str, ...]
@@ -19,12 +21,15 @@ class LabelSet:
     def __post_init__(self) -> None:
         if not self.prompts or len(self.prompts) != len(self.prompt_categories):
             raise ValueError(
-                f"label set {self.name!r}: {len(self.prompts)} prompts, {len(self.prompt_categories)} categories"
+                f"label set {self.name!r}: {len(self.prompts)} prompts, "
+                f"{len(self.prompt_categories)} categories"
             )
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
-        """The K categories, each once, in the order of their first prompt: the order of every probability vector."""
+        """The K categories, each once, in the order of their first prompt: the order of every
+        probability vector.
+        """
         return tuple(dict.fromkeys(self.prompt_categories))
 
     @cached_property

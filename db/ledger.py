@@ -1,10 +1,12 @@
-"""The ledger: one row per video says what is owed, who works on it, and how it ended. One function per statement.
+"""The ledger: one row per video says what is owed, who works on it, and how it ended. One function
+per statement.
 
     pending -> queued (db/jobs/feeding.py) -> running (claim) -> done | failed | pending (finish)
     running -> pending (reap: its worker is dead; release: its worker drains) -> ...
 
-The broker only rings the bell: any message may be lost, late, doubled or forged, and nothing changes but the time.
-All times are the database's; every change of a running row is guarded by its worker and its fencing token.
+The broker only rings the bell: any message may be lost, late, doubled or forged, and nothing
+changes but the time. All times are the database's; every change of a running row is guarded by its
+worker and its fencing token.
 """
 
 from __future__ import annotations
@@ -28,11 +30,12 @@ EVERYTHING = Ability()
 class Claim:
     """One video that is ours until `finish`.
 
-    `encoders` and `taggers` are what is wanted, has no row yet and can be made by this worker; `all_encoders` and
-    `all_taggers` what is wanted and can be made by it, to be made where the source is no more the version `etag` that the
-    rows were made from; `makes` are all encoders that it can make. `is_probe`: its place is closed, and this video is the
-    one that tries it. `recheck`: sampling policies under which the video is to be looked at again, although their vectors
-    are there.
+    `encoders` and `taggers` are what is wanted, has no row yet and can be made by this worker;
+    `all_encoders` and `all_taggers` what is wanted and can be made by it, to be made where the
+    source is no more the version `etag` that the rows were made from; `makes` are all encoders that
+    it can make. `is_probe`: its place is closed, and this video is the one that tries it.
+    `recheck`: sampling policies under which the video is to be looked at again, although their
+    vectors are there.
     """
 
     video_id: int
@@ -53,7 +56,9 @@ class Claim:
     recheck: tuple[str, ...] = ()
 
     def is_renewed(self, etag: str | None) -> bool:
-        """Whether the source, found to be of this version, is no more what the rows were made from."""
+        """Whether the source, found to be of this version, is no more what the rows were made
+        from.
+        """
         return self.etag is not None and etag != self.etag
 
     def for_version(self, etag: str | None) -> Self:
@@ -69,7 +74,8 @@ def _made_from(taggers: str) -> str:
   WHERE tagger_id = ANY({taggers}) AND t.encoder_id = ANY(makes) ORDER BY 1)"""  # noqa: S608
 
 
-# Where the source was another version than the rows', all of them are to be made again, by whoever can.
+# Where the source was another version than the rows', all of them are to be made again, by whoever
+# can.
 _AGAIN = "(j.force OR :renewed)"
 _LISTED = f"CASE WHEN :renewed THEN j.encoders ELSE {owing.REMEMBERED} END"
 
@@ -79,8 +85,8 @@ def _left(kind: str) -> str:
     return f"array(SELECT i FROM unnest({kind}) i WHERE i <> ALL(CAST(:{kind} AS smallint[])))"  # noqa: S608
 
 
-# Only what this worker can make is taken. Where that is nothing of what is owed the row waits again, as if nobody had
-# come, and remembers what it owes, so that it is sent another way.
+# Only what this worker can make is taken. Where that is nothing of what is owed the row waits
+# again, as if nobody had come, and remembers what it owes, so that it is sent another way.
 _CLAIM = text(f"""
 WITH me AS MATERIALIZED (SELECT {MAKES} AS makes), found AS (
   SELECT j.video_id, {owing.encoders()} AS encoders, {owing.taggers()} AS taggers
@@ -112,13 +118,25 @@ FROM me, j JOIN reelvec.videos v USING (video_id)
 
 
 def claim(
-    connection: Connection, video_id: int, worker_id: UUID, *, job_seconds: float, ability: Ability = EVERYTHING
+    connection: Connection,
+    video_id: int,
+    worker_id: UUID,
+    *,
+    job_seconds: float,
+    ability: Ability = EVERYTHING,
 ) -> Claim | None:
-    """Take a waiting video, or None: there is nothing to do for it now, or nothing that this worker can make.
+    """Take a waiting video, or None: there is nothing to do for it now, or nothing that this worker
+    can make.
 
-    Somebody else has it, it is finished or unknown, its time has not come, its place is closed, or all is paused.
+    Somebody else has it, it is finished or unknown, its time has not come, its place is closed, or
+    all is paused.
     """
-    facts = {"video_id": video_id, "worker_id": worker_id, "job_seconds": job_seconds, **ability.facts}
+    facts = {
+        "video_id": video_id,
+        "worker_id": worker_id,
+        "job_seconds": job_seconds,
+        **ability.facts,
+    }
     row = connection.execute(_CLAIM, facts).first()
     if row is None:
         return None
@@ -127,8 +145,9 @@ def claim(
     return Claim(**{**found, **{name: tuple(found[name]) for name in lists}})
 
 
-# A job may still owe something: it was widened while it ran, or this worker could not make everything. Then it goes back
-# for the rest; after a failure of one model, too, if others have not been tried yet.
+# A job may still owe something: it was widened while it ran, or this worker could not make
+# everything. Then it goes back for the rest; after a failure of one model, too, if others have not
+# been tried yet.
 _FINISH = text(f"""
 WITH mine AS (
   SELECT j.video_id, {owing.encoders(_AGAIN, _LISTED)} AS encoders, {owing.taggers(_AGAIN, _LISTED)} AS taggers
@@ -166,8 +185,8 @@ def finish(
 ) -> str | None:
     """Write rows and state in the connection's one transaction; returns the new state.
 
-    `reads_place` is False where this worker refuses the video's place: then no video of it is to blame.
-    None: fenced, the row is no longer ours. The caller must roll back and drop the result.
+    `reads_place` is False where this worker refuses the video's place: then no video of it is to
+    blame. None: fenced, the row is no longer ours. The caller must roll back and drop the result.
     """
     failure = outcome.failure
     decision = retries.Decision("done", "", claimed.attempts, claimed.strikes)
@@ -175,7 +194,9 @@ def finish(
     if failure is not None:
         waited = None
         if failure.error_class is ErrorClass.INFRA:
-            waited = blame.waited(connection, claimed.video_id, first_delay_seconds=first_delay_seconds)
+            waited = blame.waited(
+                connection, claimed.video_id, first_delay_seconds=first_delay_seconds
+            )
         waits_already = waited is not None
         decision = retries.decide(
             failure.error_class,
@@ -185,11 +206,18 @@ def finish(
             first_delay_seconds=first_delay_seconds,
             chance=retries.jitter(),
             waited_seconds=waited.seconds if waited else 0.0,
-            is_alone=waited is not None and waited.is_alone and failure.stage == "fetch" and reads_place,
+            is_alone=waited is not None
+            and waited.is_alone
+            and failure.stage == "fetch"
+            and reads_place,
         )
     if decision.state == "failed" and _stays_done(claimed, outcome):
         decision, outcome = replace(decision, state="done", code=""), replace(outcome, media=None)
-    error = None if failure is None or decision.state == "done" else outcomes.clean_text(failure.message)
+    error = (
+        None
+        if failure is None or decision.state == "done"
+        else outcomes.clean_text(failure.message)
+    )
     state = connection.execute(
         _FINISH,
         {
@@ -204,9 +232,12 @@ def finish(
             "delay_seconds": decision.delay_seconds,
             "renewed": outcome.media is not None and claimed.is_renewed(outcome.media.get("etag")),
             "is_model": failure is not None and failure.encoder is not None,
-            "is_noise": decision.code in NOISE_CODES,  # its vectors go, so that all of them are owed
+            "is_noise": decision.code
+            in NOISE_CODES,  # its vectors go, so that all of them are owed
             "makes": list(claimed.makes),
-            "waits": decision.state == "pending" and failure is not None and failure.error_class is ErrorClass.INFRA,
+            "waits": decision.state == "pending"
+            and failure is not None
+            and failure.error_class is ErrorClass.INFRA,
             "encoders": [rows.encoder_id for rows in outcome.encoder_rows],
             "taggers": [rows.tagger_id for rows in outcome.tagger_rows],
             "bytes_read": outcome.bytes_read,
@@ -219,13 +250,18 @@ def finish(
     if state is None:
         return None
     outcomes.write(connection, claimed.video_id, claimed.worker_id, outcome)
-    if failure is not None and not (waits_already and decision.state == "pending"):  # an outage is told once
-        outcomes.write_attempt(connection, claimed.video_id, claimed.worker_id, claimed.attempts, failure)
+    if failure is not None and not (
+        waits_already and decision.state == "pending"
+    ):  # an outage is told once
+        outcomes.write_attempt(
+            connection, claimed.video_id, claimed.worker_id, claimed.attempts, failure
+        )
     return str(state)
 
 
 def _stays_done(claimed: Claim, outcome: Outcome) -> bool:
-    """Whether a failed look at a finished video leaves it finished: only what makes its vectors noise undoes them.
+    """Whether a failed look at a finished video leaves it finished: only what makes its vectors
+    noise undoes them.
 
     It is not stamped then, so that `doctor --data` goes on naming it, and `attempts` says why.
     """
@@ -242,7 +278,8 @@ def release(connection: Connection, claimed: Claim) -> bool:
     """
     row = connection.execute(
         text(
-            "UPDATE reelvec.jobs SET state = 'pending', attempts = attempts - 1, worker_id = NULL, deadline_at = NULL"
+            "UPDATE reelvec.jobs SET state = 'pending', attempts = attempts - 1, worker_id = NULL, "
+            "deadline_at = NULL"
             " WHERE video_id = :video_id AND worker_id = :worker_id AND token = :token"
             " AND state = 'running' RETURNING 1"
         ),

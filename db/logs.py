@@ -1,4 +1,6 @@
-"""Log lines on stderr without secrets: addresses, presigned query strings and access keys are masked."""
+"""Log lines on stderr without secrets: addresses, presigned query strings and access keys are
+masked.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from db import known_secrets
 
 MASK = "***"
 
-#: Addresses of our own two services. Loose on purpose: SQLAlchemy takes a raw "/" in a password, so a mask must reach
-#: the last "@" of the word; a file name with "@" cannot follow there.
+#: Addresses of our own two services. Loose on purpose: SQLAlchemy takes a raw "/" in a password, so
+#: a mask must reach the last "@" of the word; a file name with "@" cannot follow there.
 _SERVICE_LOGIN = re.compile(
-    r"\b((?:postgres(?:ql)?|rediss?)(?:\+\w+)?://)([^:/\s@]*)(:(?:(?!;\w+://)\S)*|[^/?#\s]*)@", re.IGNORECASE
+    r"\b((?:postgres(?:ql)?|rediss?)(?:\+\w+)?://)([^:/\s@]*)(:(?:(?!;\w+://)\S)*|[^/?#\s]*)@",
+    re.IGNORECASE,
 )
 #: Any other address: only what stands before the first "/", because object names may hold "@".
-_OTHER_LOGIN = re.compile(r"\b([a-z][a-z0-9+.-]{0,30}://)([^:/?#\s@]*)(:[^/?#\s]*|[^/?#\s]*)@", re.IGNORECASE)
+_OTHER_LOGIN = re.compile(
+    r"\b([a-z][a-z0-9+.-]{0,30}://)([^:/?#\s@]*)(:[^/?#\s]*|[^/?#\s]*)@", re.IGNORECASE
+)
 _SECRET_PARAMETER = re.compile(
     r"([?&](?:x-amz-(?:signature|credential|security-token)|awsaccesskeyid|signature|token|password|sslpassword)=)"
     r"[^&#\s\"'<>]+",
@@ -32,7 +37,8 @@ _SECRET_WORD = re.compile(
     re.IGNORECASE,
 )
 _AUTHORIZATION = re.compile(
-    r"\b(authorization[\"']?\s*[:=]\s*[\"']?(?:[\w-]+ +)?|bearer +(?=\S*\d))[^\s\"',;)}]+", re.IGNORECASE
+    r"\b(authorization[\"']?\s*[:=]\s*[\"']?(?:[\w-]+ +)?|bearer +(?=\S*\d))[^\s\"',;)}]+",
+    re.IGNORECASE,
 )
 _ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
 
@@ -43,14 +49,19 @@ def _mask_login(match: re.Match[str]) -> str:
         return match.group(0)
     if password:
         return f"{scheme}{user}:{MASK}@" if user else f"{scheme}{MASK}@"
-    # A lone name before "@" is a login name for Postgres and an access token nearly everywhere else.
+    # A lone name before "@" is a login name for Postgres and an access token nearly everywhere
+    # else.
     return match.group(0) if scheme.lower().startswith("postgres") else f"{scheme}{MASK}@"
 
 
 def mask(text: str) -> str:
-    """`text` with `***` for every secret this process was given, every password in an address, signature and token."""
+    """`text` with `***` for every secret this process was given, every password in an address,
+    signature and token.
+    """
     text = known_secrets.masked(text, MASK)
-    text = _SECRET_PARAMETER.sub(rf"\g<1>{MASK}", text)  # before a login, which may reach into the query
+    text = _SECRET_PARAMETER.sub(
+        rf"\g<1>{MASK}", text
+    )  # before a login, which may reach into the query
     text = _SERVICE_LOGIN.sub(_mask_login, text)
     text = _OTHER_LOGIN.sub(_mask_login, text)
     text = _SECRET_WORD.sub(rf"\g<1>{MASK}", text)
@@ -59,21 +70,29 @@ def mask(text: str) -> str:
 
 
 def mask_url(url: str) -> str:
-    """One address, fit to be shown: the user stays, the password and secret query parameters do not."""
+    """One address, fit to be shown: the user stays, the password and secret query parameters do
+    not.
+    """
     return mask(re.sub(r"\s", "%20", url.strip()))  # a space would end what is taken for a password
 
 
 #: What moves a terminal's cursor or turns its text around; a name of a file may hold it.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def _one_record(text: str) -> str:
-    """Only a record begins at the beginning of a line: what a message quotes cannot pass for another one."""
+    """Only a record begins at the beginning of a line: what a message quotes cannot pass for
+    another one.
+    """
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text).replace("\n", "\n  ")
 
 
 class RedactionFilter(logging.Filter):
-    """Masks message, exception and stack of every record that passes. Install it on handlers, not on loggers."""
+    """Masks message, exception and stack of every record that passes. Install it on handlers, not
+    on loggers.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Mask `record` in place; never drops one."""
@@ -91,7 +110,9 @@ class RedactionFilter(logging.Filter):
         return True
 
 
-def print_exception(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+def print_exception(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
     """What Python prints of an error nobody caught, masked. Fit to be `sys.excepthook`."""
     print(mask("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)  # noqa: T201
 
@@ -109,12 +130,15 @@ def _to_file(path: str) -> logging.Handler:
 
 
 def configure_logging(level: str | int = "INFO", file: str | None = None) -> None:
-    """Send everything from `level` up to stderr, or to `file`, as plain lines with UTC time, masked.
+    """Send everything from `level` up to stderr, or to `file`, as plain lines with UTC time,
+    masked.
 
-    A second call replaces the first. Errors that end the process or a thread are masked, too. Raises `ValueError` for
-    an unknown level, `UsageError` for a file that cannot be written.
+    A second call replaces the first. Errors that end the process or a thread are masked, too.
+    Raises `ValueError` for an unknown level, `UsageError` for a file that cannot be written.
     """
-    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter = logging.Formatter(
+        "%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr) if file is None else _to_file(file)
     handler.set_name("reelvec")
@@ -128,4 +152,6 @@ def configure_logging(level: str | int = "INFO", file: str | None = None) -> Non
             old.close()
     root.addHandler(handler)
     sys.excepthook = print_exception
-    threading.excepthook = lambda ended: print_exception(ended.exc_type, ended.exc_value, ended.exc_traceback)
+    threading.excepthook = lambda ended: print_exception(
+        ended.exc_type, ended.exc_value, ended.exc_traceback
+    )

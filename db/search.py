@@ -29,8 +29,11 @@ ORDER BY n.distance, video_id
 """)
 
 
-def nearest(connection: Connection, encoder: Encoder, vector: Iterable[float], *, limit: int) -> list[Hit]:
-    """Videos by the distance of their pooled vectors to `vector`, which has the `dim` numbers of a bound encoder.
+def nearest(
+    connection: Connection, encoder: Encoder, vector: Iterable[float], *, limit: int
+) -> list[Hit]:
+    """Videos by the distance of their pooled vectors to `vector`, which has the `dim` numbers of a
+    bound encoder.
 
     The database's own function finds them, as it does for everybody who asks in SQL.
     """

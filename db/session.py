@@ -1,4 +1,6 @@
-"""Connections to Postgres: one pool per process, deadlines on both sides, errors in this project's own words."""
+"""Connections to Postgres: one pool per process, deadlines on both sides, errors in this project's
+own words.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from db.settings import DatabaseSettings, load
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-#: A dead network is noticed in about 20 s instead of the kernel's 15 minutes, in calls and between them.
+#: A dead network is noticed in about 20 s instead of the kernel's 15 minutes, in calls and between
+#: them.
 CONNECT_ARGUMENTS = {
     "connect_timeout": 5,
     "keepalives_idle": 30,
@@ -46,19 +49,25 @@ def connect(
     statement_seconds: float | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Iterator[Engine]:
-    """A pool of at most `pool_size` connections, closed at the end. Raises `UnavailableError` if Postgres does not answer.
+    """A pool of at most `pool_size` connections, closed at the end. Raises `UnavailableError` if
+    Postgres does not answer.
 
-    `statement_seconds`: the longest statement, by default REELVEC_STATEMENT_SECONDS; `math.inf` for what may take any
-    time (migrations, a user's own SQL): no limit holds then. `tell` is told when an answer takes long.
+    `statement_seconds`: the longest statement, by default REELVEC_STATEMENT_SECONDS; `math.inf` for
+    what may take any time (migrations, a user's own SQL): no limit holds then. `tell` is told when
+    an answer takes long.
     """
-    longest = load(DatabaseSettings).statement_seconds if statement_seconds is None else statement_seconds
+    longest = (
+        load(DatabaseSettings).statement_seconds if statement_seconds is None else statement_seconds
+    )
     with Watch(ANSWER * longest, tell) as watch:
         prefix = "" if math.isinf(longest) else limits(longest)
         engine = create_engine(
             database_url,
             connect_args={
                 **CONNECT_ARGUMENTS,
-                "connection_factory": functools.partial(GuardedConnection, watch=watch, prefix=prefix),
+                "connection_factory": functools.partial(
+                    GuardedConnection, watch=watch, prefix=prefix
+                ),
             },
             use_native_hstore=False,  # asking for a type that nobody uses is a round trip
             pool_size=pool_size,
@@ -77,10 +86,11 @@ def connect(
 
 @contextmanager
 def transaction(where: Engine | Connection) -> Iterator[Connection]:
-    """One transaction, on `where` if that is a connection: committed at the end, rolled back on any error.
+    """One transaction, on `where` if that is a connection: committed at the end, rolled back on any
+    error.
 
-    Raises `UnavailableError` where Postgres cannot serve (`BusyError`: try again), `RefusedConfigurationError` for a
-    right the role lacks; anything else passes as it is.
+    Raises `UnavailableError` where Postgres cannot serve (`BusyError`: try again),
+    `RefusedConfigurationError` for a right the role lacks; anything else passes as it is.
     """
     try:
         if isinstance(where, Connection):
@@ -95,11 +105,14 @@ def transaction(where: Engine | Connection) -> Iterator[Connection]:
             raise
         raise known from error
     except NoneFreeError as error:
-        raise UnavailableError(f"all {where.engine.pool.status()} are in use: Postgres answers too slowly") from error
+        raise UnavailableError(
+            f"all {where.engine.pool.status()} are in use: Postgres answers too slowly"
+        ) from error
 
 
 def retrying(attempt: Callable[[], T]) -> T:
-    """What `attempt`, a whole transaction, returns; it runs again where Postgres broke it off for another's sake.
+    """What `attempt`, a whole transaction, returns; it runs again where Postgres broke it off for
+    another's sake.
 
     Raises `BusyError` when that happens six times in a row.
     """
@@ -120,9 +133,11 @@ WHERE datname = current_database() AND usename = current_user AND application_na
 
 
 def end_silent(connection: Connection) -> int:
-    """End sessions of ours that wait for the rest of a COPY from a client that has given up; returns how many.
+    """End sessions of ours that wait for the rest of a COPY from a client that has given up;
+    returns how many.
 
-    No limit of the server's reaches a session there, and it keeps its locks for as long as the network acknowledges.
+    No limit of the server's reaches a session there, and it keeps its locks for as long as the
+    network acknowledges.
     """
     seconds = ANSWER * load(DatabaseSettings).statement_seconds
     facts = {"application": driver_errors.APPLICATION, "seconds": seconds}
@@ -130,7 +145,9 @@ def end_silent(connection: Connection) -> int:
 
 
 def allow_pauses(connection: Connection) -> None:
-    """In this transaction the client may do other things for minutes: what it has locked stays so meanwhile."""
+    """In this transaction the client may do other things for minutes: what it has locked stays so
+    meanwhile.
+    """
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
 
 
@@ -138,7 +155,8 @@ def translated(engine: Engine, error: DBAPIError) -> ReelvecError:
     """Any error of the driver in this project's words, for people at the desk."""
     known = driver_errors.translated(address(engine), error)
     return known or ReelvecError(
-        f"Postgres at {address(engine)} refused: {driver_errors.reason(error)}. Nothing of this step was written"
+        f"Postgres at {address(engine)} refused: {driver_errors.reason(error)}. Nothing of this "
+        "step was written"
     )
 
 

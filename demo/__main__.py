@@ -1,4 +1,6 @@
-"""`make demo`: the main job on real servers, from clips made on the spot to SQL, in a data folder of its own."""
+"""`make demo`: the main job on real servers, from clips made on the spot to SQL, in a data folder
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,14 @@ QUERIES = (
     (
         "The nearest videos to 'two koi', as x-clip sees them",
         "SELECT v.title, v.category, round(n.distance::numeric, 4) AS distance"
-        " FROM videos q, nearest(q.video_id, 'x-clip-random-tiny', 4) n JOIN videos v ON v.video_id = n.video_id"
+        " FROM videos q, nearest(q.video_id, 'x-clip-random-tiny', 4) n JOIN videos v ON "
+        "v.video_id = n.video_id"
         " WHERE q.title = 'two koi' ORDER BY n.distance",
     ),
     (
         "The best tags of 'tiles', by the English prompts",
-        "SELECT rank, tag, round(probability::numeric, 4) AS probability FROM tags JOIN videos USING (video_id)"
+        "SELECT rank, tag, round(probability::numeric, 4) AS probability FROM tags JOIN videos "
+        "USING (video_id)"
         " WHERE title = 'tiles' AND tagger = 'x-clip-random-tiny/en' AND rank <= 3 ORDER BY rank",
     ),
     (
@@ -48,14 +52,18 @@ QUERIES = (
 
 
 class Demonstration:
-    """Commands are run as a user would type them, with the demonstration's own data folder in their environment."""
+    """Commands are run as a user would type them, with the demonstration's own data folder in their
+    environment.
+    """
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.videos = data_dir / "videos"
         others = ("DATABASE_URL", "CELERY_BROKER_URL")
         kept = {
-            name: value for name, value in os.environ.items() if name not in others and not name.startswith("REELVEC_")
+            name: value
+            for name, value in os.environ.items()
+            if name not in others and not name.startswith("REELVEC_")
         }
         self.environment = {**kept, "REELVEC_DATA_DIR": str(data_dir)}
 
@@ -67,7 +75,9 @@ class Demonstration:
         self.show(list(command))
         done = subprocess.run([script(command[0]), *command[1:]], env=self.environment, check=False)
         if done.returncode not in allowed:
-            raise SystemExit(f"demo: {command[0]} ended with {done.returncode}, which it should not")
+            raise SystemExit(
+                f"demo: {command[0]} ended with {done.returncode}, which it should not"
+            )
 
     @contextmanager
     def worker(self) -> Iterator[None]:
@@ -76,7 +86,9 @@ class Demonstration:
         self.show(["reelvec", "worker"])
         console.print(f"(in the background, log: {log})")
         with log.open("wb") as out:
-            process = subprocess.Popen([script("reelvec"), "worker"], env=self.environment, stdout=out, stderr=out)
+            process = subprocess.Popen(
+                [script("reelvec"), "worker"], env=self.environment, stdout=out, stderr=out
+            )
         try:
             yield
         finally:
@@ -90,7 +102,12 @@ def script(name: str) -> str:
 
 
 def make_clips(folder: Path) -> None:
-    columns = (TextColumn("making clips"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    columns = (
+        TextColumn("making clips"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(clips.CLIPS) + 1)
         clips.make(folder, lambda name: progress.update(task, advance=1, description=name))
@@ -101,7 +118,9 @@ def data_folder() -> Path:
     checkout = Path(__file__).resolve().parents[1]
     name = f"demo-{checkout.name}-{hashlib.sha256(str(checkout).encode()).hexdigest()[:8]}"
     folder = local_stack.default_data_dir(name)
-    return folder / name if "REELVEC_DATA_DIR" in os.environ else folder  # that one is the user's own stack
+    return (
+        folder / name if "REELVEC_DATA_DIR" in os.environ else folder
+    )  # that one is the user's own stack
 
 
 def remove() -> None:
@@ -122,7 +141,11 @@ def main() -> None:
     make_clips(demo.videos)
     # the broken clip is meant to fail
     allowed = (ExitCode.OK, ExitCode.FINISHED_WITH_FAILURES)
-    choice = ["--weights", "random-tiny", *(word for name in BACKBONES for word in ("--backbone", name))]
+    choice = [
+        "--weights",
+        "random-tiny",
+        *(word for name in BACKBONES for word in ("--backbone", name)),
+    ]
     try:
         with demo.worker():
             source = str(demo.videos)
@@ -142,7 +165,8 @@ def main() -> None:
         "  reelvec up\n"
         "  reelvec status --failed\n"
         '  reelvec db sql "TABLE progress"\n'
-        f"  reelvec embed '{demo.videos / clips.CLIPS[4].folder / clips.CLIPS[4].name}' --backbone probe\n"
+        f"  reelvec embed '{demo.videos / clips.CLIPS[4].folder / clips.CLIPS[4].name}' --backbone "
+        "probe\n"
         "  reelvec up --stop\n"
         "and without a trace: python -m demo --remove (make clean does it, too)"
     )

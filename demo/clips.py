@@ -60,7 +60,9 @@ def make(folder: Path, advance: Callable[[str], None]) -> None:
             _write(path, clip, number)
         advance(clip.name)
     whole = (folder / CLIPS[0].folder / CLIPS[0].name).read_bytes()
-    (folder / BROKEN).write_bytes(whole[: len(whole) // 2])  # its index stands at the end: it is gone
+    (folder / BROKEN).write_bytes(
+        whole[: len(whole) // 2]
+    )  # its index stands at the end: it is gone
     advance(BROKEN.name)
 
 

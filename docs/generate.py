@@ -1,6 +1,8 @@
-"""Writes docs/configuration.md and .env.example from the settings classes, docs/exit-codes.md from their table.
+"""Writes docs/configuration.md and .env.example from the settings classes, docs/exit-codes.md from
+their table.
 
-`python docs/generate.py` writes all; with `--check` it writes nothing and exits 1 naming what is out of date.
+`python docs/generate.py` writes all; with `--check` it writes nothing and exits 1 naming what is
+out of date.
 """
 
 from __future__ import annotations
@@ -26,26 +28,34 @@ CLASSES: dict[type[Settings], str] = {
 
 #: Read by docker-compose.yml alone, which does not start without them.
 COMPOSE = {
-    "POSTGRES_PASSWORD": "Use letters and digits only, because it becomes part of an address: `openssl rand -hex 24`."
+    "POSTGRES_PASSWORD": "Use letters and digits only, because it becomes part of an address: "
+    "`openssl rand -hex 24`."
     " The first start sets it; to change it later use ALTER ROLE.",
     "REDIS_PASSWORD": "Letters and digits only, too.",
-    "VIDEOS_DIR": "Folder of this machine that containers see, read-only, as /videos; user 10001 must be able to read it.",
-    "MODELS_DIR": "The same for /models; `reelvec models fetch --to` fills it. It may be empty for random weights.",
+    "VIDEOS_DIR": "Folder of this machine that containers see, read-only, as /videos; user 10001 "
+    "must be able to read it.",
+    "MODELS_DIR": "The same for /models; `reelvec models fetch --to` fills it. It may be empty for "
+    "random weights.",
 }
 
 #: Names that are not ours but count. `tests/unit/test_docs.py` holds them against the code.
 OTHERS = {
     "DATABASE_URL": f"Postgres address, if {PREFIX}DATABASE_URL is not set.",
-    "CELERY_BROKER_URL": f"Redis or Valkey address, if {PREFIX}BROKER_URL is not set; if both are set, they must be equal.",
-    "AWS_ENDPOINT_URL_S3": "Address of an S3 service that is not AWS's; http and https addresses on it mean s3:// objects.",
+    "CELERY_BROKER_URL": f"Redis or Valkey address, if {PREFIX}BROKER_URL is not set; if both are "
+    "set, they must be equal.",
+    "AWS_ENDPOINT_URL_S3": "Address of an S3 service that is not AWS's; http and https addresses "
+    "on it mean s3:// objects.",
     "AWS_ENDPOINT_URL": "The same, if AWS_ENDPOINT_URL_S3 is not set.",
-    "AWS_ACCESS_KEY_ID": "Key for the S3 service; the service s3 of docker-compose.yml needs it and is given this key.",
+    "AWS_ACCESS_KEY_ID": "Key for the S3 service; the service s3 of docker-compose.yml needs it "
+    "and is given this key.",
     "AWS_SECRET_ACCESS_KEY": "The secret of this key.",
     "AWS_SESSION_TOKEN": "Third part of temporary keys.",
-    "AWS_PROFILE": "Profile whose keys and region are used if the environment has none; default: the profile `default`.",
+    "AWS_PROFILE": "Profile whose keys and region are used if the environment has none; default: "
+    "the profile `default`.",
     "AWS_SHARED_CREDENTIALS_FILE": "File with the profiles' keys; default: credentials in ~/.aws.",
     "AWS_CONFIG_FILE": "File with the profiles' regions; default: config in ~/.aws.",
-    "AWS_REGION": "Region of the buckets; default: AWS is asked for it; for other services it is us-east-1.",
+    "AWS_REGION": "Region of the buckets; default: AWS is asked for it; for other services it is "
+    "us-east-1.",
     "AWS_DEFAULT_REGION": "The same, if AWS_REGION is not set.",
     "AWS_EC2_METADATA_DISABLED": "true: the machine is not asked for the keys of its role.",
     "SSL_CERT_FILE": "File with the certificate authorities to trust instead of the usual ones.",
@@ -53,9 +63,11 @@ OTHERS = {
     "HF_ENDPOINT": "Address of the hub that `reelvec models fetch` asks.",
     "HF_TOKEN": "Token for this hub.",
     "HF_HUB_OFFLINE": "1: nothing is fetched. Workers never ask the hub, with any value.",
-    "TMPDIR": "Folder of temporary files: videos from servers that do not serve ranges, and lists from a bucket.",
+    "TMPDIR": "Folder of temporary files: videos from servers that do not serve ranges, and lists "
+    "from a bucket.",
     "CUDA_VISIBLE_DEVICES": "GPUs that `reelvec worker` starts a process for; default: all.",
-    "OMP_NUM_THREADS": "Threads of torch on the CPU; default: one per core that this process (or its container) may use.",
+    "OMP_NUM_THREADS": "Threads of torch on the CPU; default: one per core that this process (or "
+    "its container) may use.",
 }
 
 
@@ -72,17 +84,25 @@ def configuration() -> str:
         "",
         "<!-- Written by docs/generate.py from the settings classes; change those. -->",
         "",
-        f"All settings are environment variables. A `{PREFIX}` name that is not listed here is refused (exit code 2), and the"
+        f"All settings are environment variables. A `{PREFIX}` name that is not listed here is "
+        "refused (exit code 2), and the"
         " message names the most similar one; an empty value counts as not set.",
-        "Options that change the vectors are given to `enqueue` and stored; the settings of a worker change only its speed and"
+        "Options that change the vectors are given to `enqueue` and stored; the settings of a "
+        "worker change only its speed and"
         " limits.",
     ]
     for settings_class, title in CLASSES.items():
         lines += ["", f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]
         for name, field in settings_class.model_fields.items():
             default = default_of(field)
-            lines += [f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default else ''} | {field.description} |"]
-    for title, names in (("Names that are not reelvec's own", OTHERS), ("docker-compose.yml", COMPOSE)):
+            lines += [
+                f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default else ''} | "
+                f"{field.description} |"
+            ]
+    for title, names in (
+        ("Names that are not reelvec's own", OTHERS),
+        ("docker-compose.yml", COMPOSE),
+    ):
         lines += ["", f"## {title}", "", "| variable | meaning |", "|---|---|"]
         lines += [f"| `{name}` | {meaning} |" for name, meaning in names.items()]
     return "\n".join(lines) + "\n"
@@ -97,13 +117,20 @@ def example() -> str:
     ]
     for name, meaning in COMPOSE.items():
         lines += ["", *comment(meaning), f"{name}="]
-    lines += ["", "# --- Not reelvec's own; docker-compose.yml sets the two addresses for its containers"]
+    lines += [
+        "",
+        "# --- Not reelvec's own; docker-compose.yml sets the two addresses for its containers",
+    ]
     for name, meaning in OTHERS.items():
         lines += ["", *comment(meaning), f"#{name}="]
     for settings_class, title in CLASSES.items():
         lines += ["", f"# --- {title}"]
         for name, field in settings_class.model_fields.items():
-            lines += ["", *comment(str(field.description)), f"#{PREFIX}{name.upper()}={default_of(field)}"]
+            lines += [
+                "",
+                *comment(str(field.description)),
+                f"#{PREFIX}{name.upper()}={default_of(field)}",
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -113,16 +140,22 @@ def exit_codes() -> str:
         "",
         "<!-- Written by docs/generate.py from db/exit_codes.py; change that. -->",
         "",
-        "These are the exit codes of commands and of worker processes, and what `reelvec worker` does when one of its processes"
+        "These are the exit codes of commands and of worker processes, and what `reelvec worker` "
+        "does when one of its processes"
         " has ended with them.",
-        f'"After a while" means after {FIRST_DELAY_SECONDS:g} s; the delay doubles each time the process ends within'
-        f" {LONG_LIFE_SECONDS / 60:g} minutes, up to {MAX_DELAY_SECONDS:g} s. `reelvec worker` itself ends with 0, or with"
-        " the code of the first of its processes that ended with another code and was not started again.",
+        f'"After a while" means after {FIRST_DELAY_SECONDS:g} s; the delay doubles each time the '
+        "process ends within"
+        f" {LONG_LIFE_SECONDS / 60:g} minutes, up to {MAX_DELAY_SECONDS:g} s. `reelvec worker` "
+        "itself ends with 0, or with"
+        " the code of the first of its processes that ended with another code and was not started "
+        "again.",
         "",
         "| code | name | meaning | a worker process that ends with it |",
         "|---|---|---|---|",
     ]
-    lines += [f"| {code:d} | {code.name} | {code.meaning} | {code.then.value} |" for code in ExitCode]
+    lines += [
+        f"| {code:d} | {code.name} | {code.meaning} | {code.then.value} |" for code in ExitCode
+    ]
     lines += [f"| any other | | killed by a signal, or an unexpected error | {Then.LATER.value} |"]
     return "\n".join(lines) + "\n"
 
@@ -141,7 +174,11 @@ def main() -> None:
         for path, text in written.items():
             path.write_text(text, encoding="utf-8")
         return
-    stale = [path.name for path, text in written.items() if not path.exists() or path.read_text("utf-8") != text]
+    stale = [
+        path.name
+        for path, text in written.items()
+        if not path.exists() or path.read_text("utf-8") != text
+    ]
     if stale:
         sys.exit(f"{' and '.join(stale)}: not what the settings say; run python docs/generate.py")
 

@@ -1,4 +1,6 @@
-"""Categories of sources (the shipped 47) and of label files; found by slug, id, name or folder name."""
+"""Categories of sources (the shipped 47) and of label files; found by slug, id, name or folder
+name.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _FOLDER = re.compile(r"([0-9]{1,9})(?:\.0*)?_(.+)")
 
 @dataclass(frozen=True)
 class Category:
-    """One category. `names` are other spellings it is found by: English and Russian in the shipped set."""
+    """One category. `names` are other spellings it is found by: English and Russian in the shipped
+    set.
+    """
 
     slug: str
     id: int | None
@@ -58,8 +62,8 @@ def parse_id(text: str) -> int:
 class Categories:
     """All categories one can choose from, in their order.
 
-    `numbered` are those of a label file: they lend their ids to sources that say numbers, and nothing else, so that a
-    video's category does not depend on which label set is scored.
+    `numbered` are those of a label file: they lend their ids to sources that say numbers, and
+    nothing else, so that a video's category does not depend on which label set is scored.
     """
 
     all: tuple[Category, ...]
@@ -79,9 +83,13 @@ class Categories:
         own = {category.id: category for category in self.all if category.id is not None}
         lent = {category.id: category for category in self.numbered if category.id is not None}
         same = {
-            number for number in own.keys() & lent.keys() if self._by_key.get(_key(lent[number].slug)) == own[number]
+            number
+            for number in own.keys() & lent.keys()
+            if self._by_key.get(_key(lent[number].slug)) == own[number]
         }
-        return {number: own.get(number) or lent[number] for number in (own.keys() ^ lent.keys()) | same}
+        return {
+            number: own.get(number) or lent[number] for number in (own.keys() ^ lent.keys()) | same
+        }
 
     def find(self, text: str) -> Category | None:
         """The category with this slug, name, id (`48`, `48.0`) or folder name (`48.0_films`)."""
@@ -111,7 +119,11 @@ def load_shipped() -> Categories:
     with SHIPPED.open(encoding="utf-8", newline="") as file:
         return Categories(
             tuple(
-                Category(row["category"], parse_id(row["id"]) if row["id"] else None, (row["name_en"], row["name_ru"]))
+                Category(
+                    row["category"],
+                    parse_id(row["id"]) if row["id"] else None,
+                    (row["name_en"], row["name_ru"]),
+                )
                 for row in csv.DictReader(file)
             )
         )
@@ -144,13 +156,18 @@ class _Label:
 def label_sets_from_file(path: Path) -> LabelSet:
     """The prompts of a `--labels` file as a set named after the file.
 
-    A CSV file with columns `category` and `prompt` (optional `id`, `name`; others are ignored), several rows of one
-    category being several prompts of it; or a text file with one name a line. The first line decides which.
-    Raises `UsageError`: unreadable, not UTF-8, no labels, a row without category or prompt, an id that is no number,
-    a prompt twice, a category in two spellings or with two ids, an id twice, fewer than two categories.
+    A CSV file with columns `category` and `prompt` (optional `id`, `name`; others are ignored),
+    several rows of one category being several prompts of it; or a text file with one name a line.
+    The first line decides which. Raises `UsageError`: unreadable, not UTF-8, no labels, a row
+    without category or prompt, an id that is no number, a prompt twice, a category in two spellings
+    or with two ids, an id twice, fewer than two categories.
     """
     labels = _read_labels(path)
-    return LabelSet(path.stem, tuple(label.prompt for label in labels), tuple(label.category for label in labels))
+    return LabelSet(
+        path.stem,
+        tuple(label.prompt for label in labels),
+        tuple(label.category for label in labels),
+    )
 
 
 def categories_from_label_file(path: Path) -> Categories:
@@ -161,7 +178,9 @@ def categories_from_label_file(path: Path) -> Categories:
     for label in labels:
         if label.name:
             names[label.category].append(label.name)
-    return Categories(tuple(Category(slug, ids.get(slug), tuple(found)) for slug, found in names.items()))
+    return Categories(
+        tuple(Category(slug, ids.get(slug), tuple(found)) for slug, found in names.items())
+    )
 
 
 def _read_labels(path: Path) -> list[_Label]:
@@ -169,13 +188,21 @@ def _read_labels(path: Path) -> list[_Label]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path} line {line}: not UTF-8 text; save the label file as UTF-8") from error
+        raise UsageError(
+            f"{path} line {line}: not UTF-8 text; save the label file as UTF-8"
+        ) from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; --labels takes a CSV or text file") from error
-    lines = list(io.StringIO(text, newline=""))  # str.splitlines would also split at U+2028 and form feeds
-    head = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
+    lines = list(
+        io.StringIO(text, newline="")
+    )  # str.splitlines would also split at U+2028 and form feeds
+    head = next(
+        (i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), None
+    )
     if head is None:
-        raise UsageError(f"{path} holds no labels; write columns category,prompt or one name a line")
+        raise UsageError(
+            f"{path} holds no labels; write columns category,prompt or one name a line"
+        )
     first = {cell.strip(' \t\r\n"').lower() for cell in re.split("[,;\t]", lines[head])}
     is_csv = len(first) > 1 and not first.isdisjoint({"category", "prompt"})
     labels = list(_csv_labels(path, lines, head) if is_csv else _text_labels(lines))
@@ -196,7 +223,10 @@ def _csv_labels(path: Path, lines: list[str], head: int) -> Iterator[_Label]:
         header = [name.strip().lower() for name in next(reader)]
         if missing := [name for name in ("category", "prompt") if name not in header]:
             found = ", ".join(header)
-            raise UsageError(f"{path} line {head + 1}: no column {missing[0]} (found: {found}); separate with commas")
+            raise UsageError(
+                f"{path} line {head + 1}: no column {missing[0]} (found: {found}); separate with "
+                "commas"
+            )
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
@@ -229,13 +259,20 @@ def _check_labels(path: Path, labels: list[_Label]) -> None:
             raise UsageError(f"{where}: a NUL character; save the label file as UTF-8 text")
         first = spellings.setdefault(_key(label.category), label)
         if first.category != label.category:
-            raise UsageError(f"{where}: {label.category!r} was written {first.category!r} in line {first.line}")
+            raise UsageError(
+                f"{where}: {label.category!r} was written {first.category!r} in line {first.line}"
+            )
         if (label.category, label.prompt) in prompts:
-            raise UsageError(f"{where}: prompt {label.prompt!r} of {label.category!r} stands here twice; remove one")
+            raise UsageError(
+                f"{where}: prompt {label.prompt!r} of {label.category!r} stands here twice; remove "
+                "one"
+            )
         prompts.add((label.category, label.prompt))
         if label.id is not None and owners.setdefault(label.id, label.category) != label.category:
             raise UsageError(f"{where}: id {label.id} belongs to {owners[label.id]!r} already")
         if label.id is not None and ids.setdefault(label.category, label.id) != label.id:
-            raise UsageError(f"{where}: {label.category!r} has id {ids[label.category]} already, not {label.id}")
+            raise UsageError(
+                f"{where}: {label.category!r} has id {ids[label.category]} already, not {label.id}"
+            )
     if len(spellings) < 2:
         raise UsageError(f"{path} holds {len(spellings)} category; tags choose between two or more")

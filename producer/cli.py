@@ -1,4 +1,6 @@
-"""The two scripts, `reelvec` and `enqueue`: commands are mounted here, errors become exit codes here."""
+"""The two scripts, `reelvec` and `enqueue`: commands are mounted here, errors become exit codes
+here.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,33 @@ import typer
 from db.errors import ReelvecError
 from db.exit_codes import ExitCode
 from db.logs import configure_logging, print_exception
-from producer.commands import db, doctor, embed, enqueue, models, sample, search, status, steer, up, worker
+from producer.commands import (
+    db,
+    doctor,
+    embed,
+    enqueue,
+    models,
+    sample,
+    search,
+    status,
+    steer,
+    up,
+    worker,
+)
 from producer.commands.version import Version
 
-RUN, WATCH, USE, SET_UP, LOOK = "Run", "Watch and steer", "Use the results", "Set up", "Look at one file"
+RUN, WATCH, USE, SET_UP, LOOK = (
+    "Run",
+    "Watch and steer",
+    "Use the results",
+    "Set up",
+    "Look at one file",
+)
 
 reelvec = typer.Typer(
     name="reelvec",
-    epilog="Environment: DATABASE_URL  CELERY_BROKER_URL  REELVEC_MODELS_DIR  (all: docs/configuration.md)",
+    epilog="Environment: DATABASE_URL  CELERY_BROKER_URL  REELVEC_MODELS_DIR  (all: "
+    "docs/configuration.md)",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -50,14 +71,19 @@ enqueue_alone.command()(enqueue.enqueue)
 
 def _run(command: Callable[[], object]) -> None:
     configure_logging("WARNING")
-    if isinstance(sys.stdout, TextIOWrapper):  # a name that this terminal cannot show ends no command
+    if isinstance(
+        sys.stdout, TextIOWrapper
+    ):  # a name that this terminal cannot show ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command()
     except ReelvecError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, SystemExit) as ended:  # typer has a Ctrl-C end with 130, and says nothing
+    except (
+        KeyboardInterrupt,
+        SystemExit,
+    ) as ended:  # typer has a Ctrl-C end with 130, and says nothing
         if isinstance(ended, SystemExit) and ended.code != ExitCode.INTERRUPTED:
             raise
         print("interrupted", file=sys.stderr)  # noqa: T201

@@ -1,4 +1,6 @@
-"""What every command that talks to the database does first: check the environment, say where it works, connect."""
+"""What every command that talks to the database does first: check the environment, say where it
+works, connect.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ def say(message: str) -> None:
 
 
 def addresses(*, start: bool = True) -> Addresses:
-    """Where this command works, after saying so. Who only looks does not `start` a local stack that was stopped.
+    """Where this command works, after saying so. Who only looks does not `start` a local stack that
+    was stopped.
 
-    Raises `UsageError`, `NoStackError`, `RefusedConfigurationError`, `UnavailableError` for a stopped stack.
+    Raises `UsageError`, `NoStackError`, `RefusedConfigurationError`, `UnavailableError` for a
+    stopped stack.
     """
     from db.stack import addresses as rules
     from workers import settings
@@ -41,19 +45,25 @@ def _refuse_stopped_stack() -> None:
     folder = default_data_dir()
     if LocalStack(folder).state() is None:
         raise UnavailableError(
-            f"the local stack in {folder} is stopped: `reelvec up` starts it; its data are all there"
+            f"the local stack in {folder} is stopped: `reelvec up` starts it; its data are all "
+            "there"
         )
 
 
 def operator() -> str:
-    """Who sits at this desk, for the records: `user@host`, or the user's number where it has no name."""
+    """Who sits at this desk, for the records: `user@host`, or the user's number where it has no
+    name.
+    """
     import getpass
     import os
     import platform
 
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # no variable and no line in the user database; newer Pythons raise the second
+    except (
+        KeyError,
+        OSError,
+    ):  # no variable and no line in the user database; newer Pythons raise the second
         user = str(os.getuid())
     return f"{user}@{platform.node()}"
 
@@ -66,7 +76,9 @@ def database(
 
     `statement_seconds` as for `db.session.connect`, `start` as for `addresses`.
     """
-    with connected(addresses(start=start), check_schema=check_schema, statement_seconds=statement_seconds) as engine:
+    with connected(
+        addresses(start=start), check_schema=check_schema, statement_seconds=statement_seconds
+    ) as engine:
         yield engine
 
 
@@ -79,7 +91,9 @@ def connected(
 
     from db import schema, session
 
-    with session.connect(where.database_url, statement_seconds=statement_seconds, tell=say) as engine:
+    with session.connect(
+        where.database_url, statement_seconds=statement_seconds, tell=say
+    ) as engine:
         if check_schema:
             with session.transaction(engine) as connection:
                 schema.check(connection)

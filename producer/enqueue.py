@@ -1,4 +1,6 @@
-"""From a source to recorded jobs: select, declare, record, feed. Plain functions; the command is only an edge."""
+"""From a source to recorded jobs: select, declare, record, feed. Plain functions; the command is
+only an edge.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,11 @@ class Step(Protocol):
 
 @dataclass
 class Report:
-    """What happened, exactly: `listed` rows were read, `bad` of them refused, `counts.selected` recorded.
+    """What happened, exactly: `listed` rows were read, `bad` of them refused, `counts.selected`
+    recorded.
 
-    `unmatched` videos were passed over by `--match`. `taggers`: names one would expect, and those that scores get.
+    `unmatched` videos were passed over by `--match`. `taggers`: names one would expect, and those
+    that scores get.
     """
 
     listed: int = 0
@@ -64,25 +68,37 @@ def declare(connection: Connection, request: Request) -> Wanted:
         encoder_ids.append(encoder_id)
         if registry.get(backbone).has_text:
             for labels in request.label_sets:
-                tagger_ids.append(encoders.declare_tagger(connection, encoder_id, encoder.name, labels))
+                tagger_ids.append(
+                    encoders.declare_tagger(connection, encoder_id, encoder.name, labels)
+                )
     return Wanted(tuple(encoder_ids), tuple(tagger_ids), request.force)
 
 
 def _renamed(connection: Connection, request: Request, wanted: Wanted) -> list[tuple[str, str]]:
-    """Label sets that are scored under another name than their file's: it was edited, or the same labels had a name."""
+    """Label sets that are scored under another name than their file's: it was edited, or the same
+    labels had a name.
+    """
     names = {labels.digest: labels.name for labels in request.label_sets}
     taggers = encoders.fetch_taggers(connection, wanted.taggers).values()
-    expected = [(names[t.label_set.digest], t.name.removesuffix(f"/{t.label_set.name}"), t.name) for t in taggers]
-    return [(f"{encoder}/{name}", real) for name, encoder, real in expected if f"{encoder}/{name}" != real]
+    expected = [
+        (names[t.label_set.digest], t.name.removesuffix(f"/{t.label_set.name}"), t.name)
+        for t in taggers
+    ]
+    return [
+        (f"{encoder}/{name}", real)
+        for name, encoder, real in expected
+        if f"{encoder}/{name}" != real
+    ]
 
 
 def run(
     engine: Engine, request: Request, *, dry_run: bool, advance: Callable[[int], None]
 ) -> tuple[Report, Connection]:
-    """Record everything selected; returns the report and the connection that remembers the selection.
+    """Record everything selected; returns the report and the connection that remembers the
+    selection.
 
-    `advance` hears of every row read. A dry run does it all and rolls back. Raises `UsageError`: nothing was selected by
-    a category nobody knows, every row was bad, a source does not exist.
+    `advance` hears of every row read. A dry run does it all and rolls back. Raises `UsageError`:
+    nothing was selected by a category nobody knows, every row was bad, a source does not exist.
     """
     report = Report()
     connection = engine.connect()
@@ -98,7 +114,11 @@ def run(
         step(lambda: catalogue.begin(connection))
         wanted = step(lambda: declare(connection, request))
         report.taggers = step(lambda: _renamed(connection, request, wanted))
-        chunks = functools.partial(_record_sources, rehearsal=dry_run) if request.sources else _record_recorded
+        chunks = (
+            functools.partial(_record_sources, rehearsal=dry_run)
+            if request.sources
+            else _record_recorded
+        )
         for counts in chunks(connection, request, chosen, wanted, report, advance, step):
             report.counts.add(counts)
     except BaseException:
@@ -109,7 +129,9 @@ def run(
     if report.bad and report.bad == report.listed and not report.unmatched.count:
         connection.close()
         first = report.first_errors[0]
-        raise UsageError(f"all {plural(report.bad, 'row')} refused; the first is {first.where}: {first.reason}")
+        raise UsageError(
+            f"all {plural(report.bad, 'row')} refused; the first is {first.where}: {first.reason}"
+        )
     return report, connection
 
 
@@ -119,7 +141,9 @@ def _committed(connection: Connection, change: Callable[[], T]) -> T:
 
 
 def _resolve_categories(connection: Connection, request: Request) -> frozenset[str] | None:
-    """Slugs that `--category` means. One that no list, no recorded video and no source knows is a `UsageError`."""
+    """Slugs that `--category` means. One that no list, no recorded video and no source knows is a
+    `UsageError`.
+    """
     if not request.only_categories:
         return None
     chosen, unknown = set(), []
@@ -134,7 +158,9 @@ def _resolve_categories(connection: Connection, request: Request) -> frozenset[s
         else:
             unknown.append(text)
     if unknown:
-        in_source = _categories_of(request) if request.sources and "-" not in request.sources else set()
+        in_source = (
+            _categories_of(request) if request.sources and "-" not in request.sources else set()
+        )
         for text in unknown:
             if text not in in_source:
                 _refuse_category(text, request.categories, recorded | in_source)
@@ -143,18 +169,28 @@ def _resolve_categories(connection: Connection, request: Request) -> frozenset[s
 
 
 def _categories_of(request: Request) -> set[str]:
-    return {row.category for row in _rows(request) if isinstance(row, VideoRow) and row.category is not None}
+    return {
+        row.category
+        for row in _rows(request)
+        if isinstance(row, VideoRow) and row.category is not None
+    }
 
 
 def _refuse_category(text: str, categories: Categories, others: set[str]) -> None:
     near = categories.suggest(text)
-    hint = f"did you mean {', '.join(near)}?" if near else "see producer/labels/rutube.csv or give --labels FILE"
+    hint = (
+        f"did you mean {', '.join(near)}?"
+        if near
+        else "see producer/labels/rutube.csv or give --labels FILE"
+    )
     own = f" Your videos have {', '.join(sorted(others)[:10])}." if others else ""
     raise UsageError(f"no category {text!r}; {hint}{own}")
 
 
 def _rows(request: Request, unmatched: Unmatched | None = None) -> Iterator[VideoRow | RowError]:
-    """All sources, opened before the first row, so that a wrong one stops the command while nothing is recorded."""
+    """All sources, opened before the first row, so that a wrong one stops the command while nothing
+    is recorded.
+    """
     storage = Storage(settings.load(WorkerSettings), roots=None)
     opened = [
         read_source(
@@ -170,7 +206,9 @@ def _rows(request: Request, unmatched: Unmatched | None = None) -> Iterator[Vide
     return _closing(storage, chain.from_iterable(opened))
 
 
-def _closing(storage: Storage, rows: Iterator[VideoRow | RowError]) -> Iterator[VideoRow | RowError]:
+def _closing(
+    storage: Storage, rows: Iterator[VideoRow | RowError]
+) -> Iterator[VideoRow | RowError]:
     with storage:
         yield from rows
 
@@ -208,7 +246,9 @@ def _record_sources(
         rows = iter(_draw(rows, request.sample))
     left = request.limit
     while chunk := list(islice(rows, CHUNK_ROWS if left is None else min(left, CHUNK_ROWS))):
-        counts = step(functools.partial(catalogue.record, connection, chunk, wanted, rehearsal=rehearsal))
+        counts = step(
+            functools.partial(catalogue.record, connection, chunk, wanted, rehearsal=rehearsal)
+        )
         yield counts
         if left is not None:
             left -= counts.queued
@@ -243,7 +283,12 @@ def _record_recorded(
         room = CHUNK_ROWS if left is None else min(left, CHUNK_ROWS)
         counts, last = step(
             functools.partial(
-                catalogue.record_known, connection, wanted, categories=categories, after_video_id=after, room=room
+                catalogue.record_known,
+                connection,
+                wanted,
+                categories=categories,
+                after_video_id=after,
+                room=room,
             )
         )
         report.listed += counts.selected

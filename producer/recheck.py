@@ -1,4 +1,6 @@
-"""What `enqueue --recheck` does: finished videos that an older sampler looked at are looked at again."""
+"""What `enqueue --recheck` does: finished videos that an older sampler looked at are looked at
+again.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,14 @@ from producer import selectors
 
 
 def refuse(**given: object) -> None:
-    """`UsageError` for options of `enqueue` that mean nothing here: nothing is recorded and nothing new is wanted."""
+    """`UsageError` for options of `enqueue` that mean nothing here: nothing is recorded and nothing
+    new is wanted.
+    """
     others = [f"--{name}" for name, value in given.items() if value]
     if others:
         raise UsageError(
-            f"--recheck checks videos that are done; it can be combined with SOURCE, --category, --dry-run, --wait and --json,"
+            "--recheck checks videos that are done; it can be combined with SOURCE, --category, "
+            "--dry-run, --wait and --json,"
             f" not with {', '.join(others)}"
         )
 
@@ -35,7 +40,9 @@ def count(engine: Engine, chosen: Sequence[Selection]) -> int:
         return sum(recheck.count(connection, selection) for selection in chosen)
 
 
-def run(engine: Engine, chosen: Sequence[Selection], *, who: str, what: str) -> tuple[int, Connection]:
+def run(
+    engine: Engine, chosen: Sequence[Selection], *, who: str, what: str
+) -> tuple[int, Connection]:
     """Have them looked at again; returns how many, and the connection that remembers them."""
     connection, videos = engine.connect(), 0
 

@@ -1,4 +1,6 @@
-"""What one enqueue was asked for: everything that can be refused without a database is refused here."""
+"""What one enqueue was asked for: everything that can be refused without a database is refused
+here.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +55,13 @@ def checked(
     sample: int | None,
     force: bool,
 ) -> Request:
-    """A request with its defaults filled in. Raises `UsageError`, `RefusedConfigurationError` (license)."""
+    """A request with its defaults filled in. Raises `UsageError`, `RefusedConfigurationError`
+    (license).
+    """
     if limit is not None and sample is not None:
-        raise UsageError("--limit takes the first videos, --sample chooses at random: give only one of them")
+        raise UsageError(
+            "--limit takes the first videos, --sample chooses at random: give only one of them"
+        )
     default_source = settings.load(ProducerSettings).source
     named = sources or ([default_source] if default_source else [])
     if not named and (match or sample or as_category):
@@ -81,15 +87,25 @@ def checked(
 
 
 def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) -> tuple[str, ...]:
-    """The backbones named, or the default ones, each once. Raises `UsageError`, `RefusedConfigurationError` (license)."""
+    """The backbones named, or the default ones, each once. Raises `UsageError`,
+    `RefusedConfigurationError` (license).
+    """
     base.Weights(weights)
     if several := next((name for name in backbones if "," in name), None):
-        repeated = " ".join(f"--backbone {name.strip()}" for name in several.split(",") if name.strip())
-        raise UsageError(f"--backbone takes one name, not {several!r}; repeat the option: {repeated}")
+        repeated = " ".join(
+            f"--backbone {name.strip()}" for name in several.split(",") if name.strip()
+        )
+        raise UsageError(
+            f"--backbone takes one name, not {several!r}; repeat the option: {repeated}"
+        )
     if sampling not in plan.POLICIES:
-        raise UsageError(f"{sampling!r} is no sampling policy; there are {', '.join(plan.POLICIES)}")
+        raise UsageError(
+            f"{sampling!r} is no sampling policy; there are {', '.join(plan.POLICIES)}"
+        )
     worker = settings.load(WorkerSettings)
-    chosen = tuple(dict.fromkeys(backbones or registry.default_backbones(models_dir.resolve(worker))))
+    chosen = tuple(
+        dict.fromkeys(backbones or registry.default_backbones(models_dir.resolve(worker)))
+    )
     for name in chosen:
         refuse_license(name, worker.license)
     return chosen
@@ -102,8 +118,12 @@ def misnamed_weights() -> list[str]:
     return [inventory.rename_hint(name, folder) for name, folder in found.items()]
 
 
-def _refuse_long_prompts(backbones: Sequence[str], weights: str, label_sets: Sequence[LabelSet]) -> None:
-    """Where the tokenizer is on this machine, a prompt that is too long is told now and not by every video."""
+def _refuse_long_prompts(
+    backbones: Sequence[str], weights: str, label_sets: Sequence[LabelSet]
+) -> None:
+    """Where the tokenizer is on this machine, a prompt that is too long is told now and not by
+    every video.
+    """
     where = models_dir.resolve(settings.load(WorkerSettings))
     for name in backbones:
         spec = registry.get(name)
@@ -133,7 +153,9 @@ def declared_encoder(backbone: str, weights: str, sampling: str) -> Encoder:
 
 
 def _labels(path: Path | None) -> tuple[Categories, tuple[LabelSet, ...]]:
-    """How sources are read, and which label sets are scored. A label file says the second; of the first only ids."""
+    """How sources are read, and which label sets are scored. A label file says the second; of the
+    first only ids.
+    """
     shipped = category_lists.load_shipped()
     if path is None:
         return shipped, category_lists.label_sets_shipped()

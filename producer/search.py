@@ -1,4 +1,6 @@
-"""What `reelvec search` does: words to a vector, and the videos whose stored vectors are nearest to it."""
+"""What `reelvec search` does: words to a vector, and the videos whose stored vectors are nearest to
+it.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,21 @@ if TYPE_CHECKING:
 def space(backbone: str, *, weights: str, sampling: str) -> Encoder:
     """The embedding space to search, as the registry declares it.
 
-    Raises `UsageError` for a backbone whose texts have no vectors of their own, `RefusedConfigurationError` (license).
+    Raises `UsageError` for a backbone whose texts have no vectors of their own,
+    `RefusedConfigurationError` (license).
     """
     checked_backbones([backbone], weights=weights, sampling=sampling)
     spec = registry.get(backbone)
     if not spec.text_alone:
-        why = "its text depends on the video it is compared with" if spec.has_text else "it reads no text"
+        why = (
+            "its text depends on the video it is compared with"
+            if spec.has_text
+            else "it reads no text"
+        )
         able = [name for name in registry.names() if registry.get(name).text_alone]
         raise UsageError(
-            f"{backbone} cannot search by words: {why}; {', '.join(able)} can: enqueue --backbone {able[0]}, then search"
+            f"{backbone} cannot search by words: {why}; {', '.join(able)} can: enqueue --backbone "
+            f"{able[0]}, then search"
         )
     return declared_encoder(backbone, weights, sampling)
 
@@ -37,8 +45,8 @@ def space(backbone: str, *, weights: str, sampling: str) -> Encoder:
 def find(engine: Engine, encoder: Encoder, words: str, *, limit: int) -> list[Hit]:
     """At most `limit` videos, the nearest first.
 
-    Raises `UsageError` (no vectors yet, words too long), `RefusedConfigurationError` for weights that are not here or
-    not those the stored vectors were made with.
+    Raises `UsageError` (no vectors yet, words too long), `RefusedConfigurationError` for weights
+    that are not here or not those the stored vectors were made with.
     """
     with session.transaction(engine) as connection:
         stored = encoders.fetch_encoder(connection, encoder.name)
@@ -46,7 +54,9 @@ def find(engine: Engine, encoder: Encoder, words: str, *, limit: int) -> list[Hi
         options = f"--backbone {encoder.backbone}"
         options += f" --weights {encoder.weights}" if encoder.weights != "pretrained" else ""
         options += f" --sampling {encoder.sampling}" if encoder.sampling != "notebook" else ""
-        raise UsageError(f"no video has a vector of {encoder.name} yet: run enqueue {options}, and a worker")
+        raise UsageError(
+            f"no video has a vector of {encoder.name} yet: run enqueue {options}, and a worker"
+        )
     vector = _text_vector(stored, words)
     with session.transaction(engine) as connection:
         return search.nearest(connection, stored, vector, limit=limit)
@@ -57,8 +67,10 @@ def _text_vector(stored: Encoder, words: str) -> FloatArray:
     loaded = _load(stored)
     if loaded.digest != stored.weights_digest:
         raise RefusedConfigurationError(
-            f"{stored.name}: its vectors were made with weights {stored.weights_digest}, here are {loaded.digest}: words "
-            "and videos of the two may not be compared. Copy models.lock of a machine that has those into"
+            f"{stored.name}: its vectors were made with weights {stored.weights_digest}, here are "
+            f"{loaded.digest}: words "
+            "and videos of the two may not be compared. Copy models.lock of a machine that has "
+            "those into"
             f" REELVEC_MODELS_DIR and run `reelvec models fetch {stored.backbone}`"
         )
     vector: FloatArray = cast(ReadsText, loaded).text_vectors([words])[0]
@@ -68,7 +80,9 @@ def _text_vector(stored: Encoder, words: str) -> FloatArray:
 def _load(stored: Encoder) -> Loaded:
     folder = None
     if stored.weights == "pretrained":
-        folder = models_dir.local_folder(models_dir.resolve(settings.load(WorkerSettings)), stored.backbone)
+        folder = models_dir.local_folder(
+            models_dir.resolve(settings.load(WorkerSettings)), stored.backbone
+        )
     try:
         return registry.module(stored.backbone).load(Weights(stored.weights, folder), "cpu")
     except ImportError as error:

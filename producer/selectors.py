@@ -1,4 +1,6 @@
-"""The selectors `--category --error --source --since`, the same for `status --failed`, `retry` and `cancel`."""
+"""The selectors `--category --error --source --since`, the same for `status --failed`, `retry` and
+`cancel`.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +25,32 @@ SOURCE_FORMS = "a folder or file, s3://bucket/prefix, or the beginning of an htt
 SINCE_FORMS = "30m, 2h, 3d or 1w ago, or a date or time such as 2026-01-31 or 2026-01-31T18:00"
 
 Categories = Annotated[
-    list[str] | None, typer.Option("--category", help=f"Only of this category: {CATEGORY_FORMS}. Repeatable.")
+    list[str] | None,
+    typer.Option("--category", help=f"Only of this category: {CATEGORY_FORMS}. Repeatable."),
 ]
-Errors = Annotated[list[str] | None, typer.Option("--error", help="Only with this error code. Repeatable.")]
-Source = Annotated[str | None, typer.Option("--source", metavar="PREFIX", help=f"Only from there: {SOURCE_FORMS}.")]
-Since = Annotated[str | None, typer.Option("--since", metavar="WHEN", help=f"Only since then: {SINCE_FORMS}.")]
+Errors = Annotated[
+    list[str] | None, typer.Option("--error", help="Only with this error code. Repeatable.")
+]
+Source = Annotated[
+    str | None, typer.Option("--source", metavar="PREFIX", help=f"Only from there: {SOURCE_FORMS}.")
+]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="WHEN", help=f"Only since then: {SINCE_FORMS}.")
+]
 
 _AGO = re.compile(r"([0-9]{1,5}) ?(m|h|d|w)")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse(
-    categories: Sequence[str] | None, errors: Sequence[str] | None, source: str | None, since: str | None
+    categories: Sequence[str] | None,
+    errors: Sequence[str] | None,
+    source: str | None,
+    since: str | None,
 ) -> Selection:
-    """What was asked for, without a database. Raises `UsageError`: an unknown code, a source or time in no known form."""
+    """What was asked for, without a database. Raises `UsageError`: an unknown code, a source or
+    time in no known form.
+    """
     from db.jobs.selection import Selection
 
     return Selection(
@@ -48,16 +62,27 @@ def parse(
 
 
 def described(
-    categories: Sequence[str] | None, errors: Sequence[str] | None, source: str | None, since: str | None
+    categories: Sequence[str] | None,
+    errors: Sequence[str] | None,
+    source: str | None,
+    since: str | None,
 ) -> str:
     """The selectors as they were typed, for the records."""
-    pairs = [("--category", text) for text in categories or ()] + [("--error", text) for text in errors or ()]
-    pairs += [(name, text) for name, text in (("--source", source), ("--since", since)) if text is not None]
+    pairs = [("--category", text) for text in categories or ()] + [
+        ("--error", text) for text in errors or ()
+    ]
+    pairs += [
+        (name, text)
+        for name, text in (("--source", source), ("--since", since))
+        if text is not None
+    ]
     return shlex.join(word for pair in pairs for word in pair)
 
 
 def refuse_unknown_categories(connection: Connection, categories: Sequence[str] | None) -> None:
-    """`UsageError` for a category that no recorded video has: a mistyped one must not look like "nothing failed"."""
+    """`UsageError` for a category that no recorded video has: a mistyped one must not look like
+    "nothing failed".
+    """
     from db.jobs import catalogue, selection
     from producer.categories import load_shipped
 
@@ -66,12 +91,18 @@ def refuse_unknown_categories(connection: Connection, categories: Sequence[str] 
             continue
         recorded = sorted(catalogue.known_categories(connection))
         near = [slug for slug in load_shipped().suggest(text) if slug in recorded]
-        hint = f"did you mean {', '.join(near)}?" if near else f"they have: {', '.join(recorded[:10]) or 'none'}"
+        hint = (
+            f"did you mean {', '.join(near)}?"
+            if near
+            else f"they have: {', '.join(recorded[:10]) or 'none'}"
+        )
         raise UsageError(f"no recorded video has category {text!r}; {hint} (by {CATEGORY_FORMS})")
 
 
 def _spellings(text: str) -> list[str]:
-    """As it was written, for categories of the user's own, and the slug of the shipped one it names."""
+    """As it was written, for categories of the user's own, and the slug of the shipped one it
+    names.
+    """
     from producer.categories import load_shipped
 
     found = load_shipped().find(text)
@@ -84,16 +115,22 @@ def _code(text: str) -> str:
     if text in VIDEO_ERROR_CLASSES:
         return text
     near = difflib.get_close_matches(text, VIDEO_ERROR_CLASSES, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(VIDEO_ERROR_CLASSES))}"
+    hint = (
+        f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(VIDEO_ERROR_CLASSES))}"
+    )
     raise UsageError(f"--error: no error code {text!r}; {hint}")
 
 
 def _prefix(text: str) -> str:
-    """The beginning of canonical uris. A bucket or an existing folder stands for itself, not for `bucket2` beside it."""
+    """The beginning of canonical uris. A bucket or an existing folder stands for itself, not for
+    `bucket2` beside it.
+    """
     from producer.sources.uris import canonical, key_of
     from workers.sources.s3_endpoint import endpoint
 
-    if text.startswith("s3://") and len(text) > len("s3://"):  # keys are stored as they are, and a prefix may be none
+    if text.startswith("s3://") and len(text) > len(
+        "s3://"
+    ):  # keys are stored as they are, and a prefix may be none
         return text if "/" in text.removeprefix("s3://") else f"{text}/"
     try:
         uri = canonical(text, base=Path.cwd(), s3_endpoint=endpoint().host).uri

@@ -1,5 +1,6 @@
-"""Tables and JSON on stdout. On a terminal columns are aligned; in a pipe lines are as Postgres's COPY writes them:
-a header, tabs between the cells, `\\N` for NULL, and `\\t` `\\n` `\\\\` for what a cell holds of tabs, newlines and backslashes."""
+"""Tables and JSON on stdout. On a terminal columns are aligned; in a pipe lines are as Postgres's
+COPY writes them: a header, tabs between the cells, `\\N` for NULL, and `\\t` `\\n` `\\\\` for what
+a cell holds of tabs, newlines and backslashes."""
 
 from __future__ import annotations
 
@@ -8,10 +9,20 @@ import sys
 from collections.abc import Sequence
 
 _NULL, _NULL_ON_TERMINAL = r"\N", "NULL"
-_ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r", "\b": r"\b", "\f": r"\f", "\v": r"\v"}
+_ESCAPES = {
+    "\\": r"\\",
+    "\t": r"\t",
+    "\n": r"\n",
+    "\r": r"\r",
+    "\b": r"\b",
+    "\f": r"\f",
+    "\v": r"\v",
+}
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
+) -> None:
     """`right`: columns of numbers, on a terminal aligned to the right."""
     if not sys.stdout.isatty():
         for row in (columns, *rows):
@@ -40,7 +51,9 @@ def shown(cell: object) -> str:
     """One cell for a person: what would move the cursor is escaped."""
     if cell is None:
         return _NULL_ON_TERMINAL
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in _text(cell))
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in _text(cell)
+    )
 
 
 def _text(cell: object) -> str:
@@ -53,7 +66,9 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 
 def print_json(value: object, *, indent: int | None = None) -> None:
-    """Where stdout's encoding lacks a letter (a locale without UTF-8), the line is ASCII and says the same."""
+    """Where stdout's encoding lacks a letter (a locale without UTF-8), the line is ASCII and says
+    the same.
+    """
     text = json_text(value, indent=indent)
     try:
         text.encode(sys.stdout.encoding or "utf-8")

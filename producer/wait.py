@@ -7,7 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from sqlalchemy import Connection, Engine
 
 from db.exit_codes import ExitCode
@@ -18,8 +25,8 @@ from producer.status.broker import Question
 from producer.status.verdict import Verdict
 
 LOOK_SECONDS = 0.5
-#: The whole ledger and the broker are looked at this often, so that nothing is waited for without a word. A worker that was
-#: started together with this command is ready by then.
+#: The whole ledger and the broker are looked at this often, so that nothing is waited for without a
+#: word. A worker that was started together with this command is ready by then.
 VERDICT_SECONDS = 10.0
 #: Nothing can go on for this long: the wait ends, the videos stay.
 STALL_SECONDS = 120.0
@@ -28,14 +35,18 @@ HOPELESS = ("STALLED", "BLOCKED")
 
 @dataclass
 class Patience:
-    """What is said while others work: each new trouble once, and when it is over. Pure but for `tell`."""
+    """What is said while others work: each new trouble once, and when it is over. Pure but for
+    `tell`.
+    """
 
     tell: Callable[[str], None]
     said: str | None = None
     hopeless_since: float | None = None
 
     def is_over(self, verdict: Verdict, now: float) -> bool:
-        """Whether nothing could go on for `STALL_SECONDS`, as of this look at `now` (seconds of any clock)."""
+        """Whether nothing could go on for `STALL_SECONDS`, as of this look at `now` (seconds of any
+        clock).
+        """
         if verdict.state not in HOPELESS:
             self.hopeless_since = None
         elif self.hopeless_since is None:
@@ -50,7 +61,9 @@ class Patience:
 
 
 def until_done(engine: Engine, connection: Connection, broker_url: str) -> ExitCode:
-    """OK: all done; FINISHED_WITH_FAILURES; FAILED: nothing goes on. `connection` remembers the selection."""
+    """OK: all done; FINISHED_WITH_FAILURES; FAILED: nothing goes on. `connection` remembers the
+    selection.
+    """
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -64,15 +77,26 @@ def until_done(engine: Engine, connection: Connection, broker_url: str) -> ExitC
     done, failed = states.get("done", 0), states.get("failed", 0)
     left = sum(states.values()) - done - failed - states.get("cancelled", 0)
     if left:
-        say(f"no progress for {STALL_SECONDS:g} s: {left:,} of these videos still waiting; nothing is lost")
+        say(
+            f"no progress for {STALL_SECONDS:g} s: {left:,} of these videos still waiting; nothing "
+            "is lost"
+        )
         return ExitCode.FAILED
     failures = f"{failed:,} failed → reelvec status --failed" if failed else "0 failed"
-    say(f"DONE {done:,} done, {failures}" if done or not failed else f"FAILED all of them: {failures}")
+    say(
+        f"DONE {done:,} done, {failures}"
+        if done or not failed
+        else f"FAILED all of them: {failures}"
+    )
     return ExitCode.FINISHED_WITH_FAILURES if failed else ExitCode.OK
 
 
-def _follow(engine: Engine, connection: Connection, broker_url: str, progress: Progress) -> dict[str, int]:
-    """Until all have ended, or nothing goes on. The bar counts what got done; failures are beside it."""
+def _follow(
+    engine: Engine, connection: Connection, broker_url: str, progress: Progress
+) -> dict[str, int]:
+    """Until all have ended, or nothing goes on. The bar counts what got done; failures are beside
+    it.
+    """
     bar = progress.add_task("done")
     patience = Patience(say)
     next_verdict = time.monotonic() + VERDICT_SECONDS
@@ -85,7 +109,9 @@ def _follow(engine: Engine, connection: Connection, broker_url: str, progress: P
         if states.get("done", 0) + failed == total:
             return states
         if time.monotonic() >= next_verdict:
-            if patience.is_over(snapshot.take(engine, Question(broker_url)).verdict, time.monotonic()):
+            if patience.is_over(
+                snapshot.take(engine, Question(broker_url)).verdict, time.monotonic()
+            ):
                 return states
             next_verdict = time.monotonic() + VERDICT_SECONDS
         time.sleep(LOOK_SECONDS)

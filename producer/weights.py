@@ -17,7 +17,9 @@ from workers.weights import models_dir, present
 
 
 def missing(engine: Engine, request: Request) -> list[str]:
-    """A sentence for each model that waits for its weights, and what to do about it. Raises `UnavailableError`."""
+    """A sentence for each model that waits for its weights, and what to do about it. Raises
+    `UnavailableError`.
+    """
     chosen = settings.load(WorkerSettings)
     with session.transaction(engine) as connection:
         workers = fleet.read(connection, stale_seconds=chosen.stale_seconds).workers
@@ -25,31 +27,50 @@ def missing(engine: Engine, request: Request) -> list[str]:
     if request.weights == "pretrained":
         try:
             here = present.with_weights(models_dir.resolve(chosen))
-        except (RefusedConfigurationError, UnavailableError):  # a bucket of models that this desk may not read
+        except (
+            RefusedConfigurationError,
+            UnavailableError,
+        ):  # a bucket of models that this desk may not read
             here = set(registry.names())
     return list(judge(request, workers, here))
 
 
 def judge(request: Request, workers: Sequence[FleetWorker], here: set[str]) -> Iterator[str]:
-    """`here`: backbones whose pretrained weights this machine has. Workers of older versions say nothing, and may."""
+    """`here`: backbones whose pretrained weights this machine has. Workers of older versions say
+    nothing, and may.
+    """
     for backbone in request.backbones:
         encoder = declared_encoder(backbone, request.weights, request.sampling)
-        needs_files = registry.get(backbone).checkpoint is not None and request.weights == "pretrained"
+        needs_files = (
+            registry.get(backbone).checkpoint is not None and request.weights == "pretrained"
+        )
         has_here = backbone in here or not needs_files
-        if any(_may_make(worker, encoder.model, encoder.name) for worker in workers) or (has_here and not workers):
+        if any(_may_make(worker, encoder.model, encoder.name) for worker in workers) or (
+            has_here and not workers
+        ):
             continue
         if workers:
-            who = f"none of the {len(workers):,} live workers can load it" if len(workers) > 1 else (
+            who = (
+f"none of the {len(workers):,} live workers can load "
+"it"
+) if len(workers) > 1 else (
                 "the one live worker cannot load it"
             )  # fmt: skip
-            who += ", though its weights are on this machine" if has_here else ", and its weights are not here either"
+            who += (
+                ", though its weights are on this machine"
+                if has_here
+                else ", and its weights are not here either"
+            )
         else:
             who = "its weights are not on this machine, and no worker is alive"
         cure = (
-            f"run reelvec models fetch {backbone} on a worker's machine" if needs_files else "start a worker that can"
+            f"run reelvec models fetch {backbone} on a worker's machine"
+            if needs_files
+            else "start a worker that can"
         )
         yield (
-            f"{encoder.name}: {who}: its videos wait until a worker has it; {cure}, or withdraw it with"
+            f"{encoder.name}: {who}: its videos wait until a worker has it; {cure}, or withdraw it "
+            "with"
             f" reelvec cancel --backbone {backbone}"
         )
 

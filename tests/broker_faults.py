@@ -1,4 +1,6 @@
-"""Ways to lose the broker while every place of every worker is taken, and how long the way back takes."""
+"""Ways to lose the broker while every place of every worker is taken, and how long the way back
+takes.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def until(condition: Callable[[], bool], *, seconds: float = 90.0) -> float:
 
 @dataclass
 class Gate:
-    """Holds every request of a web server (its `bend`) until it is let through: whoever asks keeps a place taken."""
+    """Holds every request of a web server (its `bend`) until it is let through: whoever asks keeps
+    a place taken.
+    """
 
     held: set[int] = field(default_factory=set)
     _let_through: set[int] = field(default_factory=set)
@@ -82,7 +86,11 @@ class Broker:
     def end(self, signal_number: signal.Signals) -> None:
         pid = self.pid()
         os.kill(pid, signal_number)
-        until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        until(
+            lambda: (
+                not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+            )
+        )
         until(lambda: self.local.state() is None)
 
     def pid(self) -> int:
@@ -91,10 +99,15 @@ class Broker:
         return state.broker_pid
 
     def save(self) -> Path:
-        """Keep the data over a restart (the tests' broker keeps none by itself); returns the file."""
+        """Keep the data over a restart (the tests' broker keeps none by itself); returns the
+        file.
+        """
         with self.client() as client:
             client.save()
-            return Path(client.config_get("dir")["dir"]) / client.config_get("dbfilename")["dbfilename"]
+            return (
+                Path(client.config_get("dir")["dir"])
+                / client.config_get("dbfilename")["dbfilename"]
+            )
 
 
 @contextmanager
@@ -164,10 +177,18 @@ def full(broker: Broker) -> Iterator[None]:
 
 
 class FullHouse:
-    """Workers whose every place is taken by a video that waits for the gate, and messages for many more rounds."""
+    """Workers whose every place is taken by a video that waits for the gate, and messages for many
+    more rounds.
+    """
 
     def __init__(
-        self, desk: Desk, workers: list[WorkerProcess], engine: Engine, broker: Broker, gate: Gate, web: WebServer
+        self,
+        desk: Desk,
+        workers: list[WorkerProcess],
+        engine: Engine,
+        broker: Broker,
+        gate: Gate,
+        web: WebServer,
     ) -> None:
         self.desk, self.workers, self.engine, self.broker = desk, workers, engine, broker
         self.gate, self.web = gate, web
@@ -184,8 +205,9 @@ class FullHouse:
         return int(str(one(self.engine, "SELECT count(*) FROM reelvec.jobs WHERE state = 'done'")))
 
     def strike(self, fault: Fault, away: Callable[[], object] = lambda: None) -> float:
-        """One fault: what is in hand finishes while the broker is away, `away` waits until that was long enough, and then
-        every place of every worker has to be taken anew. Returns the seconds from the broker's return to that.
+        """One fault: what is in hand finishes while the broker is away, `away` waits until that was
+        long enough, and then every place of every worker has to be taken anew. Returns the seconds
+        from the broker's return to that.
         """
         until(lambda: len(self.gate.held) == self.places)
         self.rounds += 1
@@ -198,12 +220,17 @@ class FullHouse:
         return seconds
 
     def finish(self, clips: list[Path]) -> None:
-        """Let everything through: all is done, once, with its own vectors, and nobody met anything unexpected."""
+        """Let everything through: all is done, once, with its own vectors, and nobody met anything
+        unexpected.
+        """
         self.gate.open()
         self.enqueue(clips, "--wait")
         assert [worker.stop() for worker in self.workers] == [0] * len(self.workers)
         vectors = probe_vectors(clips).values()
-        golden = {self.web.url(f"/{clip.name}"): vector for clip, vector in zip(clips, vectors, strict=True)}
+        golden = {
+            self.web.url(f"/{clip.name}"): vector
+            for clip, vector in zip(clips, vectors, strict=True)
+        }
         assert_nothing_lost_nothing_doubled(self.engine, self.broker.url, golden)
         assert one(self.engine, "SELECT max(token) FROM reelvec.jobs") == 1, "nothing was run twice"
         assert not any("Traceback" in worker.log() for worker in self.workers)

@@ -1,8 +1,10 @@
-"""Runs the project's commands as child processes whose imports are made already: most of a short command's time.
+"""Runs the project's commands as child processes whose imports are made already: most of a short
+command's time.
 
-One process has imported the libraries (none of this project's modules) and forks for each command, which gets its own
-environment, folder, arguments and standard streams, and runs what the installed script runs. What a command imports is
-tested elsewhere, in processes of its own (`tests/acceptance/test_light.py`).
+One process has imported the libraries (none of this project's modules) and forks for each command,
+which gets its own environment, folder, arguments and standard streams, and runs what the installed
+script runs. What a command imports is tested elsewhere, in processes of its own
+(`tests/acceptance/test_light.py`).
 """
 
 from __future__ import annotations
@@ -47,16 +49,36 @@ class Commands:
         self._socket = ours
 
     def run(
-        self, arguments: Sequence[str], *, env: dict[str, str], cwd: Path, stdin: str | None, timeout_seconds: float
+        self,
+        arguments: Sequence[str],
+        *,
+        env: dict[str, str],
+        cwd: Path,
+        stdin: str | None,
+        timeout_seconds: float,
     ) -> subprocess.CompletedProcess[str]:
-        """Like `subprocess.run` with both streams captured. Raises `subprocess.TimeoutExpired`, the command killed."""
+        """Like `subprocess.run` with both streams captured. Raises `subprocess.TimeoutExpired`, the
+        command killed.
+        """
         ours, theirs = socket.socketpair()
-        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, ours:
+        with (
+            tempfile.TemporaryFile() as given,
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            ours,
+        ):
             given.write((stdin or "").encode())
             given.seek(0)
             with theirs:
-                socket.send_fds(self._socket, [b"."], [theirs.fileno(), given.fileno(), out.fileno(), err.fileno()])
-            ours.sendall(json.dumps({"arguments": list(arguments), "env": env, "cwd": str(cwd)}).encode() + b"\n")
+                socket.send_fds(
+                    self._socket,
+                    [b"."],
+                    [theirs.fileno(), given.fileno(), out.fileno(), err.fileno()],
+                )
+            ours.sendall(
+                json.dumps({"arguments": list(arguments), "env": env, "cwd": str(cwd)}).encode()
+                + b"\n"
+            )
             ours.settimeout(timeout_seconds)
             with ours.makefile() as told:
                 pid = int(told.readline())
@@ -91,7 +113,9 @@ def _text(file: Any) -> str:
 
 def _serve(requests: socket.socket) -> None:
     """Fork for each request, until the other end is closed."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that wait for a command are nobody's to wait for
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_IGN
+    )  # those that wait for a command are nobody's to wait for
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, 1, 4)
         if not message:
@@ -118,8 +142,12 @@ def _attend(answers: int, *streams: int) -> NoReturn:
     os._exit(0)
 
 
-def _become(arguments: list[str], env: dict[str, str], cwd: str, streams: Sequence[int]) -> NoReturn:
-    """Run the command in this process and end as Python ends, but for taking the libraries apart: that takes a second."""
+def _become(
+    arguments: list[str], env: dict[str, str], cwd: str, streams: Sequence[int]
+) -> NoReturn:
+    """Run the command in this process and end as Python ends, but for taking the libraries apart:
+    that takes a second.
+    """
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)

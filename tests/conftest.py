@@ -1,10 +1,14 @@
-"""Real servers for every level: one private Postgres and Valkey per run, a fresh database per test."""
+"""Real servers for every level: one private Postgres and Valkey per run, a fresh database per
+test.
+"""
 
 from __future__ import annotations
 
 import os
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in a sampler process; numpy reads it when it is imported first
+os.environ["OPENBLAS_NUM_THREADS"] = (
+    "1"  # as in a sampler process; numpy reads it when it is imported first
+)
 
 import shutil
 import signal
@@ -32,16 +36,24 @@ COMMAND_SECONDS = 110
 
 
 def pytest_configure() -> None:
-    """No variable of the developer's own shell reaches a test, nor that it was started with nohup or in the background."""
+    """No variable of the developer's own shell reaches a test, nor that it was started with nohup
+    or in the background.
+    """
     for number in (
         signal.SIGHUP,
         signal.SIGINT,
         signal.SIGQUIT,
     ):  # processes inherit what is ignored, and would not hear it
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(
+                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            )
     for name in list(os.environ):
-        if name.startswith(("REELVEC_", "AWS_")) or name in ("DATABASE_URL", "CELERY_BROKER_URL", "SSL_CERT_FILE"):
+        if name.startswith(("REELVEC_", "AWS_")) or name in (
+            "DATABASE_URL",
+            "CELERY_BROKER_URL",
+            "SSL_CERT_FILE",
+        ):
             del os.environ[name]
 
 
@@ -135,7 +147,9 @@ def app(database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> 
     from workers import app as workers_app
 
     monkeypatch.setenv("REELVEC_DATABASE_URL", database_url)
-    monkeypatch.setenv("REELVEC_BROKER_URL", broker_url)  # CELERY_BROKER_URL would override the app's own setting
+    monkeypatch.setenv(
+        "REELVEC_BROKER_URL", broker_url
+    )  # CELERY_BROKER_URL would override the app's own setting
     made = Celery("test", amqp=workers_app.app.amqp_cls, set_as_current=False)
     made.conf.update(workers_app.configuration())
     return made
@@ -154,7 +168,9 @@ SCRIPTS = ("enqueue", "reelvec")
 
 @dataclass(frozen=True)
 class Desk:
-    """Runs the project's commands as a user would: child processes with nothing but the addresses in their environment."""
+    """Runs the project's commands as a user would: child processes with nothing but the addresses
+    in their environment.
+    """
 
     environment: dict[str, str]
     folder: Path
@@ -166,10 +182,18 @@ class Desk:
         environment = {**self.environment, **variables}
         if arguments[0] in SCRIPTS and not AT_START & environment.keys():
             done = commands.shared().run(
-                arguments, env=environment, cwd=self.folder, stdin=stdin, timeout_seconds=COMMAND_SECONDS
+                arguments,
+                env=environment,
+                cwd=self.folder,
+                stdin=stdin,
+                timeout_seconds=COMMAND_SECONDS,
             )
         else:
-            script = Path(sys.executable).with_name(arguments[0]) if arguments[0] in SCRIPTS else arguments[0]
+            script = (
+                Path(sys.executable).with_name(arguments[0])
+                if arguments[0] in SCRIPTS
+                else arguments[0]
+            )
             module = [sys.executable, "-m", "celery"] if arguments[0] == "celery" else [script]
             done = subprocess.run(
                 [*module, *arguments[1:]],
@@ -182,7 +206,9 @@ class Desk:
                 check=False,
             )
         if expect is not None:
-            assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == expect, (
+                f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
             assert "Traceback" not in done.stderr, done.stderr
         return done
 
@@ -198,8 +224,15 @@ def clean_environment() -> dict[str, str]:
 
 @pytest.fixture
 def desk(database_url: str, broker_url: str, tmp_path: Path) -> Desk:
-    environment = {**clean_environment(), "DATABASE_URL": database_url, "CELERY_BROKER_URL": broker_url}
-    folders = {"REELVEC_FILE_ROOTS": str(tmp_path), "REELVEC_DATA_DIR": str(tmp_path / "reelvec-data")}
+    environment = {
+        **clean_environment(),
+        "DATABASE_URL": database_url,
+        "CELERY_BROKER_URL": broker_url,
+    }
+    folders = {
+        "REELVEC_FILE_ROOTS": str(tmp_path),
+        "REELVEC_DATA_DIR": str(tmp_path / "reelvec-data"),
+    }
     return Desk({**environment, **folders}, tmp_path)
 
 

@@ -1,4 +1,5 @@
-"""Clear videos made encrypted by rewriting their boxes, elements and packets: what is protected becomes noise.
+"""Clear videos made encrypted by rewriting their boxes, elements and packets: what is protected
+becomes noise.
 
 A decoder without a key cannot tell noise from ciphertext, so no cipher is needed.
 """
@@ -15,7 +16,10 @@ import numpy as np
 
 from tests.trees import TS_PACKET_BYTES, Ebml, Mp4, Node, walk
 
-KEY = {"encryption_key": "00112233445566778899aabbccddeeff", "encryption_kid": "0123456789abcdef0123456789abcdef"}
+KEY = {
+    "encryption_key": "00112233445566778899aabbccddeeff",
+    "encryption_kid": "0123456789abcdef0123456789abcdef",
+}
 #: `movflags` of a fragmented file whose fragments can be moved and grow.
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 KEY_ID = bytes(range(16))
@@ -41,7 +45,9 @@ def nothing(number: int) -> bool:
 
 
 def noise(path: Path, data: bytes, which: Which) -> bytes:
-    """`data`, what `path` held, with the bytes of these pictures replaced, but for the lengths before H.264's units."""
+    """`data`, what `path` held, with the bytes of these pictures replaced, but for the lengths
+    before H.264's units.
+    """
     changed, dice = bytearray(data), np.random.default_rng(8)
     with av.open(str(path)) as opened:
         stream = opened.streams.video[0]
@@ -63,11 +69,21 @@ def noise(path: Path, data: bytes, which: Which) -> bytes:
 
 def tenc(is_protected: int = 1, *, constant_iv: bool = False) -> bytes:
     iv = bytes([16]) + bytes(16) if constant_iv else b""
-    return box(b"tenc", bytes([1, 0, 0, 0, 0, 0x19, is_protected, 0 if constant_iv else 8 * is_protected]), KEY_ID, iv)
+    return box(
+        b"tenc",
+        bytes([1, 0, 0, 0, 0, 0x19, is_protected, 0 if constant_iv else 8 * is_protected]),
+        KEY_ID,
+        iv,
+    )
 
 
 def sinf(scheme: bytes, schi: bytes) -> bytes:
-    return box(b"sinf", box(b"frma", b"avc1"), box(b"schm", bytes(4), scheme, b"\0\1\0\0"), box(b"schi", schi))
+    return box(
+        b"sinf",
+        box(b"frma", b"avc1"),
+        box(b"schm", bytes(4), scheme, b"\0\1\0\0"),
+        box(b"schi", schi),
+    )
 
 
 def piff_tenc(algorithm: int = 1) -> bytes:
@@ -75,7 +91,9 @@ def piff_tenc(algorithm: int = 1) -> bytes:
 
 
 def piff_senc(algorithm: int) -> bytes:
-    return box(b"uuid", PIFF_SAMPLES, b"\0\0\0\1", algorithm.to_bytes(3, "big"), b"\x08", KEY_ID, bytes(4))
+    return box(
+        b"uuid", PIFF_SAMPLES, b"\0\0\0\1", algorithm.to_bytes(3, "big"), b"\x08", KEY_ID, bytes(4)
+    )
 
 
 def seig(*protected: int, version: int = 1, default: int = 0) -> bytes:
@@ -83,12 +101,25 @@ def seig(*protected: int, version: int = 1, default: int = 0) -> bytes:
     entries = b"".join(bytes([0, 0, one, 8 * one]) + KEY_ID for one in protected)
     length = struct.pack(">I", 20) if version >= 1 else b""
     length += struct.pack(">I", default) if version >= 2 else b""
-    return box(b"sgpd", bytes([version, 0, 0, 0]), b"seig", length, struct.pack(">I", len(protected)), entries)
+    return box(
+        b"sgpd",
+        bytes([version, 0, 0, 0]),
+        b"seig",
+        length,
+        struct.pack(">I", len(protected)),
+        entries,
+    )
 
 
 def in_groups(*runs: tuple[int, int]) -> bytes:
     """So many samples each in which group."""
-    return box(b"sbgp", bytes(4), b"seig", struct.pack(">I", len(runs)), *(struct.pack(">II", *run) for run in runs))
+    return box(
+        b"sbgp",
+        bytes(4),
+        b"seig",
+        struct.pack(">I", len(runs)),
+        *(struct.pack(">II", *run) for run in runs),
+    )
 
 
 def compact_groups(samples: int, pattern: list[int]) -> bytes:
@@ -128,7 +159,11 @@ class Boxes:
         table = next(self.all(b"stsd"))
         (entry,) = table.inside
         table.head = table.head[:7] + b"\2"
-        table.inside.append(Node(b"encv", entry.head, [*entry.inside, *(Node(b"", part) for part in parts)], width=4))
+        table.inside.append(
+            Node(
+                b"encv", entry.head, [*entry.inside, *(Node(b"", part) for part in parts)], width=4
+            )
+        )
 
     def add_to_fragments(self, make: Callable[[int], bytes]) -> None:
         """What `make` makes of a fragment's number goes into its `traf`."""
@@ -137,7 +172,9 @@ class Boxes:
             for _, node in walk(moof.inside):
                 if node.kind == b"traf":
                     node.inside.append(Node(b"", added))
-                if node.kind == b"trun":  # flags, samples, where their bytes are, from the start of the `moof`
+                if (
+                    node.kind == b"trun"
+                ):  # flags, samples, where their bytes are, from the start of the `moof`
                     offset = int.from_bytes(node.head[8:12], "big") + len(added)
                     node.head = node.head[:8] + struct.pack(">I", offset) + node.head[12:]
 
@@ -158,7 +195,9 @@ class Boxes:
                     node.head = node.head[:8] + struct.pack(">I", offset) + node.head[12:]
 
     def packed(self) -> bytes:
-        """Its index lies behind the pictures, or is that of fragments: nothing but what is done above has to move."""
+        """Its index lies behind the pictures, or is that of fragments: nothing but what is done
+        above has to move.
+        """
         return Mp4().pack(self._tree)
 
 
@@ -167,12 +206,20 @@ class Boxes:
 
 def element(name: int, *content: bytes) -> bytes:
     data = b"".join(content)
-    return name.to_bytes((name.bit_length() + 7) // 8, "big") + (1 << 56 | len(data)).to_bytes(8, "big") + data
+    return (
+        name.to_bytes((name.bit_length() + 7) // 8, "big")
+        + (1 << 56 | len(data)).to_bytes(8, "big")
+        + data
+    )
 
 
 def encodings(*, kind: int = 1, algorithm: int | None = 5, per_frame: bool = False) -> bytes:
     settings = element(0x47E7, element(0x47E8, b"\1")) if per_frame else b""
-    inner = (element(0x47E1, bytes([algorithm])) if algorithm is not None else b"") + element(0x47E2, KEY_ID) + settings
+    inner = (
+        (element(0x47E1, bytes([algorithm])) if algorithm is not None else b"")
+        + element(0x47E2, KEY_ID)
+        + settings
+    )
     return element(0x6D80, element(0x6240, element(0x5033, bytes([kind])), element(0x5035, inner)))
 
 
@@ -216,7 +263,9 @@ def scrambled_ts(data: bytes, which: Which, pid: int = 0x100) -> bytes:
 
 
 def sample_aes(data: bytes) -> bytes:
-    """Give the stream of H.264 the type of SAMPLE-AES, and its program table a checksum that fits."""
+    """Give the stream of H.264 the type of SAMPLE-AES, and its program table a checksum that
+    fits.
+    """
     changed = bytearray(data)
     for at in range(0, len(data), TS_PACKET_BYTES):
         start = at + 5 + data[at + 4]

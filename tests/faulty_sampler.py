@@ -1,6 +1,8 @@
-"""A sampler process for tests: the shipped one, except that a video can name the fault its decoder ends in.
+"""A sampler process for tests: the shipped one, except that a video can name the fault its decoder
+ends in.
 
-Run by the programs that `tests.samplers.faulty` writes. Nothing can be imported or opened once a video is there.
+Run by the programs that `tests.samplers.faulty` writes. Nothing can be imported or opened once a
+video is there.
 """
 
 from __future__ import annotations
@@ -206,7 +208,9 @@ def network(*_: object) -> None:
         unix=lambda: socket.socket(socket.AF_UNIX),
         netlink=lambda: socket.socket(socket.AF_NETLINK),
         name=lambda: socket.getaddrinfo(b"localhost", 80),
-        descriptors_passed=lambda: libc.sendmsg(int(sys.argv[4]), ctypes.create_string_buffer(56), 0),
+        descriptors_passed=lambda: libc.sendmsg(
+            int(sys.argv[4]), ctypes.create_string_buffer(56), 0
+        ),
     )
 
 
@@ -228,11 +232,16 @@ def others(*_: object) -> None:
 
 @fault
 def every_other_call(*_: object) -> None:
-    """Each number that is not on the list, and every number of x32: say which answered anything but EPERM."""
+    """Each number that is not on the list, and every number of x32: say which answered anything but
+    EPERM.
+    """
     column = seccomp.MACHINES[machine].column
     allowed = {numbers[column] for numbers in seccomp.CALLS.values()}
     if machine == "x86_64":
-        allowed |= {335, 336}  # uretprobe, uprobe: SIGILL from anywhere but a probe, and Linux asks no filter
+        allowed |= {
+            335,
+            336,
+        }  # uretprobe, uprobe: SIGILL from anywhere but a probe, and Linux asks no filter
     numbers = [number for number in range(1024) if number not in allowed]
     if machine == "x86_64":
         numbers += [number | 1 << 30 for number in range(1024)]

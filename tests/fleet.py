@@ -1,4 +1,6 @@
-"""A fleet of real workers that never runs out of work, to be struck; and what must hold of it afterwards."""
+"""A fleet of real workers that never runs out of work, to be struck; and what must hold of it
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,11 @@ from tests.servers import PATIENCE_SECONDS, Servers
 
 log = logging.getLogger(__name__)
 
-#: A video takes about this long besides its computing, so that every place of a worker is taken while there is work.
+#: A video takes about this long besides its computing, so that every place of a worker is taken
+#: while there is work.
 SOURCE_SECONDS = 0.1
-#: Unfinished videos per worker that are kept in store: more than it can finish while one look at the ledger is on its way.
+#: Unfinished videos per worker that are kept in store: more than it can finish while one look at
+#: the ledger is on its way.
 STORE = 30
 #: At the default intervals the broker is filled every 10 s only.
 STORE_AT_DEFAULTS = 250
@@ -47,7 +51,9 @@ def until(condition: Callable[[], object], what: str, *, seconds: float = PATIEN
 
 @dataclass
 class Fleet:
-    """Workers on one ledger. `ended`: exit codes of workers that were not told to end, in the order they were seen."""
+    """Workers on one ledger. `ended`: exit codes of workers that were not told to end, in the order
+    they were seen.
+    """
 
     servers: Servers
     footage: Footage
@@ -125,7 +131,10 @@ class Fleet:
         """The worker's id in the ledger; None before it is ready."""
         pid = self.workers[index].process.pid
         if pid not in self._ids:
-            query = "SELECT worker_id::text FROM reelvec.workers WHERE pid = :pid ORDER BY started_at DESC LIMIT 1"
+            query = (
+                "SELECT worker_id::text FROM reelvec.workers WHERE pid = :pid ORDER BY "
+                "started_at DESC LIMIT 1"
+            )
             if found := self._rows(query, pid=pid):
                 self._ids[pid] = str(found[0][0])
         return self._ids.get(pid)
@@ -146,7 +155,9 @@ class Fleet:
         rows = self.footage.more(count)
         with session.transaction(self.servers.engine) as connection:
             if self._wanted is None:
-                wanted = encoders.declare_encoder(connection, declared_encoder("probe", "pretrained", "notebook"))
+                wanted = encoders.declare_encoder(
+                    connection, declared_encoder("probe", "pretrained", "notebook")
+                )
                 self._wanted = Wanted((wanted,), ())
             catalogue.begin(connection)
             catalogue.record(connection, rows, self._wanted)
@@ -169,7 +180,9 @@ class Fleet:
 
     def unfinished(self) -> int:
         """Videos that are neither done nor failed."""
-        query = "SELECT count(*) FROM reelvec.jobs WHERE state NOT IN ('done', 'failed', 'cancelled')"
+        query = (
+            "SELECT count(*) FROM reelvec.jobs WHERE state NOT IN ('done', 'failed', 'cancelled')"
+        )
         return int(str(self._rows(query)[0][0]))
 
     def is_at_work(self, index: int) -> bool:
@@ -178,7 +191,10 @@ class Fleet:
 
     def in_hand(self, index: int) -> list[int]:
         """Videos this worker works on."""
-        query = "SELECT video_id FROM reelvec.jobs WHERE state = 'running' AND worker_id::text = :worker"
+        query = (
+            "SELECT video_id FROM reelvec.jobs WHERE state = 'running' AND worker_id::text = "
+            ":worker"
+        )
         return [int(str(row[0])) for row in self._rows(query, worker=self.id_of(index) or "")]
 
     def are_done(self, video_ids: list[int]) -> bool:
@@ -196,12 +212,15 @@ class Fleet:
         return bool(found and found[0][0])
 
     def served_since(self, moment: float) -> set[str]:
-        """Ids of the workers that have taken and finished a video after `moment` (seconds since 1970).
+        """Ids of the workers that have taken and finished a video after `moment` (seconds since
+        1970).
 
-        What they had in hand already says nothing: a worker that takes no work any more finishes that, too.
+        What they had in hand already says nothing: a worker that takes no work any more finishes
+        that, too.
         """
         query = (
-            "SELECT DISTINCT m.worker_id::text FROM reelvec.embeddings m JOIN reelvec.jobs USING (video_id)"
+            "SELECT DISTINCT m.worker_id::text FROM reelvec.embeddings m JOIN reelvec.jobs USING "
+            "(video_id)"
             " WHERE started_at > to_timestamp(:moment)"
         )
         return {str(row[0]) for row in self._rows(query, moment=moment)}
@@ -220,9 +239,11 @@ class Fleet:
             until(lambda index=index: self.is_busy(index), f"worker {index} has all places taken")  # type: ignore[misc]
 
     def recover(self, since: float, *, seconds: float) -> tuple[float, list[int]]:
-        """Wait until every worker has taken and finished a video since; how long that took, and those that did not in `seconds`.
+        """Wait until every worker has taken and finished a video since; how long that took, and
+        those that did not in `seconds`.
 
-        One that has ended is started again, and counts as the same; the seconds are counted from its last start.
+        One that has ended is started again, and counts as the same; the seconds are counted from
+        its last start.
         """
         left = set(self.workers)
         while left := left & set(self.behind(since)):
@@ -243,7 +264,13 @@ class Fleet:
 
 @contextmanager
 def running(
-    servers: Servers, footage: Footage, folder: Path, *, size: int = 2, fast: bool = True, **variables: str
+    servers: Servers,
+    footage: Footage,
+    folder: Path,
+    *,
+    size: int = 2,
+    fast: bool = True,
+    **variables: str,
 ) -> Iterator[Fleet]:
     """A fleet at work: every worker has finished a video. Its processes are gone afterwards."""
     folder.mkdir(parents=True, exist_ok=True)

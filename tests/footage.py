@@ -1,7 +1,8 @@
-"""Any number of videos to work on, with the vectors they must get: a web server of small clips behind a proxy.
+"""Any number of videos to work on, with the vectors they must get: a web server of small clips
+behind a proxy.
 
-The proxy is what keeps workers busy: `hop.slow(...)` makes every video take its time without taking a core, and
-`hop.freeze()` keeps every place of every worker taken for as long as a test likes.
+The proxy is what keeps workers busy: `hop.slow(...)` makes every video take its time without taking
+a core, and `hop.freeze()` keeps every place of every worker taken for as long as a test likes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Runs damaged videos through a `SamplerPool` and holds it to its promises, whatever they contain."""
+"""Runs damaged videos through a `SamplerPool` and holds it to its promises, whatever they
+contain.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,15 @@ _SOME = {"seconds": 0.2}
 #: The whole clips, by name; every file is small, so that damage hits what matters.
 CLIPS: dict[str, dict[str, object]] = {
     "last.mp4": {"options": _B_FRAMES, "audio": True},
-    "first.mp4": {"options": _B_FRAMES, "audio": True, "container_options": {"movflags": "faststart"}},
-    "fragmented.mp4": {"options": {"g": "10"}, "container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "first.mp4": {
+        "options": _B_FRAMES,
+        "audio": True,
+        "container_options": {"movflags": "faststart"},
+    },
+    "fragmented.mp4": {
+        "options": {"g": "10"},
+        "container_options": {"movflags": "frag_keyframe+empty_moov"},
+    },
     "hevc.mp4": {"codec": "libx265"},
     "av1.mp4": {"codec": "libsvtav1"},
     "vp9.webm": {"codec": "libvpx-vp9"},
@@ -86,7 +95,16 @@ GOOD, GOOD_SEED, GOOD_FRAMES = "last.mp4", 77, 25
 FRAMES = "frames"
 #: How a damaged video may end: with frames, or with a code of a sampler.
 ENDINGS = (
-    *(FRAMES, "empty_file", "not_media", "no_video", "truncated", "undecodable", "unsupported_codec", "over_limits"),
+    *(
+        FRAMES,
+        "empty_file",
+        "not_media",
+        "no_video",
+        "truncated",
+        "undecodable",
+        "unsupported_codec",
+        "over_limits",
+    ),
     *("encrypted", "sampler_crashed", "sampler_timeout"),
 )
 #: FFmpeg may die over a file. That a sampler ends otherwise is a defect of ours.
@@ -109,7 +127,10 @@ class Outcome(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        how = f"seed {self.seed}: {self.ending}, {self.clip} after {', '.join(self.story)}: {self.message}"
+        how = (
+            f"seed {self.seed}: {self.ending}, {self.clip} after {', '.join(self.story)}: "
+            f"{self.message}"
+        )
         return f"{how} (python -m tests.mutator {self.seed} OUT_FILE makes it again)"
 
 
@@ -117,14 +138,26 @@ def make_corpus(folder: Path) -> dict[str, bytes]:
     """The whole clips: the same bytes in every run."""
     corpus = {}
     for name, how in CLIPS.items():
-        options = {"fflags": "+bitexact", **how.get("container_options", {})}  # otherwise mkv has a random id
-        arguments = {"seconds": 1, "width": 96, "height": 64, "seed": GOOD_SEED, **how, "container_options": options}
+        options = {
+            "fflags": "+bitexact",
+            **how.get("container_options", {}),
+        }  # otherwise mkv has a random id
+        arguments = {
+            "seconds": 1,
+            "width": 96,
+            "height": 64,
+            "seed": GOOD_SEED,
+            **how,
+            "container_options": options,
+        }
         corpus[name] = media.make_clip(folder / name, **arguments).read_bytes()
     return corpus
 
 
 def mutant(corpus: dict[str, bytes], seed: int) -> tuple[str, Mutant]:
-    """The damaged file of that seed and the clip it was made of. Seeds in a row go through all clips and all donors."""
+    """The damaged file of that seed and the clip it was made of. Seeds in a row go through all
+    clips and all donors.
+    """
     names = list(corpus)
     name, donor = names[seed % len(names)], names[(seed // len(names)) % len(names)]
     return name, mutated(corpus[name], corpus[donor], seed)
@@ -145,10 +178,14 @@ class Held:
         return cls(me.num_fds(), len(me.children()), me.memory_info().rss)
 
 
-def fuzz(folder: Path, seeds: Iterable[int], told: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
-    """Sample the mutants of `seeds` with two processes from two threads; `told` is called with each as it ends.
+def fuzz(
+    folder: Path, seeds: Iterable[int], told: Callable[[Outcome], None] = lambda outcome: None
+) -> list[Outcome]:
+    """Sample the mutants of `seeds` with two processes from two threads; `told` is called with each
+    as it ends.
 
-    `AssertionError` unless the pool still works after them and leaves nothing behind. See `defects` for the rest.
+    `AssertionError` unless the pool still works after them and leaves nothing behind. See `defects`
+    for the rest.
     """
     corpus = make_corpus(folder)
     before = Held.now()
@@ -170,7 +207,9 @@ def fuzz(folder: Path, seeds: Iterable[int], told: Callable[[Outcome], None] = l
     finally:
         pool.close()
     after = Held.now()
-    assert (after.descriptors, after.children) == (before.descriptors, before.children), f"{before} became {after}"
+    assert (after.descriptors, after.children) == (before.descriptors, before.children), (
+        f"{before} became {after}"
+    )
     assert after.memory_bytes < before.memory_bytes + SLACK_BYTES, f"{before} became {after}"
     return outcomes
 
@@ -181,7 +220,9 @@ def _ending(pool: SamplerPool, path: Path, data: bytes) -> tuple[str, str]:
         sample = _sampled(pool, path)
         return (FRAMES, "") if _is_sane(sample) else ("unusable frames", repr(sample))
     except VideoError as error:
-        return (error.code if error.stage == "sample" else f"{error.code} ({error.stage})"), str(error)
+        return (error.code if error.stage == "sample" else f"{error.code} ({error.stage})"), str(
+            error
+        )
     except Exception as error:  # noqa: BLE001 - whatever it is, its seed is to be known
         return type(error).__name__, str(error)
     finally:
@@ -213,23 +254,37 @@ def _assert_works(samples: list[Sample]) -> None:
 
 
 def defects(outcomes: Iterable[Outcome]) -> list[str]:
-    """Those that are the sampler's fault and not FFmpeg's: a Python exception, nonsense, an unknown code, an odd death."""
+    """Those that are the sampler's fault and not FFmpeg's: a Python exception, nonsense, an unknown
+    code, an odd death.
+    """
     return [
         str(outcome)
         for outcome in outcomes
-        if outcome.ending not in ENDINGS or (outcome.ending == "sampler_crashed" and not _DEATH.match(outcome.message))
+        if outcome.ending not in ENDINGS
+        or (outcome.ending == "sampler_crashed" and not _DEATH.match(outcome.message))
     ]
 
 
 def lost_processes(outcomes: Iterable[Outcome]) -> list[str]:
     """Those that killed a sampler or had to be stopped."""
-    return [str(outcome) for outcome in outcomes if outcome.ending in ("sampler_crashed", "sampler_timeout")]
+    return [
+        str(outcome)
+        for outcome in outcomes
+        if outcome.ending in ("sampler_crashed", "sampler_timeout")
+    ]
 
 
 def summary(outcomes: list[Outcome]) -> str:
     """A table: how often each mutation ended how."""
-    counts = Counter((name, outcome.ending) for outcome in outcomes for name in ("all", *sorted(set(outcome.story))))
-    rows, seen = sorted({name for name, _ in counts}), [ending for ending in ENDINGS if counts["all", ending]]
+    counts = Counter(
+        (name, outcome.ending)
+        for outcome in outcomes
+        for name in ("all", *sorted(set(outcome.story)))
+    )
+    rows, seen = (
+        sorted({name for name, _ in counts}),
+        [ending for ending in ENDINGS if counts["all", ending]],
+    )
     lines = [" " * 20 + "".join(f"{ending:>18}" for ending in seen)]
     lines += [f"{row:20}" + "".join(f"{counts[row, ending]:18}" for ending in seen) for row in rows]
     return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""What somebody may write into the queue by hand: kinds of garbage by name, as the bytes of the list's items."""
+"""What somebody may write into the queue by hand: kinds of garbage by name, as the bytes of the
+list's items.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,14 @@ def _headers(**parts: object) -> dict[str, Any]:
     return {**ENVELOPE["headers"], **parts}
 
 
-_PROTOCOL_1 = {"task": contract.TASK_NAME, "id": "x", "args": [1, 1], "kwargs": {}, "retries": 0, "eta": None}
+_PROTOCOL_1 = {
+    "task": contract.TASK_NAME,
+    "id": "x",
+    "args": [1, 1],
+    "kwargs": {},
+    "retries": 0,
+    "eta": None,
+}
 _DEEP = b"[" * 5_000 + b"]" * 5_000
 
 GARBAGE: dict[str, bytes] = {
@@ -79,7 +88,9 @@ GARBAGE: dict[str, bytes] = {
         body=base64.b64encode(zlib.compress(b"[[1, 1], {}, {}]" * 9)).decode(),
         headers=_headers(compression="application/x-gzip"),
     ),
-    "protocol 1": _with(headers={}, body=base64.b64encode(json.dumps(_PROTOCOL_1).encode()).decode()),
+    "protocol 1": _with(
+        headers={}, body=base64.b64encode(json.dumps(_PROTOCOL_1).encode()).decode()
+    ),
     "protocol 1 in the body": _body(_PROTOCOL_1),
     "no arguments": _body([]),
     "arguments of another type": _body(["1", {}, {}]),
@@ -93,7 +104,13 @@ GARBAGE: dict[str, bytes] = {
     "an id that is true": _body([[1, True], {}, {}]),
 }
 
-_CALL = {"task": contract.TASK_NAME, "args": [1, 1], "kwargs": {}, "options": {}, "subtask_type": None}
+_CALL = {
+    "task": contract.TASK_NAME,
+    "args": [1, 1],
+    "kwargs": {},
+    "options": {},
+    "subtask_type": None,
+}
 
 #: Valid messages whose every other part is forged: the video is claimed, and nothing else happens.
 FORGED: dict[str, bytes] = {
@@ -110,5 +127,7 @@ FORGED: dict[str, bytes] = {
     "an id of another type": _with(headers=_headers(id={"a": 1}, shadow=[3], argsrepr=5)),
     "reply_to": _with(properties=_properties(reply_to={"a": 1}, correlation_id=[])),
     "no delivery_tag": _with(properties={"body_encoding": "base64"}),
-    "delivery_tag and priority": _with(properties=_properties(delivery_tag=[1], priority="high", delivery_info=3)),
+    "delivery_tag and priority": _with(
+        properties=_properties(delivery_tag=[1], priority="high", delivery_info=3)
+    ),
 }

@@ -1,4 +1,6 @@
-"""What a calm run makes of videos, computed in this process with the workers' own pipeline, to compare others with."""
+"""What a calm run makes of videos, computed in this process with the workers' own pipeline, to
+compare others with.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def small_clips(folder: Path, count: int) -> list[Path]:
     """Tiny clips, each of its own seed, so that every vector tells which file it was made from."""
     folder.mkdir(parents=True)
     return [
-        media.make_clip(folder / f"{seed:03}.mp4", seconds=1.5, fps=16, width=64, height=64, seed=seed)
+        media.make_clip(
+            folder / f"{seed:03}.mp4", seconds=1.5, fps=16, width=64, height=64, seed=seed
+        )
         for seed in range(count)
     ]
 
@@ -42,7 +46,12 @@ def probe_vectors(paths: Sequence[Path]) -> dict[str, npt.NDArray[np.float32]]:
         for path in paths:
             with open_file(path.as_uri(), None) as source:
                 result = pipeline.embed_video(
-                    source, owed, samplers=samplers, engine=engine, engine_seconds=60, stop=threading.Event()
+                    source,
+                    owed,
+                    samplers=samplers,
+                    engine=engine,
+                    engine_seconds=60,
+                    stop=threading.Event(),
                 )
             found[path.as_uri()] = result.encodings["probe"].pooled
         return found
@@ -51,12 +60,15 @@ def probe_vectors(paths: Sequence[Path]) -> dict[str, npt.NDArray[np.float32]]:
         engine.close()
 
 
-def stored_vectors(database: Database, encoder: str = "probe") -> dict[str, npt.NDArray[np.float32]]:
+def stored_vectors(
+    database: Database, encoder: str = "probe"
+) -> dict[str, npt.NDArray[np.float32]]:
     """uri -> pooled vector in the database."""
     with session.transaction(database) as connection:
         rows = connection.execute(
             text(
-                "SELECT v.uri, m.embedding::real[] FROM reelvec.embeddings m JOIN reelvec.encoders e USING (encoder_id)"
+                "SELECT v.uri, m.embedding::real[] FROM reelvec.embeddings m JOIN reelvec.encoders "
+                "e USING (encoder_id)"
                 " JOIN reelvec.videos v USING (video_id) WHERE e.encoder = :encoder"
             ),
             {"encoder": encoder},
@@ -67,17 +79,28 @@ def stored_vectors(database: Database, encoder: str = "probe") -> dict[str, npt.
 def assert_nothing_lost_nothing_doubled(
     database: Database, broker_url: str, golden: dict[str, npt.NDArray[np.float32]]
 ) -> None:
-    """Every video is done, has exactly its own vector, three windows, and the broker holds nothing any more."""
+    """Every video is done, has exactly its own vector, three windows, and the broker holds nothing
+    any more.
+    """
     with session.transaction(database) as connection:
-        states = dict(map(tuple, connection.execute(text("SELECT state, count(*) FROM reelvec.jobs GROUP BY 1"))))
-        windows = connection.execute(text("SELECT count(*) FROM reelvec.window_embeddings")).scalar()
+        states = dict(
+            map(
+                tuple,
+                connection.execute(text("SELECT state, count(*) FROM reelvec.jobs GROUP BY 1")),
+            )
+        )
+        windows = connection.execute(
+            text("SELECT count(*) FROM reelvec.window_embeddings")
+        ).scalar()
     assert states == {"done": len(golden)}
     assert windows == 3 * len(golden)
     stored = stored_vectors(database)
     assert stored.keys() == golden.keys()
     for uri, vector in golden.items():
         np.testing.assert_array_equal(stored[uri], vector, err_msg=uri)
-    assert len({vector.tobytes() for vector in stored.values()}) == len(golden), "every file has its own vector"
+    assert len({vector.tobytes() for vector in stored.values()}) == len(golden), (
+        "every file has its own vector"
+    )
     with redis.Redis.from_url(broker_url) as client:
         assert client.llen("reelvec:reelvec") == 0
         assert client.hlen("reelvec:unacked") == 0

@@ -1,4 +1,6 @@
-"""A web server for tests whose every answer can be bent: no ranges, cuts, stalls, redirects, other versions."""
+"""A web server for tests whose every answer can be bent: no ranges, cuts, stalls, redirects, other
+versions.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ Bend = Callable[["Handler"], bool]
 
 @dataclass
 class WebServer:
-    """`files` by path. `requests` are the paths asked for, with the Range header or an empty string."""
+    """`files` by path. `requests` are the paths asked for, with the Range header or an empty
+    string.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     etag: str | None = '"v1"'
@@ -55,13 +59,19 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(416, b"")
             return
         asked_version = self.headers.get("If-Match")
-        if asked_version is not None and (asked_version != self.shared.etag or asked_version.startswith("W/")):
+        if asked_version is not None and (
+            asked_version != self.shared.etag or asked_version.startswith("W/")
+        ):
             self.answer(412, b"")
             return
-        self.answer(206, body[start : end + 1], {"Content-Range": f"bytes {start}-{end}/{len(body)}"})
+        self.answer(
+            206, body[start : end + 1], {"Content-Range": f"bytes {start}-{end}/{len(body)}"}
+        )
 
     def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.begin(status, len(body) if self.shared.stated_length or status != 200 else None, headers)
+        self.begin(
+            status, len(body) if self.shared.stated_length or status != 200 else None, headers
+        )
         if self.shared.stated_length or status != 200:
             self.wfile.write(body)
         else:
@@ -102,7 +112,9 @@ def serving(**facts: object) -> Iterator[WebServer]:
     shared.port = server.server_address[1]
     if shared.tls is not None:
         server.socket = shared.tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield shared

@@ -1,6 +1,8 @@
-"""A model hub on loopback: the two addresses that fetching a checkpoint needs, and every way they can fail.
+"""A model hub on loopback: the two addresses that fetching a checkpoint needs, and every way they
+can fail.
 
-Large files are served as the published hub does: a redirect to another server, with size and SHA-256 in `X-Linked-*`.
+Large files are served as the published hub does: a redirect to another server, with size and
+SHA-256 in `X-Linked-*`.
 """
 
 from __future__ import annotations
@@ -60,7 +62,11 @@ class Hub:
 
     def served(self, method: str = "GET") -> list[str]:
         """Names of the files that were sent (GET) or asked about (HEAD)."""
-        found = [path for kind, path, _ in self.requests if kind == method and not path.startswith("/api/")]
+        found = [
+            path
+            for kind, path, _ in self.requests
+            if kind == method and not path.startswith("/api/")
+        ]
         return [path.rsplit("/", 1)[1].partition("?")[0] for path in found]
 
 
@@ -71,7 +77,10 @@ def running() -> Iterator[Hub]:
     handler = type("Handler", (_Handler,), {"hub": hub})
     servers = [_Server(("127.0.0.1", 0), handler) for _ in range(2)]
     hub.port, hub.store_port = (server.server_address[1] for server in servers)
-    threads = [threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True) for server in servers]
+    threads = [
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        for server in servers
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -126,8 +135,16 @@ class _Handler(BaseHTTPRequestHandler):
             known = any(name == repository for name, _ in self.hub.trees)
             self._send(404, b"", {"X-Error-Code": "RevisionNotFound" if known else "RepoNotFound"})
             return
-        siblings = [self._sibling(path) for path in sorted(self.hub.trees[repository, sha].iterdir())]
-        content = {"_id": "1", "id": repository, "modelId": repository, "sha": sha, "siblings": siblings}
+        siblings = [
+            self._sibling(path) for path in sorted(self.hub.trees[repository, sha].iterdir())
+        ]
+        content = {
+            "_id": "1",
+            "id": repository,
+            "modelId": repository,
+            "sha": sha,
+            "siblings": siblings,
+        }
         self._send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
     def _sibling(self, path: Path) -> dict[str, Any]:
@@ -143,7 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
             return
         path = tree / name
-        headers = {"X-Repo-Commit": sha, "ETag": f'"{git_blob_sha1(path)}"', "Accept-Ranges": "bytes"}
+        headers = {
+            "X-Repo-Commit": sha,
+            "ETag": f'"{git_blob_sha1(path)}"',
+            "Accept-Ranges": "bytes",
+        }
         if redirect:
             headers["X-Linked-Size"] = str(path.stat().st_size)
             headers["X-Linked-Etag"] = f'"{_sha256(path)}"'

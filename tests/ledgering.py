@@ -63,7 +63,9 @@ def worker(engine: Engine, *, gap_seconds: float = 20.0) -> UUID:
     return me.worker_id
 
 
-def claim(engine: Engine, video_id: int, worker_id: UUID, ability: Ability = ledger.EVERYTHING) -> Claim | None:
+def claim(
+    engine: Engine, video_id: int, worker_id: UUID, ability: Ability = ledger.EVERYTHING
+) -> Claim | None:
     with session.transaction(engine) as connection:
         return ledger.claim(connection, video_id, worker_id, job_seconds=3600.0, ability=ability)
 
@@ -85,7 +87,9 @@ def vectors(encoder_id: int, value: float = 1.0, dim: int = 4) -> EncoderRows:
 
 
 def scores(tagger_id: int) -> TaggerRows:
-    return TaggerRows(tagger_id, LABELS.categories, np.array([[0.2, 0.8], [0.4, 0.6], [0.3, 0.7]], np.float32))
+    return TaggerRows(
+        tagger_id, LABELS.categories, np.array([[0.2, 0.8], [0.4, 0.6], [0.3, 0.7]], np.float32)
+    )
 
 
 def finish(engine: Engine, claimed: Claim, outcome: Outcome) -> str | None:
@@ -102,7 +106,9 @@ def one(engine: Engine, statement: str, **facts: object) -> object:
 
 
 def state_of(engine: Engine, video_id: int) -> str:
-    return str(one(engine, "SELECT state FROM reelvec.jobs WHERE video_id = :video_id", video_id=video_id))
+    return str(
+        one(engine, "SELECT state FROM reelvec.jobs WHERE video_id = :video_id", video_id=video_id)
+    )
 
 
 def execute(engine: Engine, statement: str, **facts: object) -> None:

@@ -11,7 +11,13 @@ from db import session
 from db.administration import rights, roles
 
 #: What each is called, and what it is.
-NAMES = {"desk": rights.ENQUEUER, "node": rights.WORKER, "guest": rights.READER, "boss": rights.ADMIN, "nobody": None}
+NAMES = {
+    "desk": rights.ENQUEUER,
+    "node": rights.WORKER,
+    "guest": rights.READER,
+    "boss": rights.ADMIN,
+    "nobody": None,
+}
 ROLES = (rights.ENQUEUER, rights.WORKER, rights.READER, rights.ADMIN)
 
 
@@ -22,10 +28,14 @@ def made(database_url: str, password: str = "pw-of-{}") -> Iterator[dict[str, st
         roles.make(connection)
         for name, role in NAMES.items():
             member = f" IN ROLE {role}" if role else ""
-            connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN PASSWORD '{password.format(name)}'{member}")
+            connection.exec_driver_sql(
+                f"CREATE ROLE {name} LOGIN PASSWORD '{password.format(name)}'{member}"
+            )
     url = make_url(database_url)
     yield {
-        name: url.set(username=name, password=password.format(name)).render_as_string(hide_password=False)
+        name: url.set(username=name, password=password.format(name)).render_as_string(
+            hide_password=False
+        )
         for name in NAMES
     }
     engine = create_engine(database_url, isolation_level="AUTOCOMMIT")

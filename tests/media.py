@@ -1,8 +1,10 @@
-"""Clips for tests, made with PyAV: frame number and seed can be read from the pixels, before and after resizing to 224.
+"""Clips for tests, made with PyAV: frame number and seed can be read from the pixels, before and
+after resizing to 224.
 
-The centre square of every picture is an 8x8 board of dark and light blocks. Rows 0-1 spell the frame number, rows 2-3 the
-seed (most significant bit first), rows 4-7 the same bits inverted, so that a misread is noticed and never guessed away.
-Noise keeps the encoders honest: two different frames never have equal pixels, a skipped reference shows.
+The centre square of every picture is an 8x8 board of dark and light blocks. Rows 0-1 spell the
+frame number, rows 2-3 the seed (most significant bit first), rows 4-7 the same bits inverted, so
+that a misread is noticed and never guessed away. Noise keeps the encoders honest: two different
+frames never have equal pixels, a skipped reference shows.
 """
 
 from __future__ import annotations
@@ -32,12 +34,16 @@ QUIET = {
     "libvpx": {"deadline": "realtime", "cpu-used": "8"},
     "libsvtav1": {"preset": "12", "crf": "25"},
 }
-os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 prints to stderr by itself unless told so in the environment
+os.environ.setdefault(
+    "SVT_LOG", "0"
+)  # SVT-AV1 prints to stderr by itself unless told so in the environment
 
 
 def draw(number: int, seed: int, width: int, height: int) -> np.ndarray:
     """uint8 `[height, width, 3]`: the board in the centre square, noise everywhere."""
-    picture = np.random.default_rng((seed, number)).integers(0, NOISE, (height, width, 3), dtype=np.uint8)
+    picture = np.random.default_rng((seed, number)).integers(
+        0, NOISE, (height, width, 3), dtype=np.uint8
+    )
     value = (number % (1 << BITS)) << BITS | seed % (1 << BITS)
     bits = [value >> (2 * BITS - 1 - i) & 1 for i in range(2 * BITS)]
     board = np.array([*bits, *(1 - bit for bit in bits)]).reshape(BOARD, BOARD)
@@ -62,7 +68,9 @@ def _read(frame: np.ndarray) -> int:
 
 
 def read_frame_number(frame: np.ndarray) -> int:
-    """The position of this picture in its clip; `frame` uint8 `[height, width, 3]`, upright. AssertionError if unreadable."""
+    """The position of this picture in its clip; `frame` uint8 `[height, width, 3]`, upright.
+    AssertionError if unreadable.
+    """
     return _read(frame) >> BITS
 
 
@@ -72,7 +80,9 @@ def read_seed(frame: np.ndarray) -> int:
 
 
 def _encoded_again(make: Callable[P, Path]) -> Callable[P, Path]:
-    """SVT-AV1 now and then hands out packets whose times do not rise, which no container takes: then it is asked again."""
+    """SVT-AV1 now and then hands out packets whose times do not rise, which no container takes:
+    then it is asked again.
+    """
 
     @wraps(make)
     def patient(*args: P.args, **kwargs: P.kwargs) -> Path:
@@ -105,14 +115,18 @@ def make_clip(
 ) -> Path:
     """Write a clip of `seconds * fps` frames; the container follows the name's ending.
 
-    `turn`: how far a player turns the stored picture clockwise (90, 180, 270), `mirror`: and then flips it left to right;
-    the board is upright in what a player shows and `width` and `height` are what is stored. `pts`: presentation times in
-    1/1000 s, one per frame, for clips of varying rate.
+    `turn`: how far a player turns the stored picture clockwise (90, 180, 270), `mirror`: and then
+    flips it left to right; the board is upright in what a player shows and `width` and `height` are
+    what is stored. `pts`: presentation times in 1/1000 s, one per frame, for clips of varying rate.
     """
     with av.open(path, "w", format=container_format, options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=fps, options={**QUIET.get(codec, {}), **(options or {})})
+        stream = container.add_stream(
+            codec, rate=fps, options={**QUIET.get(codec, {}), **(options or {})}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
-        if codec.startswith("libvpx"):  # its threads spin while they wait for each other: minutes on busy cores
+        if codec.startswith(
+            "libvpx"
+        ):  # its threads spin while they wait for each other: minutes on busy cores
             stream.codec_context.thread_count = 1
         if pts:
             stream.codec_context.time_base = Fraction(1, 1000)
@@ -135,7 +149,9 @@ def make_clip(
 def _add_silence(container: Any, seconds: float) -> None:
     stream = container.add_stream("aac", rate=16000, layout="mono")
     for start in range(0, int(seconds * 16000), 1024):
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate, frame.pts = 16000, start
         container.mux(stream.encode(frame))
     container.mux(stream.encode())
@@ -164,7 +180,9 @@ def cut_after_moov(path: Path) -> Path:
 
 def html(path: Path) -> Path:
     """What a server answers instead of a video."""
-    path.write_text("<!DOCTYPE html><html><body><h1>404 Not Found</h1></body></html>\n" * 40, encoding="utf-8")
+    path.write_text(
+        "<!DOCTYPE html><html><body><h1>404 Not Found</h1></body></html>\n" * 40, encoding="utf-8"
+    )
     return path
 
 
@@ -175,7 +193,9 @@ def empty(path: Path) -> Path:
 
 
 def planes_of(frame: av.VideoFrame) -> list[np.ndarray]:
-    """The samples of each plane as they are stored, uint8 or uint16 `[height, width]`, for planar formats."""
+    """The samples of each plane as they are stored, uint8 or uint16 `[height, width]`, for planar
+    formats.
+    """
     planes = []
     for plane, component in zip(frame.planes, frame.format.components, strict=True):
         kind = np.uint16 if component.bits > 8 else np.uint8
@@ -197,22 +217,31 @@ def planar_clip(
 ) -> Path:
     """Write two equal frames of given levels, which no conversion touches.
 
-    `levels`: one `[height, width]` per plane, full size and in levels of 8 bits; chroma is thinned out and all is scaled
-    to the depth of `pix_fmt`. `matrix`, `color_range`, `transfer`: FFmpeg's numbers for what the stream says of itself.
+    `levels`: one `[height, width]` per plane, full size and in levels of 8 bits; chroma is thinned
+    out and all is scaled to the depth of `pix_fmt`. `matrix`, `color_range`, `transfer`: FFmpeg's
+    numbers for what the stream says of itself.
     """
     height, width = levels[0].shape
     with av.open(path, "w") as container:
         # of two frames x265's decoding times are undefined if it may reorder them
-        stream = container.add_stream(codec, rate=25, options={**QUIET.get(codec, {}), "bf": "0", **(options or {})})
+        stream = container.add_stream(
+            codec, rate=25, options={**QUIET.get(codec, {}), "bf": "0", **(options or {})}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         context = stream.codec_context
         context.colorspace, context.color_range, context.color_trc = matrix, color_range, transfer
         for number in range(2):
             frame = av.VideoFrame(width, height, pix_fmt)
             frame.colorspace, frame.color_range, frame.color_trc = matrix, color_range, transfer
-            for plane, component, level in zip(frame.planes, frame.format.components, levels, strict=False):
-                thin = level[:: height // plane.height, :: width // plane.width] * (1 << component.bits - 8)
-                rows = np.zeros((plane.height, plane.line_size), np.uint8).view(f"u{(component.bits + 7) // 8}")
+            for plane, component, level in zip(
+                frame.planes, frame.format.components, levels, strict=False
+            ):
+                thin = level[:: height // plane.height, :: width // plane.width] * (
+                    1 << component.bits - 8
+                )
+                rows = np.zeros((plane.height, plane.line_size), np.uint8).view(
+                    f"u{(component.bits + 7) // 8}"
+                )
                 rows[:, : plane.width] = np.rint(thin)
                 plane.update(rows.tobytes())
             frame.pts = number

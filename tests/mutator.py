@@ -26,7 +26,20 @@ EXTREMES = (
 )
 #: Small parts full of numbers.
 NUMBERS = (
-    *(b"mvhd", b"tkhd", b"mdhd", b"elst", b"stts", b"ctts", b"stss", b"stsc", b"stsz", b"stco", b"co64", b"sdtp"),
+    *(
+        b"mvhd",
+        b"tkhd",
+        b"mdhd",
+        b"elst",
+        b"stts",
+        b"ctts",
+        b"stss",
+        b"stsc",
+        b"stsz",
+        b"stco",
+        b"co64",
+        b"sdtp",
+    ),
     *(b"mfhd", b"tfhd", b"tfdt", b"trun", b"trex", b"tfra", b"stsd", b"dref", b"hdlr"),
     *(b"avc1", b"hev1", b"av01", b"apch", b"mp4a", b"avih", b"strh", b"strf", b"idx1"),
 )
@@ -65,7 +78,9 @@ class Mutant(NamedTuple):
 
 
 def mutated(data: bytes, donor: bytes, seed: int) -> Mutant:
-    """`data` after one to three mutations; some take bytes from `donor`. The same arguments give the same file anywhere."""
+    """`data` after one to three mutations; some take bytes from `donor`. The same arguments give
+    the same file anywhere.
+    """
     dice, story = Random(seed), []
     for _ in range(dice.choice((1, 1, 1, 2, 3))):
         changed = data
@@ -154,7 +169,9 @@ def swap_body(data: bytes, donor: bytes, dice: Random) -> bytes:
 
 
 def swap_codec(data: bytes, donor: bytes, dice: Random) -> bytes:
-    """Another codec's name, in the sample entry of an mp4, the header of an avi, the track of a mkv."""
+    """Another codec's name, in the sample entry of an mp4, the header of an avi, the track of a
+    mkv.
+    """
     for names in CODEC_NAMES:
         for name in names:
             if name in data:
@@ -167,9 +184,14 @@ def swap_codec(data: bytes, donor: bytes, dice: Random) -> bytes:
 
 
 def _surgery(
-    data: bytes, dice: Random, operate: Callable[[list[Node], Node], None], kinds: tuple[bytes, ...] = ()
+    data: bytes,
+    dice: Random,
+    operate: Callable[[list[Node], Node], None],
+    kinds: tuple[bytes, ...] = (),
 ) -> bytes:
-    """Operate on a few parts with the list each is in; `kinds`: only on these. Each kind is as likely as another."""
+    """Operate on a few parts with the list each is in; `kinds`: only on these. Each kind is as
+    likely as another.
+    """
     form = format_of(data)
     if form is None:
         return data
@@ -265,13 +287,17 @@ def swap_configuration(data: bytes, donor: bytes, dice: Random) -> bytes:
 
 def extreme_numbers(data: bytes, donor: bytes, dice: Random) -> bytes:
     """In tables, their counts, times and sizes; any short element of a mkv is a number."""
-    short = tuple(node.kind for node in _parts(data) if len(node.kind) < 4 and 0 < len(node.head) <= 8)
+    short = tuple(
+        node.kind for node in _parts(data) if len(node.kind) < 4 and 0 < len(node.head) <= 8
+    )
 
     def overwrite(siblings: list[Node], node: Node) -> None:
         width = len(node.head) if node.kind in short else dice.choice((2, 4, 4, 4, 8))
         places = len(node.head) // max(1, width)
         if places:
-            at = width * dice.choice((dice.randrange(places), min(1, places - 1)))  # the second word often is a count
+            at = width * dice.choice(
+                (dice.randrange(places), min(1, places - 1))
+            )  # the second word often is a count
             number = dice.choice((*EXTREMES, dice.getrandbits(64))) & (1 << 8 * width) - 1
             order = dice.choice(("big", "little"))
             node.head = node.head[:at] + number.to_bytes(width, order) + node.head[at + width :]

@@ -1,4 +1,5 @@
-"""A TCP proxy for tests: it passes bytes on, and on command delays, cuts, swallows, holds back or refuses them.
+"""A TCP proxy for tests: it passes bytes on, and on command delays, cuts, swallows, holds back or
+refuses them.
 
 It runs in a thread of the test's own process; what is under test knows nothing but its port:
 
@@ -27,7 +28,8 @@ T = TypeVar("T")
 #: `request`: from the client to the server. `answer`: the other way.
 Direction = Literal["request", "answer"]
 BOTH: tuple[Direction, Direction] = ("request", "answer")
-#: Closing a socket with this option set sends RST at once instead of FIN after what is still to be sent.
+#: Closing a socket with this option set sends RST at once instead of FIN after what is still to be
+#: sent.
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 CHUNK_BYTES = 1 << 16
 
@@ -45,7 +47,9 @@ class _Link:
         for end in (self.near, self.far):
             if reset:
                 with contextlib.suppress(OSError):  # it may be closed already
-                    end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                    end.get_extra_info("socket").setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE
+                    )
                 end.transport.abort()
             else:
                 end.close()
@@ -53,7 +57,9 @@ class _Link:
 
 @dataclass
 class _Trap:
-    """What happens to a connection that has passed on so many bytes, or is about to pass on certain ones."""
+    """What happens to a connection that has passed on so many bytes, or is about to pass on certain
+    ones.
+    """
 
     direction: Direction
     after_bytes: int | None
@@ -82,7 +88,9 @@ class _Mode:
 
 
 class Proxy:
-    """Passes TCP on to `target` (`host:port`). `connections` counts those it has taken, dead ones too."""
+    """Passes TCP on to `target` (`host:port`). `connections` counts those it has taken, dead ones
+    too.
+    """
 
     def __init__(self, target: str) -> None:
         host, port = target.rsplit(":", 1)
@@ -110,7 +118,9 @@ class Proxy:
         """An address of the target, leading through this proxy."""
         parts = urlsplit(original)
         account = parts.netloc.rpartition("@")[0]
-        return urlunsplit(parts._replace(netloc=f"{account}@{self.endpoint}" if account else self.endpoint))
+        return urlunsplit(
+            parts._replace(netloc=f"{account}@{self.endpoint}" if account else self.endpoint)
+        )
 
     def live(self) -> int:
         """Connections that are open at both ends, swallowed ones too."""
@@ -119,21 +129,29 @@ class Proxy:
     # What can be done to the connections
 
     def forward(self) -> None:
-        """Everything comes through again, new connections too. What was swallowed stays lost, and its connections dead."""
+        """Everything comes through again, new connections too. What was swallowed stays lost, and
+        its connections dead.
+        """
         self._do(self._forward())
 
     def slow(self, *, delay_seconds: float = 0.0, bytes_per_second: float | None = None) -> None:
-        """Every piece arrives late by `delay_seconds`, and no connection is faster than `bytes_per_second`."""
+        """Every piece arrives late by `delay_seconds`, and no connection is faster than
+        `bytes_per_second`.
+        """
         self._mode.delay_seconds, self._mode.bytes_per_second = delay_seconds, bytes_per_second
 
     def cut(self, *, reset: bool = True) -> int:
-        """Close every connection with RST, or else with FIN; new ones work. Returns how many there were."""
+        """Close every connection with RST, or else with FIN; new ones work. Returns how many there
+        were.
+        """
         return self._do(self._cut(reset))
 
     def black_hole(self, *directions: Direction, new: bool = True) -> int:
-        """Both ends stay open and have their bytes acknowledged, but nothing arrives in `directions` (none: both).
+        """Both ends stay open and have their bytes acknowledged, but nothing arrives in
+        `directions` (none: both).
 
-        `new`: so it is with connections that are made from now on, until `forward`. Returns how many were open.
+        `new`: so it is with connections that are made from now on, until `forward`. Returns how
+        many were open.
         """
         return self._do(self._black_hole(directions or BOTH, new))
 
@@ -154,10 +172,11 @@ class Proxy:
         then: Literal["cut", "black_hole"] = "cut",
         times: int = 1,
     ) -> None:
-        """Break the next `times` connections that pass on more than `after_bytes`, or a piece in which `at` occurs.
+        """Break the next `times` connections that pass on more than `after_bytes`, or a piece in
+        which `at` occurs.
 
-        That piece arrives, what comes after it does not: `direction="request", at=b"COMMIT"` is a commit whose outcome
-        the client never learns.
+        That piece arrives, what comes after it does not: `direction="request", at=b"COMMIT"` is a
+        commit whose outcome the client never learns.
         """
         assert (after_bytes is None) != (at is None), "one of both"
         self._mode.trap = _Trap(direction, after_bytes, at, then, times)
@@ -232,12 +251,19 @@ class Proxy:
             return
         link = _Link(near, far, set(self._mode.dead_at_birth))
         self._links.add(link)
-        pumps = (self._pump(link, "request", near_reader, far), self._pump(link, "answer", far_reader, near))
+        pumps = (
+            self._pump(link, "request", near_reader, far),
+            self._pump(link, "answer", far_reader, near),
+        )
         with contextlib.suppress(asyncio.CancelledError):  # by `close`; asyncio would print it
             await asyncio.gather(*pumps)
 
     async def _pump(
-        self, link: _Link, direction: Direction, source: asyncio.StreamReader, sink: asyncio.StreamWriter
+        self,
+        link: _Link,
+        direction: Direction,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
     ) -> None:
         try:
             while data := await source.read(CHUNK_BYTES):
@@ -246,22 +272,32 @@ class Proxy:
         except OSError:  # reset by one end: the other end hears of it below
             pass
         await self._thawed.wait()
-        if direction not in link.dead:  # the end of a connection does not come through a black hole either
+        if (
+            direction not in link.dead
+        ):  # the end of a connection does not come through a black hole either
             link.close()
             self._links.discard(link)
 
     async def _wait(self, size_bytes: int) -> None:
         mode = self._mode
-        seconds = mode.delay_seconds + (size_bytes / mode.bytes_per_second if mode.bytes_per_second else 0.0)
+        seconds = mode.delay_seconds + (
+            size_bytes / mode.bytes_per_second if mode.bytes_per_second else 0.0
+        )
         if seconds:
             await asyncio.sleep(seconds)
         await self._thawed.wait()
 
-    async def _pass_on(self, link: _Link, direction: Direction, data: bytes, sink: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, link: _Link, direction: Direction, data: bytes, sink: asyncio.StreamWriter
+    ) -> None:
         if direction in link.dead:
             return
         trap = self._mode.trap
-        kept = trap.split(link, data) if trap is not None and trap.times and trap.direction == direction else None
+        kept = (
+            trap.split(link, data)
+            if trap is not None and trap.times and trap.direction == direction
+            else None
+        )
         sink.write(data if kept is None else data[:kept])
         await sink.drain()
         link.passed_bytes[direction] += len(data) if kept is None else kept

@@ -1,4 +1,6 @@
-"""Sampler processes for tests: sources made of bytes, what is left behind, and children in which a video names a fault."""
+"""Sampler processes for tests: sources made of bytes, what is left behind, and children in which a
+video names a fault.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ CODES = {
     **dict.fromkeys(("small_pieces", "one_big_piece", "touched_pages"), "over_limits"),
     **dict.fromkeys(("descriptors", "processes", "files", "network", "others"), "undecodable"),
 }
-#: What a child with faults may use beside its libraries: the shipped limit would take seconds to fill.
+#: What a child with faults may use beside its libraries: the shipped limit would take seconds to
+#: fill.
 FAULTY_MEMORY_BYTES = 256 << 20
 
 
@@ -78,7 +81,10 @@ def wait_for(look: Callable[[], list[Any]], *, seconds: float = 30) -> list[Any]
 
 def is_gone(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] == "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
+            == "Z"
+        )
     except FileNotFoundError:
         return True
 
@@ -93,7 +99,9 @@ class Held(NamedTuple):
     @classmethod
     def now(cls) -> Held:
         tasks = list(Path("/proc/self/task").iterdir())
-        children = sum(len((task / "children").read_text(encoding="ascii").split()) for task in tasks)
+        children = sum(
+            len((task / "children").read_text(encoding="ascii").split()) for task in tasks
+        )
         return cls(len(list(Path("/proc/self/fd").iterdir())), children, len(tasks))
 
 
@@ -103,25 +111,36 @@ def resident_bytes(pid: int | str = "self") -> int:
 
 
 def program(path: Path, text: str) -> str:
-    """Write a program to put in the place of `sys.executable`: a sampler's own arguments are its arguments from 4 on."""
+    """Write a program to put in the place of `sys.executable`: a sampler's own arguments are its
+    arguments from 4 on.
+    """
     path.write_text(f"#!{PYTHON} -I\n{text}", encoding="utf-8")
     path.chmod(0o755)
     return str(path)
 
 
 def faulty(path: Path, before: str = "") -> str:
-    """A program that is the shipped sampler, `before` run first, with the faults of `tests.faulty_sampler`."""
+    """A program that is the shipped sampler, `before` run first, with the faults of
+    `tests.faulty_sampler`.
+    """
     return program(
         path,
-        f"import os, sys\nos.environ['OPENBLAS_NUM_THREADS'] = '1'\nsys.path.append({str(ROOT)!r})\n"
+        "import os, sys\nos.environ['OPENBLAS_NUM_THREADS'] = "
+        f"'1'\nsys.path.append({str(ROOT)!r})\n"
         "from tests import faulty_sampler as faulty\n"
-        f"faulty.lockdown.MEMORY_BYTES = {FAULTY_MEMORY_BYTES}\n{before}\nfaulty.main(sys.argv[4:])\n",
+        "faulty.lockdown.MEMORY_BYTES = "
+        f"{FAULTY_MEMORY_BYTES}\n{before}\nfaulty.main(sys.argv[4:])\n",
     )
 
 
 @contextlib.contextmanager
 def faulty_pool(
-    folder: Path, size: int = 1, *, wall_seconds: float = 60, cpu_seconds: int = 60, before: str = ""
+    folder: Path,
+    size: int = 1,
+    *,
+    wall_seconds: float = 60,
+    cpu_seconds: int = 60,
+    before: str = "",
 ) -> Iterator[SamplerPool]:
     """A pool of such samplers. Other pools of this process must not start samplers meanwhile."""
     with pytest.MonkeyPatch.context() as patch:

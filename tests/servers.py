@@ -1,4 +1,6 @@
-"""A Postgres and a broker that can be killed, frozen and cut off while others use them, with a proxy before each."""
+"""A Postgres and a broker that can be killed, frozen and cut off while others use them, with a
+proxy before each.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass
 class Servers:
-    """`database_url` and `broker_url` lead to the servers themselves; what is under test comes through the proxies.
+    """`database_url` and `broker_url` lead to the servers themselves; what is under test comes
+    through the proxies.
 
     `private_hop` lies before `database_hop`, on the way of one worker alone.
     """
@@ -51,12 +54,16 @@ class Servers:
             Proxy(database_hop.endpoint) as private_hop,
             session.connect(database_url, pool_size=8) as engine,
         ):
-            yield cls(local, database_url, broker_url, database_hop, broker_hop, private_hop, engine)
+            yield cls(
+                local, database_url, broker_url, database_hop, broker_hop, private_hop, engine
+            )
 
     @classmethod
     @contextmanager
     def started(cls, folder: Path) -> Iterator[Self]:
-        """Servers and a database of one's own, gone afterwards. Durable: what a killed Postgres forgets is made twice."""
+        """Servers and a database of one's own, gone afterwards. Durable: what a killed Postgres
+        forgets is made twice.
+        """
         local = LocalStack(folder / "stack")
         try:
             url = local.up().database_url
@@ -67,7 +74,9 @@ class Servers:
             local.down()
 
     def environment(self, *, private: bool = False) -> dict[str, str]:
-        """Where processes under test find the servers: behind the proxies. `private`: for the one that can be cut off alone."""
+        """Where processes under test find the servers: behind the proxies. `private`: for the one
+        that can be cut off alone.
+        """
         hop = self.private_hop if private else self.database_hop
         return {
             "DATABASE_URL": hop.url(self.database_url),
@@ -77,7 +86,9 @@ class Servers:
     @property
     def passwords(self) -> tuple[str, ...]:
         """What no log, error or table may show."""
-        return tuple(url.split("@")[0].rsplit(":", 1)[1] for url in (self.database_url, self.broker_url))
+        return tuple(
+            url.split("@")[0].rsplit(":", 1)[1] for url in (self.database_url, self.broker_url)
+        )
 
     @contextmanager
     def broker(self) -> Iterator[redis.Redis]:
@@ -135,7 +146,9 @@ class Servers:
     def postgres_frozen(self) -> Iterator[None]:
         """The same for Postgres and all its backends."""
         postmaster = psutil.Process(self._state().postgres_pid)
-        with _stopped([postmaster.pid, *(child.pid for child in postmaster.children(recursive=True))]):
+        with _stopped(
+            [postmaster.pid, *(child.pid for child in postmaster.children(recursive=True))]
+        ):
             yield
 
     # Refusals
@@ -159,7 +172,9 @@ class Servers:
         with contextlib.ExitStack() as held:
             self.terminate_backends()
             while True:
-                engine = held.enter_context(_disposing(create_engine(self.database_url, pool_size=1)))
+                engine = held.enter_context(
+                    _disposing(create_engine(self.database_url, pool_size=1))
+                )
                 try:
                     held.enter_context(engine.connect())
                 except Exception:  # noqa: BLE001 - whatever Postgres says when it is full
@@ -182,7 +197,8 @@ class Servers:
                 connection.execute(
                     text(
                         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                        " AND state LIKE 'idle in transaction%' AND state_change < now() - make_interval(secs => :age)"
+                        " AND state LIKE 'idle in transaction%' AND state_change < now() - "
+                        "make_interval(secs => :age)"
                     ),
                     {"age": older_than_seconds},
                 ).scalar_one()

@@ -1,8 +1,9 @@
-"""What is done to a fleet: each strike is a row of the fault matrix, and has healed when it returns.
+"""What is done to a fleet: each strike is a row of the fault matrix, and has healed when it
+returns.
 
-A strike is struck at a fleet whose places are all taken. It changes nothing but the outside: processes, servers,
-connections and messages. What must hold afterwards is the same for all of them: `tests/verdict.py`, and every worker
-finishes a video.
+A strike is struck at a fleet whose places are all taken. It changes nothing but the outside:
+processes, servers, connections and messages. What must hold afterwards is the same for all of them:
+`tests/verdict.py`, and every worker finishes a video.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ Hit = Callable[[Fleet, Random], None]
 
 @dataclass(frozen=True)
 class Strike:
-    """`rows`: those of matrix C that it stands for. `ends`: exit codes with which a worker may end itself meanwhile.
+    """`rows`: those of matrix C that it stands for. `ends`: exit codes with which a worker may end
+    itself meanwhile.
 
     `spares`: no worker may lose a video to the reaper, as all of them live.
     """
@@ -44,7 +46,9 @@ def strike(name: str, rows: str, *, ends: frozenset[int] = frozenset()) -> Calla
     """Register a strike; its docstring says what it does."""
 
     def register(hit: Hit) -> Hit:
-        STRIKES[name] = Strike(name, rows, " ".join((hit.__doc__ or "").split()).rstrip("."), hit, ends)
+        STRIKES[name] = Strike(
+            name, rows, " ".join((hit.__doc__ or "").split()).rstrip("."), hit, ends
+        )
         return hit
 
     return register
@@ -79,7 +83,9 @@ def worker_term(fleet: Fleet, random: Random) -> None:
 
 @strike("worker-stop", "9")
 def worker_stop(fleet: Fleet, random: Random) -> None:
-    """SIGSTOP of a worker until others (or it itself, woken) have taken its videos back, then SIGCONT."""
+    """SIGSTOP of a worker until others (or it itself, woken) have taken its videos back, then
+    SIGCONT.
+    """
     process = fleet.workers[any_of(fleet, random)].process
     process.send_signal(signal.SIGSTOP)
     time.sleep(random.uniform(1.0, 5.0) if fleet.fast else 60.0)
@@ -88,7 +94,9 @@ def worker_stop(fleet: Fleet, random: Random) -> None:
 
 @strike("worker-cut-off", "45")
 def worker_cut_off(fleet: Fleet, random: Random) -> None:
-    """Nothing gets through from one worker to Postgres for 75 s (5 s at short intervals): others may have its videos."""
+    """Nothing gets through from one worker to Postgres for 75 s (5 s at short intervals): others
+    may have its videos.
+    """
     fleet.servers.private_hop.black_hole()
     time.sleep(5 if fleet.fast else 75)
     fleet.servers.private_hop.forward()
@@ -160,13 +168,17 @@ def broker_black_hole(fleet: Fleet, random: Random) -> None:
 
 @strike("broker-half-open", "18", ends=WATCHED)
 def broker_half_open(fleet: Fleet, random: Random) -> None:
-    """Only the broker's answers are swallowed, on connections that stay open; new ones work at once."""
+    """Only the broker's answers are swallowed, on connections that stay open; new ones work at
+    once.
+    """
     fleet.servers.broker_hop.black_hole("answer", new=False)
 
 
 @strike("broker-partition", "45", ends=WATCHED)
 def broker_partition(fleet: Fleet, random: Random) -> None:
-    """Nothing gets through to the broker for 30 s (8 s at short intervals), old connections or new."""
+    """Nothing gets through to the broker for 30 s (8 s at short intervals), old connections or
+    new.
+    """
     fleet.servers.broker_hop.black_hole()
     time.sleep(8 if fleet.fast else 30)
     fleet.servers.broker_hop.forward()
@@ -203,7 +215,9 @@ def broker_slow(fleet: Fleet, random: Random) -> None:
 
 @strike("messages-garbage", "23")
 def messages_garbage(fleet: Fleet, random: Random) -> None:
-    """Every kind of raw garbage and forged messages (`tests/garbage.py`) at the head of the queue, valid ones behind."""
+    """Every kind of raw garbage and forged messages (`tests/garbage.py`) at the head of the queue,
+    valid ones behind.
+    """
     with fleet.servers.broker() as client:
         for message in [*GARBAGE.values(), *FORGED.values()]:
             client.rpush(QUEUE, message)
@@ -298,7 +312,9 @@ def postgres_black_hole(fleet: Fleet, random: Random) -> None:
 
 @strike("postgres-half-open", "45")
 def postgres_half_open(fleet: Fleet, random: Random) -> None:
-    """Only the answers of Postgres are swallowed, on connections that stay open; new ones work at once."""
+    """Only the answers of Postgres are swallowed, on connections that stay open; new ones work at
+    once.
+    """
     fleet.servers.database_hop.black_hole("answer", new=False)
 
 

@@ -1,7 +1,8 @@
-"""An S3 service for tests: OpenStack Swift's four servers behind its S3 interface, in this one process.
+"""An S3 service for tests: OpenStack Swift's four servers behind its S3 interface, in this one
+process.
 
-Run as a child (`python tests/swift_server.py FOLDER PORT KEY SECRET`, KEY as `account:user`); it prints `ready`.
-Never imported: eventlet patches the whole process.
+Run as a child (`python tests/swift_server.py FOLDER PORT KEY SECRET`, KEY as `account:user`); it
+prints `ready`. Never imported: eventlet patches the whole process.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class Cache:
         value, until = self._kept.get(key, (None, 0.0))
         return value if not until or until > time.time() else None
 
-    def set(self, key: str, value: object, serialize: bool = True, time: int = 0, **_: object) -> bool:
+    def set(
+        self, key: str, value: object, serialize: bool = True, time: int = 0, **_: object
+    ) -> bool:
         import time as clock
 
         self._kept[key] = (json.loads(json.dumps(value)), clock.time() + time if time else 0.0)
@@ -80,7 +83,9 @@ class Cache:
     def delete(self, key: str, server_key: str | None = None) -> None:
         self._kept.pop(key, None)
 
-    def set_multi(self, values: dict[str, object], server_key: str | None = None, **options: object) -> None:
+    def set_multi(
+        self, values: dict[str, object], server_key: str | None = None, **options: object
+    ) -> None:
         for key, value in values.items():
             self.set(key, value)
 
@@ -104,7 +109,13 @@ def ring(folder: Path, name: str, port: int) -> None:
     builder = RingBuilder(1, 1, 0)
     device = {"region": 1, "zone": 1, "device": "disk", "weight": 1}
     builder.add_dev(
-        {**device, "ip": "127.0.0.1", "port": port, "replication_ip": "127.0.0.1", "replication_port": port}
+        {
+            **device,
+            "ip": "127.0.0.1",
+            "port": port,
+            "replication_ip": "127.0.0.1",
+            "replication_port": port,
+        }
     )
     builder.rebalance()
     builder.get_ring().save(str(folder / f"{name}.ring.gz"))
@@ -113,7 +124,8 @@ def ring(folder: Path, name: str, port: int) -> None:
 def load(folder: Path, name: str, text: str) -> object:
     path = folder / f"{name}.conf"
     path.write_text(
-        f"[DEFAULT]\nswift_dir = {folder}\ndevices = {folder}/devices\nmount_check = false\nworkers = 0\n"
+        f"[DEFAULT]\nswift_dir = {folder}\ndevices = {folder}/devices\nmount_check = "
+        "false\nworkers = 0\n"
         f"bind_ip = 127.0.0.1\nfallocate_reserve = 0\ndisable_fallocate = true\n{text}"
     )
     return loadapp(str(path), global_conf={"log_name": name})
@@ -121,7 +133,9 @@ def load(folder: Path, name: str, text: str) -> object:
 
 def main(folder: Path, port: int, key: str, secret: str) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # dies with the test run, also when that is killed
+        ctypes.CDLL(None).prctl(
+            1, signal.SIGKILL
+        )  # dies with the test run, also when that is killed
     logging.disable(logging.CRITICAL)
     (folder / "devices" / "disk").mkdir(parents=True, exist_ok=True)
     configure(folder)
@@ -137,7 +151,10 @@ def main(folder: Path, port: int, key: str, secret: str) -> None:
 
     applications = {
         name: load(
-            folder, name, f"[pipeline:main]\npipeline = {name}-server\n[app:{name}-server]\nuse = egg:swift#{name}\n"
+            folder,
+            name,
+            f"[pipeline:main]\npipeline = {name}-server\n[app:{name}-server]\nuse = "
+            f"egg:swift#{name}\n",
         )
         for name in STORES
     }

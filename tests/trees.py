@@ -1,8 +1,11 @@
-"""Video files as trees of named parts: mp4 boxes, EBML elements (mkv, webm), RIFF chunks (avi), packets of mpegts.
+"""Video files as trees of named parts: mp4 boxes, EBML elements (mkv, webm), RIFF chunks (avi),
+packets of mpegts.
 
-`pack(parse(data))` is `data` again, whatever `data` is, so a file differs from another only by what was done to its tree.
+`pack(parse(data))` is `data` again, whatever `data` is, so a file differs from another only by what
+was done to its tree.
 
-Sources: ISO/IEC 14496-12, 4.2; RFC 8794, 4 to 6 and RFC 9559, 5; Microsoft's AVI RIFF file reference; ISO/IEC 13818-1, 2.4.3.
+Sources: ISO/IEC 14496-12, 4.2; RFC 8794, 4 to 6 and RFC 9559, 5; Microsoft's AVI RIFF file
+reference; ISO/IEC 13818-1, 2.4.3.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ TS_PACKET_BYTES = 188
 
 @dataclass
 class Node:
-    """A part of a file: `head`, then the parts within. `kind` is empty for bytes that are no part."""
+    """A part of a file: `head`, then the parts within. `kind` is empty for bytes that are no
+    part.
+    """
 
     kind: bytes
     head: bytes = b""
@@ -56,7 +61,9 @@ def format_of(data: bytes) -> Format | None:
         return Ebml()
     if data[:4] == b"RIFF":
         return Riff()
-    return Ts() if data[:1] == b"G" and data[TS_PACKET_BYTES : TS_PACKET_BYTES + 1] == b"G" else None
+    return (
+        Ts() if data[:1] == b"G" and data[TS_PACKET_BYTES : TS_PACKET_BYTES + 1] == b"G" else None
+    )
 
 
 def walk(nodes: list[Node]) -> Iterator[tuple[list[Node], Node]]:
@@ -72,24 +79,35 @@ class Mp4(Format):
 
     #: kinds that hold boxes, and the bytes before those
     HOLDING: ClassVar = {
-        **dict.fromkeys((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"dinf", b"edts", b"udta"), 0),
+        **dict.fromkeys(
+            (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"dinf", b"edts", b"udta"), 0
+        ),
         **dict.fromkeys((b"mvex", b"moof", b"traf", b"mfra"), 0),
         **{b"stsd": 8, b"dref": 8, b"meta": 4},
-        **dict.fromkeys((b"avc1", b"hev1", b"hvc1", b"av01", b"vp09", b"vp08", b"mp4v", b"apch", b"jpeg"), 78),
+        **dict.fromkeys(
+            (b"avc1", b"hev1", b"hvc1", b"av01", b"vp09", b"vp08", b"mp4v", b"apch", b"jpeg"), 78
+        ),
         b"mp4a": 28,
     }
 
     def parse(self, data: bytes, depth: int = 0) -> list[Node]:
         nodes, at = [], 0
         while at + 8 <= len(data):
-            size, kind, header, width = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8, 4
+            size, kind, header, width = (
+                int.from_bytes(data[at : at + 4], "big"),
+                data[at + 4 : at + 8],
+                8,
+                4,
+            )
             if size == 1:
                 size, header, width = int.from_bytes(data[at + 8 : at + 16], "big"), 16, 8
             if not header <= size <= len(data) - at:
                 break
             content = data[at + header : at + size]
             first = self.HOLDING.get(kind, len(content)) if depth < MAX_DEPTH else len(content)
-            nodes.append(Node(kind, content[:first], self.parse(content[first:], depth + 1), width=width))
+            nodes.append(
+                Node(kind, content[:first], self.parse(content[first:], depth + 1), width=width)
+            )
             at += size
         return [*nodes, Node(b"", data[at:])] if at < len(data) else nodes
 
@@ -102,10 +120,23 @@ class Mp4(Format):
 
 
 class Ebml(Format):
-    """Elements: id and size, each as long as its first byte says by the place of its first 1; all ones: size unknown."""
+    """Elements: id and size, each as long as its first byte says by the place of its first 1; all
+    ones: size unknown.
+    """
 
     HOLDING: ClassVar = (
-        *(0x1A45DFA3, 0x18538067, 0x114D9B74, 0x4DBB, 0x1549A966, 0x1654AE6B, 0xAE, 0xE0, 0xE1, 0x55B0),
+        *(
+            0x1A45DFA3,
+            0x18538067,
+            0x114D9B74,
+            0x4DBB,
+            0x1549A966,
+            0x1654AE6B,
+            0xAE,
+            0xE0,
+            0xE1,
+            0x55B0,
+        ),
         *(0x1F43B675, 0xA0, 0x1C53BB6B, 0xBB, 0xB7, 0x1254C367, 0x7373, 0x63C0, 0x67C8),
     )
 
@@ -137,11 +168,15 @@ class Ebml(Format):
         width, size = node.width, len(content) if node.claimed is None else node.claimed
         if node.claimed is None and size >= (1 << 7 * width) - 1:
             width = 8  # it grew
-        return node.kind + _cut(1 << 7 * width | size & (1 << 7 * width) - 1, width, "big") + content
+        return (
+            node.kind + _cut(1 << 7 * width | size & (1 << 7 * width) - 1, width, "big") + content
+        )
 
 
 class Riff(Format):
-    """Chunks: kind, 32-bit size, content, a byte if that is odd; RIFF and LIST hold chunks after a name of four letters."""
+    """Chunks: kind, 32-bit size, content, a byte if that is odd; RIFF and LIST hold chunks after a
+    name of four letters.
+    """
 
     def parse(self, data: bytes, depth: int = 0) -> list[Node]:
         nodes, at = [], 0
@@ -152,7 +187,9 @@ class Riff(Format):
                 break
             content, pad = data[at + 8 : end], data[end : end + size % 2]
             first = 4 if kind in (b"RIFF", b"LIST") and depth < MAX_DEPTH else len(content)
-            nodes.append(Node(kind, content[:first], self.parse(content[first:], depth + 1), width=4))
+            nodes.append(
+                Node(kind, content[:first], self.parse(content[first:], depth + 1), width=4)
+            )
             if pad:
                 nodes.append(Node(b"", pad))
             at = end + len(pad)
@@ -164,12 +201,15 @@ class Riff(Format):
 
 
 class Ts(Format):
-    """Packets of 188 bytes that begin with G; three more bytes hold, among flags, the number of their stream (PID)."""
+    """Packets of 188 bytes that begin with G; three more bytes hold, among flags, the number of
+    their stream (PID).
+    """
 
     def parse(self, data: bytes, depth: int = 0) -> list[Node]:
         whole = len(data) // TS_PACKET_BYTES * TS_PACKET_BYTES
         nodes = [
-            Node(data[at : at + 4], data[at + 4 : at + TS_PACKET_BYTES]) for at in range(0, whole, TS_PACKET_BYTES)
+            Node(data[at : at + 4], data[at + 4 : at + TS_PACKET_BYTES])
+            for at in range(0, whole, TS_PACKET_BYTES)
         ]
         return [*nodes, Node(b"", data[whole:])] if whole < len(data) else nodes
 

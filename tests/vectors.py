@@ -27,9 +27,14 @@ def bound(engine: Engine, name: str, dim: int) -> Encoder:
 def filled(engine: Engine, encoder: Encoder, vectors: np.ndarray) -> np.ndarray:
     """Videos 1, 2, ... with these vectors, float32 [videos, dim]."""
     execute(
-        engine, f"INSERT INTO reelvec.videos (uri) SELECT 'file:///' || i FROM generate_series(1, {len(vectors)}) i"
+        engine,
+        "INSERT INTO reelvec.videos (uri) SELECT 'file:///' || i FROM generate_series(1, "
+        f"{len(vectors)}) i",
     )
-    rows = ((encoder.encoder_id, number, vector, "f32", uuid4()) for number, vector in enumerate(vectors, 1))
+    rows = (
+        (encoder.encoder_id, number, vector, "f32", uuid4())
+        for number, vector in enumerate(vectors, 1)
+    )
     with session.transaction(engine) as connection:
         copy.copy_rows(connection, "reelvec.embeddings", COLUMNS, rows)
     return vectors
@@ -37,5 +42,8 @@ def filled(engine: Engine, encoder: Encoder, vectors: np.ndarray) -> np.ndarray:
 
 def index(engine: Engine, encoder: Encoder) -> None:
     """As the guide makes it."""
-    kind, which = f"hnsw ((embedding::halfvec({encoder.dim})) halfvec_cosine_ops)", f"encoder_id = {encoder.encoder_id}"
+    kind, which = (
+        f"hnsw ((embedding::halfvec({encoder.dim})) halfvec_cosine_ops)",
+        f"encoder_id = {encoder.encoder_id}",
+    )
     execute(engine, f"CREATE INDEX by_vector ON reelvec.embeddings USING {kind} WHERE {which}")

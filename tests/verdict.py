@@ -1,4 +1,6 @@
-"""Whether the nine invariants of a struck fleet hold (docs/guarantees.md, "What is checked"), in numbers and words."""
+"""Whether the nine invariants of a struck fleet hold (docs/guarantees.md, "What is checked"), in
+numbers and words.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,12 @@ IDLE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """`lost`: not done although there was time. `doubled`: committed more than once. `wrong`: vectors that are not the
-    calm run's, and rows that break a rule of `reelvec doctor --data`. `broken` says in words what else does not hold.
+    """`lost`: not done although there was time. `doubled`: committed more than once. `wrong`:
+    vectors that are not the calm run's, and rows that break a rule of `reelvec doctor --data`.
+    `broken` says in words what else does not hold.
 
-    `reaped`: times a video was taken from a worker that was held to be dead. `claimed_again`: claims beyond the first of
-    a video. `fenced`: results thrown away because somebody else had it.
+    `reaped`: times a video was taken from a worker that was held to be dead. `claimed_again`:
+    claims beyond the first of a video. `fenced`: results thrown away because somebody else had it.
     """
 
     videos: int
@@ -43,11 +46,17 @@ class Verdict:
 
 
 def judge(fleet: Fleet, *, seconds: float = PATIENCE_SECONDS) -> Verdict:
-    """Let the fleet finish what there is, for `seconds` at most, and check everything. The fleet goes on living."""
+    """Let the fleet finish what there is, for `seconds` at most, and check everything. The fleet
+    goes on living.
+    """
     fleet.dry()
     finished = wait_until(lambda: _works_off(fleet), seconds)
     said = fleet.said()
-    broken = [f"{secret[:3]}... (a password) is in a log" for secret in fleet.servers.passwords if secret in said]
+    broken = [
+        f"{secret[:3]}... (a password) is in a log"
+        for secret in fleet.servers.passwords
+        if secret in said
+    ]
     broken += _failures(fleet.servers.engine)
     if finished:
         broken += _leftovers(fleet)
@@ -89,9 +98,13 @@ def _lost(fleet: Fleet) -> int:
 
 
 def _wrong(fleet: Fleet) -> int:
-    """I2 and I3: rows are complete and unique, and every vector is bit by bit that of the calm run."""
+    """I2 and I3: rows are complete and unique, and every vector is bit by bit that of the calm
+    run.
+    """
     stored = stored_vectors(fleet.servers.engine)
-    wrong = sum(not np.array_equal(vector, fleet.footage.golden[uri]) for uri, vector in stored.items())
+    wrong = sum(
+        not np.array_equal(vector, fleet.footage.golden[uri]) for uri, vector in stored.items()
+    )
     checks = invariants.check_all(fleet.servers.engine, timeout_seconds=60)
     return wrong + sum(check.count or 0 for check in checks if check.invariant.severity == "fail")
 
@@ -101,7 +114,8 @@ def _failures(engine: Engine) -> list[str]:
     with session.transaction(engine) as connection:
         rows = connection.execute(
             text(
-                "SELECT error_code, count(*), min(error) FROM reelvec.attempts WHERE error_code = 'internal' GROUP BY 1"
+                "SELECT error_code, count(*), min(error) FROM reelvec.attempts WHERE error_code = "
+                "'internal' GROUP BY 1"
             )
         )
         return [f"{count} attempts failed with {code}: {error}" for code, count, error in rows]
@@ -110,7 +124,9 @@ def _failures(engine: Engine) -> list[str]:
 def _leftovers(fleet: Fleet) -> list[str]:
     """I5 and I9: nothing is left in temporary folders, in open transactions or in the broker."""
     broken = []
-    if left := [str(path) for folder in fleet.folder.glob("temporary*") for path in folder.iterdir()]:
+    if left := [
+        str(path) for folder in fleet.folder.glob("temporary*") for path in folder.iterdir()
+    ]:
         broken.append(f"temporary files: {left}")
     if idle := fleet.servers.idle_in_transaction(older_than_seconds=IDLE_SECONDS):
         broken.append(f"{idle} sessions idle in transaction")

@@ -47,7 +47,8 @@ def configuration() -> dict[str, Any]:
         "task_ignore_result": True,
         "task_serializer": "json",
         "accept_content": ["json"],
-        # Nothing of ours listens to events or remote control, and pub/sub sockets are what hangs unseen.
+        # Nothing of ours listens to events or remote control, and pub/sub sockets are what hangs
+        # unseen.
         "worker_send_task_events": False,
         "worker_enable_remote_control": False,
         "worker_hijack_root_logger": False,
@@ -57,9 +58,11 @@ def configuration() -> dict[str, Any]:
         "broker_connection_max_retries": None,
         # A broker that refuses (full, read-only, loading) is one that is away: no reason to end.
         "broker_channel_error_retry": True,
-        # What runs counts already (worker_disable_prefetch); this would hold slots back after every reconnection.
+        # What runs counts already (worker_disable_prefetch); this would hold slots back after every
+        # reconnection.
         "worker_enable_prefetch_count_reduction": False,
-        # The transport itself is ours: workers/delivery/transport.py. It keeps no message, so there is no visibility timeout.
+        # The transport itself is ours: workers/delivery/transport.py. It keeps no message, so there
+        # is no visibility timeout.
         "broker_transport_options": {
             # A half-open socket heals in 11 s; with the defaults never.
             "socket_timeout": 5,
@@ -101,7 +104,9 @@ class HubPulse(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.connection:Connection",)
 
     def register_with_event_loop(self, _consumer: Any, hub: Any) -> None:
-        """Called after every connection; the consumer takes the timer away again when it loses it."""
+        """Called after every connection; the consumer takes the timer away again when it loses
+        it.
+        """
         PULSE.turn()
         hub.timer.call_repeatedly(1.0, PULSE.turn)
 
@@ -119,11 +124,15 @@ def _is_no_handing_back(record: logging.LogRecord) -> bool:
 
 @signals.setup_logging.connect
 def _setup_logging(loglevel: int | None = None, logfile: str | None = None, **_: Any) -> None:
-    """Celery's default is WARNING; what our own code says of a worker's life is wanted then, too."""
+    """Celery's default is WARNING; what our own code says of a worker's life is wanted then,
+    too.
+    """
     logs.configure_logging(loglevel or logging.INFO, logfile)
     logging.getLogger("celery.app.trace").addFilter(_is_no_handing_back)
     for name in ("workers", "db"):
-        logging.getLogger(name).setLevel(logging.INFO if loglevel == logging.WARNING else logging.NOTSET)
+        logging.getLogger(name).setLevel(
+            logging.INFO if loglevel == logging.WARNING else logging.NOTSET
+        )
 
 
 @signals.worker_init.connect
@@ -144,7 +153,11 @@ def _prepare(sender: Any, **_: Any) -> None:
 
 def _refuse_options(worker: Any) -> None:
     queues = worker.app.amqp.queues.consume_from
-    refused = list(celery_options.refusals(worker, queues=queues, slots=settings.load(WorkerSettings).in_flight))
+    refused = list(
+        celery_options.refusals(
+            worker, queues=queues, slots=settings.load(WorkerSettings).in_flight
+        )
+    )
     if refused:
         raise UsageError(f"Celery's options do not fit this worker: {'; '.join(refused)}.")
 
@@ -165,7 +178,9 @@ def _ended(**_: Any) -> None:
 
 
 class Ending(bootsteps.StartStopStep):
-    """How a worker ends is ours: begun when Celery has installed its handlers of signals, told when it leaves its loop."""
+    """How a worker ends is ours: begun when Celery has installed its handlers of signals, told when
+    it leaves its loop.
+    """
 
     def start(self, _worker: Any) -> None:
         from workers import launch

@@ -1,6 +1,8 @@
-"""`python -P -m workers.celery_command worker ...`: Celery's command line on our own modules, whatever the current folder holds.
+"""`python -P -m workers.celery_command worker ...`: Celery's command line on our own modules,
+whatever the current folder holds.
 
-Celery puts that folder first on Python's path to find what `-A` names; what is imported already it does not look for.
+Celery puts that folder first on Python's path to find what `-A` names; what is imported already it
+does not look for.
 """
 
 from __future__ import annotations

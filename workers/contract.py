@@ -10,7 +10,8 @@ from collections.abc import Sequence
 TASK_NAME = "reelvec.embed"
 #: Everybody's queue. What only some workers can make is in a queue of its encoder's.
 QUEUE = "reelvec"
-#: Raised when the meaning of a message changes. Workers drop versions they do not know: the feeder sends again.
+#: Raised when the meaning of a message changes. Workers drop versions they do not know: the feeder
+#: sends again.
 VERSION = 1
 #: What stands before every key in the broker, and the rights that a user of its own needs there.
 KEY_PREFIX = "reelvec:"
@@ -32,8 +33,12 @@ def encode(video_id: int) -> list[int]:
 
 
 def decode(arguments: Sequence[object]) -> int:
-    """The video's id. Raises `MalformedMessageError` naming what was there: messages can be forged."""
+    """The video's id. Raises `MalformedMessageError` naming what was there: messages can be
+    forged.
+    """
     match list(arguments):
-        case [int(version), int(video_id)] if version == VERSION and 0 < video_id < 2**63 and video_id is not True:
+        case [int(version), int(video_id)] if (
+            version == VERSION and 0 < video_id < 2**63 and video_id is not True
+        ):
             return video_id
     raise MalformedMessageError(f"not a message of version {VERSION}: {str(arguments)[:200]!r}")

@@ -1,6 +1,8 @@
-"""Publishing: the only place that sends messages. Pending videos become queued, then the bell rings for each.
+"""Publishing: the only place that sends messages. Pending videos become queued, then the bell rings
+for each.
 
-The window keeps the broker small: 10^8 messages would take 100 GB of it, and a lost broker would take them along.
+The window keeps the broker small: 10^8 messages would take 100 GB of it, and a lost broker would
+take them along.
 """
 
 from __future__ import annotations
@@ -32,29 +34,40 @@ BATCH_MESSAGES = 500
 def window(fleet_in_flight: int) -> int:
     """How many messages the broker may hold: twenty rounds of the whole fleet, within bounds.
 
-    The window is filled every 10 s, and a round takes half a second at least: with four rounds one fast worker had
-    nothing to do for half of the time.
+    The window is filled every 10 s, and a round takes half a second at least: with four rounds one
+    fast worker had nothing to do for half of the time.
     """
     return min(MAX_WINDOW, max(MIN_WINDOW, 20 * fleet_in_flight))
 
 
 @contextmanager
 def broker_errors() -> Iterator[None]:
-    """A broker that does not answer, or refuses, is `UnavailableError` in this project's own words."""
+    """A broker that does not answer, or refuses, is `UnavailableError` in this project's own
+    words.
+    """
     try:
         yield
     except (KombuError, RedisError, OSError) as error:
         cause = error.__cause__ if isinstance(error, BatchPublishError) else error
         refused, advice = _reason(cause)
-        raise UnavailableError(f"the broker {refused}: {str(cause).rstrip('.')}. {advice}") from error
+        raise UnavailableError(
+            f"the broker {refused}: {str(cause).rstrip('.')}. {advice}"
+        ) from error
 
 
 def _reason(cause: object) -> tuple[str, str]:
     """What the broker did, and what to do about it."""
     if isinstance(cause, NoPermissionError):
-        return "refuses", f"Its user lacks a right: ACL SETUSER that_user {contract.BROKER_RIGHTS} gives what is needed"
+        return (
+            "refuses",
+            f"Its user lacks a right: ACL SETUSER that_user {contract.BROKER_RIGHTS} gives what is "
+            "needed",
+        )
     if isinstance(cause, AuthenticationError):
-        return "does not answer", "Check user and password in REELVEC_BROKER_URL (or CELERY_BROKER_URL)"
+        return (
+            "does not answer",
+            "Check user and password in REELVEC_BROKER_URL (or CELERY_BROKER_URL)",
+        )
     if isinstance(cause, ResponseError):
         return "refuses", "Check its memory and its role"
     return "does not answer", "Check CELERY_BROKER_URL and that it runs"
@@ -64,7 +77,9 @@ def depths(app: Any, queues: Iterable[str]) -> dict[str, int]:
     """Messages waiting in each of these queues. Raises `UnavailableError`."""
     with broker_errors(), app.connection_for_write() as connection:
         channel = connection.default_channel
-        return {name: int(Queue(name, channel=channel).queue_declare().message_count) for name in queues}
+        return {
+            name: int(Queue(name, channel=channel).queue_declare().message_count) for name in queues
+        }
 
 
 def depth(app: Any, queues: Iterable[str] = (contract.QUEUE,)) -> int:
@@ -75,23 +90,41 @@ def depth(app: Any, queues: Iterable[str] = (contract.QUEUE,)) -> int:
 def feed(engine: Engine, app: Any) -> int:
     """Fill the broker's queues up to their windows; returns how many videos were published.
 
-    Rows are committed as queued before their message is sent: a crash in between loses a message, never a video.
-    Raises `UnavailableError` if the broker does not answer; what may be unsent is pending again then.
+    Rows are committed as queued before their message is sent: a crash in between loses a message,
+    never a video. Raises `UnavailableError` if the broker does not answer; what may be unsent is
+    pending again then.
     """
     chosen = settings.load(WorkerSettings)
     with session.transaction(engine) as connection:
         fleet = abilities.read(connection, stale_seconds=chosen.stale_seconds)
-        abandoned = lost_messages.requeue_abandoned(connection, [makers.encoder_id for makers in fleet.lacking()])
-    _purge(app, [contract.queue_of(makers.encoder) for makers in fleet.lacking() if makers.encoder_id in abandoned])
-    windows: dict[int | None, tuple[str, int]] = {feeding.COMMON: (contract.QUEUE, window(fleet.in_flight))}
+        abandoned = lost_messages.requeue_abandoned(
+            connection, [makers.encoder_id for makers in fleet.lacking()]
+        )
+    _purge(
+        app,
+        [
+            contract.queue_of(makers.encoder)
+            for makers in fleet.lacking()
+            if makers.encoder_id in abandoned
+        ],
+    )
+    windows: dict[int | None, tuple[str, int]] = {
+        feeding.COMMON: (contract.QUEUE, window(fleet.in_flight))
+    }
     for makers in fleet.rare():
         windows[makers.encoder_id] = (contract.queue_of(makers.encoder), window(makers.in_flight))
     waiting = depths(app, [name for name, _ in windows.values()])
-    rooms = {queue: size - waiting[name] for queue, (name, size) in windows.items() if size > waiting[name]}
+    rooms = {
+        queue: size - waiting[name]
+        for queue, (name, size) in windows.items()
+        if size > waiting[name]
+    }
     with session.transaction(engine) as connection:
         fed = feeding.feed(connection, fleet, rooms=rooms)
         probes = places.hand_out_probes(
-            connection, beat_seconds=chosen.beat_seconds, makeable=fleet.makeable if fleet.workers else None
+            connection,
+            beat_seconds=chosen.beat_seconds,
+            makeable=fleet.makeable if fleet.workers else None,
         )
         for queue, video_ids in feeding.send_by(connection, fleet, probes).items():
             fed[queue] = fed.get(queue, []) + video_ids
@@ -101,7 +134,9 @@ def feed(engine: Engine, app: Any) -> int:
                 publish(app, video_ids, queue=windows[queue][0])
     except UnavailableError:
         with session.transaction(engine) as connection:
-            lost_messages.requeue(connection, [video_id for video_ids in fed.values() for video_id in video_ids])
+            lost_messages.requeue(
+                connection, [video_id for video_ids in fed.values() for video_id in video_ids]
+            )
         raise
     return sum(map(len, fed.values()))
 
@@ -130,7 +165,9 @@ def publish(app: Any, video_ids: list[int], *, queue: str = contract.QUEUE) -> N
 
 
 class LostMessages:
-    """Finds queued rows whose message is gone, from what one process sees of the broker over time, queue by queue."""
+    """Finds queued rows whose message is gone, from what one process sees of the broker over time,
+    queue by queue.
+    """
 
     def __init__(self, *, look_seconds: float, queued_seconds: float) -> None:
         self._look_seconds = look_seconds
@@ -138,17 +175,28 @@ class LostMessages:
         self._empty_since: dict[int | None, float] = {}
 
     def look_at_all(self, engine: Engine, app: Any) -> int:
-        """Called regularly; gives lost rows back to pending and returns how many. Raises `UnavailableError`."""
+        """Called regularly; gives lost rows back to pending and returns how many. Raises
+        `UnavailableError`.
+        """
         with session.transaction(engine) as connection:
             rare = lost_messages.queues(connection)
-        names: dict[int | None, str] = {queue: contract.queue_of(encoder) for queue, encoder in rare.items()}
+        names: dict[int | None, str] = {
+            queue: contract.queue_of(encoder) for queue, encoder in rare.items()
+        }
         names[feeding.COMMON] = contract.QUEUE
         waiting = depths(app, names.values())
-        self._empty_since = {queue: since for queue, since in self._empty_since.items() if queue in names}
+        self._empty_since = {
+            queue: since for queue, since in self._empty_since.items() if queue in names
+        }
         return sum(self.look(engine, waiting[name], queue=queue) for queue, name in names.items())
 
     def look(
-        self, engine: Engine, waiting: int, *, queue: int | None = feeding.COMMON, now: float | None = None
+        self,
+        engine: Engine,
+        waiting: int,
+        *,
+        queue: int | None = feeding.COMMON,
+        now: float | None = None,
     ) -> int:
         """The same for one queue, of a rare encoder or everybody's, with its depth."""
         now = time.monotonic() if now is None else now
@@ -158,9 +206,13 @@ class LostMessages:
             self._empty_since.setdefault(queue, now)
         with session.transaction(engine) as connection:
             if now - self._empty_since.get(queue, now) >= self._look_seconds:
-                lost = lost_messages.requeue_all(connection, queue=queue, older_than_seconds=self._look_seconds)
+                lost = lost_messages.requeue_all(
+                    connection, queue=queue, older_than_seconds=self._look_seconds
+                )
             else:
-                lost = lost_messages.requeue_overtaken(connection, queue=queue, older_than_seconds=self._queued_seconds)
+                lost = lost_messages.requeue_overtaken(
+                    connection, queue=queue, older_than_seconds=self._queued_seconds
+                )
         if lost:
             log.warning("%d queued videos had lost their message: back to pending", lost)
         return lost

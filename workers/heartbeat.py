@@ -1,7 +1,8 @@
 """Three things a worker does besides its work: beat, look after the ledger, and watch itself.
 
-Three threads, because a broker that does not answer must not cost the heartbeat, nor a database the watch on the broker;
-and the heartbeat has a connection of its own, because neither may task threads that hold all others.
+Three threads, because a broker that does not answer must not cost the heartbeat, nor a database the
+watch on the broker; and the heartbeat has a connection of its own, because neither may task threads
+that hold all others.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ EARLY_BEATS = 0.1
 class Round:
     """What one thread does every beat, and soon when `early` is set.
 
-    After a round that failed the next one comes `retry_beats` later: others must soon see that we live.
+    After a round that failed the next one comes `retry_beats` later: others must soon see that we
+    live.
     """
 
     step: Callable[[], None]
@@ -59,7 +61,9 @@ class Heartbeat:
         ]
         self._beaten: float | None = None
         self._threads = [
-            threading.Thread(target=self._repeat, args=(turn,), name=turn.step.__name__, daemon=True)
+            threading.Thread(
+                target=self._repeat, args=(turn,), name=turn.step.__name__, daemon=True
+            )
             for turn in self._rounds
         ]
 
@@ -107,14 +111,18 @@ class Heartbeat:
         consuming.consumption.listen([contract.queue_of(encoder) for encoder in makes.values()])
 
     def look_after_ledger(self) -> Callable[[], None]:
-        """One round: videos of dead workers back to pending, lost messages found, the broker filled up, counts kept fresh."""
+        """One round: videos of dead workers back to pending, lost messages found, the broker filled
+        up, counts kept fresh.
+        """
         from workers import feeder
         from workers.app import app
         from workers.delivery import breaker
 
         runtime = self._runtime
         chosen = runtime.settings
-        lost = feeder.LostMessages(look_seconds=chosen.broker_look_seconds, queued_seconds=chosen.queued_seconds)
+        lost = feeder.LostMessages(
+            look_seconds=chosen.broker_look_seconds, queued_seconds=chosen.queued_seconds
+        )
 
         def keep() -> None:
             with session.transaction(runtime.engine) as connection:
@@ -126,14 +134,20 @@ class Heartbeat:
                     gap_seconds=chosen.gap_seconds,
                 )
                 unheld = liveness.give_back_unheld(
-                    connection, runtime.worker_id, in_hand=runtime.in_hand(), older_than_seconds=chosen.stale_seconds
+                    connection,
+                    runtime.worker_id,
+                    in_hand=runtime.in_hand(),
+                    older_than_seconds=chosen.stale_seconds,
                 )
             if silent:
                 log.warning("ended %d sessions that waited for clients that had given up", silent)
             if reaped:
                 log.warning("%d videos of dead workers are pending again", len(reaped))
             if unheld:
-                log.warning("%d videos that this worker was said to hold, but does not, are pending again", len(unheld))
+                log.warning(
+                    "%d videos that this worker was said to hold, but does not, are pending again",
+                    len(unheld),
+                )
             breaker.keep(runtime)
             lost.look_at_all(runtime.engine, app)
             if not runtime.draining.is_set():
@@ -144,7 +158,9 @@ class Heartbeat:
         return keep
 
     def watch_consumption(self) -> Callable[[], None]:
-        """One round: whether this process still takes messages (`workers/delivery/consuming.py`)."""
+        """One round: whether this process still takes messages
+        (`workers/delivery/consuming.py`).
+        """
         from workers import feeder
         from workers.app import app
 
@@ -166,7 +182,8 @@ class Heartbeat:
         while True:
             beat_seconds = self._runtime.settings.beat_seconds
             if turn.early.wait(beats * beat_seconds):
-                # messages of a place that was closed just now are dropped first: then there is room for others
+                # messages of a place that was closed just now are dropped first: then there is room
+                # for others
                 self._stopping.wait(EARLY_BEATS * beat_seconds)
             turn.early.clear()
             if self._stopping.is_set():

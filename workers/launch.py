@@ -57,10 +57,11 @@ class Held:
 
 @dataclass
 class Runtime:
-    """What one worker process holds. `engine` is the database's pool, `encoding` the thread that owns the device.
+    """What one worker process holds. `engine` is the database's pool, `encoding` the thread that
+    owns the device.
 
-    `beating` is the heartbeat's own connection: no task thread keeps it busy. `look_now` set: the ledger and the broker are
-    looked after a moment later instead of with the next beat.
+    `beating` is the heartbeat's own connection: no task thread keeps it busy. `look_now` set: the
+    ledger and the broker are looked after a moment later instead of with the next beat.
     """
 
     settings: WorkerSettings
@@ -111,7 +112,9 @@ class Runtime:
 
     @contextlib.contextmanager
     def hold(self, video_id: int) -> Iterator[Held]:
-        """Marks a video as in hand, from before its claim: that may be committed before its answer is here."""
+        """Marks a video as in hand, from before its claim: that may be committed before its answer
+        is here.
+        """
         held = Held(video_id)
         self._held.add(held)
         try:
@@ -125,7 +128,9 @@ class Runtime:
 
     def longest_active_seconds(self) -> float:
         now = time.monotonic()
-        return max((now - held.since for held in list(self._held) if held.since is not None), default=0.0)
+        return max(
+            (now - held.since for held in list(self._held) if held.since is not None), default=0.0
+        )
 
     def refuse(self, error: ReelvecError) -> None:
         """This process must not go on: hand everything back and end with the error's exit code."""
@@ -133,7 +138,8 @@ class Runtime:
         self.drain.ask("this worker cannot go on", error.exit_code)
 
     def count_video(self) -> None:
-        """To be called after every video: a process that has done its lot hands back the rest and ends.
+        """To be called after every video: a process that has done its lot hands back the rest and
+        ends.
 
         One that holds no other looks for work that the broker has not been told of.
         """
@@ -143,9 +149,13 @@ class Runtime:
             self.drain.ask(f"recycling after {reached}", ExitCode.RECYCLED)
 
     def give_back(self) -> None:
-        """Hand back whatever is in hand, for threads that do not, and say goodbye. Raises `UnavailableError`."""
+        """Hand back whatever is in hand, for threads that do not, and say goodbye. Raises
+        `UnavailableError`.
+        """
         with session.transaction(self.beating) as connection:
-            given = liveness.give_back_unheld(connection, self.worker_id, in_hand=(), older_than_seconds=0.0)
+            given = liveness.give_back_unheld(
+                connection, self.worker_id, in_hand=(), older_than_seconds=0.0
+            )
             liveness.leave(connection, self.worker_id)
         log.warning("draining takes too long; the %d videos in hand are pending again", len(given))
 
@@ -159,7 +169,8 @@ def runtime() -> Runtime:
 
 
 def prepare(node: str = "") -> Runtime:
-    """Check everything, load what waiting jobs want, start the heartbeat. Raises `ReelvecError` with its exit code.
+    """Check everything, load what waiting jobs want, start the heartbeat. Raises `ReelvecError`
+    with its exit code.
 
     `node` is Celery's name of this process, `gpu0@host`.
     """
@@ -173,7 +184,9 @@ def prepare(node: str = "") -> Runtime:
     _watch(chosen, drain)
     with contextlib.ExitStack() as stack:
         stack.enter_context(health.of_process(chosen.health_address, lambda: _runtime))
-        database = stack.enter_context(session.connect(where.database_url, pool_size=chosen.in_flight + 2))
+        database = stack.enter_context(
+            session.connect(where.database_url, pool_size=chosen.in_flight + 2)
+        )
         with session.transaction(database) as connection:
             schema.check(connection)
             rights.require(connection, rights.WORKER)
@@ -183,13 +196,17 @@ def prepare(node: str = "") -> Runtime:
             settings=chosen,
             engine=database,
             beating=stack.enter_context(
-                session.connect(where.database_url, pool_size=1, statement_seconds=chosen.beat_seconds / 2)
+                session.connect(
+                    where.database_url, pool_size=1, statement_seconds=chosen.beat_seconds / 2
+                )
             ),
             encoding=encoding,
             models=Models(database, encoding, chosen, tally),
             tally=tally,
             samplers=_samplers(chosen, encoding, stack),
-            storage=stack.enter_context(Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun)),
+            storage=stack.enter_context(
+                Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun)
+            ),
             identity=_identity(chosen, encoding, node),
             closing=stack,
             refusals=Refusals(beat_seconds=chosen.beat_seconds),
@@ -230,7 +247,11 @@ def _engine(chosen: WorkerSettings, stack: contextlib.ExitStack) -> Engine:
 def _gpu_lock(chosen: WorkerSettings, encoding: Engine) -> socket.socket | None:
     """Two workers on one GPU halve each other's memory. One that drains is waited for."""
     gpu = encoding.gpu_uuid
-    return None if gpu is None else gpu_lock.take(gpu, wait_seconds=chosen.drain_seconds + LOCK_SPARE_SECONDS)
+    return (
+        None
+        if gpu is None
+        else gpu_lock.take(gpu, wait_seconds=chosen.drain_seconds + LOCK_SPARE_SECONDS)
+    )
 
 
 def _samplers(chosen: WorkerSettings, encoding: Engine, stack: contextlib.ExitStack) -> SamplerPool:
@@ -260,23 +281,31 @@ def _identity(chosen: WorkerSettings, encoding: Engine, node: str) -> Worker:
 
 
 def _name(node: str, device: str) -> str:
-    """What people call this process: the name it was started with, or its kind of device where that is Celery's own."""
+    """What people call this process: the name it was started with, or its kind of device where that
+    is Celery's own.
+    """
     name = node.partition("@")[0]
     return name if name not in ("", "celery") else "cpu" if device.startswith("cpu") else "gpu"
 
 
 def handle_signals() -> None:
-    """Put our handlers of signals in the place of Celery's, of which some end with tracebacks and one starts anew."""
+    """Put our handlers of signals in the place of Celery's, of which some end with tracebacks and
+    one starts anew.
+    """
     runtime().signals.install()
 
 
 def celery_ends() -> None:
-    """Celery leaves its loop, told by us or for reasons of its own: from now on the drain's deadlines hold."""
+    """Celery leaves its loop, told by us or for reasons of its own: from now on the drain's
+    deadlines hold.
+    """
     runtime().drain.ask("Celery has ended its work", ExitCode.FAILED)
 
 
 def close() -> None:
-    """The last thing a worker does. An exit code that is not 0 is returned here, because Celery knows only its own."""
+    """The last thing a worker does. An exit code that is not 0 is returned here, because Celery
+    knows only its own.
+    """
     if _runtime is None:
         return
     _runtime.closing.close()

@@ -1,6 +1,8 @@
-"""The models of one worker: which it can load, as far as it has tried, and what of a video is to be made with them.
+"""The models of one worker: which it can load, as far as it has tried, and what of a video is to be
+made with them.
 
-Missing weights, or other ones than an encoder is bound to, cost this worker that encoder and the fleet nothing.
+Missing weights, or other ones than an encoder is bound to, cost this worker that encoder and the
+fleet nothing.
 """
 
 from __future__ import annotations
@@ -32,12 +34,16 @@ class NothingToMakeError(Exception):
 
 
 class Models:
-    """A model that could not be loaded is not tried again by this process; weights that were not there may still come.
+    """A model that could not be loaded is not tried again by this process; weights that were not
+    there may still come.
 
-    `encoding` loads them; `database` knows the encoders. Safe to use from all threads. Raises as `look` does.
+    `encoding` loads them; `database` knows the encoders. Safe to use from all threads. Raises as
+    `look` does.
     """
 
-    def __init__(self, database: Database, encoding: Engine, settings: WorkerSettings, tally: Tally) -> None:
+    def __init__(
+        self, database: Database, encoding: Engine, settings: WorkerSettings, tally: Tally
+    ) -> None:
         self._database = database
         self._encoding = encoding
         self._settings = settings
@@ -55,7 +61,9 @@ class Models:
         self.look()
 
     def look(self) -> None:
-        """Look which weights are there now. A bucket is asked once. Raises as `present.with_weights` does."""
+        """Look which weights are there now. A bucket is asked once. Raises as
+        `present.with_weights` does.
+        """
         if isinstance(self._where, Bucket) and self._looked:
             return
         self._looked = True
@@ -71,32 +79,44 @@ class Models:
             return Ability(tuple(sorted(self._names)), tuple(sorted(self._refused)))
 
     def load_all(self, wanted: Sequence[Encoder]) -> None:
-        """Load those that can be. Raises the first reason where that is none, and no other weights are here either.
+        """Load those that can be. Raises the first reason where that is none, and no other weights
+        are here either.
 
-        Then whoever started this worker should know. With others it waits: tomorrow's videos may be for it.
+        Then whoever started this worker should know. With others it waits: tomorrow's videos may be
+        for it.
         """
         errors = [error for encoder in wanted if (error := self._try(encoder)) is not None]
         if errors and len(errors) == len(wanted) and not self._holds_weights():
             raise errors[0]
 
     def owed(self, claimed: Claim) -> list[Owed]:
-        """The encoders to run, loaded and bound: those without a vector, and those whose scores a tagger lacks.
+        """The encoders to run, loaded and bound: those without a vector, and those whose scores a
+        tagger lacks.
 
-        One that cannot be loaded is left to other workers. Raises `NothingToMakeError` if that leaves nothing,
-        `UnavailableError`.
+        One that cannot be loaded is left to other workers. Raises `NothingToMakeError` if that
+        leaves nothing, `UnavailableError`.
         """
         with self._loading, session.transaction(self._database) as connection:
             missing_taggers = set(claimed.taggers) - self._taggers.keys()
             if missing_taggers:
                 self._taggers |= encoders.fetch_taggers(connection, missing_taggers)
-            taggers = [self._taggers[tagger_id] for tagger_id in claimed.taggers if tagger_id in self._taggers]
-            wanted = list(dict.fromkeys([*claimed.encoders, *(tagger.encoder_id for tagger in taggers)]))
+            taggers = [
+                self._taggers[tagger_id]
+                for tagger_id in claimed.taggers
+                if tagger_id in self._taggers
+            ]
+            wanted = list(
+                dict.fromkeys([*claimed.encoders, *(tagger.encoder_id for tagger in taggers)])
+            )
             missing = set(wanted) - self._encoders.keys()
             fetched = encoders.fetch_encoders(connection, missing) if missing else {}
         for encoder in fetched.values():
             self._try(encoder)
         owed = [
-            Owed(self._encoders[encoder_id], tuple(tagger for tagger in taggers if tagger.encoder_id == encoder_id))
+            Owed(
+                self._encoders[encoder_id],
+                tuple(tagger for tagger in taggers if tagger.encoder_id == encoder_id),
+            )
             for encoder_id in wanted
             if encoder_id in self._encoders
         ]
@@ -105,7 +125,9 @@ class Models:
         return owed
 
     def _try(self, encoder: Encoder) -> RefusedConfigurationError | UsageError | None:
-        """Load an encoder, or leave it to other workers from now on and say why; returns the reason."""
+        """Load an encoder, or leave it to other workers from now on and say why; returns the
+        reason.
+        """
         try:
             self._load(encoder)
         except (RefusedConfigurationError, UsageError) as error:
@@ -117,7 +139,8 @@ class Models:
     def _load(self, encoder: Encoder) -> None:
         """Load an encoder's weights, bind them to its row or refuse, and keep it.
 
-        Raises `RefusedConfigurationError`, `UsageError` for a backbone that this version does not know.
+        Raises `RefusedConfigurationError`, `UsageError` for a backbone that this version does not
+        know.
         """
         assert encoder.encoder_id is not None
         try:
@@ -137,14 +160,22 @@ class Models:
                     weights_digest=bound.digest,
                     dim=bound.dim,
                     pooling=bound.pooling,
-                    license=inventory.license_of(encoder.backbone, encoder.weights, bound.digest, self._settings),
+                    license=inventory.license_of(
+                        encoder.backbone, encoder.weights, bound.digest, self._settings
+                    ),
                 )
         except RefusedConfigurationError:
             with self._lock:
                 self._refused[encoder.encoder_id] = encoder.model
             raise
         self._encoders[encoder.encoder_id] = encoder
-        log.info("encoder %s: weights %s, %d dimensions, %s", encoder.name, bound.digest[:12], bound.dim, bound.pooling)
+        log.info(
+            "encoder %s: weights %s, %d dimensions, %s",
+            encoder.name,
+            bound.digest[:12],
+            bound.dim,
+            bound.pooling,
+        )
 
     def _holds_weights(self) -> bool:
         """Whether there are weights here that this worker has not failed with."""

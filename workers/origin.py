@@ -1,7 +1,7 @@
 """Refuses to start with somebody else's `db`. Imported before all else of ours by `workers.app`.
 
-`celery -A workers.app` looks for every module in the current folder first. A `workers` folder there is Celery's to find
-(this file is not even read then); `reelvec worker` never looks there.
+`celery -A workers.app` looks for every module in the current folder first. A `workers` folder there
+is Celery's to find (this file is not even read then); `reelvec worker` never looks there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def foreign(name: str, ours: Path = OURS) -> str | None:
 
 if (found := foreign("db")) is not None:
     print(  # noqa: T201
-        f"error: db would come from {found}, not from {OURS / 'db'}: Celery looks in the current folder first. Start it"
+        f"error: db would come from {found}, not from {OURS / 'db'}: Celery looks in the current "
+        "folder first. Start it"
         " in another folder, or use `reelvec worker`, which does not.",
         file=sys.stderr,
     )

@@ -1,6 +1,8 @@
-"""One video, from its bytes to the vectors of every encoder it still owes. Plain Python: no queue, no database.
+"""One video, from its bytes to the vectors of every encoder it still owes. Plain Python: no queue,
+no database.
 
-The same frames serve all encoders of one sampling policy; a failing encoder costs its own result and no other's.
+The same frames serve all encoders of one sampling policy; a failing encoder costs its own result
+and no other's.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Owed:
 
 @dataclass
 class VideoResult:
-    """What one run made: `encodings` and `failures` by encoder name, `samples` by sampling policy, stage timings.
+    """What one run made: `encodings` and `failures` by encoder name, `samples` by sampling policy,
+    stage timings.
 
     `damage`: why nothing was made of the frames of a policy.
     """
@@ -70,11 +73,12 @@ def embed_video(
     alone: bool = False,
     recheck: Sequence[str] = (),
 ) -> VideoResult:
-    """Sample once per policy, encode with every owed encoder, wait for all; `alone`: in batches with no other video.
+    """Sample once per policy, encode with every owed encoder, wait for all; `alone`: in batches
+    with no other video.
 
-    `recheck`: policies to sample even where no encoder of theirs is owed, to see whether the video is what it seemed.
-    Raises `VideoError` when there are no frames to encode, `Cancelled` when `stop` is set and the work is unfinished.
-    Errors of single encoders are in the result.
+    `recheck`: policies to sample even where no encoder of theirs is owed, to see whether the video
+    is what it seemed. Raises `VideoError` when there are no frames to encode, `Cancelled` when
+    `stop` is set and the work is unfinished. Errors of single encoders are in the result.
     """
     result = VideoResult(etag=source.etag, size_bytes=source.size_bytes)
     futures: dict[str, Future[Encoding]] = {}
@@ -117,17 +121,27 @@ def _wait(future: Future[Encoding], *, deadline: float, stop: threading.Event) -
                 grace = now + DRAIN_GRACE_SECONDS if grace is None else grace
                 if now >= grace:
                     raise Cancelled from None
-            if now >= deadline + 1.0:  # the engine answers expired items itself; this is the belt to its braces
-                raise VideoError("engine_timeout", "the engine gave no answer in time", stage="encode") from None
+            if (
+                now >= deadline + 1.0
+            ):  # the engine answers expired items itself; this is the belt to its braces
+                raise VideoError(
+                    "engine_timeout", "the engine gave no answer in time", stage="encode"
+                ) from None
 
 
 def outcome_of(result: VideoResult, owed: Sequence[Owed]) -> Outcome:
-    """The rows of a finished run: everything that succeeded, and the first failure if one encoder failed."""
+    """The rows of a finished run: everything that succeeded, and the first failure if one encoder
+    failed.
+    """
     first = next(iter(result.samples.values()))
-    failure = next((failure_of(error, encoder=name) for name, error in result.failures.items()), None)
+    failure = next(
+        (failure_of(error, encoder=name) for name, error in result.failures.items()), None
+    )
     return Outcome(
         encoder_rows=tuple(
-            _encoder_rows(item.encoder, result) for item in owed if item.encoder.name in result.encodings
+            _encoder_rows(item.encoder, result)
+            for item in owed
+            if item.encoder.name in result.encodings
         ),
         tagger_rows=tuple(
             TaggerRows(
@@ -166,11 +180,17 @@ def failure_of(error: VideoError, *, encoder: str | None = None) -> Failure:
 def _encoder_rows(encoder: Encoder, result: VideoResult) -> EncoderRows:
     assert encoder.encoder_id is not None
     encoding = result.encodings[encoder.name]
-    spans = window_spans_seconds(result.samples[encoder.sampling].pts_seconds, len(encoding.windows))
+    spans = window_spans_seconds(
+        result.samples[encoder.sampling].pts_seconds, len(encoding.windows)
+    )
     return EncoderRows(encoder.encoder_id, encoding.pooled, encoding.windows, spans, encoding.dtype)
 
 
-def window_spans_seconds(pts_seconds: npt.NDArray[np.float64], windows: int) -> npt.NDArray[np.float32]:
-    """First and last presentation time of each window: `[w, 2]` float32, from the 96 frames' times."""
+def window_spans_seconds(
+    pts_seconds: npt.NDArray[np.float64], windows: int
+) -> npt.NDArray[np.float32]:
+    """First and last presentation time of each window: `[w, 2]` float32, from the 96 frames'
+    times.
+    """
     frames = pts_seconds.reshape(windows, -1)
     return np.stack([frames[:, 0], frames[:, -1]], axis=1).astype(np.float32)

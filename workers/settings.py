@@ -1,4 +1,6 @@
-"""Settings of a worker. They change its speed and its limits, never the vectors: those are decided at enqueue."""
+"""Settings of a worker. They change its speed and its limits, never the vectors: those are decided
+at enqueue.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from workers.node import machine, shape
 from workers.node.shape import Shape
 from workers.sources.limits import Limits
 
-#: Variables of the layer above; a worker must not refuse them (a test holds this set against producer.settings).
+#: Variables of the layer above; a worker must not refuse them (a test holds this set against
+#: producer.settings).
 PRODUCER_VARIABLES = {"REELVEC_SOURCE"}
 
 
@@ -24,113 +27,156 @@ class WorkerSettings(Settings):
 
     models_dir: str | None = Field(
         None,
-        description="Pretrained weights, as `reelvec models fetch` or save_pretrained writes them: a folder with one"
-        " folder per backbone (vivit/, x-clip/ ...), or s3://bucket/prefix. Default: models in the local stack's folder.",
+        description="Pretrained weights, as `reelvec models fetch` or save_pretrained writes them: "
+        "a folder with one"
+        " folder per backbone (vivit/, x-clip/ ...), or s3://bucket/prefix. Default: models in the "
+        "local stack's folder.",
     )
-    license: Literal["any", "commercial"] = Field("any", description="`commercial` refuses non-commercial weights.")
+    license: Literal["any", "commercial"] = Field(
+        "any", description="`commercial` refuses non-commercial weights."
+    )
     device: str | None = Field(
-        None, description="Torch device, for example cuda:0 or cpu; default: the GPU if there is one."
+        None,
+        description="Torch device, for example cuda:0 or cpu; default: the GPU if there is one.",
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Whether torch compiles the models' layers, which takes some seconds at the start. auto: only on a"
+        description="Whether torch compiles the models' layers, which takes some seconds at the "
+        "start. auto: only on a"
         " GPU, where it is worth it.",
     )
     samplers: int | None = Field(
         None,
         ge=1,
-        description="Sampler processes per worker process. Default: one per core that the worker may use, less one for the"
+        description="Sampler processes per worker process. Default: one per core that the worker "
+        "may use, less one for the"
         " engine and the task threads; fewer if the memory does not hold so many.",
     )
     videos_per_batch: int | None = Field(
         None,
         ge=1,
-        description="Largest number of videos in one batch on the device. Default: 1 on the CPU; on a GPU 4, with less than"
+        description="Largest number of videos in one batch on the device. Default: 1 on the CPU; "
+        "on a GPU 4, with less than"
         " 16 GB of memory 2, with less than 8 GB 1.",
     )
     processes: int = Field(
         1,
         ge=1,
-        description="Worker processes that share this machine's cores and memory; `reelvec worker` sets it to the number"
+        description="Worker processes that share this machine's cores and memory; `reelvec worker` "
+        "sets it to the number"
         " it starts.",
     )
     file_roots: str = Field(
         "",
-        description="Folders from which workers may read files, separated by ':'; with the local stack every folder is"
+        description="Folders from which workers may read files, separated by ':'; with the local "
+        "stack every folder is"
         " allowed.",
     )
-    fetch_seconds: float = Field(10.0, gt=0, description="Deadline for reading one block (1 MiB), including retries.")
+    fetch_seconds: float = Field(
+        10.0, gt=0, description="Deadline for reading one block (1 MiB), including retries."
+    )
     fetch_bytes_per_second: float = Field(
-        100_000.0, gt=0, description="Minimum speed of a source where more than one block has to be read at once."
+        100_000.0,
+        gt=0,
+        description="Minimum speed of a source where more than one block has to be read at once.",
     )
     spool_bytes: int = Field(
         4 << 30,
         ge=1,
-        description="Largest video that is read from a server that does not serve ranges; it is kept in a temporary file"
+        description="Largest video that is read from a server that does not serve ranges; it is "
+        "kept in a temporary file"
         " without a name.",
     )
     http_allow_private: bool = Field(
         False,
-        description="true: http sources may have private and loopback addresses. The S3 endpoint may always have one.",
+        description="true: http sources may have private and loopback addresses. The S3 endpoint "
+        "may always have one.",
     )
-    sampling_wall_seconds: float = Field(120.0, gt=0, description="Deadline for sampling one video.")
-    sampling_cpu_seconds: int = Field(60, ge=1, description="CPU time that sampling one video may use.")
+    sampling_wall_seconds: float = Field(
+        120.0, gt=0, description="Deadline for sampling one video."
+    )
+    sampling_cpu_seconds: int = Field(
+        60, ge=1, description="CPU time that sampling one video may use."
+    )
     engine_seconds: float | None = Field(
-        None, gt=0, description="Longest wait for the engine; default: 300 on a GPU, 1800 on the CPU."
+        None,
+        gt=0,
+        description="Longest wait for the engine; default: 300 on a GPU, 1800 on the CPU.",
     )
     job_seconds: float = Field(
-        3600.0, gt=0, description="Deadline for a whole video; after it another worker may take the video."
+        3600.0,
+        gt=0,
+        description="Deadline for a whole video; after it another worker may take the video.",
     )
     beat_seconds: float = Field(10.0, gt=0, description="Interval of heartbeat, reaper and feeder.")
-    stale_seconds: float = Field(45.0, gt=0, description="A worker without a heartbeat for this long counts as dead.")
+    stale_seconds: float = Field(
+        45.0, gt=0, description="A worker without a heartbeat for this long counts as dead."
+    )
     broker_look_seconds: float = Field(
         30.0,
         gt=0,
-        description="If the broker is empty in two looks this far apart although messages were sent, the messages count as"
+        description="If the broker is empty in two looks this far apart although messages were "
+        "sent, the messages count as"
         " lost.",
     )
     queued_seconds: float = Field(
         600.0,
         gt=0,
-        description="A message queued for longer than this counts as lost if a later one has been taken already.",
+        description="A message queued for longer than this counts as lost if a later one has been "
+        "taken already.",
     )
     idle_seconds: float = Field(
         60.0,
         gt=0,
-        description="If a worker has free slots, messages wait, and it has taken none for this long, it connects to the"
+        description="If a worker has free slots, messages wait, and it has taken none for this "
+        "long, it connects to the"
         " broker again. After the same time again without a message it ends.",
     )
     drain_seconds: float = Field(
         25.0,
         gt=0,
-        description="A worker that was told to end is stopped after this time at the latest; it usually needs less than"
+        description="A worker that was told to end is stopped after this time at the latest; it "
+        "usually needs less than"
         " 10 s.",
     )
     spot_notice: str | None = Field(
         None,
-        description="How to learn that this node will be taken away: a shell command that then ends with 0, or an http(s)"
-        " address that then answers 200 with a text other than FALSE. It is asked every 5 s; on such an answer the worker"
+        description="How to learn that this node will be taken away: a shell command that then "
+        "ends with 0, or an http(s)"
+        " address that then answers 200 with a text other than FALSE. It is asked every 5 s; on "
+        "such an answer the worker"
         " drains. docs/guide.md has examples for AWS, Google and Azure.",
     )
     recycle_videos: int | None = Field(
-        None, ge=1, description="A worker process is replaced by a new one after this many videos. Default: never."
+        None,
+        ge=1,
+        description="A worker process is replaced by a new one after this many videos. Default: "
+        "never.",
     )
     recycle_bytes: int | None = Field(
-        None, ge=1, description="The same, once it holds this much memory, without its samplers. Default: never."
+        None,
+        ge=1,
+        description="The same, once it holds this much memory, without its samplers. Default: "
+        "never.",
     )
     lifeline_fd: int | None = Field(
         None,
-        description="Set by `reelvec worker` for its processes: a pipe that ends when `reelvec worker` ends; then they"
+        description="Set by `reelvec worker` for its processes: a pipe that ends when `reelvec "
+        "worker` ends; then they"
         " drain.",
     )
     stuck_seconds: float = Field(
-        4000.0, gt=0, description="A worker whose threads make no progress for this long ends itself."
+        4000.0,
+        gt=0,
+        description="A worker whose threads make no progress for this long ends itself.",
     )
 
     health: str | None = Field(
         None,
-        description="Address that serves /healthz, /readyz and /metrics, for example 127.0.0.1:9100; :9100 means every"
-        " interface, 9100 this machine only, and a /path a Unix socket. There is no authentication. Default: none.",
+        description="Address that serves /healthz, /readyz and /metrics, for example "
+        "127.0.0.1:9100; :9100 means every"
+        " interface, 9100 this machine only, and a /path a Unix socket. There is no "
+        "authentication. Default: none.",
     )
     retry_seconds: float = Field(
         5.0, gt=0, description="Delay before a video is first tried again; it doubles each time."
@@ -149,13 +195,17 @@ class WorkerSettings(Settings):
 
     @property
     def gap_seconds(self) -> float:
-        """Two beats this far apart: one was missed, so this process has seen an outage, or was one."""
+        """Two beats this far apart: one was missed, so this process has seen an outage, or was
+        one.
+        """
         return 2 * self.beat_seconds
 
     @property
     def on_gpu(self) -> bool:
         """Whether the device will be a GPU, as far as can be told without torch."""
-        return bool(machine.visible_gpus()) if self.device is None else self.device.startswith("cuda")
+        return (
+            bool(machine.visible_gpus()) if self.device is None else self.device.startswith("cuda")
+        )
 
     @property
     def engine_wait_seconds(self) -> float:

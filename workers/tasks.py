@@ -1,4 +1,6 @@
-"""The one task: claim, run the pipeline, finish, acknowledge. Every way out leaves the ledger telling the truth."""
+"""The one task: claim, run the pipeline, finish, acknowledge. Every way out leaves the ledger
+telling the truth.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,16 @@ T = TypeVar("T")
 
 #: A database that is away is asked again after so long at most.
 MAX_PAUSE_SECONDS = 5.0
-#: A video that so many workers died over gets the device for itself: if it is to blame, it takes no others with it.
+#: A video that so many workers died over gets the device for itself: if it is to blame, it takes no
+#: others with it.
 ALONE_AFTER_LOST = 3
 
 
 @app.task(name=contract.TASK_NAME)
 def embed(*arguments: object) -> None:
-    """Work on the video a message names. A message that names none of ours is dropped: Postgres knows what is owed."""
+    """Work on the video a message names. A message that names none of ours is dropped: Postgres
+    knows what is owed.
+    """
     try:
         video_id = contract.decode(arguments)
     except contract.MalformedMessageError as error:
@@ -74,8 +79,12 @@ def _work(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> None:
     runtime.count_video()
 
 
-def _insist(runtime: Runtime, what: str, attempt: Callable[[], T], *, gives_up: Callable[[], bool]) -> T:
-    """What `attempt` returns, asked again and again while the database is away. Raises its error once `gives_up()`."""
+def _insist(
+    runtime: Runtime, what: str, attempt: Callable[[], T], *, gives_up: Callable[[], bool]
+) -> T:
+    """What `attempt` returns, asked again and again while the database is away. Raises its error
+    once `gives_up()`.
+    """
     pause_seconds = 0.5
     while True:
         try:
@@ -154,7 +163,9 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
     except UnavailableError as error:  # the database, or what serves the weights
         if runtime.draining.is_set():
             raise Cancelled from None
-        return Outcome(failure=pipeline.failure_of(VideoError("unavailable", str(error), stage="run")))
+        return Outcome(
+            failure=pipeline.failure_of(VideoError("unavailable", str(error), stage="run"))
+        )
     except Exception as error:
         log.exception("video %d: unexpected", claimed.video_id)
         failure = VideoError("internal", f"{type(error).__name__}: {error}", stage="run")
@@ -162,11 +173,13 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
 
 
 def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: float) -> str | None:
-    """Commit, however long the database is away: a result is held until then, or until its time is over.
+    """Commit, however long the database is away: a result is held until then, or until its time is
+    over.
 
     Returns the new state, None if the result was dropped.
 
-    Where a COMMIT's answer was lost, the next try finds the row no longer ours, whether or not it went through.
+    Where a COMMIT's answer was lost, the next try finds the row no longer ours, whether or not it
+    went through.
     """
     broken = False
     end = give_up_at
@@ -204,7 +217,8 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
             runtime.tally.done()
     elif broken:
         log.warning(
-            "video %d: another worker has it now, or its result was committed when the connection broke",
+            "video %d: another worker has it now, or its result was committed when the connection "
+            "broke",
             claimed.video_id,
         )
     else:

@@ -1,1 +1,3 @@
-"""What an administrator does: roles and rights, invariants, moving all rows, facts about a server."""
+"""What an administrator does: roles and rights, invariants, moving all rows, facts about a
+server.
+"""

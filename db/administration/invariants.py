@@ -1,4 +1,6 @@
-"""What must hold of the rows, as SQL: `reelvec doctor --data` counts what breaks each rule. Nothing is changed."""
+"""What must hold of the rows, as SQL: `reelvec doctor --data` counts what breaks each rule. Nothing
+is changed.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,18 @@ from sqlalchemy.exc import DBAPIError
 from db import session
 from db.jobs.recheck import OUTDATED
 
-#: Pages (8 KiB) of a large table that are looked at where a rule needs the numbers themselves: about 200,000 rows.
+#: Pages (8 KiB) of a large table that are looked at where a rule needs the numbers themselves:
+#: about 200,000 rows.
 SAMPLED_PAGES = 3_000
 #: Postgres' words for a query it was told to give up: its time was over, or a lock did not come.
 _GIVEN_UP = ("57014", "55P03")
 
 #: How a rule's rows are named to people, by the columns of its query.
 _EXAMPLES = {
-    "vector": "min(format('video %s, encoder %s', video_id, (SELECT encoder FROM encoders e WHERE e.encoder_id = b.encoder_id)))",
-    "score": "min(format('video %s, tagger %s', video_id, (SELECT tagger FROM taggers t WHERE t.tagger_id = b.tagger_id)))",
+    "vector": "min(format('video %s, encoder %s', video_id, (SELECT encoder FROM encoders e WHERE "
+    "e.encoder_id = b.encoder_id)))",
+    "score": "min(format('video %s, tagger %s', video_id, (SELECT tagger FROM taggers t WHERE "
+    "t.tagger_id = b.tagger_id)))",
     "video": "format('video %s', min(video_id))",
     "other": "min(example)",
 }
@@ -31,12 +36,13 @@ _REMAKE = {
 
 @dataclass(frozen=True)
 class Invariant:
-    """One rule. `rows` gives what breaks it: (video_id, encoder_id) of a vector, (video_id, tagger_id) of a score,
-    video_id, or a text `example`, as `kind` says.
+    """One rule. `rows` gives what breaks it: (video_id, encoder_id) of a vector, (video_id,
+    tagger_id) of a score, video_id, or a text `example`, as `kind` says.
 
-    `repair`: SQL that puts it right; empty for a vector or score: those are deleted, to be computed again. `advice`:
-    what to know first. `severity`: "fail"; "warn" for what workers put right themselves; "note" for what may be meant.
-    `sampled`: the table of which a part is enough, written `{sampled}` in `rows`.
+    `repair`: SQL that puts it right; empty for a vector or score: those are deleted, to be computed
+    again. `advice`: what to know first. `severity`: "fail"; "warn" for what workers put right
+    themselves; "note" for what may be meant. `sampled`: the table of which a part is enough,
+    written `{sampled}` in `rows`.
     """
 
     name: str
@@ -57,7 +63,9 @@ class Invariant:
 
 @dataclass(frozen=True)
 class Checked:
-    """`count` things break the rule; None: the query was not finished. `sampled_percent` of the table was looked at."""
+    """`count` things break the rule; None: the query was not finished. `sampled_percent` of the
+    table was looked at.
+    """
 
     invariant: Invariant
     count: int | None
@@ -72,7 +80,9 @@ def check_all(engine: Engine, *, timeout_seconds: float) -> Iterator[Checked]:
 
 
 def check(engine: Engine, invariant: Invariant, *, timeout_seconds: float) -> Checked:
-    """Check one rule; a query that takes longer than `timeout_seconds` is not finished. Raises `UnavailableError`."""
+    """Check one rule; a query that takes longer than `timeout_seconds` is not finished. Raises
+    `UnavailableError`.
+    """
     with session.transaction(engine) as connection:
         _limit(connection, timeout_seconds)
         percent = _percent(connection, invariant.sampled) if invariant.sampled else None
@@ -94,16 +104,24 @@ def _limit(connection: Connection, timeout_seconds: float) -> None:
     # the extension's functions are found wherever a DBA has put it
     connection.execute(
         text(
-            "SELECT set_config('statement_timeout', :milliseconds, true), set_config('lock_timeout', '5s', true),"
-            " set_config('search_path', concat_ws(', ', 'reelvec', reelvec.vector_schema(), 'public'), true)"
+            "SELECT set_config('statement_timeout', :milliseconds, true), "
+            "set_config('lock_timeout', '5s', true),"
+            " set_config('search_path', concat_ws(', ', 'reelvec', reelvec.vector_schema(), "
+            "'public'), true)"
         ),
         {"milliseconds": str(max(1, round(timeout_seconds * 1000)))},
     )
 
 
 def _percent(connection: Connection, table: str) -> float | None:
-    """The part of a table that is looked at; None: all of it. By its pages, as its rows may never have been counted."""
-    pages = int(connection.execute(text("SELECT pg_relation_size(:table) / 8192"), {"table": table}).scalar_one())
+    """The part of a table that is looked at; None: all of it. By its pages, as its rows may never
+    have been counted.
+    """
+    pages = int(
+        connection.execute(
+            text("SELECT pg_relation_size(:table) / 8192"), {"table": table}
+        ).scalar_one()
+    )
     return None if pages <= SAMPLED_PAGES else round(100 * SAMPLED_PAGES / pages, 4)
 
 
@@ -114,9 +132,12 @@ INVARIANTS: tuple[Invariant, ...] = (
         "done without vectors",
         "video",
         "done jobs lack the vector of an encoder they want",
-        "SELECT video_id FROM jobs j WHERE state = 'done' AND EXISTS (SELECT FROM unnest(encoders) e"
-        " WHERE NOT EXISTS (SELECT FROM embeddings m WHERE m.encoder_id = e AND m.video_id = j.video_id))",
-        "UPDATE jobs SET state = 'pending', attempts = 0, finished_at = NULL WHERE video_id IN ({rows})",
+        "SELECT video_id FROM jobs j WHERE state = 'done' AND EXISTS (SELECT FROM unnest(encoders) "
+        "e"
+        " WHERE NOT EXISTS (SELECT FROM embeddings m WHERE m.encoder_id = e AND m.video_id = "
+        "j.video_id))",
+        "UPDATE jobs SET state = 'pending', attempts = 0, finished_at = NULL WHERE video_id IN "
+        "({rows})",
         "to have the missing ones computed",
     ),
     Invariant(
@@ -124,14 +145,17 @@ INVARIANTS: tuple[Invariant, ...] = (
         "video",
         "done jobs lack the scores of a tagger they want",
         "SELECT video_id FROM jobs j WHERE state = 'done' AND EXISTS (SELECT FROM unnest(taggers) t"
-        " WHERE NOT EXISTS (SELECT FROM scores s WHERE s.tagger_id = t AND s.video_id = j.video_id))",
-        "UPDATE jobs SET state = 'pending', attempts = 0, finished_at = NULL WHERE video_id IN ({rows})",
+        " WHERE NOT EXISTS (SELECT FROM scores s WHERE s.tagger_id = t AND s.video_id = "
+        "j.video_id))",
+        "UPDATE jobs SET state = 'pending', attempts = 0, finished_at = NULL WHERE video_id IN "
+        "({rows})",
         "to have the missing ones computed",
     ),
     Invariant(
         "unbound vectors",
         "vector",
-        "vectors belong to an encoder without digest, dimension or pooling: nobody knows which weights made them",
+        "vectors belong to an encoder without digest, dimension or pooling: nobody knows which "
+        "weights made them",
         "SELECT video_id, encoder_id FROM embeddings JOIN encoders USING (encoder_id)"
         " WHERE weights_digest IS NULL OR dim IS NULL OR pooling IS NULL",
     ),
@@ -145,14 +169,16 @@ INVARIANTS: tuple[Invariant, ...] = (
         "vector dimensions",
         "vector",
         "vectors have another dimension than their encoder",
-        "SELECT video_id, encoder_id FROM {sampled} JOIN encoders USING (encoder_id) WHERE vector_dims(embedding) <> dim",
+        "SELECT video_id, encoder_id FROM {sampled} JOIN encoders USING (encoder_id) WHERE "
+        "vector_dims(embedding) <> dim",
         sampled="embeddings",
     ),
     Invariant(
         "window dimensions",
         "vector",
         "windows have another dimension than their encoder",
-        "SELECT video_id, encoder_id FROM {sampled} JOIN encoders USING (encoder_id) WHERE vector_dims(embedding) <> dim",
+        "SELECT video_id, encoder_id FROM {sampled} JOIN encoders USING (encoder_id) WHERE "
+        "vector_dims(embedding) <> dim",
         sampled="window_embeddings",
     ),
     Invariant(
@@ -176,7 +202,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "vector",
         "vectors have no windows beside them",
         "SELECT video_id, encoder_id FROM embeddings m WHERE NOT EXISTS"
-        " (SELECT FROM window_embeddings w WHERE w.video_id = m.video_id AND w.encoder_id = m.encoder_id)",
+        " (SELECT FROM window_embeddings w WHERE w.video_id = m.video_id AND w.encoder_id = "
+        "m.encoder_id)",
     ),
     Invariant(
         "windows without a vector",
@@ -199,7 +226,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "number of scores",
         "score",
         "scores are not one for every category of their tagger, and for every window",
-        "SELECT video_id, tagger_id FROM {sampled} JOIN taggers USING (tagger_id) JOIN encoders USING (encoder_id)"
+        "SELECT video_id, tagger_id FROM {sampled} JOIN taggers USING (tagger_id) JOIN encoders "
+        "USING (encoder_id)"
         " WHERE cardinality(probabilities) <> cardinality(categories)"
         " OR array_length(window_probabilities, 2) IS DISTINCT FROM cardinality(categories)"
         " OR array_length(window_probabilities, 1) IS DISTINCT FROM 96 / frames_per_window",
@@ -208,9 +236,11 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "probabilities",
         "score",
-        "scores are no probabilities (below 0, above 1, their sum not 1), or their tag is none of the tagger's",
+        "scores are no probabilities (below 0, above 1, their sum not 1), or their tag is none of "
+        "the tagger's",
         "SELECT video_id, tagger_id FROM {sampled} JOIN taggers USING (tagger_id)"
-        " WHERE tag <> ALL (categories) OR (SELECT NOT bool_and(p BETWEEN 0 AND 1.001) OR abs(sum(p) - 1) > 0.01"
+        " WHERE tag <> ALL (categories) OR (SELECT NOT bool_and(p BETWEEN 0 AND 1.001) OR "
+        "abs(sum(p) - 1) > 0.01"
         " FROM unnest(probabilities) p)",
         sampled="scores",
     ),
@@ -219,7 +249,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "score",
         "scores have no vector of the tagger's encoder beside them",
         "SELECT video_id, tagger_id FROM scores s JOIN taggers USING (tagger_id) WHERE NOT EXISTS"
-        " (SELECT FROM embeddings m WHERE m.video_id = s.video_id AND m.encoder_id = taggers.encoder_id)",
+        " (SELECT FROM embeddings m WHERE m.video_id = s.video_id AND m.encoder_id = "
+        "taggers.encoder_id)",
     ),
     Invariant(
         "unattended jobs",
@@ -242,8 +273,10 @@ INVARIANTS: tuple[Invariant, ...] = (
         "unknown encoders",
         "video",
         "jobs want an encoder that does not exist: its row was deleted",
-        "SELECT video_id FROM jobs WHERE NOT encoders <@ (SELECT coalesce(array_agg(encoder_id), '{}') FROM encoders)",
-        "UPDATE jobs SET encoders = array(SELECT e FROM unnest(encoders) e WHERE e IN (SELECT encoder_id FROM encoders)),"
+        "SELECT video_id FROM jobs WHERE NOT encoders <@ (SELECT coalesce(array_agg(encoder_id), "
+        "'{}') FROM encoders)",
+        "UPDATE jobs SET encoders = array(SELECT e FROM unnest(encoders) e WHERE e IN (SELECT "
+        "encoder_id FROM encoders)),"
         " owes = NULL"
         " WHERE video_id IN ({rows})",
         "to take it out of them",
@@ -252,8 +285,10 @@ INVARIANTS: tuple[Invariant, ...] = (
         "unknown taggers",
         "video",
         "jobs want a tagger that does not exist: its row was deleted",
-        "SELECT video_id FROM jobs WHERE NOT taggers <@ (SELECT coalesce(array_agg(tagger_id), '{}') FROM taggers)",
-        "UPDATE jobs SET taggers = array(SELECT t FROM unnest(taggers) t WHERE t IN (SELECT tagger_id FROM taggers))"
+        "SELECT video_id FROM jobs WHERE NOT taggers <@ (SELECT coalesce(array_agg(tagger_id), "
+        "'{}') FROM taggers)",
+        "UPDATE jobs SET taggers = array(SELECT t FROM unnest(taggers) t WHERE t IN (SELECT "
+        "tagger_id FROM taggers))"
         " WHERE video_id IN ({rows})",
         "to take it out of them",
     ),
@@ -268,25 +303,30 @@ INVARIANTS: tuple[Invariant, ...] = (
         "repeated ids",
         "video",
         "jobs list an encoder or tagger twice",
-        "SELECT video_id FROM jobs WHERE cardinality(encoders) <> (SELECT count(DISTINCT e) FROM unnest(encoders) e)"
+        "SELECT video_id FROM jobs WHERE cardinality(encoders) <> (SELECT count(DISTINCT e) FROM "
+        "unnest(encoders) e)"
         " OR cardinality(taggers) <> (SELECT count(DISTINCT t) FROM unnest(taggers) t)",
         "UPDATE jobs SET encoders = array(SELECT DISTINCT e FROM unnest(encoders) e ORDER BY e),"
-        " taggers = array(SELECT DISTINCT t FROM unnest(taggers) t ORDER BY t) WHERE video_id IN ({rows})",
+        " taggers = array(SELECT DISTINCT t FROM unnest(taggers) t ORDER BY t) WHERE video_id IN "
+        "({rows})",
     ),
     Invariant(
         "duplicate videos",
         "video",
         "videos have the address of another: the unique index videos_uri is gone or broken",
-        "SELECT v.video_id FROM videos v JOIN (SELECT md5(uri) AS hash, min(video_id) AS first FROM videos GROUP BY 1"
+        "SELECT v.video_id FROM videos v JOIN (SELECT md5(uri) AS hash, min(video_id) AS first "
+        "FROM videos GROUP BY 1"
         " HAVING count(*) > 1) d ON md5(v.uri) = d.hash AND v.video_id > d.first",
-        "DELETE FROM videos WHERE video_id IN ({rows}); CREATE UNIQUE INDEX IF NOT EXISTS videos_uri ON videos (md5(uri))",
+        "DELETE FROM videos WHERE video_id IN ({rows}); CREATE UNIQUE INDEX IF NOT EXISTS "
+        "videos_uri ON videos (md5(uri))",
         "to keep the oldest of each with its rows",
     ),
     Invariant(
         "invalid indexes",
         "other",
         "indexes were never finished: they slow down every write and serve no query",
-        "SELECT format('index %s', c.relname) AS example FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        "SELECT format('index %s', c.relname) AS example FROM pg_index i JOIN pg_class c ON c.oid "
+        "= i.indexrelid"
         " WHERE c.relnamespace = 'reelvec'::regnamespace AND NOT i.indisvalid",
         advice='drop it and make it again: reelvec db sql --write "DROP INDEX NAME"',
     ),
@@ -302,7 +342,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "videos without a job",
         "video",
         "videos are recorded, but nothing is wanted of them",
-        "SELECT video_id FROM videos v WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.video_id = v.video_id)",
+        "SELECT video_id FROM videos v WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.video_id = "
+        "v.video_id)",
         advice="enqueue without a SOURCE queues everything that is recorded",
         severity="note",
     ),

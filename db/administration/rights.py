@@ -1,4 +1,6 @@
-"""What each role may do in the schema: the one table from which rights are granted and missing ones are told."""
+"""What each role may do in the schema: the one table from which rights are granted and missing ones
+are told.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from sqlalchemy import Connection, text
 from db.errors import RefusedConfigurationError
 from db.jobs.outcome import MEDIA_COLUMNS
 
-READER, ENQUEUER, WORKER, ADMIN = "reelvec_reader", "reelvec_enqueuer", "reelvec_worker", "reelvec_admin"
+READER, ENQUEUER, WORKER, ADMIN = (
+    "reelvec_reader",
+    "reelvec_enqueuer",
+    "reelvec_worker",
+    "reelvec_admin",
+)
 
 #: What the command lines and the feeder write, by table. All but admin may read everything.
 ENQUEUER_WRITES = {
@@ -26,7 +33,8 @@ ENQUEUER_WRITES = {
     "actions": "INSERT",
     "census": "INSERT, UPDATE",
 }
-#: What a worker writes. It deletes in its result tables and in what it says of itself, nowhere else.
+#: What a worker writes. It deletes in its result tables and in what it says of itself, nowhere
+#: else.
 WORKER_WRITES = {
     "jobs": "UPDATE",
     "videos": f"UPDATE ({', '.join(MEDIA_COLUMNS)})",
@@ -42,7 +50,11 @@ WORKER_WRITES = {
     "paused_backbones": "INSERT, UPDATE",
     "census": "INSERT, UPDATE",
 }
-WRITES: Mapping[str, Mapping[str, str]] = {READER: {}, ENQUEUER: ENQUEUER_WRITES, WORKER: WORKER_WRITES}
+WRITES: Mapping[str, Mapping[str, str]] = {
+    READER: {},
+    ENQUEUER: ENQUEUER_WRITES,
+    WORKER: WORKER_WRITES,
+}
 #: `enqueue` gathers a chunk of rows in a temporary table.
 NEEDS_TEMPORARY = frozenset({ENQUEUER})
 #: The function by which a worker makes the view of an encoder.
@@ -97,7 +109,8 @@ SELECT role, what FROM (
 
 
 def missing(connection: Connection) -> dict[str, list[str]]:
-    """What the role of this connection lacks to be each of the roles: `UPDATE on jobs`, ...; empty lists: nothing.
+    """What the role of this connection lacks to be each of the roles: `UPDATE on jobs`, ...; empty
+    lists: nothing.
 
     Of a schema nobody has made yet, and of tables an older one has not, nothing is missed.
     """
@@ -112,11 +125,15 @@ def missing(connection: Connection) -> dict[str, list[str]]:
 
 
 def require(connection: Connection, role: str) -> None:
-    """Raise `RefusedConfigurationError` naming what this connection's role lacks to do the work of `role`."""
+    """Raise `RefusedConfigurationError` naming what this connection's role lacks to do the work of
+    `role`.
+    """
     lacks = missing(connection)[role]
     if lacks:
         user = connection.execute(text("SELECT current_user")).scalar_one()
-        raise RefusedConfigurationError(f"the database's role {user} lacks {shown(lacks)}: {_cure(role)}")
+        raise RefusedConfigurationError(
+            f"the database's role {user} lacks {shown(lacks)}: {_cure(role)}"
+        )
 
 
 def shown(lacks: list[str], *, most: int = 5) -> str:
@@ -124,20 +141,31 @@ def shown(lacks: list[str], *, most: int = 5) -> str:
 
 
 def refusal(address: str, said: str, statement: str | None) -> RefusedConfigurationError:
-    """Postgres' "permission denied" (42501) in one line; `said` are its own words, which name the object only."""
+    """Postgres' "permission denied" (42501) in one line; `said` are its own words, which name the
+    object only.
+    """
     found = re.search(r"permission denied for (?:table|view) (\w+)", said)
     lacks = "a right"
     if found and statement:
-        verb = rf"\b(INSERT INTO|UPDATE|DELETE FROM|COPY(?=[^;]*FROM STDIN))\s+(?:reelvec\.)?{found[1]}\b"
-        verbs = {written.split()[0].upper() for written in re.findall(verb, statement, re.IGNORECASE)}
+        verb = (
+            r"\b(INSERT INTO|UPDATE|DELETE FROM|COPY(?=[^;]*FROM "
+            rf"STDIN))\s+(?:reelvec\.)?{found[1]}\b"
+        )
+        verbs = {
+            written.split()[0].upper() for written in re.findall(verb, statement, re.IGNORECASE)
+        }
         if len(verbs) < 2:  # of several nobody knows which one was refused
             privilege = "".join(verbs) or "SELECT"
             lacks = f"{'INSERT' if privilege == 'COPY' else privilege} on {found[1]}"
     return RefusedConfigurationError(
-        f"Postgres at {address} refused: {said}. This role lacks {lacks}: reelvec doctor lists what it lacks, "
+        f"Postgres at {address} refused: {said}. This role lacks {lacks}: reelvec doctor lists "
+        "what it lacks, "
         "reelvec db roles --print says how an administrator gives it"
     )
 
 
 def _cure(role: str) -> str:
-    return f"have an administrator run reelvec db roles and GRANT {role} to it; reelvec doctor lists what it lacks"
+    return (
+        f"have an administrator run reelvec db roles and GRANT {role} to it; reelvec doctor "
+        "lists what it lacks"
+    )

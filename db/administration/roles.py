@@ -1,4 +1,6 @@
-"""Roles for those who enqueue, work, look and migrate: groups without a login, which an administrator grants to logins."""
+"""Roles for those who enqueue, work, look and migrate: groups without a login, which an
+administrator grants to logins.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,15 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, text
 
-from db.administration.rights import ADMIN, ENQUEUER, NEEDS_TEMPORARY, READER, VIEW_FUNCTION, WORKER, WRITES
+from db.administration.rights import (
+    ADMIN,
+    ENQUEUER,
+    NEEDS_TEMPORARY,
+    READER,
+    VIEW_FUNCTION,
+    WORKER,
+    WRITES,
+)
 
 _PURPOSES = {
     READER: "reads everything: status, search, SQL",
@@ -17,7 +27,9 @@ _PURPOSES = {
 
 
 def statements(database: str) -> Iterator[str]:
-    """The SQL, to be run by one who may make roles; running it again gives the same. `database` is its name, quoted."""
+    """The SQL, to be run by one who may make roles; running it again gives the same. `database` is
+    its name, quoted.
+    """
     yield "SET LOCAL lock_timeout = '10s'"  # a new owner waits for whoever is at work on a table
     for role, purpose in _PURPOSES.items():
         yield (
@@ -34,19 +46,25 @@ def statements(database: str) -> Iterator[str]:
     yield f"GRANT USAGE ON SCHEMA reelvec TO {READER}"
     yield _REACH_PGVECTOR
     yield f"GRANT SELECT ON ALL TABLES IN SCHEMA reelvec TO {READER}"
-    yield f"ALTER DEFAULT PRIVILEGES FOR ROLE {ADMIN} IN SCHEMA reelvec GRANT SELECT ON TABLES TO {READER}"
+    yield (
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {ADMIN} IN SCHEMA reelvec GRANT SELECT ON TABLES TO "
+        f"{READER}"
+    )
     yield f"GRANT {READER} TO {ENQUEUER}, {WORKER}"
     for role in WRITES:
         if role != READER:
             # what an older version granted and this one does not is taken away
-            yield f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA reelvec FROM {role}"
+            yield (
+                "REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA reelvec FROM "
+                f"{role}"
+            )
         for table, privileges in WRITES[role].items():
             yield f"GRANT {privileges} ON reelvec.{table} TO {role}"
     yield f"GRANT EXECUTE ON FUNCTION reelvec.{VIEW_FUNCTION} TO {WORKER}"
 
 
-# The view of an encoder is made by a function as its owner, so that owner must be no superuser; and default privileges
-# are those of the role that makes a table: all are made by one.
+# The view of an encoder is made by a function as its owner, so that owner must be no superuser; and
+# default privileges are those of the role that makes a table: all are made by one.
 _OWN_EVERYTHING = f"""
 DO $$
 DECLARE thing record;
@@ -70,7 +88,8 @@ END $$
 """.strip()  # noqa: S608
 
 
-# Whoever compares vectors names the types of the extension, wherever it lies. Most often everybody may anyway.
+# Whoever compares vectors names the types of the extension, wherever it lies. Most often everybody
+# may anyway.
 _REACH_PGVECTOR = f"""
 DO $$
 DECLARE
@@ -89,7 +108,9 @@ END $$
 def script(connection: Connection) -> str:
     """All of it for a DBA, in one transaction."""
     body = "".join(f"{statement};\n" for statement in statements(_database(connection)))
-    grants = "".join(f"-- GRANT {role} TO a_login;  -- {purpose}\n" for role, purpose in _PURPOSES.items())
+    grants = "".join(
+        f"-- GRANT {role} TO a_login;  -- {purpose}\n" for role, purpose in _PURPOSES.items()
+    )
     return f"BEGIN;\n{body}COMMIT;\n{grants}"
 
 
@@ -100,10 +121,13 @@ def make(connection: Connection) -> None:
 
 
 def become_owner(connection: Connection) -> None:
-    """Migrate as the schema's owner where this role may: tables of another owner would be out of the roles' reach."""
+    """Migrate as the schema's owner where this role may: tables of another owner would be out of
+    the roles' reach.
+    """
     connection.execute(
         text(
-            "SELECT set_config('role', CAST(:admin AS text), false) FROM pg_namespace WHERE nspname = 'reelvec'"
+            "SELECT set_config('role', CAST(:admin AS text), false) FROM pg_namespace WHERE "
+            "nspname = 'reelvec'"
             " AND pg_get_userbyid(nspowner) = :admin AND pg_has_role(nspowner, 'MEMBER')"
         ),
         {"admin": ADMIN},

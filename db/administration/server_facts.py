@@ -1,4 +1,6 @@
-"""What a Postgres is and lets this role do, and who works on its ledger: facts for `reelvec doctor`."""
+"""What a Postgres is and lets this role do, and who works on its ledger: facts for `reelvec
+doctor`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from db import driver_errors
 
 @dataclass(frozen=True)
 class PostgresFacts:
-    """`connections_*` count: `limit` is what this role may have in all, `used` what the server serves now."""
+    """`connections_*` count: `limit` is what this role may have in all, `used` what the server
+    serves now.
+    """
 
     role: str
     version: str
@@ -27,7 +31,8 @@ class PostgresFacts:
 
 @dataclass(frozen=True)
 class VectorFacts:
-    """pgvector: `installed` in this database, in `schema`, `available` on this server; None: not. `may_install`: this role.
+    """pgvector: `installed` in this database, in `schema`, `available` on this server; None: not.
+    `may_install`: this role.
 
     `may_use`: this role may name what lies in `schema`.
     """
@@ -60,10 +65,12 @@ def postgres(connection: Connection) -> PostgresFacts:
             " has_database_privilege(current_database(), 'CREATE') AS may_make_schemas,"
             " (SELECT min(n) FROM (VALUES (current_setting('max_connections')::int"
             "   - current_setting('superuser_reserved_connections')::int"
-            "   - coalesce(current_setting('reserved_connections', true)::int, 0)), (d.datconnlimit), (r.rolconnlimit)"
+            "   - coalesce(current_setting('reserved_connections', true)::int, 0)), "
+            "(d.datconnlimit), (r.rolconnlimit)"
             "   ) AS limits (n) WHERE n > 0) AS connections_limit,"
             " (SELECT sum(numbackends) FROM pg_stat_database)::int AS connections_used"
-            " FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
+            " FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = "
+            "current_database()"
         )
     ).one()
     return PostgresFacts(**row._mapping)
@@ -74,19 +81,26 @@ def pgvector(connection: Connection) -> VectorFacts:
         text(
             "SELECT a.installed_version AS installed, a.default_version AS available,"
             " bool_or(r.rolsuper OR NOT v.superuser"
-            "  OR (v.trusted AND has_database_privilege(current_database(), 'CREATE'))) AS may_install,"
-            " min(quote_ident(n.nspname)) AS schema, coalesce(bool_and(has_schema_privilege(n.oid, 'USAGE')), true) AS may_use"
+            "  OR (v.trusted AND has_database_privilege(current_database(), 'CREATE'))) AS "
+            "may_install,"
+            " min(quote_ident(n.nspname)) AS schema, coalesce(bool_and(has_schema_privilege(n.oid, "
+            "'USAGE')), true) AS may_use"
             " FROM pg_available_extensions a JOIN pg_available_extension_versions v USING (name)"
             " JOIN pg_roles r ON r.rolname = current_user"
-            " LEFT JOIN pg_extension e ON e.extname = name LEFT JOIN pg_namespace n ON n.oid = e.extnamespace"
+            " LEFT JOIN pg_extension e ON e.extname = name LEFT JOIN pg_namespace n ON n.oid = "
+            "e.extnamespace"
             " WHERE name = 'vector' AND v.version = a.default_version GROUP BY 1, 2"
         )
     ).first()
-    return VectorFacts(None, None, may_install=False) if row is None else VectorFacts(**row._mapping)
+    return (
+        VectorFacts(None, None, may_install=False) if row is None else VectorFacts(**row._mapping)
+    )
 
 
 def distance_problem(connection: Connection, schema: str) -> str | None:
-    """Why this role cannot compare two vectors with the pgvector in `schema` (quoted); None: it can. Ends in a savepoint."""
+    """Why this role cannot compare two vectors with the pgvector in `schema` (quoted); None: it
+    can. Ends in a savepoint.
+    """
     vector = f"'[1,2]'::{schema}.vector::{schema}.halfvec(2)"
     try:
         with connection.begin_nested():
@@ -109,7 +123,8 @@ def round_trip_seconds(connection: Connection, *, tries: int = 3) -> float:
 def workers(connection: Connection) -> list[WorkerRow]:
     rows = connection.execute(
         text(
-            "SELECT host, pid, device, version, extract(epoch FROM now() - beat_at)::double precision AS beat_age_seconds"
+            "SELECT host, pid, device, version, extract(epoch FROM now() - beat_at)::double "
+            "precision AS beat_age_seconds"
             " FROM reelvec.workers ORDER BY host, pid"
         )
     )

@@ -1,7 +1,9 @@
-"""All rows of reelvec into one file, and back into another database: by COPY in one transaction, without other programs.
+"""All rows of reelvec into one file, and back into another database: by COPY in one transaction,
+without other programs.
 
-The file is a zip: `about.json`, and one member a table in Postgres' binary format, which all versions of the server read.
-The schema is not in it: migrations make it where the rows go, so the extension, the roles and the owner may be others there.
+The file is a zip: `about.json`, and one member a table in Postgres' binary format, which all
+versions of the server read. The schema is not in it: migrations make it where the rows go, so the
+extension, the roles and the owner may be others there.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class About:
-    """What a file holds: rows of a schema at `revision`, `tables` in an order in which they can be filled, each with its
-    columns, and the SQL of `indexes` by name."""
+    """What a file holds: rows of a schema at `revision`, `tables` in an order in which they can be
+    filled, each with its columns, and the SQL of `indexes` by name."""
 
     revision: str
     tables: dict[str, list[str]]
@@ -46,9 +48,11 @@ class About:
 
 
 def dump(database_url: str, path: Path, tell: Tell) -> None:
-    """Write all rows as they are at one moment; workers go on meanwhile. The file appears at the end, whole.
+    """Write all rows as they are at one moment; workers go on meanwhile. The file appears at the
+    end, whole.
 
-    `tell` hears of each table. Raises `UsageError` for a file that cannot be written, `RefusedConfigurationError`.
+    `tell` hears of each table. Raises `UsageError` for a file that cannot be written,
+    `RefusedConfigurationError`.
     """
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
@@ -61,7 +65,9 @@ def dump(database_url: str, path: Path, tell: Tell) -> None:
             file.writestr(ABOUT, json.dumps(asdict(about), ensure_ascii=False, indent=1))
             for table in about.tables:
                 with file.open(table, "w", force_zip64=True) as member:
-                    rows = copy.run(connection, f"COPY {about.copied(table)} TO STDOUT BINARY", member)
+                    rows = copy.run(
+                        connection, f"COPY {about.copied(table)} TO STDOUT BINARY", member
+                    )
                 tell(f"{table}: {rows:,} rows")
         unfinished.replace(path)
     except OSError as error:
@@ -73,8 +79,8 @@ def dump(database_url: str, path: Path, tell: Tell) -> None:
 def restore(database_url: str, path: Path, tell: Tell) -> None:
     """Make the schema, fill it with all rows or none, and bring it to this version's revision.
 
-    Raises `UsageError` for a file that is none of ours, `RefusedConfigurationError` for one of a newer version and for a
-    database that has rows of reelvec already.
+    Raises `UsageError` for a file that is none of ours, `RefusedConfigurationError` for one of a
+    newer version and for a database that has rows of reelvec already.
     """
     try:
         file = zipfile.ZipFile(path)
@@ -85,18 +91,24 @@ def restore(database_url: str, path: Path, tell: Tell) -> None:
     with file:
         if about.revision > schema.HEAD:
             raise RefusedConfigurationError(
-                f"{path} is of revision {about.revision}, this version knows {schema.HEAD}: install the version that wrote it"
+                f"{path} is of revision {about.revision}, this version knows {schema.HEAD}: "
+                "install the version that wrote it"
             )
         schema.upgrade(database_url, to=about.revision)
         with _transaction(database_url) as connection:
             _refuse_what_is_not_empty(connection, about)
             for table in about.tables:
                 with file.open(table) as member:
-                    rows = copy.run(connection, f"COPY {about.copied(table)} FROM STDIN BINARY", member)
+                    rows = copy.run(
+                        connection, f"COPY {about.copied(table)} FROM STDIN BINARY", member
+                    )
                 tell(f"{table}: {rows:,} rows")
             connection.execute(_NUMBERS_GO_ON)
             connection.execute(
-                text("SELECT reelvec.make_encoder_view(encoder) FROM reelvec.encoders WHERE dim IS NOT NULL")
+                text(
+                    "SELECT reelvec.make_encoder_view(encoder) FROM reelvec.encoders WHERE dim IS "
+                    "NOT NULL"
+                )
             )
             _make_indexes(connection, about, tell)
     schema.upgrade(database_url)
@@ -127,7 +139,8 @@ SELECT c.relname, f.relname FROM pg_constraint r JOIN pg_class c ON c.oid = r.co
 WHERE r.contype = 'f' AND c.relnamespace = 'reelvec'::regnamespace AND c.oid <> f.oid
 """)
 
-# With pgvector's schema on the path its names stand without one, and are found wherever it lies in the other database.
+# With pgvector's schema on the path its names stand without one, and are found wherever it lies in
+# the other database.
 _INDEXES = text("""
 SELECT c.relname, pg_get_indexdef(c.oid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE c.relnamespace = 'reelvec'::regnamespace AND i.indisvalid AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = c.oid)
@@ -152,21 +165,32 @@ END $$
 
 
 def _about(connection: Connection) -> About:
-    """Of reelvec's own tables: each is one that somebody writes to. What users have made beside them is theirs."""
+    """Of reelvec's own tables: each is one that somebody writes to. What users have made beside
+    them is theirs.
+    """
     revision = schema.check(connection)
     ours = {table for writes in rights.WRITES.values() for table in writes}
-    found = {name: list(columns) for name, columns in connection.execute(_COLUMNS, {"tables": list(ours)})}
+    found = {
+        name: list(columns)
+        for name, columns in connection.execute(_COLUMNS, {"tables": list(ours)})
+    }
     graph: dict[str, set[str]] = {name: set() for name in found}
     for table, referenced in connection.execute(_REFERENCES):
         if table in graph:
             graph[table].add(referenced)
     connection.execute(_FIND_TYPES)
-    indexes = {str(name): str(sql) for name, sql in connection.execute(_INDEXES, {"tables": list(found)})}
-    return About(revision, {name: found[name] for name in TopologicalSorter(graph).static_order()}, indexes)
+    indexes = {
+        str(name): str(sql) for name, sql in connection.execute(_INDEXES, {"tables": list(found)})
+    }
+    return About(
+        revision, {name: found[name] for name in TopologicalSorter(graph).static_order()}, indexes
+    )
 
 
 def _refuse_what_is_not_empty(connection: Connection, about: About) -> None:
-    revision = str(connection.execute(text("SELECT version_num FROM reelvec.alembic_version")).scalar_one())
+    revision = str(
+        connection.execute(text("SELECT version_num FROM reelvec.alembic_version")).scalar_one()
+    )
     filled = [
         table
         for table in about.tables
@@ -174,9 +198,14 @@ def _refuse_what_is_not_empty(connection: Connection, about: About) -> None:
     ]
     if revision == about.revision and not filled:
         return
-    found = f"rows in {', '.join(filled)}" if filled else f"revision {revision}, and the file is of {about.revision}"
+    found = (
+        f"rows in {', '.join(filled)}"
+        if filled
+        else f"revision {revision}, and the file is of {about.revision}"
+    )
     raise RefusedConfigurationError(
-        f"this database has a schema reelvec with {found}: restore into a database without one. If nothing here is wanted: "
+        f"this database has a schema reelvec with {found}: restore into a database without one. If "
+        "nothing here is wanted: "
         'reelvec db sql --write "DROP SCHEMA reelvec CASCADE"'
     )
 
@@ -185,7 +214,9 @@ def _make_indexes(connection: Connection, about: About, tell: Tell) -> None:
     """Those that somebody has added, for the nearest vectors for example."""
     connection.execute(_FIND_TYPES)
     for name, statement in about.indexes.items():
-        there = connection.execute(text("SELECT to_regclass(:name)"), {"name": f'reelvec."{name}"'}).scalar()
+        there = connection.execute(
+            text("SELECT to_regclass(:name)"), {"name": f'reelvec."{name}"'}
+        ).scalar()
         if there is None:
             tell(f"index {name}")
             connection.exec_driver_sql(statement.replace("%", "%%"))

@@ -1,1 +1,3 @@
-"""The ledger's companions: what is fed, owed, tried again, closed, paused and changed by operators."""
+"""The ledger's companions: what is fed, owed, tried again, closed, paused and changed by
+operators.
+"""

@@ -1,4 +1,5 @@
-"""Who can make what: which encoders a worker can load, which of them all can, some, or nobody. And the queue that follows.
+"""Who can make what: which encoders a worker can load, which of them all can, some, or nobody. And
+the queue that follows.
 
 every live worker can make it    `reelvec`
 some can                         `reelvec.<encoder>`, which only those consume
@@ -15,9 +16,11 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True)
 class Ability:
-    """What one worker can make: the encoders of `models`, but for the ids `refused`, whose weights are not its own.
+    """What one worker can make: the encoders of `models`, but for the ids `refused`, whose weights
+    are not its own.
 
-    A model is a backbone with a kind of weights (`encoders.model`). None: whatever there is, as older versions could.
+    A model is a backbone with a kind of weights (`encoders.model`). None: whatever there is, as
+    older versions could.
     """
 
     models: tuple[str, ...] | None = None
@@ -26,7 +29,10 @@ class Ability:
     @property
     def facts(self) -> dict[str, list[str] | list[int] | None]:
         """Parameters of `MAKES`."""
-        return {"models": None if self.models is None else list(self.models), "refused": list(self.refused)}
+        return {
+            "models": None if self.models is None else list(self.models),
+            "refused": list(self.refused),
+        }
 
 
 #: Ids of the encoders that can be made by an `Ability` and are not paused.
@@ -50,7 +56,9 @@ class Makers:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a video goes: the queue of a `rare` encoder, by its id, or, if there is no room, the `common` one."""
+    """Where a video goes: the queue of a `rare` encoder, by its id, or, if there is no room, the
+    `common` one.
+    """
 
     rare: int | None = None
     common: bool = False
@@ -58,7 +66,9 @@ class Route:
 
 @dataclass(frozen=True)
 class Abilities:
-    """Of all live workers that are not draining, `workers` of them. Without any, nobody knows what the next one can."""
+    """Of all live workers that are not draining, `workers` of them. Without any, nobody knows what
+    the next one can.
+    """
 
     workers: int
     in_flight: int
@@ -67,7 +77,9 @@ class Abilities:
     @property
     def makeable(self) -> list[int]:
         """Encoders that somebody can make and that are not paused, by id."""
-        return [makers.encoder_id for makers in self.encoders if makers.workers and not makers.paused]
+        return [
+            makers.encoder_id for makers in self.encoders if makers.workers and not makers.paused
+        ]
 
     def rare(self) -> list[Makers]:
         """Encoders that some can make and others cannot."""
@@ -78,21 +90,28 @@ class Abilities:
         return [makers for makers in self.encoders if self.workers and not makers.workers]
 
     def route(self, owed: Collection[int]) -> Route:
-        """For a video that owes these encoders: the rarest of them that can be made, and is not paused, chooses.
+        """For a video that owes these encoders: the rarest of them that can be made, and is not
+        paused, chooses.
 
         A video that owes nothing as far as is known goes to anybody: its claim finds out.
         """
-        able = [makers for makers in self.encoders if makers.encoder_id in owed and not makers.paused]
+        able = [
+            makers for makers in self.encoders if makers.encoder_id in owed and not makers.paused
+        ]
         if not owed or not self.workers:
             return Route(common=not owed or bool(able))
         common = any(makers.workers == self.workers for makers in able)
         rare = [makers for makers in able if 0 < makers.workers < self.workers]
         if not rare:
             return Route(common=common)
-        return Route(min(rare, key=lambda makers: (makers.in_flight, makers.encoder_id)).encoder_id, common)
+        return Route(
+            min(rare, key=lambda makers: (makers.in_flight, makers.encoder_id)).encoder_id, common
+        )
 
 
-_LIVE = "FROM reelvec.workers WHERE NOT draining AND beat_at > now() - make_interval(secs => :stale)"
+_LIVE = (
+    "FROM reelvec.workers WHERE NOT draining AND beat_at > now() - make_interval(secs => :stale)"
+)
 _FLEET = text(f"SELECT count(*) AS workers, coalesce(sum(in_flight), 0) AS in_flight {_LIVE}")
 _MAKERS = text(f"""
 SELECT e.encoder_id, e.encoder, e.backbone, count(w.worker_id) AS workers, coalesce(sum(w.in_flight), 0) AS in_flight,
@@ -107,15 +126,19 @@ def read(connection: Connection, *, stale_seconds: float) -> Abilities:
     """What the live workers can make, as they said with their last beats."""
     fleet = connection.execute(_FLEET, {"stale": stale_seconds}).one()
     rows = connection.execute(_MAKERS, {"stale": stale_seconds})
-    return Abilities(fleet.workers, int(fleet.in_flight), tuple(Makers(**row._mapping) for row in rows))
+    return Abilities(
+        fleet.workers, int(fleet.in_flight), tuple(Makers(**row._mapping) for row in rows)
+    )
 
 
 def of_worker(connection: Connection, ability: Ability) -> dict[int, str]:
     """Id and name of each declared encoder that this worker can make, paused or not."""
     rows = connection.execute(
         text(
-            "SELECT encoder_id, encoder FROM reelvec.encoders WHERE encoder_id <> ALL(CAST(:refused AS smallint[]))"
-            " AND (CAST(:models AS text[]) IS NULL OR model = ANY(CAST(:models AS text[]))) ORDER BY encoder_id"
+            "SELECT encoder_id, encoder FROM reelvec.encoders WHERE encoder_id <> "
+            "ALL(CAST(:refused AS smallint[]))"
+            " AND (CAST(:models AS text[]) IS NULL OR model = ANY(CAST(:models AS text[]))) ORDER "
+            "BY encoder_id"
         ),
         ability.facts,
     )

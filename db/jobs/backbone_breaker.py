@@ -1,6 +1,8 @@
-"""Pausing a backbone whose failures blame us or the model: trying a million videos more would only fail them all.
+"""Pausing a backbone whose failures blame us or the model: trying a million videos more would only
+fail them all.
 
-Codes that describe a file never count here. A person has to look, and resumes with `reelvec pause --resume`.
+Codes that describe a file never count here. A person has to look, and resumes with `reelvec pause
+--resume`.
 """
 
 from __future__ import annotations
@@ -12,14 +14,17 @@ from sqlalchemy import Connection, text
 from db.errors import VIDEO_ERROR_CLASSES, ErrorClass
 
 WINDOW_SECONDS = 600.0
-#: So many videos, of two places or tried by two workers, and at least as many as were embedded meanwhile.
+#: So many videos, of two places or tried by two workers, and at least as many as were embedded
+#: meanwhile.
 VIDEOS = 20
 SAMPLER = ["sampler_crashed", "sampler_defect"]
 #: The row of `control` that stops all claims when samplers crash, whatever the backbone.
 SAMPLER_CONTROL = "samplers"
 
 _BLAMED = sorted(
-    code for code, kind in VIDEO_ERROR_CLASSES.items() if kind in (ErrorClass.DEVICE, ErrorClass.BAD_OUTPUT)
+    code
+    for code, kind in VIDEO_ERROR_CLASSES.items()
+    if kind in (ErrorClass.DEVICE, ErrorClass.BAD_OUTPUT)
 )
 
 _FAILING = text("""
@@ -69,11 +74,16 @@ def pause_failing(connection: Connection) -> list[Paused]:
     facts = {"window": WINDOW_SECONDS, "videos": VIDEOS, "sampler": SAMPLER, "blamed": _BLAMED}
     paused = []
     for row in connection.execute(_FAILING, {**facts, "control": SAMPLER_CONTROL}).all():
-        done = int(connection.execute(_EMBEDDED, {"since": row.since, "backbone": row.backbone}).scalar_one())
+        done = int(
+            connection.execute(
+                _EMBEDDED, {"since": row.since, "backbone": row.backbone}
+            ).scalar_one()
+        )
         if done > row.videos:
             continue
         reason = (
-            f"{row.videos} videos failed with {row.code}, {done} were embedded meanwhile; the last: {row.error[:300]}"
+            f"{row.videos} videos failed with {row.code}, {done} were embedded meanwhile; the "
+            f"last: {row.error[:300]}"
         )
         statement = _PAUSE_ALL if row.backbone is None else _PAUSE
         changed = connection.execute(

@@ -1,7 +1,8 @@
 """Whether a video that waits for its source is at fault itself.
 
-A wrong key or a bucket that is gone fails every video of the place, and none of them is to blame: they wait. But where
-another object of the same bucket or host was read since, the one that still may not be read never will.
+A wrong key or a bucket that is gone fails every video of the place, and none of them is to blame:
+they wait. But where another object of the same bucket or host was read since, the one that still
+may not be read never will.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from db.jobs import retries
 
 @dataclass(frozen=True)
 class Waited:
-    """`seconds` since the first error of class INFRA. `is_alone`: long enough, and others of its place were read."""
+    """`seconds` since the first error of class INFRA. `is_alone`: long enough, and others of its
+    place were read.
+    """
 
     seconds: float
     is_alone: bool

@@ -1,7 +1,9 @@
-"""Recording what is to be done: videos and their one job each, by COPY, idempotent under any number of producers.
+"""Recording what is to be done: videos and their one job each, by COPY, idempotent under any number
+of producers.
 
-Whoever changes several rows takes their locks in one order: new videos by the hash of their uri, then jobs by video_id, then
-known videos by video_id. Workers hold a job and then its video, too. So nobody waits in a circle.
+Whoever changes several rows takes their locks in one order: new videos by the hash of their uri,
+then jobs by video_id, then known videos by video_id. Workers hold a job and then its video, too. So
+nobody waits in a circle.
 """
 
 from __future__ import annotations
@@ -49,10 +51,12 @@ class Wanted:
 
 @dataclass
 class Counts:
-    """What recording did. Each selected video is in exactly one of `queued` and the `already_` counts.
+    """What recording did. Each selected video is in exactly one of `queued` and the `already_`
+    counts.
 
-    `changed` are videos whose bytes are not those that were read before. `duplicates` are rows of the source whose uri
-    was selected before. `recategorised` are known videos of which this source says another category than was recorded.
+    `changed` are videos whose bytes are not those that were read before. `duplicates` are rows of
+    the source whose uri was selected before. `recategorised` are known videos of which this source
+    says another category than was recorded.
     """
 
     selected: int = 0
@@ -90,9 +94,9 @@ CREATE TEMP TABLE chunk (video_id bigint PRIMARY KEY, changed boolean NOT NULL D
 CREATE TEMP TABLE selection (video_id bigint PRIMARY KEY);
 """
 
-# A video's etag is that of the bytes its vectors were made from: the worker writes it, not the source.
-# Sorted by the unique key: two producers with the same rows wait for each other instead of deadlocking.
-# What is known is left out beforehand: a conflict would cost a number of the sequence.
+# A video's etag is that of the bytes its vectors were made from: the worker writes it, not the
+# source. Sorted by the unique key: two producers with the same rows wait for each other instead of
+# deadlocking. What is known is left out beforehand: a conflict would cost a number of the sequence.
 _INSERT_VIDEOS = """
 WITH made AS (
   INSERT INTO reelvec.videos ({number} uri, external_id, category, title, group_key, attributes, size_bytes) {overriding}
@@ -102,7 +106,8 @@ WITH made AS (
 INSERT INTO chunk (video_id) SELECT video_id FROM made
 """
 _FOR_GOOD = text(_INSERT_VIDEOS.format(number="", value="", overriding=""))
-# A sequence takes nothing back when a transaction is rolled back, so a rehearsal numbers its videos -1, -2, ...
+# A sequence takes nothing back when a transaction is rolled back, so a rehearsal numbers its videos
+# -1, -2, ...
 _IN_REHEARSAL = text(_INSERT_VIDEOS.format(
     number="video_id,", overriding="OVERRIDING SYSTEM VALUE",
     value="-row_number() OVER (ORDER BY md5(uri)) - (SELECT count(*) FROM selection),",
@@ -157,13 +162,15 @@ ORDER BY c.video_id
 ON CONFLICT DO NOTHING
 """)
 
-# Widening is how a backbone is added later: the union is wanted, and a finished job opens again for what it now lacks. One
-# that failed for what is in its file does not, while that is the same version: what is to be made is only noted.
+# Widening is how a backbone is added later: the union is wanted, and a finished job opens again for
+# what it now lacks. One that failed for what is in its file does not, while that is the same
+# version: what is to be made is only noted.
 _AGAIN = "(j.force OR :force OR known.changed)"
 _LISTED = f"""CASE WHEN :force OR known.changed THEN known.union_encoders
   ELSE {owing.REMEMBERED} || array(SELECT e FROM unnest(known.union_encoders) e WHERE e <> ALL(j.encoders)) END"""  # noqa: S608
 _OWES = owing.models(
-    owing.encoders(_AGAIN, _LISTED, "known.union_encoders"), owing.taggers(_AGAIN, _LISTED, "known.union_taggers")
+    owing.encoders(_AGAIN, _LISTED, "known.union_encoders"),
+    owing.taggers(_AGAIN, _LISTED, "known.union_taggers"),
 )
 _WIDEN_JOBS = text(f"""
 WITH known AS (
@@ -197,30 +204,43 @@ WITH known AS (
 SELECT count(*) FILTER (WHERE reopened) FROM changed
 """)  # noqa: S608
 
-_STATES = text("SELECT j.state, count(*) FROM chunk JOIN reelvec.jobs j USING (video_id) GROUP BY 1")
+_STATES = text(
+    "SELECT j.state, count(*) FROM chunk JOIN reelvec.jobs j USING (video_id) GROUP BY 1"
+)
 
-_SELECTION_STATES = text("SELECT j.state, count(*) FROM selection JOIN reelvec.jobs j USING (video_id) GROUP BY 1")
+_SELECTION_STATES = text(
+    "SELECT j.state, count(*) FROM selection JOIN reelvec.jobs j USING (video_id) GROUP BY 1"
+)
 
 
 def begin(connection: Connection) -> None:
-    """Start a selection: this connection remembers from here on which videos were recorded on it."""
+    """Start a selection: this connection remembers from here on which videos were recorded on
+    it.
+    """
     connection.exec_driver_sql(_TABLES)
 
 
-def record(connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted, *, rehearsal: bool = False) -> Counts:
-    """Record one chunk of videos and their jobs in the connection's transaction, after `begin`; returns what was new.
+def record(
+    connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted, *, rehearsal: bool = False
+) -> Counts:
+    """Record one chunk of videos and their jobs in the connection's transaction, after `begin`;
+    returns what was new.
 
     `rehearsal`: the transaction will be rolled back.
     """
     distinct = {row.uri: row for row in rows}
     connection.exec_driver_sql("TRUNCATE incoming, chunk")
     copy.copy_rows(connection, "incoming", _COLUMNS, (_incoming(row) for row in distinct.values()))
-    counts = Counts(new_videos=connection.execute(_IN_REHEARSAL if rehearsal else _FOR_GOOD).rowcount)
+    counts = Counts(
+        new_videos=connection.execute(_IN_REHEARSAL if rehearsal else _FOR_GOOD).rowcount
+    )
     found, again = counts.new_videos, 0
     if found < len(distinct):
         found += connection.execute(_CHUNK_FROM_KNOWN).rowcount
         again = connection.execute(_FORGET_SELECTED).rowcount
-        counts.changed = int(connection.exec_driver_sql("SELECT count(*) FROM chunk WHERE changed").scalar_one())
+        counts.changed = int(
+            connection.exec_driver_sql("SELECT count(*) FROM chunk WHERE changed").scalar_one()
+        )
     counts.selected = found - again
     counts.duplicates = len(rows) - len(distinct) + again
     _record_jobs(connection, wanted, counts)
@@ -230,11 +250,22 @@ def record(connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted, *
 
 
 def record_known(
-    connection: Connection, wanted: Wanted, *, categories: Sequence[str] | None, after_video_id: int, room: int
+    connection: Connection,
+    wanted: Wanted,
+    *,
+    categories: Sequence[str] | None,
+    after_video_id: int,
+    room: int,
 ) -> tuple[Counts, int | None]:
-    """The same for up to `room` videos recorded earlier, above `after_video_id`; also returns the last id, None at the end."""
+    """The same for up to `room` videos recorded earlier, above `after_video_id`; also returns the
+    last id, None at the end.
+    """
     connection.exec_driver_sql("TRUNCATE chunk")
-    facts = {"after": after_video_id, "categories": list(categories) if categories else None, "room": room}
+    facts = {
+        "after": after_video_id,
+        "categories": list(categories) if categories else None,
+        "room": room,
+    }
     counts = Counts(selected=connection.execute(_CHUNK_FROM_VIDEOS, facts).rowcount)
     _record_jobs(connection, wanted, counts)
     last = connection.execute(text("SELECT max(video_id) FROM chunk")).scalar()
@@ -256,16 +287,29 @@ def _record_jobs(connection: Connection, wanted: Wanted, counts: Counts) -> None
         after = _states(connection, _STATES)
         counts.already_done = after.get("done", 0)
         counts.already_failed = after.get("failed", 0)
-        counts.already_waiting = sum(before.get(state, 0) for state in ("pending", "queued", "running"))
+        counts.already_waiting = sum(
+            before.get(state, 0) for state in ("pending", "queued", "running")
+        )
     connection.exec_driver_sql("INSERT INTO selection SELECT video_id FROM chunk")
 
 
 def _incoming(row: VideoFacts) -> tuple[Any, ...]:
-    return (row.uri, row.external_id, row.category, row.title, row.group, row.attributes, row.size_bytes, row.etag)
+    return (
+        row.uri,
+        row.external_id,
+        row.category,
+        row.title,
+        row.group,
+        row.attributes,
+        row.size_bytes,
+        row.etag,
+    )
 
 
 def known_categories(connection: Connection) -> set[str]:
-    rows = connection.execute(text("SELECT DISTINCT category FROM reelvec.videos WHERE category IS NOT NULL"))
+    rows = connection.execute(
+        text("SELECT DISTINCT category FROM reelvec.videos WHERE category IS NOT NULL")
+    )
     return {str(row[0]) for row in rows}
 
 

@@ -1,7 +1,8 @@
-"""Which waiting videos are sent next, and by which queue: sets of encoders, places and rows take turns.
+"""Which waiting videos are sent next, and by which queue: sets of encoders, places and rows take
+turns.
 
-Videos that owe the same encoders go the same way (`db.jobs.abilities`), and there are few such sets, whatever each has waiting:
-a million videos that nobody can make cost one look at an index.
+Videos that owe the same encoders go the same way (`db.jobs.abilities`), and there are few such
+sets, whatever each has waiting: a million videos that nobody can make cost one look at an index.
 """
 
 from __future__ import annotations
@@ -35,10 +36,14 @@ WITH RECURSIVE sets AS (
 SELECT owed FROM sets WHERE owed IS NOT NULL
 """)
 
-_PENDING = "FROM reelvec.jobs WHERE state = 'pending' AND coalesce(owes, encoders) = CAST(:owed AS smallint[])"
+_PENDING = (
+    "FROM reelvec.jobs WHERE state = 'pending' AND coalesce(owes, encoders) = CAST(:owed AS "
+    "smallint[])"
+)
 
-# Places take turns, beginning anywhere: each pass gives every open place with waiting videos an equal share of the room.
-# The next place is found by one probe of the index, however many videos the last one has.
+# Places take turns, beginning anywhere: each pass gives every open place with waiting videos an
+# equal share of the room. The next place is found by one probe of the index, however many videos
+# the last one has.
 _FEED = text(f"""
 WITH RECURSIVE begin AS MATERIALIZED (
   SELECT floor(random() * coalesce(max(place_id), 0))::int AS place_id FROM reelvec.places
@@ -74,13 +79,19 @@ RETURNING next.round, j.place_id, j.video_id
 """)  # noqa: S608
 
 
-def feed(connection: Connection, fleet: Abilities, *, rooms: Mapping[int | None, int]) -> dict[int | None, list[int]]:
-    """Mark pending videos queued, up to the room of each queue; the caller commits, then publishes them by queue.
+def feed(
+    connection: Connection, fleet: Abilities, *, rooms: Mapping[int | None, int]
+) -> dict[int | None, list[int]]:
+    """Mark pending videos queued, up to the room of each queue; the caller commits, then publishes
+    them by queue.
 
-    The queues of rare encoders come first: a video that owes another one too, which everybody can make, is left to the
-    common queue only where its rare one is full. Empty while another feeder is at it.
+    The queues of rare encoders come first: a video that owes another one too, which everybody can
+    make, is left to the common queue only where its rare one is full. Empty while another feeder is
+    at it.
     """
-    if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": FEED_LOCK}).scalar():
+    if not connection.execute(
+        text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": FEED_LOCK}
+    ).scalar():
         return {}
     places.adopt(connection)
     sets = [tuple(row.owed) for row in connection.execute(_SETS, {"most": MOST_SETS})]
@@ -95,10 +106,15 @@ def feed(connection: Connection, fleet: Abilities, *, rooms: Mapping[int | None,
     return {queue: video_ids for queue, video_ids in dealt.items() if video_ids}
 
 
-def send_by(connection: Connection, fleet: Abilities, video_ids: Collection[int]) -> dict[int | None, list[int]]:
+def send_by(
+    connection: Connection, fleet: Abilities, video_ids: Collection[int]
+) -> dict[int | None, list[int]]:
     """The queues by which these queued videos, chosen by others, go."""
     sent: defaultdict[int | None, list[int]] = defaultdict(list)
-    owed = text("SELECT video_id, coalesce(owes, encoders) AS owed FROM reelvec.jobs WHERE video_id = ANY(:video_ids)")
+    owed = text(
+        "SELECT video_id, coalesce(owes, encoders) AS owed FROM reelvec.jobs WHERE video_id = "
+        "ANY(:video_ids)"
+    )
     for row in connection.execute(owed, {"video_ids": list(video_ids)}).all() if video_ids else ():
         sent[fleet.route(row.owed).rare].append(int(row.video_id))
     for queue, members in sent.items():
@@ -109,7 +125,9 @@ def send_by(connection: Connection, fleet: Abilities, video_ids: Collection[int]
     return sent
 
 
-def _fill(connection: Connection, sets: Sequence[Collection[int]], room: int, queue: int | None) -> list[int]:
+def _fill(
+    connection: Connection, sets: Sequence[Collection[int]], room: int, queue: int | None
+) -> list[int]:
     """Sets take turns, too: each gets an equal share of what is left."""
     fed: list[int] = []
     active = list(sets)

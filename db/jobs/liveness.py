@@ -1,6 +1,8 @@
-"""Who lives: every process says so with each beat, and the videos of those that fell silent go back to pending.
+"""Who lives: every process says so with each beat, and the videos of those that fell silent go back
+to pending.
 
-All times are the database's. A process may judge others only while its own beats come without a gap.
+All times are the database's. A process may judge others only while its own beats come without a
+gap.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ REAP_LOCK = 7_120_431_003
 
 @dataclass(frozen=True)
 class Worker:
-    """What a process says of itself with every beat. `in_flight` is how many videos it works on at once.
+    """What a process says of itself with every beat. `in_flight` is how many videos it works on at
+    once.
 
-    `cores` is its share of the machine's; `queued_windows` wait for its device, `running_windows` are being computed.
-    `name` is its node's, such as `gpu0`. `videos_failed` counts attempts that met an error, `videos_per_second` is what it
-    got done over the last 10 minutes. `models` are those it can load, `refused_encoders` ids of encoders that are bound to
-    other weights than its own; None: it can make everything. Moments are told as seconds ago, because all times are the database's.
+    `cores` is its share of the machine's; `queued_windows` wait for its device, `running_windows`
+    are being computed. `name` is its node's, such as `gpu0`. `videos_failed` counts attempts that
+    met an error, `videos_per_second` is what it got done over the last 10 minutes. `models` are
+    those it can load, `refused_encoders` ids of encoders that are bound to other weights than its
+    own; None: it can make everything. Moments are told as seconds ago, because all times are the
+    database's.
     """
 
     worker_id: UUID
@@ -55,8 +60,12 @@ def _said(fact: Field[Any]) -> tuple[str, str]:
     return fact.name, f":{fact.name}"
 
 
-# By the clock, not by the transaction's start: a server that slept in between must not date a beat back.
-_SAID = dict(_said(fact) for fact in fields(Worker)) | {"draining": ":draining", "beat_at": "clock_timestamp()"}
+# By the clock, not by the transaction's start: a server that slept in between must not date a beat
+# back.
+_SAID = dict(_said(fact) for fact in fields(Worker)) | {
+    "draining": ":draining",
+    "beat_at": "clock_timestamp()",
+}
 _BEAT = text(f"""
 INSERT INTO reelvec.workers ({", ".join(_SAID)}) VALUES ({", ".join(_SAID.values())})
 ON CONFLICT (worker_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _SAID)},
@@ -66,7 +75,9 @@ ON CONFLICT (worker_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for
 
 
 def beat(connection: Connection, worker: Worker, *, draining: bool, gap_seconds: float) -> None:
-    """Say that this process lives. More than `gap_seconds` after the last time, `beating_since` starts anew."""
+    """Say that this process lives. More than `gap_seconds` after the last time, `beating_since`
+    starts anew.
+    """
     connection.execute(_BEAT, {**asdict(worker), "draining": draining, "gap": gap_seconds})
 
 
@@ -105,11 +116,14 @@ RETURNING j.video_id
 """)
 
 
-def reap(connection: Connection, worker_id: UUID, *, stale_seconds: float, gap_seconds: float) -> list[int]:
+def reap(
+    connection: Connection, worker_id: UUID, *, stale_seconds: float, gap_seconds: float
+) -> list[int]:
     """Give the videos of dead workers back to pending; returns their ids. One reaper at a time.
 
-    After an outage everybody's beat is old. So only a process that has itself beaten for `stale_seconds` without a pause
-    of `gap_seconds` may judge: an outage so short that it saw none makes nobody else's beat stale either.
+    After an outage everybody's beat is old. So only a process that has itself beaten for
+    `stale_seconds` without a pause of `gap_seconds` may judge: an outage so short that it saw none
+    makes nobody else's beat stale either.
     """
     facts = {"worker_id": worker_id, "stale": stale_seconds, "gap": gap_seconds, "key": REAP_LOCK}
     if not connection.execute(_MAY_REAP, facts).scalar():
@@ -135,15 +149,17 @@ RETURNING j.video_id
 def give_back_unheld(
     connection: Connection, worker_id: UUID, *, in_hand: Collection[int], older_than_seconds: float
 ) -> list[int]:
-    """Running rows in this worker's name that it does not work on are pending again; returns their ids.
+    """Running rows in this worker's name that it does not work on are pending again; returns their
+    ids.
 
-    A claim whose COMMIT went through, or a finish whose COMMIT was lost, while the connection broke leaves such rows
-    behind. `in_hand` holds what is being claimed, too, and is read after this transaction has begun: then a row that is
-    claimed in between is younger than any age.
+    A claim whose COMMIT went through, or a finish whose COMMIT was lost, while the connection broke
+    leaves such rows behind. `in_hand` holds what is being claimed, too, and is read after this
+    transaction has begun: then a row that is claimed in between is younger than any age.
     """
     return [
         int(row[0])
         for row in connection.execute(
-            _GIVE_BACK, {"worker_id": worker_id, "in_hand": list(in_hand), "seconds": older_than_seconds}
+            _GIVE_BACK,
+            {"worker_id": worker_id, "in_hand": list(in_hand), "seconds": older_than_seconds},
         )
     ]

@@ -6,15 +6,21 @@ from sqlalchemy import Connection, text
 
 
 def requeue(connection: Connection, video_ids: list[int]) -> None:
-    """Videos whose messages may not have been sent. One that was sent after all can be claimed nevertheless."""
+    """Videos whose messages may not have been sent. One that was sent after all can be claimed
+    nevertheless.
+    """
     connection.execute(
-        text("UPDATE reelvec.jobs SET state = 'pending' WHERE state = 'queued' AND video_id = ANY(:video_ids)"),
+        text(
+            "UPDATE reelvec.jobs SET state = 'pending' WHERE state = 'queued' AND video_id = "
+            "ANY(:video_ids)"
+        ),
         {"video_ids": video_ids},
     )
 
 
 def requeue_abandoned(connection: Connection, encoder_ids: list[int]) -> set[int]:
-    """Nobody lives who can make these encoders: what is in their queues waits again, to be sent by another if it can be.
+    """Nobody lives who can make these encoders: what is in their queues waits again, to be sent by
+    another if it can be.
 
     Returns the encoders of which anything was.
     """
@@ -22,9 +28,11 @@ def requeue_abandoned(connection: Connection, encoder_ids: list[int]) -> set[int
         return set()
     rows = connection.execute(
         text(
-            "WITH abandoned AS (SELECT video_id FROM reelvec.jobs WHERE state = 'queued' AND queue = ANY(:encoder_ids)"
+            "WITH abandoned AS (SELECT video_id FROM reelvec.jobs WHERE state = 'queued' AND queue "
+            "= ANY(:encoder_ids)"
             " ORDER BY video_id FOR UPDATE SKIP LOCKED)"
-            " UPDATE reelvec.jobs j SET state = 'pending' FROM abandoned a WHERE j.video_id = a.video_id RETURNING queue"
+            " UPDATE reelvec.jobs j SET state = 'pending' FROM abandoned a WHERE j.video_id = "
+            "a.video_id RETURNING queue"
         ),
         {"encoder_ids": encoder_ids},
     )
@@ -35,20 +43,29 @@ def queues(connection: Connection) -> dict[int, str]:
     """Encoders in whose queues videos are, besides everybody's: id -> name."""
     rows = connection.execute(
         text(
-            "SELECT DISTINCT encoder_id, encoder FROM reelvec.jobs j JOIN reelvec.encoders e ON e.encoder_id = j.queue"
+            "SELECT DISTINCT encoder_id, encoder FROM reelvec.jobs j JOIN reelvec.encoders e ON "
+            "e.encoder_id = j.queue"
             " WHERE j.state = 'queued'"
         )
     )
     return {int(encoder_id): str(encoder) for encoder_id, encoder in rows}
 
 
-def requeue_all(connection: Connection, *, queue: int | None = None, older_than_seconds: float) -> int:
-    """The queue is empty, now and that long ago: what was queued before has lost its message. Returns how many."""
+def requeue_all(
+    connection: Connection, *, queue: int | None = None, older_than_seconds: float
+) -> int:
+    """The queue is empty, now and that long ago: what was queued before has lost its message.
+    Returns how many.
+    """
     return _requeue(connection, "", queue, older_than_seconds)
 
 
-def requeue_overtaken(connection: Connection, *, queue: int | None = None, older_than_seconds: float) -> int:
-    """A message older than one that was claimed already should have come first: it is lost. Returns how many."""
+def requeue_overtaken(
+    connection: Connection, *, queue: int | None = None, older_than_seconds: float
+) -> int:
+    """A message older than one that was claimed already should have come first: it is lost. Returns
+    how many.
+    """
     overtaken = (
         " AND queued_at < (SELECT max(queued_at) FROM reelvec.jobs"
         " WHERE state = 'running' AND queue IS NOT DISTINCT FROM :queue)"
@@ -56,8 +73,12 @@ def requeue_overtaken(connection: Connection, *, queue: int | None = None, older
     return _requeue(connection, overtaken, queue, older_than_seconds)
 
 
-def _requeue(connection: Connection, condition: str, queue: int | None, older_than_seconds: float) -> int:
-    """A row that somebody has locked is being taken or changed: it is looked at again the next time."""
+def _requeue(
+    connection: Connection, condition: str, queue: int | None, older_than_seconds: float
+) -> int:
+    """A row that somebody has locked is being taken or changed: it is looked at again the next
+    time.
+    """
     statement = f"""
 WITH lost AS (
   SELECT video_id FROM reelvec.jobs
@@ -67,4 +88,6 @@ WITH lost AS (
 )
 UPDATE reelvec.jobs j SET state = 'pending' FROM lost WHERE j.video_id = lost.video_id
 """  # noqa: S608
-    return connection.execute(text(statement), {"seconds": older_than_seconds, "queue": queue}).rowcount
+    return connection.execute(
+        text(statement), {"seconds": older_than_seconds, "queue": queue}
+    ).rowcount

@@ -23,7 +23,9 @@ MEDIA_COLUMNS = (
 
 @dataclass(frozen=True)
 class EncoderRows:
-    """What one encoder made of one video: `pooled` [d], `windows` [w, d], `spans_seconds` [w, 2], float32."""
+    """What one encoder made of one video: `pooled` [d], `windows` [w, d], `spans_seconds` [w, 2],
+    float32.
+    """
 
     encoder_id: int
     pooled: npt.NDArray[np.float32]
@@ -52,7 +54,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything `finish` writes: rows that succeeded, the failure if there was one, facts of the media and of the run."""
+    """Everything `finish` writes: rows that succeeded, the failure if there was one, facts of the
+    media and of the run.
+    """
 
     encoder_rows: tuple[EncoderRows, ...] = ()
     tagger_rows: tuple[TaggerRows, ...] = ()
@@ -65,13 +69,19 @@ class Outcome:
     device_seconds: float | None = None
 
 
+_DELETE = "DELETE FROM reelvec.{table} WHERE video_id = :video_id AND encoder_id = ANY(:ids)"
+
+
 def clean_text(message: str) -> str:
-    """Postgres text holds no NUL and no lone surrogates; an error text is for people, so it is also cut."""
+    """Postgres text holds no NUL and no lone surrogates; an error text is for people, so it is also
+    cut.
+    """
     return message.replace("\0", "").encode("utf-8", "replace").decode()[:ERROR_TEXT_CHARACTERS]
 
 
 def write(connection: Connection, video_id: int, worker_id: UUID, outcome: Outcome) -> None:
-    """Replace this video's rows of the encoders and taggers that succeeded, and its media facts, by COPY.
+    """Replace this video's rows of the encoders and taggers that succeeded, and its media facts, by
+    COPY.
 
     What there is of a video that turned out to be noise is removed, and its job says so.
     """
@@ -85,13 +95,16 @@ def write(connection: Connection, video_id: int, worker_id: UUID, outcome: Outco
         _write_media(connection, video_id, outcome.media)
 
 
-def write_attempt(connection: Connection, video_id: int, worker_id: UUID, attempt: int, failure: Failure) -> None:
+def write_attempt(
+    connection: Connection, video_id: int, worker_id: UUID, attempt: int, failure: Failure
+) -> None:
     """One row per failed attempt: the history of a video that ended `failed`, or is tried again."""
     connection.execute(
         text(
             "INSERT INTO reelvec.attempts"
             " (video_id, attempt, stage, error_code, error, encoder, worker_id, sampler_version)"
-            " VALUES (:video_id, :attempt, :stage, :code, :error, :encoder, :worker_id, :sampler_version)"
+            " VALUES (:video_id, :attempt, :stage, :code, :error, :encoder, :worker_id, "
+            ":sampler_version)"
         ),
         {
             "video_id": video_id,
@@ -110,11 +123,14 @@ def _remove_noise(connection: Connection, video_id: int) -> None:
     facts = {"video_id": video_id}
     for table in ("scores", "window_embeddings"):
         connection.execute(text(f"DELETE FROM reelvec.{table} WHERE video_id = :video_id"), facts)  # noqa: S608
-    removed = connection.execute(text("DELETE FROM reelvec.embeddings WHERE video_id = :video_id"), facts).rowcount
+    removed = connection.execute(
+        text("DELETE FROM reelvec.embeddings WHERE video_id = :video_id"), facts
+    ).rowcount
     if removed:
         connection.execute(
             text(
-                "UPDATE reelvec.jobs SET error = error || format(' (%s vectors that were made of it are removed)',"
+                "UPDATE reelvec.jobs SET error = error || format(' (%s vectors that were made of "
+                "it are removed)',"
                 " CAST(:removed AS int)) WHERE video_id = :video_id"
             ),
             {**facts, "removed": removed},
@@ -126,10 +142,7 @@ def _write_encoder_rows(
 ) -> None:
     ids = [rows.encoder_id for rows in results]
     for table in ("embeddings", "window_embeddings"):
-        connection.execute(
-            text(f"DELETE FROM reelvec.{table} WHERE video_id = :video_id AND encoder_id = ANY(:ids)"),  # noqa: S608
-            {"video_id": video_id, "ids": ids},
-        )
+        connection.execute(text(_DELETE.format(table=table)), {"video_id": video_id, "ids": ids})
     copy.copy_rows(
         connection,
         "reelvec.embeddings",
@@ -156,12 +169,16 @@ def _write_encoder_rows(
         [
             (rows.encoder_id, video_id, index, span[0], span[1], window)
             for rows in results
-            for index, (window, span) in enumerate(zip(rows.windows, rows.spans_seconds, strict=True))
+            for index, (window, span) in enumerate(
+                zip(rows.windows, rows.spans_seconds, strict=True)
+            )
         ],
     )
 
 
-def _write_tagger_rows(connection: Connection, video_id: int, worker_id: UUID, results: tuple[TaggerRows, ...]) -> None:
+def _write_tagger_rows(
+    connection: Connection, video_id: int, worker_id: UUID, results: tuple[TaggerRows, ...]
+) -> None:
     connection.execute(
         text("DELETE FROM reelvec.scores WHERE video_id = :video_id AND tagger_id = ANY(:ids)"),
         {"video_id": video_id, "ids": [rows.tagger_id for rows in results]},
@@ -183,7 +200,9 @@ def _write_tagger_rows(connection: Connection, video_id: int, worker_id: UUID, r
 
 
 def _score_row(rows: TaggerRows, video_id: int, worker_id: UUID) -> tuple[Any, ...]:
-    """The mean over windows decides; the best category stands in a column, so that the common query needs no unnest."""
+    """The mean over windows decides; the best category stands in a column, so that the common query
+    needs no unnest.
+    """
     mean = rows.window_probabilities.mean(axis=0)
     best = int(mean.argmax())
     tag, probability = rows.categories[best], float(mean[best])

@@ -1,12 +1,15 @@
-"""What a job still owes, as SQL over `jobs j`: the rows themselves are looked at, `jobs.owes` only remembers the answer.
+"""What a job still owes, as SQL over `jobs j`: the rows themselves are looked at, `jobs.owes` only
+remembers the answer.
 
-Where everything is made again (`force`, another version of the file) the rows are there already, and `owes` says what is
-left of it. NULL stands for everything that is wanted. An encoder or tagger whose row was deleted is owed no more.
+Where everything is made again (`force`, another version of the file) the rows are there already,
+and `owes` says what is left of it. NULL stands for everything that is wanted. An encoder or tagger
+whose row was deleted is owed no more.
 """
 
 from __future__ import annotations
 
-#: What is left to be made, as the job remembers it. The index `jobs_owed` is on this very expression.
+#: What is left to be made, as the job remembers it. The index `jobs_owed` is on this very
+#: expression.
 REMEMBERED = "coalesce(j.owes, j.encoders)"
 
 

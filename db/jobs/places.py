@@ -1,9 +1,11 @@
-"""Places, the buckets and hosts that videos are read from: when one fails, its videos wait and all others go on.
+"""Places, the buckets and hosts that videos are read from: when one fails, its videos wait and all
+others go on.
 
     open --every worker that tries it fails--> closed --a probe was read--> open
 
-A worker that alone fails stops taking a place by itself (`workers.delivery.refusals`) and says so in `place_workers`. The place is
-closed only if no live worker reads it. While it is closed nothing of it is claimed but one probe at a time.
+A worker that alone fails stops taking a place by itself (`workers.delivery.refusals`) and says so
+in `place_workers`. The place is closed only if no live worker reads it. While it is closed nothing
+of it is claimed but one probe at a time.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from db.jobs.outcome import clean_text
 VOUCH_SECONDS = 60.0
 #: How many beats the others have to say that they can read a place before it is closed.
 PATIENCE_BEATS = 2.5
-#: Closed places that get a probe in one round: a dead catalogue of 10^5 hosts must not fill the broker.
+#: Closed places that get a probe in one round: a dead catalogue of 10^5 hosts must not fill the
+#: broker.
 PROBED_PLACES = 50
-#: Waiting videos that are freed at once when a place opens. The others' own delays end within 15 minutes.
+#: Waiting videos that are freed at once when a place opens. The others' own delays end within 15
+#: minutes.
 FREED_VIDEOS = 20_000
 #: Videos of older producers that get their place in one round.
 ADOPTED_VIDEOS = 5_000
@@ -30,7 +34,9 @@ ADOPTED_VIDEOS = 5_000
 
 @dataclass(frozen=True)
 class Change:
-    """A place that a worker, or the whole fleet, has just begun to leave alone, with the reason, or to take again."""
+    """A place that a worker, or the whole fleet, has just begun to leave alone, with the reason, or
+    to take again.
+    """
 
     place: str
     code: str | None = None
@@ -39,7 +45,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a waiting video stands to its place. While that is closed, nothing of it is taken but its probe."""
+    """How a waiting video stands to its place. While that is closed, nothing of it is taken but its
+    probe.
+    """
 
     place_id: int | None
     closed: bool
@@ -70,7 +78,9 @@ SELECT place FROM said JOIN reelvec.places USING (place_id) WHERE is_new
 """)
 
 
-def say_failing(connection: Connection, place_id: int, worker_id: UUID, *, code: str, error: str) -> Change | None:
+def say_failing(
+    connection: Connection, place_id: int, worker_id: UUID, *, code: str, error: str
+) -> Change | None:
     """This worker cannot read the place and takes no more of it. None: it had said so before."""
     facts = {"place_id": place_id, "worker_id": worker_id, "code": code, "error": clean_text(error)}
     row = connection.execute(_SAY_FAILING, facts).first()
@@ -87,13 +97,16 @@ RETURNING place_id, xmax = 0 AS is_new
 
 
 def say_reading(connection: Connection, worker_id: UUID, places: Collection[int]) -> None:
-    """This worker has read these places lately. Written only where another one, or itself before, fails.
+    """This worker has read these places lately. Written only where another one, or itself before,
+    fails.
 
     The videos that failed there need not wait: those who can read them will.
     """
     if not places:
         return
-    said = connection.execute(_SAY_READING, {"worker_id": worker_id, "places": sorted(places)}).all()
+    said = connection.execute(
+        _SAY_READING, {"worker_id": worker_id, "places": sorted(places)}
+    ).all()
     for row in said:
         if row.is_new:
             connection.execute(_FREE, {"place_id": row.place_id, "videos": FREED_VIDEOS})
@@ -123,7 +136,9 @@ SELECT place, error_code, error FROM closed
 """)
 
 
-def close_failing(connection: Connection, *, stale_seconds: float, beat_seconds: float) -> list[Change]:
+def close_failing(
+    connection: Connection, *, stale_seconds: float, beat_seconds: float
+) -> list[Change]:
     """Close every place that no live worker can read; its queued videos wait again."""
     facts = {
         "stale": stale_seconds,
@@ -150,13 +165,19 @@ def open_again(connection: Connection, place_id: int) -> Change | None:
     row = connection.execute(_OPEN, {"place_id": place_id}).first()
     if row is None:
         return None
-    connection.execute(text("DELETE FROM reelvec.place_workers WHERE place_id = :place_id"), {"place_id": place_id})
+    connection.execute(
+        text("DELETE FROM reelvec.place_workers WHERE place_id = :place_id"), {"place_id": place_id}
+    )
     connection.execute(_FREE, {"place_id": place_id, "videos": FREED_VIDEOS})
     return Change(row.place)
 
 
-# Another video each time: one object may be at fault itself. Never one that no worker can begin with.
-_MAKEABLE = "(CAST(:makeable AS smallint[]) IS NULL OR coalesce(owes, encoders) && CAST(:makeable AS smallint[]))"
+# Another video each time: one object may be at fault itself. Never one that no worker can begin
+# with.
+_MAKEABLE = (
+    "(CAST(:makeable AS smallint[]) IS NULL OR coalesce(owes, encoders) && CAST(:makeable "
+    "AS smallint[]))"
+)
 _PROBES = text(f"""
 WITH due AS (
   SELECT place_id, coalesce(probe_video_id, 0) AS last FROM reelvec.places
@@ -181,11 +202,16 @@ RETURNING j.video_id
 def hand_out_probes(
     connection: Connection, *, beat_seconds: float, makeable: Collection[int] | None = None
 ) -> list[int]:
-    """One video for each closed place whose time has come, to be published; one per beat in the whole fleet.
+    """One video for each closed place whose time has come, to be published; one per beat in the
+    whole fleet.
 
     It owes one of the encoders `makeable`; None: any will do.
     """
-    facts = {"places": PROBED_PLACES, "probe": beat_seconds, "makeable": None if makeable is None else list(makeable)}
+    facts = {
+        "places": PROBED_PLACES,
+        "probe": beat_seconds,
+        "makeable": None if makeable is None else list(makeable),
+    }
     return [int(row[0]) for row in connection.execute(_PROBES, facts)]
 
 
@@ -206,8 +232,12 @@ WHERE j.video_id = orphans.video_id
 
 
 def adopt(connection: Connection) -> None:
-    """Give pending videos that a producer of an earlier version recorded their place: without one they are not fed."""
-    orphans = "SELECT EXISTS (SELECT FROM reelvec.jobs WHERE state = 'pending' AND place_id IS NULL)"
+    """Give pending videos that a producer of an earlier version recorded their place: without one
+    they are not fed.
+    """
+    orphans = (
+        "SELECT EXISTS (SELECT FROM reelvec.jobs WHERE state = 'pending' AND place_id IS NULL)"
+    )
     if connection.execute(text(orphans)).scalar():
         connection.execute(_MISSING, {"videos": ADOPTED_VIDEOS})
         connection.execute(_ADOPT, {"videos": ADOPTED_VIDEOS})

@@ -1,4 +1,6 @@
-"""Looking again at finished videos that an older sampler looked at: their jobs wait again, and owe nothing but a look."""
+"""Looking again at finished videos that an older sampler looked at: their jobs wait again, and owe
+nothing but a look.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ def count(connection: Connection, selection: Selection) -> int:
 
 
 def reopen(connection: Connection, selection: Selection, *, after_video_id: int) -> list[int]:
-    """Have the next chunk of them above `after_video_id` looked at again; returns their ids, none at the end.
+    """Have the next chunk of them above `after_video_id` looked at again; returns their ids, none
+    at the end.
 
     After `catalogue.begin`, which makes the table that remembers a selection for `--wait`.
     """
@@ -37,5 +40,7 @@ WITH chosen AS (
   FROM chosen WHERE j.video_id = chosen.video_id RETURNING j.video_id)
 INSERT INTO selection SELECT video_id FROM reopened RETURNING video_id
 """  # noqa: S608
-    found = connection.execute(text(statement), {**facts, "after": after_video_id, "room": CHUNK_VIDEOS})
+    found = connection.execute(
+        text(statement), {**facts, "after": after_video_id, "room": CHUNK_VIDEOS}
+    )
     return [int(row.video_id) for row in found]

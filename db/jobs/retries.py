@@ -16,7 +16,9 @@ INFRA_DELAYS = 12
 
 @dataclass(frozen=True)
 class Decision:
-    """`state` is failed or pending; pending waits `delay_seconds`. `attempts` and `strikes` are the new counts."""
+    """`state` is failed or pending; pending waits `delay_seconds`. `attempts` and `strikes` are the
+    new counts.
+    """
 
     state: str
     code: str
@@ -26,7 +28,9 @@ class Decision:
 
 
 def infra_delay_seconds(first_delay_seconds: float) -> float:
-    """How long an outage is left alone, and how long a video must have waited before it may be blamed for one."""
+    """How long an outage is left alone, and how long a video must have waited before it may be
+    blamed for one.
+    """
     return first_delay_seconds * INFRA_DELAYS
 
 
@@ -43,14 +47,16 @@ def decide(
 ) -> Decision:
     """Policy for one failed attempt.
 
-    `attempts` counts this one. `chance` in [0, 1) spreads the delays (full jitter), so that an outage's end is no stampede.
-    `waited_seconds`: since its first error of class INFRA. `is_alone`: since then another object of the same place was
-    read, so that this one is at fault after all.
+    `attempts` counts this one. `chance` in [0, 1) spreads the delays (full jitter), so that an
+    outage's end is no stampede. `waited_seconds`: since its first error of class INFRA. `is_alone`:
+    since then another object of the same place was read, so that this one is at fault after all.
     """
     if error_class is ErrorClass.INFRA and is_alone:
         return Decision("failed", code, attempts, strikes)
     if error_class is ErrorClass.INFRA:
-        ceiling = min(MAX_DELAY_SECONDS, max(infra_delay_seconds(first_delay_seconds), waited_seconds))
+        ceiling = min(
+            MAX_DELAY_SECONDS, max(infra_delay_seconds(first_delay_seconds), waited_seconds)
+        )
         return Decision("pending", code, attempts - 1, strikes, ceiling * (0.5 + chance / 2))
     if error_class in (ErrorClass.PERMANENT, ErrorClass.BAD_OUTPUT):
         return Decision("failed", code, attempts, strikes)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-#: What samplers do, in one number, stored with every video and every failed attempt. Raise it when a file may end otherwise
-#: than before (another code, frames instead of a code), and say in `MENDS` which failures that mends. What changes the
-#: pixels of a good file is no new version but another `preprocessing`: another embedding space.
+#: What samplers do, in one number, stored with every video and every failed attempt. Raise it when
+#: a file may end otherwise than before (another code, frames instead of a code), and say in `MENDS`
+#: which failures that mends. What changes the pixels of a good file is no new version but another
+#: `preprocessing`: another embedding space.
 VERSION = 2
 #: Rows without a number were made by this one, which looked for neither encryption nor damage.
 UNNUMBERED = 1
@@ -17,9 +18,11 @@ MENDS: dict[int, dict[str, str]] = {
         "not_media": _OLD_CONTAINERS,
         "unsupported_codec": "H.263, msmpeg4, MPEG-1, VVC and others are decoded now",
         "undecodable": "what is encrypted is called so, and more is decoded",
-        "truncated": "one-frame files and odd lengths are whole, and what is encrypted is called so",
+        "truncated": "one-frame files and odd lengths are whole, and what is encrypted is called "
+        "so",
         "no_video": _OLD_CONTAINERS,
-        "sampler_crashed": "what a file says of itself that is unknown here ends no sampler any more",
+        "sampler_crashed": "what a file says of itself that is unknown here ends no sampler any "
+        "more",
         "poison": "what a file says of itself that is unknown here ends no sampler any more",
     },
 }

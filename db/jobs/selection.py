@@ -14,7 +14,8 @@ from sqlalchemy import Connection, text
 class Selection:
     """What a video must meet, all of it; what is empty asks nothing.
 
-    `uri_prefix` is compared literally. `since` is a moment with its time zone, or how long ago by the database's clock.
+    `uri_prefix` is compared literally. `since` is a moment with its time zone, or how long ago by
+    the database's clock.
     """
 
     categories: tuple[str, ...] = ()
@@ -24,7 +25,9 @@ class Selection:
 
 
 def condition(selection: Selection, *, moment: str) -> tuple[str, dict[str, Any]]:
-    """SQL that continues a WHERE over `jobs j` and `videos v`, and its parameters; `moment` is what `since` looks at."""
+    """SQL that continues a WHERE over `jobs j` and `videos v`, and its parameters; `moment` is what
+    `since` looks at.
+    """
     parts: list[str] = []
     facts: dict[str, Any] = {}
     if selection.categories:

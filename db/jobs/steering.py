@@ -1,4 +1,6 @@
-"""What an operator does to waiting and failed videos. Each step leaves a record in the same transaction: who, when, what."""
+"""What an operator does to waiting and failed videos. Each step leaves a record in the same
+transaction: who, when, what.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from db.jobs.selection import Selection, condition
 
 @dataclass(frozen=True)
 class Action:
-    """One recorded step: `who` did `action` with the options `what`; `videos` is how many it changed, if it counts them."""
+    """One recorded step: `who` did `action` with the options `what`; `videos` is how many it
+    changed, if it counts them.
+    """
 
     at: datetime
     action: str
@@ -30,17 +34,24 @@ _MENDED = f""" AND EXISTS (
   WHERE m.code = j.error_code AND coalesce(v.sampler_version, {sampler_version.UNNUMBERED}) < m.version)"""
 
 
-def retry(connection: Connection, selection: Selection, *, who: str, what: str, outdated: bool = False) -> int:
-    """Failed videos are pending again with fresh attempts; `since` is when they failed. Returns how many.
+def retry(
+    connection: Connection, selection: Selection, *, who: str, what: str, outdated: bool = False
+) -> int:
+    """Failed videos are pending again with fresh attempts; `since` is when they failed. Returns how
+    many.
 
     `outdated`: only those whose failure a newer sampler mends (`db.jobs.sampler_version`).
     """
     chosen, facts = condition(selection, moment="j.finished_at")
     if outdated:
         versions, codes = zip(*sampler_version.mended(), strict=True)
-        chosen, facts = chosen + _MENDED, {**facts, "versions": list(versions), "mended": list(codes)}
+        chosen, facts = (
+            chosen + _MENDED,
+            {**facts, "versions": list(versions), "mended": list(codes)},
+        )
     changes = (
-        "state = 'pending', attempts = 0, strikes = 0, not_before = NULL, error_code = NULL, error = NULL,"
+        "state = 'pending', attempts = 0, strikes = 0, not_before = NULL, error_code = NULL, error "
+        "= NULL,"
         " infra_since = NULL, finished_at = NULL"
     )
     count = _change_jobs(connection, changes, f"j.state = 'failed'{chosen}", facts)
@@ -50,7 +61,9 @@ def retry(connection: Connection, selection: Selection, *, who: str, what: str, 
 
 @dataclass(frozen=True)
 class Cancelled:
-    """How the videos stand now: `cancelled` ones have nothing, `done` ones all that is wanted still; `waiting` go on."""
+    """How the videos stand now: `cancelled` ones have nothing, `done` ones all that is wanted
+    still; `waiting` go on.
+    """
 
     cancelled: int = 0
     done: int = 0
@@ -91,8 +104,8 @@ SELECT count(*) FILTER (WHERE made = '{{}}') AS cancelled, count(*) FILTER (WHER
 def cancel(connection: Connection, selection: Selection, *, who: str, what: str) -> Cancelled:
     """Waiting videos are cancelled; messages already sent for them find nothing to claim.
 
-    Those that have vectors are done with what they have, as they were before more was wanted. `since` is when they were
-    enqueued, a code is that of their last attempt.
+    Those that have vectors are done with what they have, as they were before more was wanted.
+    `since` is when they were enqueued, a code is that of their last attempt.
     """
     chosen, facts = condition(selection, moment="j.enqueued_at")
     parts = {"made": _MADE, "made_taggers": _MADE_TAGGERS, "made_at": _MADE_AT, "end": _END}
@@ -102,8 +115,9 @@ def cancel(connection: Connection, selection: Selection, *, who: str, what: str)
     return found
 
 
-# What waits may owe nothing any more; what failed may have failed at this model alone. A queued video is sent anew: its
-# message may lie where only the model's own workers look. Running ones are settled by their finish.
+# What waits may owe nothing any more; what failed may have failed at this model alone. A queued
+# video is sent anew: its message may lie where only the model's own workers look. Running ones are
+# settled by their finish.
 _WITHDRAW = """
 WITH models AS MATERIALIZED (
   SELECT array(SELECT encoder_id FROM reelvec.encoders WHERE backbone = ANY(CAST(:backbones AS text[]))) AS gone
@@ -141,14 +155,17 @@ SELECT count(*) FILTER (WHERE new_state = 'cancelled') AS cancelled, count(*) FI
 def withdraw(
     connection: Connection, backbones: Sequence[str], selection: Selection, *, who: str, what: str
 ) -> Cancelled:
-    """These backbones are wanted no more, of any video selected; the vectors that they have made stay.
+    """These backbones are wanted no more, of any video selected; the vectors that they have made
+    stay.
 
-    What owes nothing any more is done; only a waiting video that wants nothing else and has no vector is cancelled.
+    What owes nothing any more is done; only a waiting video that wants nothing else and has no
+    vector is cancelled.
     """
     chosen, facts = condition(selection, moment="j.enqueued_at")
     listed = "n.remembered"
     owes = owing.models(
-        owing.encoders(listed=listed, wanted="n.left_encoders"), owing.taggers(listed=listed, wanted="n.left_taggers")
+        owing.encoders(listed=listed, wanted="n.left_encoders"),
+        owing.taggers(listed=listed, wanted="n.left_taggers"),
     )
     parts = {"remembered": owing.REMEMBERED, "owes": owes, "made_at": _MADE_AT}
     row = connection.execute(
@@ -159,8 +176,12 @@ def withdraw(
     return found
 
 
-def _change_jobs(connection: Connection, changes: str, condition: str, facts: dict[str, Any]) -> int:
-    """Change the jobs that meet a condition over `jobs j` and `videos v`, locked in order; returns how many."""
+def _change_jobs(
+    connection: Connection, changes: str, condition: str, facts: dict[str, Any]
+) -> int:
+    """Change the jobs that meet a condition over `jobs j` and `videos v`, locked in order; returns
+    how many.
+    """
     statement = f"""
 WITH chosen AS (
   SELECT j.video_id FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id) WHERE {condition}
@@ -188,13 +209,18 @@ def pause(connection: Connection, *, reason: str | None, who: str, what: str) ->
     _record(connection, "pause", who, what)
 
 
-def pause_backbones(connection: Connection, backbones: Sequence[str], *, reason: str, who: str, what: str) -> None:
-    """Nothing is computed with these backbones until they are resumed; videos that owe others get those."""
+def pause_backbones(
+    connection: Connection, backbones: Sequence[str], *, reason: str, who: str, what: str
+) -> None:
+    """Nothing is computed with these backbones until they are resumed; videos that owe others get
+    those.
+    """
     connection.execute(
         text(
             "INSERT INTO reelvec.paused_backbones (backbone, reason)"
             " SELECT backbone, :reason FROM unnest(CAST(:backbones AS text[])) backbone ORDER BY 1"
-            " ON CONFLICT (backbone) DO UPDATE SET paused = true, reason = excluded.reason, at = now()"
+            " ON CONFLICT (backbone) DO UPDATE SET paused = true, reason = excluded.reason, at = "
+            "now()"
         ),
         {"backbones": list(backbones), "reason": reason},
     )
@@ -202,13 +228,20 @@ def pause_backbones(connection: Connection, backbones: Sequence[str], *, reason:
 
 
 def resume(connection: Connection, *, backbones: Sequence[str], who: str, what: str) -> list[str]:
-    """These backbones go on; without any, everything that was paused does. Returns the backbones that were paused."""
+    """These backbones go on; without any, everything that was paused does. Returns the backbones
+    that were paused.
+    """
     if not backbones:
-        connection.execute(text("UPDATE reelvec.control SET paused = false, reason = NULL, at = now() WHERE paused"))
+        connection.execute(
+            text(
+                "UPDATE reelvec.control SET paused = false, reason = NULL, at = now() WHERE paused"
+            )
+        )
     resumed = connection.execute(
         text(
             "UPDATE reelvec.paused_backbones SET paused = false, at = now()"
-            " WHERE paused AND (:all OR backbone = ANY(CAST(:backbones AS text[]))) RETURNING backbone"
+            " WHERE paused AND (:all OR backbone = ANY(CAST(:backbones AS text[]))) RETURNING "
+            "backbone"
         ),
         {"all": not backbones, "backbones": list(backbones)},
     )
@@ -216,9 +249,14 @@ def resume(connection: Connection, *, backbones: Sequence[str], who: str, what: 
     return sorted(str(row[0]) for row in resumed)
 
 
-def _record(connection: Connection, action: str, who: str, what: str, videos: int | None = None) -> None:
+def _record(
+    connection: Connection, action: str, who: str, what: str, videos: int | None = None
+) -> None:
     connection.execute(
-        text("INSERT INTO reelvec.actions (action, who, what, videos) VALUES (:action, :who, :what, :videos)"),
+        text(
+            "INSERT INTO reelvec.actions (action, who, what, videos) VALUES (:action, :who, :what, "
+            ":videos)"
+        ),
         {"action": action, "who": who, "what": what, "videos": videos},
     )
 
@@ -226,7 +264,10 @@ def _record(connection: Connection, action: str, who: str, what: str, videos: in
 def latest(connection: Connection, *, limit: int) -> list[Action]:
     """The latest records first."""
     rows = connection.execute(
-        text("SELECT at, action, who, what, videos FROM reelvec.actions ORDER BY action_id DESC LIMIT :limit"),
+        text(
+            "SELECT at, action, who, what, videos FROM reelvec.actions ORDER BY action_id DESC "
+            "LIMIT :limit"
+        ),
         {"limit": limit},
     )
     return [Action(**row._mapping) for row in rows]

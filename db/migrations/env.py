@@ -1,7 +1,8 @@
-"""Runs migrations: one process at a time, each step in a transaction of its own, never in anybody's way for long.
+"""Runs migrations: one process at a time, each step in a transaction of its own, never in anybody's
+way for long.
 
-A step that changes a table waits half a second for its lock at most, and is tried again later: whoever waits for such a
-lock holds up everybody who comes after.
+A step that changes a table waits half a second for its lock at most, and is tried again later:
+whoever waits for such a lock holds up everybody who comes after.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from db.stack import addresses
 #: Any process that migrates holds this advisory lock, for as long as its session lasts.
 LOCK_KEY = 7_120_431_001
 _WAIT_BRIEFLY = text("SET lock_timeout = '500ms'")
-#: Postgres' words for a lock that did not come and for a deadlock: the same step may go through later.
+#: Postgres' words for a lock that did not come and for a deadlock: the same step may go through
+#: later.
 BUSY = ("55P03", "40P01")
 TRIES, PAUSE_SECONDS = 60, 1.0
-#: The first migrations name pgvector's types without a schema. What the role's own search path is does not matter.
+#: The first migrations name pgvector's types without a schema. What the role's own search path is
+#: does not matter.
 _FIND_TYPES = text("""
 SELECT set_config('search_path', concat_ws(', ', (
   SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
@@ -35,11 +38,14 @@ SELECT set_config('search_path', concat_ws(', ', (
 
 
 def after_each_step(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # noqa: ARG001
-    """Write down from which revision on older workers may keep working, and limit the next step's wait for locks again."""
+    """Write down from which revision on older workers may keep working, and limit the next step's
+    wait for locks again.
+    """
     for revision in step.up_revisions:
         ctx.connection.execute(
             text(
-                "INSERT INTO reelvec.schema_revisions (revision, compatible_from) VALUES (:revision, :compatible_from)"
+                "INSERT INTO reelvec.schema_revisions (revision, compatible_from) VALUES "
+                "(:revision, :compatible_from)"
                 " ON CONFLICT (revision) DO NOTHING"
             ),
             {"revision": revision.revision, "compatible_from": revision.module.compatible_from},
@@ -49,8 +55,12 @@ def after_each_step(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # 
 
 @contextmanager
 def alone(connection: Connection) -> Iterator[None]:
-    """Wait for other processes that migrate. By asking again: an index cannot be finished beside a waiting statement."""
-    while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}).scalar():
+    """Wait for other processes that migrate. By asking again: an index cannot be finished beside a
+    waiting statement.
+    """
+    while not connection.execute(
+        text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}
+    ).scalar():
         connection.commit()
         time.sleep(0.2)
     connection.commit()

@@ -1,7 +1,9 @@
-"""All jobs counted in one pass, so that everything said about them agrees; at a million jobs the counts are shared.
+"""All jobs counted in one pass, so that everything said about them agrees; at a million jobs the
+counts are shared.
 
-A pass over a million jobs takes most of a second. Where the ledger is that large, whoever counts stores what it found, the
-next ones take it while it is a few seconds old, and the workers keep it fresh for as long as somebody looks.
+A pass over a million jobs takes most of a second. Where the ledger is that large, whoever counts
+stores what it found, the next ones take it while it is a few seconds old, and the workers keep it
+fresh for as long as somebody looks.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ WAITING_STATES = ("pending", "queued")
 
 #: A ledger of fewer jobs (as Postgres estimates them) always counts itself.
 SHARED_JOBS = 100_000
-#: Shared counts are this old at most, or a second older for each so many jobs: counting takes a tenth of the time at most.
+#: Shared counts are this old at most, or a second older for each so many jobs: counting takes a
+#: tenth of the time at most.
 FRESH_SECONDS, JOBS_PER_SECOND_OF_AGE = 5.0, 100_000
 #: Workers keep the counts fresh for this long after somebody looked.
 WATCHED_SECONDS = 600.0
@@ -30,11 +33,13 @@ CENSUS_LOCK = 7_120_431_005
 class Group:
     """Jobs of one category, state and error code that wait, or do not, for the same reason.
 
-    `held` ones wait behind a closed place (`place`), for a paused backbone alone (`backbone`) or for weights that no worker
-    has (`weights`, see `db.progress.models`); of the `encoders` wanted they owe those `owed`. `delayed` ones wait for a later
-    retry, the last of them in `delay_seconds`; of all others that wait, the first could be claimed for `ready_seconds`.
-    `newest_start_seconds` and `oldest_start_seconds`: how long ago the last and the first of their runs began;
-    `outage_seconds`: the first of their waits for a service. `example_id` is one of their videos.
+    `held` ones wait behind a closed place (`place`), for a paused backbone alone (`backbone`) or
+    for weights that no worker has (`weights`, see `db.progress.models`); of the `encoders` wanted
+    they owe those `owed`. `delayed` ones wait for a later retry, the last of them in
+    `delay_seconds`; of all others that wait, the first could be claimed for `ready_seconds`.
+    `newest_start_seconds` and `oldest_start_seconds`: how long ago the last and the first of their
+    runs began; `outage_seconds`: the first of their waits for a service. `example_id` is one of
+    their videos.
     """
 
     category: str | None
@@ -63,7 +68,9 @@ class Census:
 
 @dataclass(frozen=True)
 class Progress:
-    """Counts of one category, as in the view `progress`; `category` is '(all)' for the total, '(none)' without one."""
+    """Counts of one category, as in the view `progress`; `category` is '(all)' for the total,
+    '(none)' without one.
+    """
 
     category: str
     videos: int
@@ -76,10 +83,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Videos that wait, by what for. `ready` ones wait for a worker alone, the first of them for `ready_seconds`.
+    """Videos that wait, by what for. `ready` ones wait for a worker alone, the first of them for
+    `ready_seconds`.
 
-    `delayed` ones are tried again later, the last in `delay_seconds`; `closed` are behind closed places, `paused` owe
-    nothing but paused backbones, `weights` nothing that a live worker could load.
+    `delayed` ones are tried again later, the last in `delay_seconds`; `closed` are behind closed
+    places, `paused` owe nothing but paused backbones, `weights` nothing that a live worker could
+    load.
     """
 
     ready: int = 0
@@ -143,7 +152,8 @@ _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 
 def look(connection: Connection) -> Census:
-    """All jobs, counted now; on a large ledger as somebody has counted them a few seconds ago, if anybody did.
+    """All jobs, counted now; on a large ledger as somebody has counted them a few seconds ago, if
+    anybody did.
 
     Whoever may not write (a read-only role, a replica) counts for itself alone.
     """
@@ -153,10 +163,17 @@ def look(connection: Connection) -> Census:
     known = _aged(stored)
     is_first = stored.may_store and connection.execute(_TRY_LOCK, {"key": CENSUS_LOCK}).scalar()
     if known is not None and known.age_seconds <= fresh_seconds(known.groups):
-        if is_first and (stored.looked_seconds is None or stored.looked_seconds > WATCHED_SECONDS / 10):
+        if is_first and (
+            stored.looked_seconds is None or stored.looked_seconds > WATCHED_SECONDS / 10
+        ):
             connection.execute(_LOOKED)
         return known
-    if known is not None and stored.may_store and not is_first and known.age_seconds <= WATCHED_SECONDS:
+    if (
+        known is not None
+        and stored.may_store
+        and not is_first
+        and known.age_seconds <= WATCHED_SECONDS
+    ):
         return known  # somebody is counting just now
     groups = count(connection)
     if is_first:
@@ -165,7 +182,9 @@ def look(connection: Connection) -> Census:
 
 
 def refresh(connection: Connection) -> bool:
-    """Count again for those who look, if anybody has lately and nobody counts already. False: there was no need."""
+    """Count again for those who look, if anybody has lately and nobody counts already. False: there
+    was no need.
+    """
     stored = connection.execute(_STORED, {"shared_jobs": SHARED_JOBS}).one()
     if not (stored.is_large and stored.may_store) or stored.looked_seconds is None:
         return False
@@ -192,7 +211,9 @@ def _store(connection: Connection, groups: Iterable[Group], *, looked: bool) -> 
 
 
 def _aged(stored: Row[Any]) -> Census | None:
-    """Stored counts, with their times told from now; None: there are none, or an older version has stored them."""
+    """Stored counts, with their times told from now; None: there are none, or an older version has
+    stored them.
+    """
     if stored.sets is None:
         return None
     groups = [
@@ -217,7 +238,11 @@ def progress(groups: Iterable[Group]) -> list[Progress]:
         for name in (ALL, group.category if group.category is not None else NO_CATEGORY):
             counts[name][state] += group.videos
     rows = [
-        Progress(name, states.total(), *(states[s] for s in ("done", "failed", "running", "waiting", "cancelled")))
+        Progress(
+            name,
+            states.total(),
+            *(states[s] for s in ("done", "failed", "running", "waiting", "cancelled")),
+        )
         for name, states in counts.items()
     ]
     return sorted(rows, key=lambda row: (row.category != ALL, -row.videos, row.category))
@@ -250,7 +275,10 @@ def waiting(groups: Iterable[Group]) -> Waiting:
 
 def last_claim_seconds(groups: Iterable[Group]) -> float | None:
     """How long ago a video was claimed last; None: none ever was."""
-    return min((group.newest_start_seconds for group in groups if group.newest_start_seconds is not None), default=None)
+    return min(
+        (group.newest_start_seconds for group in groups if group.newest_start_seconds is not None),
+        default=None,
+    )
 
 
 def oldest_run_seconds(groups: Iterable[Group]) -> float | None:

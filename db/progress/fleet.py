@@ -1,4 +1,6 @@
-"""Who works: the workers that beat, what each is made of, how it fares and how busy its device is, and who went missing."""
+"""Who works: the workers that beat, what each is made of, how it fares and how busy its device is,
+and who went missing.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,13 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True)
 class FleetWorker:
-    """One process as it said with its last beat, `beat_seconds` ago. `name` is its node's, such as `gpu0`.
+    """One process as it said with its last beat, `beat_seconds` ago. `name` is its node's, such as
+    `gpu0`.
 
-    `cores` is its share of the machine's. `queued_windows` wait for its device, `running_windows` are being computed
-    there. `videos_failed` counts attempts that met an error, `videos_per_second` is what it got done over the last 10
-    minutes. `models` are those it can load, `refused` are encoders bound to other weights than its own. None: nothing yet,
-    or a version that did not say.
+    `cores` is its share of the machine's. `queued_windows` wait for its device, `running_windows`
+    are being computed there. `videos_failed` counts attempts that met an error, `videos_per_second`
+    is what it got done over the last 10 minutes. `models` are those it can load, `refused` are
+    encoders bound to other weights than its own. None: nothing yet, or a version that did not say.
     """
 
     host: str
@@ -44,8 +47,8 @@ class Fleet:
     """`alive` workers have beaten within the stale time, `draining` of them take no more videos.
 
     `in_flight` is how many videos the others work on at once, `gpus` how many of those have a GPU.
-    `last_beat_seconds` is the youngest beat's age. `workers` are those alive, the draining ones among them; `stale` ones
-    have not said goodbye and do not beat.
+    `last_beat_seconds` is the youngest beat's age. `workers` are those alive, the draining ones
+    among them; `stale` ones have not said goodbye and do not beat.
     """
 
     alive: int
@@ -65,7 +68,8 @@ class Fleet:
         return min((seconds for seconds in claims if seconds is not None), default=None)
 
 
-# Workers of revision 0002 say neither: they have 2 videos in flight a sampler and one more, and leave one core free.
+# Workers of revision 0002 say neither: they have 2 videos in flight a sampler and one more, and
+# leave one core free.
 _WORKERS = text("""
 SELECT host, pid, device, draining, in_flight, coalesce(samplers, (in_flight - 1) / 2) AS samplers,
   coalesce(cores, (in_flight + 1) / 2)::double precision AS cores, coalesce(videos_per_batch, 1) AS videos_per_batch,
@@ -79,7 +83,9 @@ FROM reelvec.workers ORDER BY beat_at DESC
 
 
 def read(connection: Connection, *, stale_seconds: float) -> Fleet:
-    """Who works. Workers that ended cleanly are not listed; those that did not are stale for a day."""
+    """Who works. Workers that ended cleanly are not listed; those that did not are stale for a
+    day.
+    """
     found = [
         FleetWorker(
             **{
@@ -90,7 +96,9 @@ def read(connection: Connection, *, stale_seconds: float) -> Fleet:
         )
         for row in connection.execute(_WORKERS)
     ]
-    pause = connection.execute(text("SELECT reason FROM reelvec.control WHERE paused LIMIT 1")).first()
+    pause = connection.execute(
+        text("SELECT reason FROM reelvec.control WHERE paused LIMIT 1")
+    ).first()
     alive = tuple(worker for worker in found if worker.beat_seconds < stale_seconds)
     taking = [worker for worker in alive if not worker.draining]
     return Fleet(

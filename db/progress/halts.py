@@ -1,4 +1,6 @@
-"""What takes no videos although they wait: closed places, workers that alone fail at one, paused backbones."""
+"""What takes no videos although they wait: closed places, workers that alone fail at one, paused
+backbones.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-#: An HTTP catalogue has 10^5 hosts: the places that closed first are named, all of them are counted.
+#: An HTTP catalogue has 10^5 hosts: the places that closed first are named, all of them are
+#: counted.
 NAMED_PLACES = 50
 
 
 @dataclass(frozen=True)
 class ClosedPlace:
-    """A bucket or host that failed every worker that tried it; one probe every 10 s looks whether it is mended."""
+    """A bucket or host that failed every worker that tried it; one probe every 10 s looks whether
+    it is mended.
+    """
 
     place: str
     closed_seconds: float
@@ -71,9 +76,17 @@ def read(connection: Connection, *, stale_seconds: float) -> Halts:
     """What is closed, refused and paused now."""
     return Halts(
         closed_places=int(
-            connection.execute(text("SELECT count(*) FROM reelvec.places WHERE closed_at IS NOT NULL")).scalar_one()
+            connection.execute(
+                text("SELECT count(*) FROM reelvec.places WHERE closed_at IS NOT NULL")
+            ).scalar_one()
         ),
-        places=tuple(ClosedPlace(**row._mapping) for row in connection.execute(_PLACES, {"named": NAMED_PLACES})),
-        workers=tuple(RefusingWorker(**row._mapping) for row in connection.execute(_WORKERS, {"stale": stale_seconds})),
+        places=tuple(
+            ClosedPlace(**row._mapping)
+            for row in connection.execute(_PLACES, {"named": NAMED_PLACES})
+        ),
+        workers=tuple(
+            RefusingWorker(**row._mapping)
+            for row in connection.execute(_WORKERS, {"stale": stale_seconds})
+        ),
         backbones=tuple(PausedBackbone(**row._mapping) for row in connection.execute(_BACKBONES)),
     )

@@ -1,4 +1,6 @@
-"""Progress of each model, from jobs that were counted by what they want and owe, and what waits for weights alone."""
+"""Progress of each model, from jobs that were counted by what they want and owe, and what waits for
+weights alone.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ def hold(groups: Iterable[Group], fleet: Abilities) -> tuple[Group, ...]:
     """The same groups, of which those are held that no live worker can begin with."""
     return tuple(
         replace(group, held="weights", delayed=False)
-        if group.state in WAITING_STATES and group.held is None and fleet.route(group.owed) == Route()
+        if group.state in WAITING_STATES
+        and group.held is None
+        and fleet.route(group.owed) == Route()
         else group
         for group in groups
     )
@@ -22,7 +26,8 @@ def hold(groups: Iterable[Group], fleet: Abilities) -> tuple[Group, ...]:
 
 @dataclass(frozen=True)
 class ModelProgress:
-    """Videos of one encoder, as in the view `model_progress`: each that wants it is embedded, failed or waiting.
+    """Videos of one encoder, as in the view `model_progress`: each that wants it is embedded,
+    failed or waiting.
 
     Of the waiting ones `waiting_for_weights` wait for a worker that can load it.
     """

@@ -1,4 +1,6 @@
-"""What the ledger says, for people: rates, stages, outages, failures. Everything reads by an index, nothing writes."""
+"""What the ledger says, for people: rates, stages, outages, failures. Everything reads by an index,
+nothing writes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ STAGE_VIDEOS = 1000
 
 _INFRA_CODES = {code for code, kind in VIDEO_ERROR_CLASSES.items() if kind is ErrorClass.INFRA}
 _OUR_CLASSES = {ErrorClass.DEVICE, ErrorClass.BAD_OUTPUT, ErrorClass.STRIKE}
-#: Codes that describe no file: where many fail with them, a worker, its settings or a model is to be mended.
+#: Codes that describe no file: where many fail with them, a worker, its settings or a model is to
+#: be mended.
 OUR_CODES = {code for code, kind in VIDEO_ERROR_CLASSES.items() if kind in _OUR_CLASSES} | {
     "poison", "sampler_defect", "internal", "unavailable",
     "outside_roots", "permission_denied", "address_refused", "unusable_prompt",
@@ -31,8 +34,8 @@ OUR_CODES = {code for code, kind in VIDEO_ERROR_CLASSES.items() if kind in _OUR_
 class Outage:
     """Videos that wait because of a service or a credential, not because of themselves.
 
-    `newest_try_seconds`: how long ago the last of them was tried; `waited_seconds`: the first of them began to wait.
-    `example` is one error text.
+    `newest_try_seconds`: how long ago the last of them was tried; `waited_seconds`: the first of
+    them began to wait. `example` is one error text.
     """
 
     error_code: str
@@ -46,8 +49,9 @@ class Outage:
 class Recent:
     """The videos that ended, `done` or `failed`, in the 10 minutes before the latest of them.
 
-    `ours` of the failed ones failed with a code of `OUR_CODES`. `span_seconds`: from the first of their starts, at most
-    10 minutes before the latest end, to that end. `idle_seconds`: since that end; None: nothing has ended yet.
+    `ours` of the failed ones failed with a code of `OUR_CODES`. `span_seconds`: from the first of
+    their starts, at most 10 minutes before the latest end, to that end. `idle_seconds`: since that
+    end; None: nothing has ended yet.
     """
 
     done: int
@@ -59,10 +63,11 @@ class Recent:
 
 @dataclass(frozen=True)
 class Stages:
-    """Means over `videos` that went through every stage in the last 10 minutes; seconds and bytes of one video.
+    """Means over `videos` that went through every stage in the last 10 minutes; seconds and bytes
+    of one video.
 
-    `decode` is CPU time of the sampler, `wait` the wait for the engine with the time on the device in it, `device` the
-    video's share of the device's time, `held` from claim to commit.
+    `decode` is CPU time of the sampler, `wait` the wait for the engine with the time on the device
+    in it, `device` the video's share of the device's time, `held` from claim to commit.
     """
 
     videos: int
@@ -88,7 +93,8 @@ class Failed:
 
 
 def outages(connection: Connection, groups: Iterable[Group]) -> list[Outage]:
-    """Videos whose last attempt met an error of class INFRA and that have not ended since, by code, the commonest first.
+    """Videos whose last attempt met an error of class INFRA and that have not ended since, by code,
+    the commonest first.
 
     Those that are being tried again are among them.
     """
@@ -96,7 +102,11 @@ def outages(connection: Connection, groups: Iterable[Group]) -> list[Outage]:
     for group in groups:
         if group.error_code in _INFRA_CODES and group.state in (*WAITING_STATES, "running"):
             by_code[str(group.error_code)].append(group)
-    examples = _errors(connection, [members[0].example_id for members in by_code.values()]) if by_code else {}
+    examples = (
+        _errors(connection, [members[0].example_id for members in by_code.values()])
+        if by_code
+        else {}
+    )
     found = [
         Outage(
             code,
@@ -112,7 +122,10 @@ def outages(connection: Connection, groups: Iterable[Group]) -> list[Outage]:
 
 def _errors(connection: Connection, video_ids: Sequence[int]) -> dict[int, str]:
     rows = connection.execute(
-        text("SELECT video_id, error FROM reelvec.jobs WHERE video_id = ANY(:ids) AND error IS NOT NULL"),
+        text(
+            "SELECT video_id, error FROM reelvec.jobs WHERE video_id = ANY(:ids) AND error IS NOT "
+            "NULL"
+        ),
         {"ids": list(video_ids)},
     )
     return {int(video_id): str(error) for video_id, error in rows}
@@ -152,7 +165,11 @@ FROM (
 
 
 def stages(connection: Connection) -> Stages:
-    row = connection.execute(_STAGES, {"window": WINDOW_SECONDS, "videos": STAGE_VIDEOS}).one()._mapping
+    row = (
+        connection.execute(_STAGES, {"window": WINDOW_SECONDS, "videos": STAGE_VIDEOS})
+        .one()
+        ._mapping
+    )
     return Stages(**row) if row["videos"] else Stages(0)
 
 
@@ -164,10 +181,14 @@ SELECT j.video_id, v.external_id, v.uri, v.category, j.error_code, j.error, j.at
 FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id)
 WHERE j.state = 'failed'{chosen} ORDER BY j.finished_at DESC, j.video_id LIMIT :limit
 """  # noqa: S608
-    return [Failed(**row._mapping) for row in connection.execute(text(statement), {**facts, "limit": limit})]
+    return [
+        Failed(**row._mapping)
+        for row in connection.execute(text(statement), {**facts, "limit": limit})
+    ]
 
 
-# Operators of pgvector are found wherever the extension lies, and its index gives as many rows as are asked for.
+# Operators of pgvector are found wherever the extension lies, and its index gives as many rows as
+# are asked for.
 _PREPARE = text("""
 SELECT set_config('search_path', concat_ws(', ', 'reelvec', reelvec.vector_schema(), 'public'), false),
   set_config('hnsw.iterative_scan', 'strict_order', false)
@@ -175,7 +196,9 @@ SELECT set_config('search_path', concat_ws(', ', 'reelvec', reelvec.vector_schem
 
 
 class _Notices:
-    """Takes what Postgres says beside its answers. SQLAlchemy would log and drop it, were this a list."""
+    """Takes what Postgres says beside its answers. SQLAlchemy would log and drop it, were this a
+    list.
+    """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
@@ -187,10 +210,12 @@ class _Notices:
 def query(
     connection: Connection, statement: str, *, write: bool, tell: Callable[[str], None]
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Run the user's own SQL; returns column names and rows (both empty for a statement without a result).
+    """Run the user's own SQL; returns column names and rows (both empty for a statement without a
+    result).
 
     `tell` hears Postgres' notices: `video 42 has no vector of vivit yet: its job is pending`.
-    Without `write` the whole session is read-only, so that a COMMIT inside the statement opens no way around it.
+    Without `write` the whole session is read-only, so that a COMMIT inside the statement opens no
+    way around it.
     """
     driver = connection.connection.driver_connection
     assert driver is not None

@@ -24,15 +24,21 @@ class Addresses:
     local: bool
 
     def __post_init__(self) -> None:
-        secrets = [secret for url in (self.database_url, self.broker_url) for secret in known_secrets.in_address(url)]
+        secrets = [
+            secret
+            for url in (self.database_url, self.broker_url)
+            for secret in known_secrets.in_address(url)
+        ]
         known_secrets.remember("addresses", secrets)
 
 
 def resolve(*, start: bool = True) -> Addresses:
-    """The addresses this process works with; a local stack that is down is started again unless `start` is False.
+    """The addresses this process works with; a local stack that is down is started again unless
+    `start` is False.
 
-    Raises `UsageError` for one address without the other or an unusable one, `RefusedConfigurationError` for two
-    different brokers, `NoStackError` where nothing is configured and `reelvec up` never ran.
+    Raises `UsageError` for one address without the other or an unusable one,
+    `RefusedConfigurationError` for two different brokers, `NoStackError` where nothing is
+    configured and `reelvec up` never ran.
     """
     configured = _from_environment()
     if configured is not None:
@@ -40,8 +46,10 @@ def resolve(*, start: bool = True) -> Addresses:
     stack = local_stack.LocalStack(local_stack.default_data_dir())
     if not stack.exists():
         raise NoStackError(
-            f"no database and no broker: none is configured and no local stack was made in {stack.data_dir}. Either "
-            "run `reelvec up`, which makes a local one, or set both REELVEC_DATABASE_URL and REELVEC_BROKER_URL."
+            "no database and no broker: none is configured and no local stack was made in "
+            f"{stack.data_dir}. Either "
+            "run `reelvec up`, which makes a local one, or set both REELVEC_DATABASE_URL and "
+            "REELVEC_BROKER_URL."
         )
     if start:
         stack.up()
@@ -50,7 +58,9 @@ def resolve(*, start: bool = True) -> Addresses:
 
 
 def configured_variables() -> list[str]:
-    """Names of the environment variables that hold an address; while there is one, the local stack is not used."""
+    """Names of the environment variables that hold an address; while there is one, the local stack
+    is not used.
+    """
     names = ("REELVEC_DATABASE_URL", "DATABASE_URL", "REELVEC_BROKER_URL", "CELERY_BROKER_URL")
     return [name for name in names if _variable(name)]
 
@@ -60,15 +70,19 @@ def _from_environment() -> Addresses | None:
     database_url = _secret(settings.database_url) or _variable("DATABASE_URL")
     broker_url = _broker_url(_secret(settings.broker_url), _variable("CELERY_BROKER_URL"))
     if database_url and broker_url:
-        return Addresses(checked_database_url(database_url), checked_broker_url(broker_url), local=False)
+        return Addresses(
+            checked_database_url(database_url), checked_broker_url(broker_url), local=False
+        )
     if database_url:
         raise UsageError(
-            "a database is configured but no broker: set REELVEC_BROKER_URL (or CELERY_BROKER_URL) too, "
+            "a database is configured but no broker: set REELVEC_BROKER_URL (or CELERY_BROKER_URL) "
+            "too, "
             "or unset the database's address to use the local stack."
         )
     if broker_url:
         raise UsageError(
-            "a broker is configured but no database: set REELVEC_DATABASE_URL (or DATABASE_URL) too, "
+            "a broker is configured but no database: set REELVEC_DATABASE_URL (or DATABASE_URL) "
+            "too, "
             "or unset the broker's address to use the local stack."
         )
     return None
@@ -90,10 +104,12 @@ def _variable(name: str) -> str:
 
 
 def _broker_url(own: str, celery: str) -> str:
-    # Celery lets its variable override the code's choice: producer and worker would use two brokers.
+    # Celery lets its variable override the code's choice: producer and worker would use two
+    # brokers.
     if own and celery and own != celery:
         raise RefusedConfigurationError(
-            f"REELVEC_BROKER_URL ({mask_url(own)}) and CELERY_BROKER_URL ({mask_url(celery)}) differ, and Celery would "
+            f"REELVEC_BROKER_URL ({mask_url(own)}) and CELERY_BROKER_URL ({mask_url(celery)}) "
+            "differ, and Celery would "
             "use the second one: unset one of them or make them equal."
         )
     return own or celery

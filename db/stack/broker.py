@@ -1,4 +1,6 @@
-"""Valkey (or Redis) of the local stack: on loopback with a password, messages kept in an append-only file."""
+"""Valkey (or Redis) of the local stack: on loopback with a password, messages kept in an
+append-only file.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class Broker(Server):
         self.run([str(program), "--dir", str(self.folder), "-"], "\n".join(lines) + "\n")
 
     def probe(self) -> str | None:
-        """See `Server.probe`. Spoken by hand: a client library would retry and wait where we look."""
+        """See `Server.probe`. Spoken by hand: a client library would retry and wait where we
+        look.
+        """
         try:
             with socket.create_connection((HOST, self.port), timeout=5) as connection:
                 connection.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
@@ -49,4 +53,8 @@ class Broker(Server):
             return str(error)
         if login.startswith("-WRONGPASS"):
             raise self.wrong_password()
-        return None if (login, ping) == ("+OK", "+PONG") else f"{login} {ping}".strip() or "the connection was closed"
+        return (
+            None
+            if (login, ping) == ("+OK", "+PONG")
+            else f"{login} {ping}".strip() or "the connection was closed"
+        )

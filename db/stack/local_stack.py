@@ -1,4 +1,6 @@
-"""The local stack: a Postgres and a Valkey of one's own in one folder, shared by every process that asks for it."""
+"""The local stack: a Postgres and a Valkey of one's own in one folder, shared by every process that
+asks for it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from db.stack.postgres import DATABASE, ROLE, Postgres
 from db.stack.server import HOST, Server, port_is_free
 from db.stack.server_process import Account, server_account
 
-# Below the ports that systems give to outgoing connections (from 32768 on): a kept port must still be free tomorrow.
+# Below the ports that systems give to outgoing connections (from 32768 on): a kept port must still
+# be free tomorrow.
 _PORTS = range(15_000, 32_000)
 _PRIVATE = 0o600
 
@@ -38,7 +41,8 @@ class StackState:
 
 
 def default_data_dir(name: str = "default") -> Path:
-    """REELVEC_DATA_DIR; else the folder `name` below /var/lib/reelvec (root) or below the user's data folder.
+    """REELVEC_DATA_DIR; else the folder `name` below /var/lib/reelvec (root) or below the user's
+    data folder.
 
     Raises `UsageError` for a user without a home folder.
     """
@@ -51,15 +55,18 @@ def default_data_dir(name: str = "default") -> Path:
     try:
         base = configured if configured.is_absolute() else Path.home() / ".local" / "share"
     except RuntimeError as error:
-        raise UsageError(f"no folder for the local stack ({error}): set REELVEC_DATA_DIR.") from error
+        raise UsageError(
+            f"no folder for the local stack ({error}): set REELVEC_DATA_DIR."
+        ) from error
     return base / "reelvec" / name
 
 
 class LocalStack:
-    """The stack of one folder. `disposable` is for tests: nothing is made durable, and it dies with its starter.
+    """The stack of one folder. `disposable` is for tests: nothing is made durable, and it dies with
+    its starter.
 
-    The folder holds `postgres/`, `valkey/`, their logs, `passwords.json`, `ports.json` (both chosen once) and, while
-    it runs, `stack.json`.
+    The folder holds `postgres/`, `valkey/`, their logs, `passwords.json`, `ports.json` (both chosen
+    once) and, while it runs, `stack.json`.
     """
 
     def __init__(self, data_dir: Path, *, disposable: bool = False) -> None:
@@ -69,19 +76,32 @@ class LocalStack:
 
     def exists(self) -> bool:
         """Whether it was ever made, running or not."""
-        return self._read("passwords.json") is not None and (self._postgres_folder / "PG_VERSION").is_file()
+        return (
+            self._read("passwords.json") is not None
+            and (self._postgres_folder / "PG_VERSION").is_file()
+        )
 
     def state(self) -> StackState | None:
-        """The running stack; None unless both servers run. Looks at processes and asks no server."""
+        """The running stack; None unless both servers run. Looks at processes and asks no
+        server.
+        """
         try:
             state = StackState(**self._read("stack.json") or {})
         except TypeError:  # no such file, or one of another version
             return None
-        postgres, broker = self._servers({"postgres": state.postgres_port, "broker": state.broker_port})
-        return state if postgres.is_ours(state.postgres_pid) and broker.is_ours(state.broker_pid) else None
+        postgres, broker = self._servers(
+            {"postgres": state.postgres_port, "broker": state.broker_port}
+        )
+        return (
+            state
+            if postgres.is_ours(state.postgres_pid) and broker.is_ours(state.broker_pid)
+            else None
+        )
 
     def urls(self) -> tuple[str, str]:
-        """Database and broker URL, running or not. Raises `UsageError` for a stack that was never made."""
+        """Database and broker URL, running or not. Raises `UsageError` for a stack that was never
+        made.
+        """
         passwords, ports = self._read("passwords.json"), self._ports()
         if passwords is None or ports is None:
             raise UsageError(f"there is no local stack in {self.data_dir}: run `reelvec up`.")
@@ -91,10 +111,12 @@ class LocalStack:
         )
 
     def up(self) -> StackState:
-        """Start what does not run and return when both servers answer. Two callers at once share one pair.
+        """Start what does not run and return when both servers answer. Two callers at once share
+        one pair.
 
         A start that fails stops what it started. Raises `UsageError` (folder or programs unusable),
-        `RefusedConfigurationError` (data of another Postgres) or `UnavailableError` (port taken, server fails).
+        `RefusedConfigurationError` (data of another Postgres) or `UnavailableError` (port taken,
+        server fails).
         """
         running = self.state()
         if running and all(server.probe() is None for server in self._servers(self._ports() or {})):
@@ -106,7 +128,8 @@ class LocalStack:
                 return self._start(account)
         except OSError as error:
             raise UsageError(
-                f"the local stack in {self.data_dir} cannot be started: {error}. Should the folder be another user's, "
+                f"the local stack in {self.data_dir} cannot be started: {error}. Should the folder "
+                "be another user's, "
                 "set REELVEC_DATA_DIR to one of yours."
             ) from error
 
@@ -138,7 +161,9 @@ class LocalStack:
         (self.data_dir / "stack.json").unlink(missing_ok=True)
         return any(stopped)
 
-    def _servers(self, ports: dict[str, int], account: Account | None = None) -> tuple[Server, Server]:
+    def _servers(
+        self, ports: dict[str, int], account: Account | None = None
+    ) -> tuple[Server, Server]:
         passwords = self._read("passwords.json") or {"postgres": "", "broker": ""}
         copies = self.data_dir / "programs"
 
@@ -169,10 +194,13 @@ class LocalStack:
         try:
             account = server_account(self._postgres_folder)
         except LookupError as error:
-            raise UsageError(f"root cannot run the local stack: {error}. Use a normal user.") from error
+            raise UsageError(
+                f"root cannot run the local stack: {error}. Use a normal user."
+            ) from error
         if account and (closed := first_closed(self.data_dir, account)):
             raise UsageError(
-                f"Postgres does not run as root, and the user {account.name} that would run it cannot enter {closed}: "
+                f"Postgres does not run as root, and the user {account.name} that would run it "
+                f"cannot enter {closed}: "
                 "set REELVEC_DATA_DIR to a folder open to everybody, like /var/lib/reelvec/default."
             )
         return account
@@ -181,7 +209,8 @@ class LocalStack:
         if os.geteuid() != 0:
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             return
-        # The servers' user has to pass. Only folders made here are opened; a closed one of somebody's stays closed.
+        # The servers' user has to pass. Only folders made here are opened; a closed one of
+        # somebody's stays closed.
         for folder in (*reversed(self.data_dir.parents), self.data_dir):
             if not folder.exists():
                 folder.mkdir(exist_ok=True)
@@ -192,14 +221,21 @@ class LocalStack:
         if self._read("passwords.json") is None:
             if self._postgres_folder.exists():
                 raise UsageError(
-                    f"{self.data_dir / 'passwords.json'} is missing or broken, and the database beside it opens "
-                    "with no other password: restore that file, or set REELVEC_DATA_DIR to a new folder."
+                    f"{self.data_dir / 'passwords.json'} is missing or broken, and the database "
+                    "beside it opens "
+                    "with no other password: restore that file, or set REELVEC_DATA_DIR to a new "
+                    "folder."
                 )
-            self._write("passwords.json", {name: secrets.token_urlsafe(24) for name in ("postgres", "broker")})
+            self._write(
+                "passwords.json",
+                {name: secrets.token_urlsafe(24) for name in ("postgres", "broker")},
+            )
         if self._read("ports.json") is None:
             if self._ports() is not None:  # somebody deleted the file to get new ports
                 self._stop()
-            free = [port for port in secrets.SystemRandom().sample(_PORTS, 20) if port_is_free(port)]
+            free = [
+                port for port in secrets.SystemRandom().sample(_PORTS, 20) if port_is_free(port)
+            ]
             self._write("ports.json", {"postgres": free[0], "broker": free[1]})
 
     def _ports(self) -> dict[str, int] | None:
@@ -220,11 +256,15 @@ class LocalStack:
             os.close(lock)
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the folder; None when missing or broken. Raises `UsageError` for another user's."""
+        """A JSON file of the folder; None when missing or broken. Raises `UsageError` for another
+        user's.
+        """
         try:
             content = json.loads((self.data_dir / name).read_text())
         except PermissionError as error:
-            raise UsageError(f"the local stack in {self.data_dir} is another user's: {error}.") from error
+            raise UsageError(
+                f"the local stack in {self.data_dir} is another user's: {error}."
+            ) from error
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None

@@ -1,4 +1,6 @@
-"""Postgres of the local stack: a cluster with role and database `reelvec`, on loopback TCP, passwords by SCRAM."""
+"""Postgres of the local stack: a cluster with role and database `reelvec`, on loopback TCP,
+passwords by SCRAM.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,18 @@ class Postgres(Server):
     """See `Server`. Its folder is made by initdb at the first start."""
 
     name: ClassVar[str] = "Postgres"
-    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast"; SIGTERM would wait for every client
+    stop_signal: ClassVar[signal.Signals] = (
+        signal.SIGINT
+    )  # "fast"; SIGTERM would wait for every client
 
     def is_ours(self, pid: int) -> bool:
         """The postmaster of our folder; its backends have other command lines."""
         return f" -D {self.folder} -c " in (command_line(pid) or "")
 
     def launch(self) -> None:
-        """See `Server.launch`. Raises `RefusedConfigurationError` for the data of another major version."""
+        """See `Server.launch`. Raises `RefusedConfigurationError` for the data of another major
+        version.
+        """
         program = self.program()
         self._make_cluster(program)
         self._remove_leftovers()
@@ -52,7 +58,13 @@ class Postgres(Server):
         """See `Server.probe`. Also makes the database where it is missing."""
         import psycopg2  # type: ignore[import-untyped]
 
-        address = {"host": HOST, "port": self.port, "user": ROLE, "password": self.password, "dbname": "postgres"}
+        address = {
+            "host": HOST,
+            "port": self.port,
+            "user": ROLE,
+            "password": self.password,
+            "dbname": "postgres",
+        }
         try:
             connection = psycopg2.connect(**address, sslmode="disable", connect_timeout=5)
         except psycopg2.OperationalError as error:
@@ -72,13 +84,17 @@ class Postgres(Server):
         return None
 
     def _make_cluster(self, program: Path) -> None:
-        """Run initdb beside the folder and move the result there: broken off, it never looks like a cluster."""
+        """Run initdb beside the folder and move the result there: broken off, it never looks like a
+        cluster.
+        """
         major = postgres_major(program)
         if (version := self.folder / "PG_VERSION").is_file():
             if (found := version.read_text().strip()) != str(major):
                 raise RefusedConfigurationError(
-                    f"{self.folder} holds data of Postgres {found}, but {program} is Postgres {major}. Point "
-                    f"REELVEC_PG_BIN at the programs of Postgres {found} (to go on, or to take the data out with "
+                    f"{self.folder} holds data of Postgres {found}, but {program} is Postgres "
+                    f"{major}. Point "
+                    f"REELVEC_PG_BIN at the programs of Postgres {found} (to go on, or to take the "
+                    "data out with "
                     "pg_dump), or set REELVEC_DATA_DIR to a new folder."
                 )
             return
@@ -94,7 +110,11 @@ class Postgres(Server):
 
     def _initdb(self, initdb: Path, folder: Path, major: int) -> None:
         # Postgres 17 brought a C.UTF-8 of its own; before, the C library's has to do.
-        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else ["--locale=C.UTF-8"]
+        locale = (
+            ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+            if major >= 17
+            else ["--locale=C.UTF-8"]
+        )
         words = ["-D", str(folder), "-U", ROLE, "-E", "UTF8", *locale, "--auth=scram-sha-256"]
         if self.disposable:
             words.append("--no-sync")
@@ -118,12 +138,16 @@ class Postgres(Server):
                 child.kill()  # does nothing to one that has ended
             if child.wait() != 0:
                 output.seek(0)
-                raise UnavailableError(f"{initdb} failed:\n{output.read().decode(errors='replace')[-2000:]}")
+                raise UnavailableError(
+                    f"{initdb} failed:\n{output.read().decode(errors='replace')[-2000:]}"
+                )
 
     def _remove_leftovers(self) -> None:
-        """Clear what a killed postmaster left: busy backends, and a lock file that names a zombie or a stranger.
+        """Clear what a killed postmaster left: busy backends, and a lock file that names a zombie
+        or a stranger.
 
-        A postmaster that somebody else runs on the folder is left to Postgres, which refuses to start beside it.
+        A postmaster that somebody else runs on the folder is left to Postgres, which refuses to
+        start beside it.
         """
         lock_file = self.folder / "postmaster.pid"
         if not lock_file.exists():
@@ -139,9 +163,14 @@ class Postgres(Server):
                 send(pid, signal.SIGKILL)
             wait_until(lambda: not self._orphans(), 10)
         if exists(int(named)):
-            # The other lines stay: by them Postgres sees whether a backend still holds the old shared memory.
+            # The other lines stay: by them Postgres sees whether a backend still holds the old
+            # shared memory.
             lock_file.write_text(f"{_NOBODY}\n{rest}")
 
     def _orphans(self) -> list[int]:
         """Backends of a dead postmaster; one that is computing does not notice that it is alone."""
-        return [pid for pid in working_in(self.folder) if (command_line(pid) or "").startswith("postgres: ")]
+        return [
+            pid
+            for pid in working_in(self.folder)
+            if (command_line(pid) or "").startswith("postgres: ")
+        ]

@@ -23,7 +23,9 @@ _STOP_SECONDS = 60.0
 
 @dataclass
 class Server(ABC):
-    """One server on one folder and one port. `program` is asked only when something has to be started."""
+    """One server on one folder and one port. `program` is asked only when something has to be
+    started.
+    """
 
     name: ClassVar[str]
     stop_signal: ClassVar[signal.Signals]
@@ -39,11 +41,15 @@ class Server(ABC):
 
     @abstractmethod
     def is_ours(self, pid: int) -> bool:
-        """Whether process `pid` is this very server: a number may have been given to another program meanwhile."""
+        """Whether process `pid` is this very server: a number may have been given to another
+        program meanwhile.
+        """
 
     @abstractmethod
     def probe(self) -> str | None:
-        """None when the server answers to our password, else what is wrong. `UnavailableError` for a wrong password."""
+        """None when the server answers to our password, else what is wrong. `UnavailableError` for
+        a wrong password.
+        """
 
     @abstractmethod
     def launch(self) -> None:
@@ -91,8 +97,10 @@ class Server(ABC):
         if not port_is_free(self.port):
             stack = self.folder.parent
             raise UnavailableError(
-                f"port {self.port} of {HOST}, kept for {self.name} of the local stack in {stack}, is taken by another "
-                f"program. Stop that program, or delete {stack / 'ports.json'} to have new ports chosen (addresses "
+                f"port {self.port} of {HOST}, kept for {self.name} of the local stack in {stack}, "
+                "is taken by another "
+                f"program. Stop that program, or delete {stack / 'ports.json'} to have new ports "
+                "chosen (addresses "
                 "copied elsewhere then no longer hold)."
             )
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
@@ -100,14 +108,18 @@ class Server(ABC):
         self.launch()
 
     def wait_ready(self) -> int:
-        """Return the pid when the server answers. Raises `UnavailableError` with the end of its log otherwise."""
+        """Return the pid when the server answers. Raises `UnavailableError` with the end of its log
+        otherwise.
+        """
         problem = self._answer()
         if problem is not None and not self.launched and self.find() is None:
             self.start()  # it was dying when we found it
             problem = self._answer()
         found = self.find()
         if problem is not None or found is None:
-            raise UnavailableError(f"{self.name} of the local stack is not ready: {problem}.\n{self._log_tail()}")
+            raise UnavailableError(
+                f"{self.name} of the local stack is not ready: {problem}.\n{self._log_tail()}"
+            )
         return found
 
     def _answer(self) -> str | None:
@@ -141,8 +153,10 @@ class Server(ABC):
     def wrong_password(self) -> UnavailableError:
         """The error for a server that runs but does not know our password."""
         return UnavailableError(
-            f"{self.name} in {self.folder} refuses the password kept in {self.folder.with_name('passwords.json')}: one "
-            "of the two was changed. Set that password again, or set REELVEC_DATA_DIR to a new folder."
+            f"{self.name} in {self.folder} refuses the password kept in "
+            f"{self.folder.with_name('passwords.json')}: one "
+            "of the two was changed. Set that password again, or set REELVEC_DATA_DIR to a new "
+            "folder."
         )
 
     def _log_tail(self) -> str:

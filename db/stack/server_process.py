@@ -17,15 +17,18 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 
-# Becomes the server once a first line has come in; what follows is the server's own standard input. A starter killed
-# before it wrote the pid down sends none, and so leaves nothing behind that nobody knows of.
+# Becomes the server once a first line has come in; what follows is the server's own standard input.
+# A starter killed before it wrote the pid down sends none, and so leaves nothing behind that nobody
+# knows of.
 _GATE = ["/bin/sh", "-c", 'read -r go || exit 1; exec "$@"', "sh"]
 
-#: Servers this process started. A dead child stays a zombie until its parent asks, so we have to keep asking.
+#: Servers this process started. A dead child stays a zombie until its parent asks, so we have to
+#: keep asking.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
-# Asks the kernel for a signal when the starter dies, becomes the server's user, then becomes the server. A program
-# of its own and not `preexec_fn`, which is unsafe beside threads. `getppid`: the starter may be dead already.
+# Asks the kernel for a signal when the starter dies, becomes the server's user, then becomes the
+# server. A program of its own and not `preexec_fn`, which is unsafe beside threads. `getppid`: the
+# starter may be dead already.
 _TIED = """
 import ctypes, os, sys
 number, parent, uid, gid, *command = sys.argv[1:]
@@ -49,8 +52,8 @@ class Account:
 def server_account(owner_of: Path) -> Account | None:
     """Whom servers run as: None (as ourselves) unless we are root.
 
-    For root it is the owner of `owner_of` where that exists, so that old data stay usable after a user `postgres`
-    appears. Raises `LookupError` on a machine that has none of the usual users.
+    For root it is the owner of `owner_of` where that exists, so that old data stay usable after a
+    user `postgres` appears. Raises `LookupError` on a machine that has none of the usual users.
     """
     if os.geteuid() != 0:
         return None
@@ -66,9 +69,14 @@ def server_account(owner_of: Path) -> Account | None:
 
 
 def server_environment() -> dict[str, str]:
-    """What servers see of our environment: no secrets to hold for days, no PG* or LC_* that change how they work."""
+    """What servers see of our environment: no secrets to hold for days, no PG* or LC_* that change
+    how they work.
+    """
     kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C", "TZ": "UTC"}
+    return {name: os.environ[name] for name in kept if name in os.environ} | {
+        "LC_ALL": "C",
+        "TZ": "UTC",
+    }
 
 
 def popen(
@@ -99,9 +107,11 @@ def spawn(
     folder: Path,
     tie: signal.Signals | None,
 ) -> None:
-    """Start a server that reads `text` (below 4 KiB), its output appended to `log`, its pid written to `pid_file`.
+    """Start a server that reads `text` (below 4 KiB), its output appended to `log`, its pid written
+    to `pid_file`.
 
-    With `tie` the server gets that signal when this process ends, however it ends (Linux; elsewhere nothing is tied).
+    With `tie` the server gets that signal when this process ends, however it ends (Linux; elsewhere
+    nothing is tied).
     """
     with (
         os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as output,
@@ -114,16 +124,21 @@ def spawn(
             uid, gid = (account.uid, account.gid) if account else (-1, -1)
             facts = [str(number) for number in (int(tie), os.getpid(), uid, gid)]
             tied = [sys.executable, "-I", "-S", "-c", _TIED, *facts, *_GATE, *command]
-            # To the kernel the starter is a thread: it must be one that lives as long as the process.
+            # To the kernel the starter is a thread: it must be one that lives as long as the
+            # process.
             child = _starter_thread(os.getpid()).submit(start, tied, None).result()
         _children[child.pid] = child
         pid_file.write_text(f"{child.pid}\n")
-        os.write(write, f"go\n{text}".encode(errors="surrogateescape"))  # one write: all of it or nothing
+        os.write(
+            write, f"go\n{text}".encode(errors="surrogateescape")
+        )  # one write: all of it or nothing
 
 
 @functools.cache
 def _starter_thread(_pid: int) -> ThreadPoolExecutor:
-    """One thread per process; keyed by pid because a forked child inherits the cache but not the thread."""
+    """One thread per process; keyed by pid because a forked child inherits the cache but not the
+    thread.
+    """
     return ThreadPoolExecutor(1, thread_name_prefix="local-stack-starter")
 
 
@@ -139,7 +154,8 @@ def command_line(pid: int) -> str | None:
         seen = look(pid) if seen == "" else seen
         return seen != ""
 
-    # Empty for the moment in which it becomes another program or ends: only a later look tells which.
+    # Empty for the moment in which it becomes another program or ends: only a later look tells
+    # which.
     wait_until(is_settled, 5)
     return seen
 
@@ -155,7 +171,9 @@ def _command_line_by_proc(pid: int) -> str | None:
 
 def _command_line_by_ps(pid: int) -> str | None:
     """`command_line` where there is no /proc (macOS)."""
-    shown = subprocess.run(["ps", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["ps", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
     state, _, words = shown.stdout.strip().partition(" ")
     return None if not words or state.startswith("Z") else words
 
@@ -212,7 +230,9 @@ def send(pid: int, number: signal.Signals) -> None:
 
 
 def wait_until(condition: Callable[[], object], seconds: float) -> bool:
-    """Ask `condition` every 20 ms until it is true or `seconds` have passed; returns its last answer."""
+    """Ask `condition` every 20 ms until it is true or `seconds` have passed; returns its last
+    answer.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -14,13 +14,16 @@ from producer.tables import print_json, print_table
 from producer.wording import plural
 
 commands = typer.Typer(
-    help="Look after the database: upgrade, dump and restore it, and run SQL on it.", no_args_is_help=True
+    help="Look after the database: upgrade, dump and restore it, and run SQL on it.",
+    no_args_is_help=True,
 )
 
 
 @commands.command()
 def upgrade() -> None:
-    """Bring the tables to the version that this reelvec works with. Data are kept; workers may go on meanwhile."""
+    """Bring the tables to the version that this reelvec works with. Data are kept; workers may go
+    on meanwhile.
+    """
     from db import schema
 
     say(f"schema is at revision {schema.upgrade(addresses().database_url)}")
@@ -38,13 +41,17 @@ def check() -> None:
 @commands.command()
 def roles(
     only_print: Annotated[
-        bool, typer.Option("--print", help="Change nothing, only print the SQL for an administrator to run.")
+        bool,
+        typer.Option(
+            "--print", help="Change nothing, only print the SQL for an administrator to run."
+        ),
     ] = False,
 ) -> None:
-    """Make the roles reelvec_reader, _enqueuer, _worker and _admin, each with the least rights its work needs.
+    """Make the roles reelvec_reader, _enqueuer, _worker and _admin, each with the least rights its
+    work needs.
 
-    Nobody can log in as one of them: an administrator gives them to logins, as in GRANT reelvec_worker TO gpu_nodes.
-    Run it again after every upgrade.
+    Nobody can log in as one of them: an administrator gives them to logins, as in GRANT
+    reelvec_worker TO gpu_nodes. Run it again after every upgrade.
     """
     from db import session
     from db.administration import roles
@@ -65,9 +72,15 @@ def url() -> None:
 
 @commands.command()
 def sql(
-    statement: Annotated[str | None, typer.Argument(help="The SQL; default: read it from stdin.")] = None,
-    write: Annotated[bool, typer.Option("--write", help="Allow changes; without it nothing can be changed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each row.")] = False,
+    statement: Annotated[
+        str | None, typer.Argument(help="The SQL; default: read it from stdin.")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Allow changes; without it nothing can be changed.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each row.")
+    ] = False,
 ) -> None:
     """Run SQL; tables and views of reelvec need no schema before their name.
 
@@ -91,9 +104,15 @@ def sql(
 
 @commands.command()
 def dump(
-    file: Annotated[Path, typer.Argument(help="The file to write. One that is there is replaced when all is written.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="The file to write. One that is there is replaced when all is written."
+        ),
+    ],
 ) -> None:
-    """Write all videos, jobs, vectors and scores into one file, as they are at this moment. Workers may go on.
+    """Write all videos, jobs, vectors and scores into one file, as they are at this moment. Workers
+    may go on.
 
     It needs no pg_dump, and any version of Postgres from 15 on can take the file.
     """
@@ -107,7 +126,8 @@ def dump(
 def restore(file: Annotated[Path, typer.Argument(help="What reelvec db dump wrote.")]) -> None:
     """Fill a database that has no videos yet with the rows of such a file: all of them, or none.
 
-    It makes the schema, and the extension where this role may; indexes that were added are made again.
+    It makes the schema, and the extension where this role may; indexes that were added are made
+    again.
     """
     from db.administration import transfer
 
@@ -128,6 +148,8 @@ def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, .
                 connection.commit()
                 return answer
         except DBAPIError as error:
-            reason = str(error.orig).partition("\nCONTEXT:")[0].strip()  # where in our own functions it was
+            reason = (
+                str(error.orig).partition("\nCONTEXT:")[0].strip()
+            )  # where in our own functions it was
             hint = "; add --write to allow changes" if "read-only transaction" in reason else ""
             raise UsageError(f"{reason}{hint}") from error

@@ -19,15 +19,24 @@ NAME_COLUMNS = 25
 
 def doctor(
     data: Annotated[
-        bool, typer.Option("--data", help="Also check every row of the database: what is done must be complete.")
+        bool,
+        typer.Option(
+            "--data", help="Also check every row of the database: what is done must be complete."
+        ),
     ] = False,
     source: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="List this source and open its first video; default: REELVEC_SOURCE."),
+        typer.Option(
+            metavar="SOURCE",
+            help="List this source and open its first video; default: REELVEC_SOURCE.",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as one JSON list on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all findings as one JSON list on stdout.")
+    ] = False,
 ) -> None:
-    """Check everything and say what to do next. It changes and starts nothing; the exit code is 1 when a check failed.
+    """Check everything and say what to do next. It changes and starts nothing; the exit code is 1
+    when a check failed.
 
     Example: reelvec doctor --source s3://my-bucket/videos
     """
@@ -57,7 +66,9 @@ def summary(found: Sequence[Finding]) -> str:
 
 
 def _show(findings: Iterable[Finding]) -> list[Finding]:
-    """Print each finding as it comes: a column each for status, name and fact; what to do on the line below."""
+    """Print each finding as it comes: a column each for status, name and fact; what to do on the
+    line below.
+    """
     from rich.console import Console
 
     terminal = Console().is_terminal
@@ -93,7 +104,10 @@ def _print_json(found: Iterable[Finding]) -> None:
     from producer.tables import print_json
 
     rows = [
-        {name: str(getattr(finding, name)) for name in ("group", "name", "status", "fact", "advice")}
+        {
+            name: str(getattr(finding, name))
+            for name in ("group", "name", "status", "fact", "advice")
+        }
         for finding in found
     ]
     print_json(rows, indent=1)

@@ -20,26 +20,38 @@ def embed(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Video files.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Write the vectors here: into a .npz file for one video, into a folder for several."),
+        typer.Option(
+            help="Write the vectors here: into a .npz file for one video, into a folder for "
+            "several."
+        ),
     ] = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            help="The model. Repeatable. Default: those whose weights are on this machine, else vivit and x-clip."
+            help="The model. Repeatable. Default: those whose weights are on this machine, else "
+            "vivit and x-clip."
         ),
     ] = None,
     weights: Annotated[
         str,
         typer.Option(
-            help="pretrained; random-tiny and random-full are for demonstrations, their vectors mean nothing."
+            help="pretrained; random-tiny and random-full are for demonstrations, their vectors "
+            "mean nothing."
         ),
     ] = "pretrained",
-    sampling: Annotated[str, typer.Option(help="How 96 frames are chosen: notebook, uniform or fast.")] = "notebook",
+    sampling: Annotated[
+        str, typer.Option(help="How 96 frames are chosen: notebook, uniform or fast.")
+    ] = "notebook",
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Prompts for x-clip and siglip2; default: the shipped English ones."),
+        typer.Option(
+            metavar="FILE",
+            help="Prompts for x-clip and siglip2; default: the shipped English ones.",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary of each file as JSON on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a summary of each file as JSON on stdout.")
+    ] = False,
 ) -> None:
     """Compute the vectors of files on this machine, without a queue and a database.
 
@@ -49,7 +61,9 @@ def embed(
     from producer.local import embed as desk
 
     incomplete = False
-    with desk.Embedder(backbone, weights=weights, sampling=sampling, labels=labels, out=out, files=files) as embedder:
+    with desk.Embedder(
+        backbone, weights=weights, sampling=sampling, labels=labels, out=out, files=files
+    ) as embedder:
         for made in each(embedder.videos, embedder.embed, as_json=as_json):
             incomplete = incomplete or bool(made.failures)
             _show(made, as_json=as_json)
@@ -62,7 +76,10 @@ def _show(made: Embedded, *, as_json: bool) -> None:
         print_json(made.summary())
         return
     target = f" → {made.written}" if made.written else ""
-    typer.echo(f"{made.file}: {made.codec} {made.width_px}x{made.height_px}, {made.duration_seconds:.1f} s{target}")
+    typer.echo(
+        f"{made.file}: {made.codec} {made.width_px}x{made.height_px}, {made.duration_seconds:.1f} "
+        f"s{target}"
+    )
     for name, shape in made.shapes.items():
         tag = f"  {made.tags[name][0]} {made.tags[name][1]:.2f}" if name in made.tags else ""
         typer.echo(f"  {name:<12} {plural(shape[0], 'window')} x {shape[1]}{tag}")

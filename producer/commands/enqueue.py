@@ -24,64 +24,83 @@ def enqueue(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="Folder, s3://bucket/prefix, a list (.csv .tsv .jsonl .json .txt .parquet, also compressed), one file or"
-            " URL, or - for a list on stdin. Default: REELVEC_SOURCE, else every video recorded so far.",
+            help="Folder, s3://bucket/prefix, a list (.csv .tsv .jsonl .json .txt .parquet, also "
+            "compressed), one file or"
+            " URL, or - for a list on stdin. Default: REELVEC_SOURCE, else every video recorded so "
+            "far.",
         ),
     ] = None,
     category: Annotated[
         list[str] | None,
         typer.Option(
             "--category",
-            help="Only videos of this category: slug, id, English or Russian name, or folder name. Repeatable.",
+            help="Only videos of this category: slug, id, English or Russian name, or folder name. "
+            "Repeatable.",
         ),
     ] = None,
     as_category: Annotated[
-        str | None, typer.Option("--as", metavar="CATEGORY", help="Record all videos with this category.")
+        str | None,
+        typer.Option("--as", metavar="CATEGORY", help="Record all videos with this category."),
     ] = None,
     match: Annotated[
         str | None,
-        typer.Option(metavar="GLOB", help="Only videos whose name matches; in a bucket the whole key may match, too."),
+        typer.Option(
+            metavar="GLOB",
+            help="Only videos whose name matches; in a bucket the whole key may match, too.",
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Score these labels instead of the shipped ones: a CSV file with category,prompt[,id,name], or one name per"
+            help="Score these labels instead of the shipped ones: a CSV file with "
+            "category,prompt[,id,name], or one name per"
             " line. The categories that the source gives to videos stay as they are.",
         ),
     ] = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            help="The model: vivit, x-clip, siglip2, vjepa2, timesformer, videomae or probe. Repeatable."
+            help="The model: vivit, x-clip, siglip2, vjepa2, timesformer, videomae or probe. "
+            "Repeatable."
             " Default: those whose weights are on this machine, else vivit and x-clip."
         ),
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="pretrained; random-tiny and random-full are only for demonstrations.")
+        str,
+        typer.Option(help="pretrained; random-tiny and random-full are only for demonstrations."),
     ] = "pretrained",
     sampling: Annotated[
         str,
         typer.Option(
-            help="How 96 frames of the first minute are chosen: notebook; uniform (evenly); or fast (as notebook, but scaled"
+            help="How 96 frames of the first minute are chosen: notebook; uniform (evenly); or "
+            "fast (as notebook, but scaled"
             " faster and less exactly)."
         ),
     ] = "notebook",
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many newly queued videos.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many newly queued videos.")
+    ] = None,
     sample: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Only this many videos, chosen at random from the whole source; every run chooses the same ones.",
+            help="Only this many videos, chosen at random from the whole source; every run chooses "
+            "the same ones.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Compute vectors again that exist already.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compute vectors again that exist already.")
+    ] = False,
     recheck: Annotated[
         bool,
         typer.Option(
             "--recheck",
-            help="Only check the done videos that an older version sampled: encrypted and damaged ones fail and lose"
+            help="Only check the done videos that an older version sampled: encrypted and damaged "
+            "ones fail and lose"
             " their vectors, the others keep them. SOURCE limits this to the videos below it.",
         ),
     ] = False,
@@ -89,10 +108,13 @@ def enqueue(
         bool,
         typer.Option(
             "--wait",
-            help="Wait until all videos have ended; the exit code is 3 if some failed, 1 if there is no progress.",
+            help="Wait until all videos have ended; the exit code is 3 if some failed, 1 if there "
+            "is no progress.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the counts as JSON on stdout.")
+    ] = False,
     _version: Version = False,
 ) -> None:
     """Record videos from a source and queue them. Running it twice adds nothing.
@@ -106,7 +128,13 @@ def enqueue(
         from producer import recheck as rechecking
 
         rechecking.refuse(
-            **{"as": as_category, "match": match, "labels": labels, "backbone": backbone, "limit": limit},
+            **{
+                "as": as_category,
+                "match": match,
+                "labels": labels,
+                "backbone": backbone,
+                "limit": limit,
+            },
             **{"sample": sample, "force": force},
             weights=weights != "pretrained",
             sampling=sampling != "notebook",
@@ -144,7 +172,9 @@ def enqueue(
         say("next: reelvec worker (on every node), reelvec status")
 
 
-def _recheck(sources: list[str], categories: list[str], *, dry_run: bool, wait: bool, as_json: bool) -> None:
+def _recheck(
+    sources: list[str], categories: list[str], *, dry_run: bool, wait: bool, as_json: bool
+) -> None:
     from producer import recheck, selectors
     from producer import wait as waiting
 
@@ -156,7 +186,8 @@ def _recheck(sources: list[str], categories: list[str], *, dry_run: bool, wait: 
         if dry_run:
             videos = recheck.count(engine, chosen)
             say(
-                f"dry run, nothing changed: {plural(videos, 'done video was', 'done videos were')} sampled by an older version"
+                f"dry run, nothing changed: {plural(videos, 'done video was', 'done videos were')} "
+                "sampled by an older version"
             )
         else:
             what = " ".join([*sources, selectors.described(categories, None, None, None)]).strip()
@@ -183,14 +214,19 @@ def _say_choices(request: Request, labels: Path | None) -> None:
     for hint in misnamed_weights() if request.weights == "pretrained" else ():
         say(f"warning: {hint}")
     if request.weights != "pretrained":
-        say(f"WEIGHTS ARE {request.weights.upper()}: the vectors mean nothing; they only show that everything works")
+        say(
+            f"WEIGHTS ARE {request.weights.upper()}: the vectors mean nothing; they only show that "
+            "everything works"
+        )
     for name in request.backbones:
         spec = registry.get(name)
         if not spec.commercial:
             say(f"{name}: weights are {spec.license} (non-commercial)")
     if any(registry.get(name).has_text for name in request.backbones):
         shown = (
-            labels or "the shipped example rutube-47 (English, Russian, bare names); for your own give --labels FILE"
+            labels
+            or "the shipped example rutube-47 (English, Russian, bare names); for your own give "
+            "--labels FILE"
         )
         say(f"labels: {shown}")
 
@@ -213,7 +249,9 @@ def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report,
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("reading {task.completed} rows"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         task = progress.add_task("")
         report, connection = desk.run(
             engine, request, dry_run=dry_run, advance=lambda count: progress.advance(task, count)
@@ -221,17 +259,23 @@ def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report,
     if not report.listed and not request.sources:
         connection.close()
         raise UsageError(
-            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, s3://bucket/prefix, a list such"
+            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, "
+            "s3://bucket/prefix, a list such"
             " as videos.csv, a video file or URL, or - for a list on stdin), or set REELVEC_SOURCE"
         )
     if report.unmatched.count and report.listed == report.bad:
         say(
-            f"--match {request.match!r} matches none of {plural(report.unmatched.count, 'video')}, for example"
-            f" {report.unmatched.example!r}; it is compared with the name, in a bucket also with the whole key"
+            f"--match {request.match!r} matches none of {plural(report.unmatched.count, 'video')}, "
+            "for example"
+            f" {report.unmatched.example!r}; it is compared with the name, in a bucket also with "
+            "the whole key"
         )
     elif not report.listed and request.sources:
         endings = " ".join(sorted(VIDEO_SUFFIXES))
-        say(f"no video found: names of videos end in {endings}; with --match also names without an ending are taken")
+        say(
+            f"no video found: names of videos end in {endings}; with --match also names without an "
+            "ending are taken"
+        )
     return report, connection
 
 
@@ -253,7 +297,11 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
     if report.first_warning is not None:
         say(f"warning: {report.first_warning} ({plural(report.warned, 'row')})")
     counts = report.counts
-    parts = [f"listed {report.listed:,}", f"selected {counts.selected:,}", f"queued {counts.queued:,}"]
+    parts = [
+        f"listed {report.listed:,}",
+        f"selected {counts.selected:,}",
+        f"queued {counts.queued:,}",
+    ]
     parts += [f"already done {counts.already_done:,}"]
     optional = {
         "changed": counts.changed,
@@ -277,7 +325,10 @@ def _feed(engine: Engine) -> int:
     try:
         return feeder.feed(engine, app)
     except UnavailableError:
-        say("recorded, but not sent to the broker yet: workers, or another enqueue, do that once it answers")
+        say(
+            "recorded, but not sent to the broker yet: workers, or another enqueue, do that once "
+            "it answers"
+        )
         raise
 
 

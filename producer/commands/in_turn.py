@@ -1,4 +1,6 @@
-"""One video after the other, right here, for `embed` and `sample`: one that fails is said and costs itself."""
+"""One video after the other, right here, for `embed` and `sample`: one that fails is said and costs
+itself.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ T = TypeVar("T")
 
 
 def each(videos: Sequence[Named], work: Callable[[int], T], *, as_json: bool) -> Iterator[T]:
-    """What `work` makes of the video of each number. Ends with FINISHED_WITH_FAILURES if one ended in `VideoError`."""
+    """What `work` makes of the video of each number. Ends with FINISHED_WITH_FAILURES if one ended
+    in `VideoError`.
+    """
     from db.errors import VideoError
     from db.exit_codes import ExitCode
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from workers.weights.fetch import Watch
     from workers.weights.inventory import Held
 
-commands = typer.Typer(help="Fetch the weights of the models, and see which are there.", no_args_is_help=True)
+commands = typer.Typer(
+    help="Fetch the weights of the models, and see which are there.", no_args_is_help=True
+)
 
 LOOK_SECONDS = 0.25
 #: Digits of a commit and of a digest in a table; all of them with --json.
@@ -33,15 +35,24 @@ SHOWN_DIGITS = 12
 @commands.command()
 def fetch(
     backbones: Annotated[
-        list[str] | None, typer.Argument(metavar="BACKBONE", help="The models; default: vivit and x-clip.")
+        list[str] | None,
+        typer.Argument(metavar="BACKBONE", help="The models; default: vivit and x-clip."),
     ] = None,
     to: Annotated[
-        str | None, typer.Option(metavar="FOLDER|s3://...", help="Where to put them; default: REELVEC_MODELS_DIR.")
+        str | None,
+        typer.Option(
+            metavar="FOLDER|s3://...", help="Where to put them; default: REELVEC_MODELS_DIR."
+        ),
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Take the newest commit, even where models.lock names an older one.")
+        bool,
+        typer.Option(
+            "--update", help="Take the newest commit, even where models.lock names an older one."
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each model on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each model on stdout.")
+    ] = False,
 ) -> None:
     """Fetch published weights, check them, and note in models.lock which they are.
 
@@ -55,9 +66,13 @@ def fetch(
     from workers.weights import models_dir
 
     settings = _settings()
-    target = models_dir.parse(to, settings, "--to") if to is not None else models_dir.resolve(settings)
+    target = (
+        models_dir.parse(to, settings, "--to") if to is not None else models_dir.resolve(settings)
+    )
     if target is None:
-        raise UsageError("this user has no data folder: set REELVEC_MODELS_DIR, or give --to FOLDER")
+        raise UsageError(
+            "this user has no data folder: set REELVEC_MODELS_DIR, or give --to FOLDER"
+        )
     specs = fetching.checked(backbones or (), allowed_license=settings.license)
     for spec in specs:
         say(f"{spec.name}: {spec.checkpoint} ({spec.ref}), license {_license(spec)}")
@@ -79,14 +94,19 @@ def fetch(
 def list_(
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Read every file and compute its digest; the exit code is 1 if one is damaged."),
+        typer.Option(
+            "--verify",
+            help="Read every file and compute its digest; the exit code is 1 if one is damaged.",
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each model on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each model on stdout.")
+    ] = False,
 ) -> None:
     """Show which weights there are and where they came from: commit, digest, license, size, place.
 
-    Of weights that somebody put there by hand neither checkpoint nor license is known. What is missing is shown with
-    what fetch would bring.
+    Of weights that somebody put there by hand neither checkpoint nor license is known. What is
+    missing is shown with what fetch would bring.
     """
     from dataclasses import asdict
 
@@ -120,7 +140,17 @@ def _license(spec: Spec) -> str:
 
 
 def _print_table(held: list[Held]) -> None:
-    columns = ("backbone", "checkpoint", "ref", "license", "state", "commit", "weights", "MB", "where")
+    columns = (
+        "backbone",
+        "checkpoint",
+        "ref",
+        "license",
+        "state",
+        "commit",
+        "weights",
+        "MB",
+        "where",
+    )
     rows = [
         (
             one.backbone,
@@ -142,7 +172,14 @@ def _print_table(held: list[Held]) -> None:
 def _bars() -> Iterator[Watch]:
     """Progress bars on a terminal's stderr: how full the folder is that a download fills."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     console = Console(stderr=True)
     columns = (
@@ -158,7 +195,9 @@ def _bars() -> Iterator[Watch]:
         def watch(backbone: str, folder: Path, total_bytes: int) -> Iterator[None]:
             bar = progress.add_task(backbone, total=total_bytes)
             stop = threading.Event()
-            looking = threading.Thread(target=_look, args=(progress, bar, folder, stop), daemon=True)
+            looking = threading.Thread(
+                target=_look, args=(progress, bar, folder, stop), daemon=True
+            )
             looking.start()
             try:
                 yield

@@ -16,16 +16,26 @@ if TYPE_CHECKING:
 
 def sample(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE|URL...", help="Video files, s3:// objects, web addresses.")
+        list[str],
+        typer.Argument(metavar="FILE|URL...", help="Video files, s3:// objects, web addresses."),
     ],
-    sampling: Annotated[str, typer.Option(help="How 96 frames are chosen: notebook, uniform or fast.")] = "notebook",
-    as_json: Annotated[bool, typer.Option("--json", help="Print all facts of each video as JSON on stdout.")] = False,
+    sampling: Annotated[
+        str, typer.Option(help="How 96 frames are chosen: notebook, uniform or fast.")
+    ] = "notebook",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all facts of each video as JSON on stdout.")
+    ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write the frames here: into a .npz file for one video, into a folder for several."),
+        typer.Option(
+            help="Write the frames here: into a .npz file for one video, into a folder for several."
+        ),
     ] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="Draw a contact sheet here: a .png file for one video, a folder for several.")
+        Path | None,
+        typer.Option(
+            help="Draw a contact sheet here: a .png file for one video, a folder for several."
+        ),
     ] = None,
 ) -> None:
     """Show the 96 frames a worker would look at, and what it takes to get them.

@@ -15,17 +15,27 @@ if TYPE_CHECKING:
 
 def search(
     words: Annotated[
-        list[str], typer.Argument(metavar="WORDS...", help="What is to be seen in the videos, in any language.")
+        list[str],
+        typer.Argument(
+            metavar="WORDS...", help="What is to be seen in the videos, in any language."
+        ),
     ],
     backbone: Annotated[
-        str, typer.Option(help="The model whose vectors are searched; it must understand text without a video.")
+        str,
+        typer.Option(
+            help="The model whose vectors are searched; it must understand text without a video."
+        ),
     ] = "siglip2",
     weights: Annotated[
         str, typer.Option(help="As given to enqueue: pretrained, random-tiny, random-full.")
     ] = "pretrained",
-    sampling: Annotated[str, typer.Option(help="As given to enqueue: notebook, uniform or fast.")] = "notebook",
+    sampling: Annotated[
+        str, typer.Option(help="As given to enqueue: notebook, uniform or fast.")
+    ] = "notebook",
     limit: Annotated[int, typer.Option("-k", min=1, help="How many videos to show.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each video on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each video on stdout.")
+    ] = False,
 ) -> None:
     """Find the videos whose stored vectors are nearest to your words.
 
@@ -55,4 +65,7 @@ def _show(hits: list[Hit], *, as_json: bool) -> None:
             print_json(asdict(hit))
         return
     columns = ["video_id", "distance", "category", "title", "uri"]
-    print_table(columns, [(hit.video_id, f"{hit.distance:.4f}", hit.category, hit.title, hit.uri) for hit in hits])
+    print_table(
+        columns,
+        [(hit.video_id, f"{hit.distance:.4f}", hit.category, hit.title, hit.uri) for hit in hits],
+    )

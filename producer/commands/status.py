@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from producer.status.snapshot import Snapshot
 
 INTERVAL_SECONDS = 5.0
-#: Whatever is away: connecting ends after 5 s, a statement after this and a fifth, asking the broker after 8 s.
+#: Whatever is away: connecting ends after 5 s, a statement after this and a fifth, asking the
+#: broker after 8 s.
 STATEMENT_SECONDS = 9.0
 LIMIT = 20
 
@@ -32,43 +33,63 @@ def status(
     workers: Annotated[
         bool,
         typer.Option(
-            "--workers", help="Print a line for each worker: what it does, its last claim and its last error."
+            "--workers",
+            help="Print a line for each worker: what it does, its last claim and its last error.",
         ),
     ] = False,
-    failed: Annotated[bool, typer.Option("--failed", help="List the failed videos and their reasons.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List the failed videos and their reasons.")
+    ] = False,
     log: Annotated[
-        bool, typer.Option("--log", help="List who has retried, cancelled, paused and resumed what.")
+        bool,
+        typer.Option("--log", help="List who has retried, cancelled, paused and resumed what."),
     ] = False,
     category: selectors.Categories = None,
     error: selectors.Errors = None,
     source: selectors.Source = None,
     since: selectors.Since = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help=f"With --failed and --log: at most this many; default {LIMIT}.")
+        int | None,
+        typer.Option(min=1, help=f"With --failed and --log: at most this many; default {LIMIT}."),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Snapshot again and again until everything is done.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Snapshot again and again until everything is done.")
+    ] = False,
     interval: Annotated[
         float | None,
         typer.Option(
-            min=0.1, metavar="SECONDS", help=f"With --watch: the time between two looks; default {INTERVAL_SECONDS:g}."
+            min=0.1,
+            metavar="SECONDS",
+            help=f"With --watch: the time between two looks; default {INTERVAL_SECONDS:g}.",
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the same as JSON on stdout, one line for each snapshot.")
+        bool,
+        typer.Option(
+            "--json", help="Print the same as JSON on stdout, one line for each snapshot."
+        ),
     ] = False,
     metrics: Annotated[
         bool,
-        typer.Option("--metrics", help="Print the same as metrics for Prometheus; the exit code is then always 0."),
+        typer.Option(
+            "--metrics",
+            help="Print the same as metrics for Prometheus; the exit code is then always 0.",
+        ),
     ] = False,
 ) -> None:
-    """Show progress, rate, bottleneck and time left. The exit code is 1 when videos wait and nothing gets them done.
+    """Show progress, rate, bottleneck and time left. The exit code is 1 when videos wait and
+    nothing gets them done.
 
-    It asks Postgres and the broker, and starts nothing. --category, --error, --source and --since go with --failed.
-    Example: reelvec status --failed --error truncated --since 2h
+    It asks Postgres and the broker, and starts nothing. --category, --error, --source and --since
+    go with --failed. Example: reelvec status --failed --error truncated --since 2h
     """
     from db.errors import UsageError
 
-    chosen = [name for name, asked in (("--workers", workers), ("--failed", failed), ("--log", log)) if asked]
+    chosen = [
+        name
+        for name, asked in (("--workers", workers), ("--failed", failed), ("--log", log))
+        if asked
+    ]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} are separate lists: ask for one of them")
     if (category or error or source is not None or since is not None) and not failed:
@@ -82,7 +103,12 @@ def status(
     if metrics and (watch or chosen or as_json):
         raise UsageError("--metrics cannot be combined with other options")
     if failed:
-        _failures(category, selectors.parse(category, error, source, since), limit or LIMIT, as_json=as_json)
+        _failures(
+            category,
+            selectors.parse(category, error, source, since),
+            limit or LIMIT,
+            as_json=as_json,
+        )
     elif log:
         _log(limit or LIMIT, as_json=as_json)
     else:
@@ -96,7 +122,9 @@ def status(
         )
 
 
-def _progress(*, workers: bool, as_json: bool, metrics: bool, interval_seconds: float | None) -> int:
+def _progress(
+    *, workers: bool, as_json: bool, metrics: bool, interval_seconds: float | None
+) -> int:
     """One look, or with an interval one after the other. Returns the exit code."""
     from producer.status import snapshot
     from producer.status.broker import Question
@@ -116,7 +144,9 @@ def _progress(*, workers: bool, as_json: bool, metrics: bool, interval_seconds: 
         from producer.status import metrics as prometheus
 
         typer.echo(prometheus.text(seen), nl=False)
-        return 0  # a script that writes metrics to a file must do so above all when something is wrong
+        return (
+            0  # a script that writes metrics to a file must do so above all when something is wrong
+        )
     _show(seen, workers=workers, as_json=as_json)
     return seen.verdict.exit_code
 
@@ -142,7 +172,11 @@ def _lines(snapshot: Snapshot) -> tuple[list[str], list[str]]:
     """What stands above and below the table of categories."""
     from producer.status import lines
 
-    above = [snapshot.verdict.line, snapshot.bottleneck and snapshot.bottleneck.line, lines.waiting(snapshot.outages)]
+    above = [
+        snapshot.verdict.line,
+        snapshot.bottleneck and snapshot.bottleneck.line,
+        lines.waiting(snapshot.outages),
+    ]
     running = snapshot.rows[0].running if snapshot.rows else 0
     below = [
         lines.workers(snapshot.fleet, running=running),
@@ -163,9 +197,13 @@ def _worker_table(snapshot: Snapshot) -> tuple[tuple[str, ...], list[list[str]]]
     for refusal in snapshot.halts.workers:
         places.setdefault((refusal.host, refusal.pid), []).append(refusal.place)
     rows = [
-        lines.worker_cells(worker, is_alive=is_alive, refuses=places.get((worker.host, worker.pid), []))
+        lines.worker_cells(
+            worker, is_alive=is_alive, refuses=places.get((worker.host, worker.pid), [])
+        )
         for members, is_alive in ((fleet.workers, True), (fleet.stale, False))
-        for worker in sorted(members, key=lambda worker: (worker.host, worker.name or "", worker.pid))
+        for worker in sorted(
+            members, key=lambda worker: (worker.host, worker.name or "", worker.pid)
+        )
     ]
     return lines.WORKER_COLUMNS, rows
 
@@ -176,8 +214,12 @@ def _print(table: RenderableType) -> None:
     Console(soft_wrap=True, markup=False, highlight=False).print(table)
 
 
-def _watch(take: Callable[[], Snapshot], interval_seconds: float, *, workers: bool, as_json: bool) -> int:
-    """Snapshot until everything is done; a database that goes away is waited for. Returns the verdict's exit code."""
+def _watch(
+    take: Callable[[], Snapshot], interval_seconds: float, *, workers: bool, as_json: bool
+) -> int:
+    """Snapshot until everything is done; a database that goes away is waited for. Returns the
+    verdict's exit code.
+    """
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -185,7 +227,12 @@ def _watch(take: Callable[[], Snapshot], interval_seconds: float, *, workers: bo
     from db.errors import UnavailableError
 
     in_place = sys.stdout.isatty() and not as_json
-    live = Live(console=Console(highlight=False), auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    live = Live(
+        console=Console(highlight=False),
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
     with live if in_place else contextlib.nullcontext():
         while True:
             try:
@@ -226,7 +273,9 @@ def _picture(snapshot: Snapshot, *, workers: bool) -> Group:
     return Group(*map(Text, above), *tables, *map(Text, below))
 
 
-def _failures(categories: list[str] | None, selection: Selection, limit: int, *, as_json: bool) -> None:
+def _failures(
+    categories: list[str] | None, selection: Selection, limit: int, *, as_json: bool
+) -> None:
     from db import session
     from db.jobs.selection import Selection
     from db.progress import rates

@@ -1,4 +1,6 @@
-"""`reelvec retry | cancel | pause`: what an operator does to waiting and failed videos. Each step is recorded."""
+"""`reelvec retry | cancel | pause`: what an operator does to waiting and failed videos. Each step
+is recorded.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +32,16 @@ def retry(
         bool,
         typer.Option(
             "--outdated",
-            help="Only failures of an older version that this one may handle better, such as formats that it reads now.",
+            help="Only failures of an older version that this one may handle better, such as "
+            "formats that it reads now.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Queue failed videos again, as if they had never been tried.
 
-    Without an option it is all of them; --category, --error, --source and --since choose some. --since compares with the
-    time when they failed.
+    Without an option it is all of them; --category, --error, --source and --since choose some.
+    --since compares with the time when they failed.
     """
     from db import session
     from db.jobs import steering
@@ -46,11 +49,15 @@ def retry(
     from workers.app import app
 
     selection = selectors.parse(category, error, source, since)
-    what = " ".join(filter(None, (selectors.described(category, error, source, since), "--outdated" * outdated)))
+    what = " ".join(
+        filter(None, (selectors.described(category, error, source, since), "--outdated" * outdated))
+    )
     with database(statement_seconds=STATEMENT_SECONDS) as engine:
         with session.transaction(engine) as connection:
             selectors.refuse_unknown_categories(connection, category)
-            count = steering.retry(connection, selection, who=operator(), what=what, outdated=outdated)
+            count = steering.retry(
+                connection, selection, who=operator(), what=what, outdated=outdated
+            )
         say(f"{plural(count, 'failed video is', 'failed videos are')} waiting again")
         if as_json:
             print_json({"retried": count})
@@ -64,15 +71,20 @@ def cancel(
     since: selectors.Since = None,
     backbone: Annotated[
         list[str] | None,
-        typer.Option("--backbone", help="Withdraw only this model: it is computed for no further video. Repeatable."),
+        typer.Option(
+            "--backbone",
+            help="Withdraw only this model: it is computed for no further video. Repeatable.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take waiting videos off the queue; those that are being worked on are finished. `enqueue` brings them back.
+    """Take waiting videos off the queue; those that are being worked on are finished. `enqueue`
+    brings them back.
 
-    Without an option it is all of them; --category, --error, --source and --since choose some. --since compares with the
-    time when they were enqueued. Videos that have vectors already become done with what they have. With --backbone only
-    this model is withdrawn: videos that want no other model are done, the others go on, and the vectors it has made stay.
+    Without an option it is all of them; --category, --error, --source and --since choose some.
+    --since compares with the time when they were enqueued. Videos that have vectors already become
+    done with what they have. With --backbone only this model is withdrawn: videos that want no
+    other model are done, the others go on, and the vectors it has made stay.
     """
     from dataclasses import asdict
 
@@ -83,8 +95,14 @@ def cancel(
     selection = selectors.parse(category, error, source, since)
     names = sorted({registry.get(name).name for name in backbone or ()})
     selected = selectors.described(category, error, source, since)
-    record = {"who": operator(), "what": " ".join([*(f"--backbone {name}" for name in names), selected]).strip()}
-    with database(statement_seconds=STATEMENT_SECONDS) as engine, session.transaction(engine) as connection:
+    record = {
+        "who": operator(),
+        "what": " ".join([*(f"--backbone {name}" for name in names), selected]).strip(),
+    }
+    with (
+        database(statement_seconds=STATEMENT_SECONDS) as engine,
+        session.transaction(engine) as connection,
+    ):
         selectors.refuse_unknown_categories(connection, category)
         if names:
             found = steering.withdraw(connection, names, selection, **record)
@@ -92,7 +110,9 @@ def cancel(
             found = steering.cancel(connection, selection, **record)
     say(_withdrawn(names, found) if names else _cancelled(found))
     if as_json:
-        print_json({name: count for name, count in asdict(found).items() if count or name == "cancelled"})
+        print_json(
+            {name: count for name, count in asdict(found).items() if count or name == "cancelled"}
+        )
 
 
 def _cancelled(found: Cancelled) -> str:
@@ -115,12 +135,19 @@ def _withdrawn(names: list[str], found: Cancelled) -> str:
 
 def pause(
     resume: Annotated[
-        bool, typer.Option("--resume", help="Let everything that is paused go on, or only what --backbone names.")
+        bool,
+        typer.Option(
+            "--resume", help="Let everything that is paused go on, or only what --backbone names."
+        ),
     ] = False,
-    backbone: Annotated[list[str] | None, typer.Option("--backbone", help="Pause only this model. Repeatable.")] = None,
+    backbone: Annotated[
+        list[str] | None, typer.Option("--backbone", help="Pause only this model. Repeatable.")
+    ] = None,
     reason: Annotated[str | None, typer.Option(help="Why; reelvec status shows it.")] = None,
 ) -> None:
-    """Let no worker begin another video; those that are being worked on are finished. With --backbone only this model rests."""
+    """Let no worker begin another video; those that are being worked on are finished. With
+    --backbone only this model rests.
+    """
     from db import session
     from db.errors import UsageError
     from db.jobs import steering
@@ -129,13 +156,18 @@ def pause(
     if resume and reason is not None:
         raise UsageError("--reason says why something is paused; it does not go with --resume")
     names = sorted({registry.get(name).name for name in backbone or ()})
-    options = [*(f"--backbone {name}" for name in names), *([f"--reason {shlex.quote(reason)}"] if reason else [])]
+    options = [
+        *(f"--backbone {name}" for name in names),
+        *([f"--reason {shlex.quote(reason)}"] if reason else []),
+    ]
     record = {"who": operator(), "what": " ".join(options)}
     with database() as engine, session.transaction(engine) as connection:
         if resume:
             resumed = steering.resume(connection, backbones=names, **record)
         elif names:
-            steering.pause_backbones(connection, names, reason=reason or f"paused by {record['who']}", **record)
+            steering.pause_backbones(
+                connection, names, reason=reason or f"paused by {record['who']}", **record
+            )
         else:
             steering.pause(connection, reason=reason, **record)
     if resume and names:

@@ -16,5 +16,8 @@ def _print(asked: bool) -> None:
 
 
 Version = Annotated[
-    bool, typer.Option("--version", is_eager=True, callback=_print, help="Print the version of reelvec and end.")
+    bool,
+    typer.Option(
+        "--version", is_eager=True, callback=_print, help="Print the version of reelvec and end."
+    ),
 ]

@@ -13,16 +13,18 @@ def worker(
         typer.Option(
             "--gpus",
             metavar="all|none|0,1",
-            help="Which GPUs get a process each: all of them, none (the CPU then does the work), or numbers.",
+            help="Which GPUs get a process each: all of them, none (the CPU then does the work), "
+            "or numbers.",
         ),
     ] = "all",
 ) -> None:
-    """Work on the queued videos: one process for each GPU, or one on the CPU. Run the same line on every machine.
+    """Work on the queued videos: one process for each GPU, or one on the CPU. Run the same line on
+    every machine.
 
-    Each process is what `celery -A workers.app worker` runs. One that dies is started again; one that refuses its
-    configuration is not (docs/exit-codes.md lists the codes). Ctrl-C, SIGTERM, a closed terminal or a spot notice
-    (REELVEC_SPOT_NOTICE) end them all, usually within 10 s, with exit code 0. Videos that were in hand go back to the
-    queue at once, and other workers take them.
+    Each process is what `celery -A workers.app worker` runs. One that dies is started again; one
+    that refuses its configuration is not (docs/exit-codes.md lists the codes). Ctrl-C, SIGTERM, a
+    closed terminal or a spot notice (REELVEC_SPOT_NOTICE) end them all, usually within 10 s, with
+    exit code 0. Videos that were in hand go back to the queue at once, and other workers take them.
     """
     from workers.node import supervisor
 

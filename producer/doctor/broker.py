@@ -46,7 +46,9 @@ def _look_at(address: str, answering: list[Redis]) -> Iterator[Finding]:
 
     if address.startswith("rediss://") and "ssl_" not in address:
         yield warn(
-            "server", f"{mask_url(address)}: no certificate is checked", "add ?ssl_cert_reqs=required to the address"
+            "server",
+            f"{mask_url(address)}: no certificate is checked",
+            "add ?ssl_cert_reqs=required to the address",
         )
     try:
         client = _client(address)
@@ -58,7 +60,11 @@ def _look_at(address: str, answering: list[Redis]) -> Iterator[Finding]:
     try:
         facts: Mapping[str, Any] = client.info()
     except redis.RedisError as error:  # a managed service may forbid it
-        yield warn("server", f"answers, but not to INFO: {error}", "allow this user INFO to have it checked")
+        yield warn(
+            "server",
+            f"answers, but not to INFO: {error}",
+            "allow this user INFO to have it checked",
+        )
     else:
         yield from judge(facts)
 
@@ -80,11 +86,21 @@ def _refusal(error: Exception, address: str) -> Finding:
     import redis
 
     said = " ".join(str(error).split()).rstrip(".")
-    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError) or "NOAUTH" in said:
-        return fail("server", f"{address} refuses the login: {said}", "check user and password in the broker's address")
+    if (
+        isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError)
+        or "NOAUTH" in said
+    ):
+        return fail(
+            "server",
+            f"{address} refuses the login: {said}",
+            "check user and password in the broker's address",
+        )
     advice = "check REELVEC_BROKER_URL (or CELERY_BROKER_URL) and that it runs"
     if "SSL" in said.upper():
-        advice = "rediss:// and every ssl_ option ask for TLS: leave them out if this server has none, else name its CA"
+        advice = (
+            "rediss:// and every ssl_ option ask for TLS: leave them out if this server has "
+            "none, else name its CA"
+        )
     return fail("server", f"{address} does not answer: {said}", advice)
 
 
@@ -93,14 +109,22 @@ def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:
     name = "Valkey" if "valkey_version" in facts else "Redis"
     version = str(facts.get("valkey_version") or facts.get("redis_version") or "0")
     if requirements.numbers(version) < MINIMUM:
-        yield fail("server", f"{name} {version} is too old", f"use {'.'.join(map(str, MINIMUM))} or newer, or Valkey")
+        yield fail(
+            "server",
+            f"{name} {version} is too old",
+            f"use {'.'.join(map(str, MINIMUM))} or newer, or Valkey",
+        )
     else:
         yield ok("server", f"{name} {version}, {_persistence(facts)}")
     if facts.get("role") in ("slave", "replica"):
-        yield fail("role", "this server is a replica: it takes no messages", "use the primary's address")
+        yield fail(
+            "role", "this server is a replica: it takes no messages", "use the primary's address"
+        )
     if facts.get("cluster_enabled") == 1:
         yield fail(
-            "cluster", "this server is part of a cluster, which Celery cannot use", "use a server without cluster mode"
+            "cluster",
+            "this server is part of a cluster, which Celery cannot use",
+            "use a server without cluster mode",
         )
     yield _judge_memory(facts)
 
@@ -122,12 +146,16 @@ def _judge_memory(facts: Mapping[str, Any]) -> Finding:
             "set maxmemory-policy noeviction",
         )
     if limit and used > 0.9 * limit:
-        return warn("memory", f"{said}: nearly full", "raise maxmemory, or give reelvec a broker of its own")
+        return warn(
+            "memory", f"{said}: nearly full", "raise maxmemory, or give reelvec a broker of its own"
+        )
     return ok("memory", said)
 
 
 def _queue(client: Redis) -> Finding:
-    """Asked the way producers and workers do. Of a user with few rights the keys are tried first, to name what it lacks."""
+    """Asked the way producers and workers do. Of a user with few rights the keys are tried first,
+    to name what it lacks.
+    """
     import redis
 
     from workers import contract, feeder
@@ -135,9 +163,14 @@ def _queue(client: Redis) -> Finding:
 
     try:
         client.exists(f"{KEY_PREFIX}{contract.QUEUE}")
-        return ok("queue", f"{plural(feeder.depth(app), 'message waits', 'messages wait')} in {contract.QUEUE!r}")
+        return ok(
+            "queue",
+            f"{plural(feeder.depth(app), 'message waits', 'messages wait')} in {contract.QUEUE!r}",
+        )
     except redis.exceptions.NoPermissionError as error:
         said = " ".join(str(error).split())
-        return fail("queue", f"this user lacks a right: {said}", f"ACL SETUSER that_user {BROKER_RIGHTS}")
+        return fail(
+            "queue", f"this user lacks a right: {said}", f"ACL SETUSER that_user {BROKER_RIGHTS}"
+        )
     except UnavailableError as error:
         return failed_with("queue", error, advice_after=". Check ")

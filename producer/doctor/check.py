@@ -1,4 +1,6 @@
-"""Checks and how they are run: all at once, each within its time, and nothing one of them meets ends the others."""
+"""Checks and how they are run: all at once, each within its time, and nothing one of them meets
+ends the others.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """`look` yields findings; whatever it raises, or taking longer than `seconds`, is a finding `name` that failed.
+    """`look` yields findings; whatever it raises, or taking longer than `seconds`, is a finding
+    `name` that failed.
 
     `early`: it mostly waits for another process, and begins before the others.
     """
@@ -63,7 +66,9 @@ def skipped(name: str, fact: str) -> Finding:
 
 
 def failed_with(name: str, error: BaseException, *, advice_after: str = ": ") -> Finding:
-    """A failure told by an error of this project, whose message says what to do behind `advice_after`."""
+    """A failure told by an error of this project, whose message says what to do behind
+    `advice_after`.
+    """
     fact, _, advice = str(error).partition(advice_after)
     advice = f"{advice_after.strip(' .:;')} {advice}".strip().rstrip(".")
     return fail(name, fact, advice or "the message says what to do")
@@ -105,7 +110,8 @@ class _Look:
                 yield fail(
                     self.check.name,
                     f"no answer within {self.check.seconds:g} s",
-                    "something that it asked does not answer: a name server, a network disk, a firewall that drops packets",
+                    "something that it asked does not answer: a name server, a network disk, a "
+                    "firewall that drops packets",
                 )
                 return
             if finding is None:
@@ -126,12 +132,16 @@ def _unexpected(name: str, error: BaseException) -> Finding:
         return fail(name, str(error), "the message says what to do")
     text = f"{type(error).__name__}: {error}"
     return fail(
-        name, f"this check failed unexpectedly: {text}", "the other checks still count; please report this line"
+        name,
+        f"this check failed unexpectedly: {text}",
+        "the other checks still count; please report this line",
     )
 
 
 def _clean(finding: Finding, group: str) -> Finding:
-    return dataclasses.replace(finding, group=group, fact=_one_line(finding.fact), advice=_one_line(finding.advice))
+    return dataclasses.replace(
+        finding, group=group, fact=_one_line(finding.fact), advice=_one_line(finding.advice)
+    )
 
 
 def _one_line(text: str) -> str:

@@ -38,13 +38,21 @@ print(json.dumps({name: place(name) for name in sys.argv[1:]}))
 
 
 def origins_in(folder: Path, names: Sequence[str]) -> dict[str, str | None]:
-    """Where Python finds modules for a program that puts `folder` first on its path, as Celery does. `ProbeError`."""
+    """Where Python finds modules for a program that puts `folder` first on its path, as Celery
+    does. `ProbeError`.
+    """
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
-    return _run([sys.executable, "-c", _ORIGINS, *names], 20.0, folder=folder, environment=environment)
+    return _run(
+        [sys.executable, "-c", _ORIGINS, *names], 20.0, folder=folder, environment=environment
+    )
 
 
 def _run(
-    command: Sequence[str], seconds: float, *, folder: Path | None = None, environment: dict[str, str] | None = None
+    command: Sequence[str],
+    seconds: float,
+    *,
+    folder: Path | None = None,
+    environment: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     try:
         done = subprocess.run(

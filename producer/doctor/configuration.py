@@ -26,7 +26,9 @@ def variables() -> Iterator[Finding]:
     from workers.settings import WorkerSettings, known_variables
 
     known = known_variables()
-    unknown = {name for name in os.environ if name.startswith(settings.PREFIX) and name not in known}
+    unknown = {
+        name for name in os.environ if name.startswith(settings.PREFIX) and name not in known
+    }
     problems = 0
     for name in sorted(unknown):
         try:
@@ -42,7 +44,10 @@ def variables() -> Iterator[Finding]:
             yield fail("variables", str(error), "docs/configuration.md says what it may be")
     if not problems:
         count = sum(name in known for name in os.environ)
-        yield ok("variables", f"{count} of reelvec's own set, all known" if count else "none of reelvec's own set")
+        yield ok(
+            "variables",
+            f"{count} of reelvec's own set, all known" if count else "none of reelvec's own set",
+        )
 
 
 def addresses() -> Iterator[Finding]:
@@ -58,19 +63,26 @@ def addresses() -> Iterator[Finding]:
         yield failed_with("addresses", error)
         return
     if not where.local:
-        yield ok("addresses", f"{rules.describe(where)}, from {' and '.join(rules.configured_variables())}")
+        yield ok(
+            "addresses",
+            f"{rules.describe(where)}, from {' and '.join(rules.configured_variables())}",
+        )
         return
     folder = default_data_dir()
     if LocalStack(folder).state() is None:
         yield warn(
-            "addresses", f"the local stack in {folder} is stopped", "reelvec up starts it; so do enqueue and worker"
+            "addresses",
+            f"the local stack in {folder} is stopped",
+            "reelvec up starts it; so do enqueue and worker",
         )
     else:
         yield ok("addresses", f"{rules.describe(where)}, in {folder}")
 
 
 def servers() -> Addresses | None:
-    """The addresses, if there is something to ask: None while they are wrong or the local stack is down."""
+    """The addresses, if there is something to ask: None while they are wrong or the local stack is
+    down.
+    """
     from db.stack import addresses as rules
     from db.stack.local_stack import LocalStack, default_data_dir
 

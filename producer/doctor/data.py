@@ -32,7 +32,9 @@ def look() -> Iterator[Finding]:
         yield skipped("data", "no database to ask")
         return
     try:
-        with session.connect(where.database_url, pool_size=1, statement_seconds=QUERY_SECONDS) as engine:
+        with session.connect(
+            where.database_url, pool_size=1, statement_seconds=QUERY_SECONDS
+        ) as engine:
             with session.transaction(engine) as connection:
                 schema.check(connection)
             for checked in invariants.check_all(engine, timeout_seconds=QUERY_SECONDS):
@@ -45,7 +47,11 @@ def look() -> Iterator[Finding]:
 
 def judge(checked: Checked) -> Finding:
     rule = checked.invariant
-    sample = "" if checked.sampled_percent is None else f" in a sample of {checked.sampled_percent:g} % of the table"
+    sample = (
+        ""
+        if checked.sampled_percent is None
+        else f" in a sample of {checked.sampled_percent:g} % of the table"
+    )
     if checked.count is None:
         fact = f"not finished within {QUERY_SECONDS:g} s, or a lock held it up"
         return warn(rule.name, fact, "try again when the database is less busy")
@@ -60,7 +66,9 @@ def judge(checked: Checked) -> Finding:
 
 def advice_of(checked: Checked) -> str:
     rule = checked.invariant
-    advice = rule.advice or ("" if rule.repair else "delete them; reelvec doctor --data then says how they come back")
+    advice = rule.advice or (
+        "" if rule.repair else "delete them; reelvec doctor --data then says how they come back"
+    )
     if not rule.repair_sql:
         return advice
     command = f'reelvec db sql --write "{rule.repair_sql}"'

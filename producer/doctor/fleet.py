@@ -34,7 +34,10 @@ def look() -> Iterator[Finding]:
         return
     stale_seconds = settings.load(WorkerSettings).stale_seconds
     try:
-        with session.connect(where.database_url, pool_size=1) as engine, session.transaction(engine) as connection:
+        with (
+            session.connect(where.database_url, pool_size=1) as engine,
+            session.transaction(engine) as connection,
+        ):
             schema.check(connection)
             rows = server_facts.workers(connection)
             waiting = server_facts.videos_wait(connection)
@@ -48,26 +51,37 @@ def look() -> Iterator[Finding]:
         yield warn("pause", f"paused{reason}: no worker claims a video", "reelvec pause --resume")
 
 
-def judge(rows: Sequence[WorkerRow], stale_seconds: float, version: str, *, waiting: bool) -> Iterator[Finding]:
+def judge(
+    rows: Sequence[WorkerRow], stale_seconds: float, version: str, *, waiting: bool
+) -> Iterator[Finding]:
     alive = [row for row in rows if row.beat_age_seconds < stale_seconds]
     silent = [row for row in rows if row.beat_age_seconds >= stale_seconds]
     if alive:
         yield ok("workers", f"{len(alive)} alive: {_shown(alive)}")
     elif waiting:
-        yield warn("workers", "none alive, and videos wait", "reelvec worker, on a node with the same addresses")
+        yield warn(
+            "workers",
+            "none alive, and videos wait",
+            "reelvec worker, on a node with the same addresses",
+        )
     else:
         yield ok("workers", "none alive; no video waits")
     if silent:
         yield warn(
             "silent workers",
-            f"{len(silent)} stopped without saying so (last heartbeat {min(row.beat_age_seconds for row in silent):.0f} s ago):"
+            f"{len(silent)} stopped without saying so (last heartbeat "
+            f"{min(row.beat_age_seconds for row in silent):.0f} s ago):"
             f" {_shown(silent)}",
             "look at their logs; live workers take their videos back, and forget them after a day",
         )
     versions = Counter(row.version for row in alive)
     if set(versions) - {version}:
         said = ", ".join(f"{found} ({count})" for found, count in sorted(versions.items()))
-        yield warn("versions", f"workers are {said}, this is {version}", "install the same version everywhere")
+        yield warn(
+            "versions",
+            f"workers are {said}, this is {version}",
+            "install the same version everywhere",
+        )
 
 
 def _shown(rows: Sequence[WorkerRow]) -> str:

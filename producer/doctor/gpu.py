@@ -11,7 +11,8 @@ from pathlib import Path
 from producer.doctor import requirements
 from producer.doctor.check import Finding, fail, ok, warn
 
-#: Oldest driver for a torch built for a CUDA major version (NVIDIA: "CUDA minor version compatibility").
+#: Oldest driver for a torch built for a CUDA major version (NVIDIA: "CUDA minor version
+#: compatibility").
 OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
 DRIVER_FILE = Path("/proc/driver/nvidia/version")
 ON_THE_CPU = "or set REELVEC_DEVICE=cpu to compute on the CPU"
@@ -19,9 +20,11 @@ ON_THE_CPU = "or set REELVEC_DEVICE=cpu to compute on the CPU"
 
 @dataclass(frozen=True)
 class GpuFacts:
-    """`cuda`: what torch was built for, None: the CPU. `visible`: device files not hidden. `driver`: its version.
+    """`cuda`: what torch was built for, None: the CPU. `visible`: device files not hidden.
+    `driver`: its version.
 
-    `asked`: REELVEC_DEVICE. `chosen`: the device a worker would use; None: it would refuse with `refused`.
+    `asked`: REELVEC_DEVICE. `chosen`: the device a worker would use; None: it would refuse with
+    `refused`.
     """
 
     torch: str
@@ -92,7 +95,9 @@ def _why_refused(facts: GpuFacts, build: str, driver: str) -> tuple[str, str]:
 
 
 def _on_the_cpu(facts: GpuFacts, build: str) -> Finding:
-    """A worker here runs on the CPU: by choice, for lack of a GPU, or because one is out of its sight."""
+    """A worker here runs on the CPU: by choice, for lack of a GPU, or because one is out of its
+    sight.
+    """
     if facts.asked == "cpu":
         unused = f"; {', '.join(facts.visible)} stay unused" if facts.visible else ""
         return ok("device", f"cpu, as REELVEC_DEVICE says{unused}")

@@ -1,4 +1,6 @@
-"""The machine: cores, memory, open files and disks against what a worker with these settings takes."""
+"""The machine: cores, memory, open files and disks against what a worker with these settings
+takes.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ def judge_cores(samplers: int, cores: float) -> Finding:
     said = f"{_cores(cores)}, {plural(samplers, 'sampler')}"
     if samplers > max(1, cores):
         best = max(1, int(cores) - 1)
-        return warn("cores", f"{said}: more than can run", f"set REELVEC_SAMPLERS={best}, or leave it out")
+        return warn(
+            "cores", f"{said}: more than can run", f"set REELVEC_SAMPLERS={best}, or leave it out"
+        )
     return ok("cores", said)
 
 
@@ -85,7 +89,9 @@ def judge_memory(samplers: int, in_flight: int, free_bytes: int | None) -> Findi
         return skipped("memory", "this system does not say how much is free")
     said = f"{free_bytes / GIB:.1f} GiB free, a worker takes about {need / GIB:.1f}"
     if free_bytes < need:
-        return warn("memory", said, "lower REELVEC_SAMPLERS, or give the machine or container more memory")
+        return warn(
+            "memory", said, "lower REELVEC_SAMPLERS, or give the machine or container more memory"
+        )
     return ok("memory", said)
 
 
@@ -126,5 +132,9 @@ def _existing(folder: Path) -> Path:
 def judge_disk(what: str, folder: Path, free_bytes: int) -> Finding:
     said = f"{free_bytes / GIB:.0f} GiB free for {what} ({folder})"
     if free_bytes < LEAST_FREE_BYTES:
-        return warn("disk", said, "make room: a video, a model or an index of millions of vectors takes some GiB")
+        return warn(
+            "disk",
+            said,
+            "make room: a video, a model or an index of millions of vectors takes some GiB",
+        )
     return ok("disk", said)

@@ -1,4 +1,6 @@
-"""The weights: what a worker here would load, what waiting videos want, and what the license rule says."""
+"""The weights: what a worker here would load, what waiting videos want, and what the license rule
+says.
+"""
 
 from __future__ import annotations
 
@@ -37,23 +39,33 @@ def look() -> Iterator[Finding]:
     except (RefusedConfigurationError, UnavailableError) as error:
         yield failed_with("models", error, advice_after="; ")
         return
-    yield from judge(held, wanted, str(place or "no folder"), chosen.license, desk=bool(packages.missing()))
+    yield from judge(
+        held, wanted, str(place or "no folder"), chosen.license, desk=bool(packages.missing())
+    )
     if isinstance(place, Path):
         for one in held:
             if one.state != "missing" and (problem := _incomplete(one.backbone, place)):
                 yield problem
-    yield from judge_wanted(_wanted_encoders(), {one.backbone: one for one in held}, desk=bool(packages.missing()))
+    yield from judge_wanted(
+        _wanted_encoders(), {one.backbone: one for one in held}, desk=bool(packages.missing())
+    )
 
 
-def judge(held: Sequence[Held], wanted: Sequence[str], place: str, allowed: str, *, desk: bool) -> Iterator[Finding]:
-    """What there is, backbone by backbone. `desk`: no worker can run here, so nothing is missing."""
+def judge(
+    held: Sequence[Held], wanted: Sequence[str], place: str, allowed: str, *, desk: bool
+) -> Iterator[Finding]:
+    """What there is, backbone by backbone. `desk`: no worker can run here, so nothing is
+    missing.
+    """
     from workers.backbones import registry
 
     there = [one for one in held if one.state != "missing"]
     for one in held:
         if one.state == "missing" and one.problem:
             yield warn(
-                one.backbone, one.problem.partition(": ")[0], "rename it: weights go by the name of their folder"
+                one.backbone,
+                one.problem.partition(": ")[0],
+                "rename it: weights go by the name of their folder",
             )
     if not there:
         fact = f"no weights in {place}; enqueue would want {' and '.join(wanted)}"
@@ -63,17 +75,22 @@ def judge(held: Sequence[Held], wanted: Sequence[str], place: str, allowed: str,
             yield warn(
                 "models",
                 fact,
-                "reelvec models fetch; or try everything out with --weights random-tiny (its vectors mean nothing)",
+                "reelvec models fetch; or try everything out with --weights random-tiny (its "
+                "vectors mean nothing)",
             )
         return
     for one in there:
         free = registry.get(one.backbone).commercial
         license_said = (
-            f"license {one.license}" if one.license else "put there by hand, so its license is not known here"
+            f"license {one.license}"
+            if one.license
+            else "put there by hand, so its license is not known here"
         )
         license_said += "" if free else ": the published weights are for non-commercial use only"
         if one.problem:
-            yield fail(one.backbone, f"damaged: {one.problem}", f"reelvec models fetch {one.backbone}")
+            yield fail(
+                one.backbone, f"damaged: {one.problem}", f"reelvec models fetch {one.backbone}"
+            )
         elif not free and allowed == "commercial":
             yield warn(
                 one.backbone,
@@ -86,7 +103,9 @@ def judge(held: Sequence[Held], wanted: Sequence[str], place: str, allowed: str,
 
 
 def _incomplete(backbone: str, place: Path) -> Finding | None:
-    """What of a backbone's files is not there or cut short; contents are for `reelvec models list --verify`."""
+    """What of a backbone's files is not there or cut short; contents are for `reelvec models list
+    --verify`.
+    """
     from workers.backbones import registry
     from workers.backbones.base import Weights
     from workers.backbones.prompts import missing_tokenizer
@@ -99,7 +118,9 @@ def _incomplete(backbone: str, place: Path) -> Finding | None:
         stored_tensors(weight_files(spec, folder))
         wrong = config_problem(spec, folder)
     except RefusedConfigurationError as error:
-        return fail(backbone, str(error), f"reelvec models fetch {backbone}, or copy the folder again")
+        return fail(
+            backbone, str(error), f"reelvec models fetch {backbone}, or copy the folder again"
+        )
     if wrong:
         return fail(backbone, wrong, f"reelvec models fetch {backbone}, or use other weights")
     if missing := missing_tokenizer(spec, folder):
@@ -119,15 +140,22 @@ def _wanted_encoders() -> list[Encoder]:
     if where is None:
         return []
     try:
-        with session.connect(where.database_url, pool_size=1) as engine, session.transaction(engine) as connection:
+        with (
+            session.connect(where.database_url, pool_size=1) as engine,
+            session.transaction(engine) as connection,
+        ):
             schema.check(connection)
             return encoders.wanted_encoders(connection)
     except (UnavailableError, RefusedConfigurationError, UsageError):  # said under Postgres
         return []
 
 
-def judge_wanted(wanted: Sequence[Encoder], held: Mapping[str, Held], *, desk: bool) -> Iterator[Finding]:
-    """Whether a worker here could do what waits: the weights are there, and those the encoder was bound to."""
+def judge_wanted(
+    wanted: Sequence[Encoder], held: Mapping[str, Held], *, desk: bool
+) -> Iterator[Finding]:
+    """Whether a worker here could do what waits: the weights are there, and those the encoder was
+    bound to.
+    """
     for encoder in wanted if not desk else ():
         one = held.get(encoder.backbone)
         if encoder.weights != "pretrained" or one is None:
@@ -135,13 +163,16 @@ def judge_wanted(wanted: Sequence[Encoder], held: Mapping[str, Held], *, desk: b
         if one.state == "missing":
             yield fail(
                 "wanted weights",
-                f"videos wait for {encoder.name}, whose weights are not here: a worker here leaves them to others",
-                f"reelvec models fetch {encoder.backbone}, or set REELVEC_MODELS_DIR to where they are",
+                f"videos wait for {encoder.name}, whose weights are not here: a worker here leaves "
+                "them to others",
+                f"reelvec models fetch {encoder.backbone}, or set REELVEC_MODELS_DIR to where they "
+                "are",
             )
         elif one.weights_digest and encoder.weights_digest not in (None, one.weights_digest):
             yield fail(
                 "wanted weights",
-                f"{encoder.name} is bound to weights {encoder.weights_digest}, here are {one.weights_digest}: their"
+                f"{encoder.name} is bound to weights {encoder.weights_digest}, here are "
+                f"{one.weights_digest}: their"
                 " vectors may not be mixed, a worker here leaves it to others",
                 "give this machine the bound weights (reelvec models list shows which commit)",
             )

@@ -13,7 +13,13 @@ from producer.doctor.child import ProbeError, probe
 GROUP = "Worker packages"
 INSTALL = "pip install '.[worker]'"
 #: Imported name -> name for pip.
-NEEDED = {"torch": "torch", "transformers": "transformers", "safetensors": "safetensors", "av": "av", "PIL": "pillow"}
+NEEDED = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "safetensors": "safetensors",
+    "av": "av",
+    "PIL": "pillow",
+}
 SECONDS = 120.0
 
 
@@ -35,14 +41,30 @@ def checks() -> list[Check]:
         return [Check(GROUP, "worker packages", lambda: [judge_missing(absent)])]
     found = [
         Check(GROUP, "torch", _torch, SECONDS, early=True),
-        Check(GROUP, "transformers", _tried("transformers", _say_transformers, INSTALL), SECONDS, early=True),
+        Check(
+            GROUP,
+            "transformers",
+            _tried("transformers", _say_transformers, INSTALL),
+            SECONDS,
+            early=True,
+        ),
         Check(GROUP, "av", _tried("av", _say_av, INSTALL), SECONDS, early=True),
-        Check(GROUP, "pillow", _tried("pillow", lambda facts: facts["version"], INSTALL), SECONDS, early=True),
+        Check(
+            GROUP,
+            "pillow",
+            _tried("pillow", lambda facts: facts["version"], INSTALL),
+            SECONDS,
+            early=True,
+        ),
         Check(GROUP, "sampler", _sampler, SECONDS, early=True),
     ]
     return [
         *found,
-        *([Check(GROUP, "torchvision", _torchvision, SECONDS, early=True)] if _is_there("torchvision") else []),
+        *(
+            [Check(GROUP, "torchvision", _torchvision, SECONDS, early=True)]
+            if _is_there("torchvision")
+            else []
+        ),
     ]
 
 
@@ -74,7 +96,9 @@ def _torch() -> Iterator[Finding]:
     )
 
 
-def _tried(name: str, say: Callable[[dict[str, Any]], str], cure: str) -> Callable[[], Iterator[Finding]]:
+def _tried(
+    name: str, say: Callable[[dict[str, Any]], str], cure: str
+) -> Callable[[], Iterator[Finding]]:
     def look() -> Iterator[Finding]:
         try:
             yield ok(name, say(probe(name)))
@@ -85,7 +109,9 @@ def _tried(name: str, say: Callable[[dict[str, Any]], str], cure: str) -> Callab
 
 
 def cure_for(name: str, problem: str, cure: str) -> str:
-    """A torchvision that does not match torch makes every vision class of transformers fail, in other words."""
+    """A torchvision that does not match torch makes every vision class of transformers fail, in
+    other words.
+    """
     if name == "transformers" and ("torchvision" in problem or _is_there("torchvision")):
         return "pip uninstall torchvision: it does not fit this torch, and reelvec does not need it"
     return cure
@@ -116,15 +142,23 @@ def _torchvision() -> Iterator[Finding]:
 
 
 def _sampler() -> Iterator[Finding]:
-    cure = "python -I -m workers.sampling.inside.process says what a sampler process meets (it ends at once without arguments)"
+    cure = (
+        "python -I -m workers.sampling.inside.process says what a sampler process meets (it "
+        "ends at once without arguments)"
+    )
     try:
         facts = probe("sampler")
     except ProbeError as error:
         yield fail("sampler", f"a test clip cannot be decoded: {error}", cure)
         return
     if facts["frames"] == 96 and abs(facts["grey"] - 128) < 4:
-        yield ok("sampler", f"a test clip ({facts['codec']}) became 96 frames in {facts['seconds']:.1f} s")
+        yield ok(
+            "sampler",
+            f"a test clip ({facts['codec']}) became 96 frames in {facts['seconds']:.1f} s",
+        )
     else:
         yield fail(
-            "sampler", f"a grey test clip became {facts['frames']} frames of brightness {facts['grey']:.0f}", cure
+            "sampler",
+            f"a grey test clip became {facts['frames']} frames of brightness {facts['grey']:.0f}",
+            cure,
         )

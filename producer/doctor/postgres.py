@@ -33,11 +33,18 @@ def look() -> Iterator[Finding]:
         yield skipped("server", "no server to ask")
         return
     try:
-        with session.connect(where.database_url, pool_size=1) as engine, session.transaction(engine) as connection:
+        with (
+            session.connect(where.database_url, pool_size=1) as engine,
+            session.transaction(engine) as connection,
+        ):
             facts = server_facts.postgres(connection)
             yield from judge_server(facts, server_facts.round_trip_seconds(connection))
             vectors = server_facts.pgvector(connection)
-            problem = server_facts.distance_problem(connection, vectors.schema) if vectors.schema else None
+            problem = (
+                server_facts.distance_problem(connection, vectors.schema)
+                if vectors.schema
+                else None
+            )
             yield judge_pgvector(vectors, facts.role, problem)
             yield judge_connections(facts, settings.load(WorkerSettings).in_flight + 2)
             lacks = rights.missing(connection)
@@ -60,10 +67,16 @@ def judge_server(facts: PostgresFacts, round_trip_seconds: float) -> Iterator[Fi
 
     answer = f"answers in {round_trip_seconds * 1000:.1f} ms"
     if facts.version_number < MINIMUM_POSTGRES:
-        yield fail("server", f"Postgres {facts.version} is too old", f"use {MINIMUM_POSTGRES // 10000} or newer")
+        yield fail(
+            "server",
+            f"Postgres {facts.version} is too old",
+            f"use {MINIMUM_POSTGRES // 10000} or newer",
+        )
     elif round_trip_seconds > SLOW_SECONDS:
         yield warn(
-            "server", f"Postgres {facts.version} {answer}: slow", "put workers near it: a video asks it four times"
+            "server",
+            f"Postgres {facts.version} {answer}: slow",
+            "put workers near it: a video asks it four times",
         )
     else:
         yield ok("server", f"Postgres {facts.version} {answer}")
@@ -76,7 +89,8 @@ def judge_server(facts: PostgresFacts, round_trip_seconds: float) -> Iterator[Fi
     if facts.encoding != "UTF8":
         yield fail(
             "encoding",
-            f"the database is {facts.encoding}: names and prompts in other scripts cannot be stored",
+            f"the database is {facts.encoding}: names and prompts in other scripts cannot be "
+            "stored",
             "make another one: CREATE DATABASE reelvec ENCODING 'UTF8' TEMPLATE template0",
         )
 
@@ -88,9 +102,16 @@ def judge_pgvector(facts: VectorFacts, user: str = "", problem: str | None = Non
     least = ".".join(map(str, MINIMUM_PGVECTOR))
     version = facts.installed or facts.available
     if version is None:
-        return fail("pgvector", "this server does not have it", f"install pgvector {least} or newer on the server")
+        return fail(
+            "pgvector",
+            "this server does not have it",
+            f"install pgvector {least} or newer on the server",
+        )
     if requirements.numbers(version) < MINIMUM_PGVECTOR:
-        newer = facts.available is not None and requirements.numbers(facts.available) >= MINIMUM_PGVECTOR
+        newer = (
+            facts.available is not None
+            and requirements.numbers(facts.available) >= MINIMUM_PGVECTOR
+        )
         first = "" if newer else "install it on the server, then "
         return fail(
             "pgvector",
@@ -98,24 +119,39 @@ def judge_pgvector(facts: VectorFacts, user: str = "", problem: str | None = Non
             f"{first}have a DBA run ALTER EXTENSION vector UPDATE",
         )
     if facts.installed is not None and problem is not None:
-        advice = f"GRANT USAGE ON SCHEMA {facts.schema} TO {user}" if not facts.may_use else "see what it says"
+        advice = (
+            f"GRANT USAGE ON SCHEMA {facts.schema} TO {user}"
+            if not facts.may_use
+            else "see what it says"
+        )
         return fail(
-            "pgvector", f"{version} in schema {facts.schema} cannot be used: {problem}", f"have a DBA run {advice}"
+            "pgvector",
+            f"{version} in schema {facts.schema} cannot be used: {problem}",
+            f"have a DBA run {advice}",
         )
     if facts.installed is not None:
         return ok("pgvector", f"{version} installed in schema {facts.schema}, and compares vectors")
     if facts.may_install:
         return ok("pgvector", f"{version} available; reelvec db upgrade installs it")
     return fail(
-        "pgvector", f"{version} available, but this role may not install it", f"have a DBA run {MAKE_EXTENSION} here"
+        "pgvector",
+        f"{version} available, but this role may not install it",
+        f"have a DBA run {MAKE_EXTENSION} here",
     )
 
 
 def judge_connections(facts: PostgresFacts, pool: int) -> Finding:
     free = facts.connections_limit - facts.connections_used
-    said = f"{facts.connections_used} of {facts.connections_limit} in use; a worker with the settings here takes up to {pool}"
+    said = (
+        f"{facts.connections_used} of {facts.connections_limit} in use; a worker with the "
+        f"settings here takes up to {pool}"
+    )
     if free < pool:
-        return warn("connections", said, "raise max_connections (or the role's limit), or lower REELVEC_SAMPLERS")
+        return warn(
+            "connections",
+            said,
+            "raise max_connections (or the role's limit), or lower REELVEC_SAMPLERS",
+        )
     return ok("connections", said)
 
 
@@ -125,7 +161,9 @@ def judge_rights(user: str, lacks: dict[str, list[str]]) -> Finding:
 
     purposes = {rights.READER: "read", rights.ENQUEUER: "enqueue", rights.WORKER: "work"}
     may = [does for role, does in purposes.items() if not lacks[role]]
-    told = [f"to {purposes[role]} it lacks {rights.shown(what)}" for role, what in lacks.items() if what]
+    told = [
+        f"to {purposes[role]} it lacks {rights.shown(what)}" for role, what in lacks.items() if what
+    ]
     advice = "have an administrator run reelvec db roles and GRANT the one that is wanted to it"
     if not told:
         return ok("rights", f"role {user} may read, enqueue and work")

@@ -1,7 +1,8 @@
-"""What is tried in a process of its own: `python -P -m producer.doctor.probes NAME` prints facts as one line of JSON.
+"""What is tried in a process of its own: `python -P -m producer.doctor.probes NAME` prints facts as
+one line of JSON.
 
-A package that is broken, hangs or crashes then costs this process, and its last words are a line of the report. The
-packages are imported by name: this layer depends on none of them.
+A package that is broken, hangs or crashes then costs this process, and its last words are a line of
+the report. The packages are imported by name: this layer depends on none of them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def torch() -> dict[str, Any]:
     from workers.settings import WorkerSettings
 
     library: Any = import_module("torch")
-    with warnings.catch_warnings(record=True) as caught:  # torch warns of an old driver, and says no more
+    with warnings.catch_warnings(
+        record=True
+    ) as caught:  # torch warns of an old driver, and says no more
         warnings.simplefilter("always")
         usable = bool(library.cuda.is_available())
     facts: dict[str, Any] = {
@@ -44,7 +47,11 @@ def torch() -> dict[str, Any]:
         "cuda": library.version.cuda or getattr(library.version, "hip", None),
         "usable": usable,
         "visible": machine.visible_gpus(),
-        "gpus": [library.cuda.get_device_name(index) for index in range(library.cuda.device_count())] if usable else [],
+        "gpus": [
+            library.cuda.get_device_name(index) for index in range(library.cuda.device_count())
+        ]
+        if usable
+        else [],
         "warnings": [str(warning.message) for warning in caught],
         "asked": settings.load(WorkerSettings).device,
     }
@@ -74,7 +81,10 @@ def pillow() -> dict[str, Any]:
 
 def av() -> dict[str, Any]:
     library = import_module("av")
-    return {"version": library.__version__, "ffmpeg": getattr(library, "ffmpeg_version_info", "of unknown version")}
+    return {
+        "version": library.__version__,
+        "ffmpeg": getattr(library, "ffmpeg_version_info", "of unknown version"),
+    }
 
 
 def sampler() -> dict[str, Any]:

@@ -27,17 +27,27 @@ def checks() -> list[Check]:
 
 
 def interpreter() -> Iterator[Finding]:
-    yield judge_interpreter(tuple(sys.version_info[:3]), platform.system(), platform.machine(), sys.maxsize > 2**32)
+    yield judge_interpreter(
+        tuple(sys.version_info[:3]), platform.system(), platform.machine(), sys.maxsize > 2**32
+    )
 
 
-def judge_interpreter(version: tuple[int, ...], system: str, machine: str, is_64_bit: bool) -> Finding:
+def judge_interpreter(
+    version: tuple[int, ...], system: str, machine: str, is_64_bit: bool
+) -> Finding:
     said = f"{'.'.join(map(str, version))} on {system} {machine}"
     if version[:2] < MINIMUM:
-        return fail("python", f"{said}: too old", f"use Python {'.'.join(map(str, MINIMUM))} or newer")
+        return fail(
+            "python", f"{said}: too old", f"use Python {'.'.join(map(str, MINIMUM))} or newer"
+        )
     if not is_64_bit:
         return fail("python", f"{said}, a 32-bit build", "use a 64-bit Python: torch has no other")
     if system not in ("Linux", "Darwin"):
-        return fail("python", f"{said}: not supported", "use Linux or macOS (on Windows: WSL or a container)")
+        return fail(
+            "python",
+            f"{said}: not supported",
+            "use Linux or macOS (on Windows: WSL or a container)",
+        )
     return ok("python", said)
 
 
@@ -45,7 +55,9 @@ def installation() -> Iterator[Finding]:
     try:
         version = metadata.version("reelvec")
     except metadata.PackageNotFoundError:
-        yield fail("reelvec", "runs from a folder and is not installed", "pip install . in its folder")
+        yield fail(
+            "reelvec", "runs from a folder and is not installed", "pip install . in its folder"
+        )
         return
     yield ok("reelvec", f"{version} in {_folder(import_module('producer'))}")
     yield judge_requirements(metadata.requires("reelvec") or [], _installed)
@@ -71,7 +83,11 @@ def judge_requirements(lines: list[str], installed: Callable[[str], str | None])
         elif version is not None and not wanted.allows(version):
             wrong.append(f"{wanted.name} {version} is not {wanted.said}")
     if wrong:
-        return fail("required packages", "; ".join(wrong), "pip install '.' again (workers: pip install '.[worker]')")
+        return fail(
+            "required packages",
+            "; ".join(wrong),
+            "pip install '.' again (workers: pip install '.[worker]')",
+        )
     return ok("required packages", "versions fit")
 
 
@@ -91,21 +107,26 @@ def names() -> Iterator[Finding]:
 
 
 def judge_names(here: Path, ours: Mapping[str, str], found: Mapping[str, str | None]) -> Finding:
-    """`found`: where a program started in `here` finds each module, `ours`: where reelvec's packages are."""
+    """`found`: where a program started in `here` finds each module, `ours`: where reelvec's
+    packages are.
+    """
     shadows = []
     for name, place in found.items():
         if name in ours:
             if place is None or Path(place).resolve() != Path(ours[name]).resolve():
                 shadows.append(f"{name} is {place or 'nowhere'}, not {ours[name]}")
         elif (
-            place is not None and Path(place).resolve().is_relative_to(here.resolve()) and "site-packages" not in place
+            place is not None
+            and Path(place).resolve().is_relative_to(here.resolve())
+            and "site-packages" not in place
         ):
             shadows.append(f"{name} is {place}")
     if shadows:
         return fail(
             "module names",
             f"in {here} `celery -A workers.app` would load the wrong code: {'; '.join(shadows)}",
-            "start it in another folder, or rename what is in the way: Celery looks in the current folder first;"
+            "start it in another folder, or rename what is in the way: Celery looks in the current "
+            "folder first;"
             " reelvec worker does not, and works here",
         )
     return ok("module names", "db, workers and producer are reelvec's own here")

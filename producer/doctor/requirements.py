@@ -1,4 +1,6 @@
-"""Installed versions against what the installed reelvec asks for. Pure; it reads only the forms pyproject.toml uses."""
+"""Installed versions against what the installed reelvec asks for. Pure; it reads only the forms
+pyproject.toml uses.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _COMPARE: dict[str, Callable[[Version, Version], bool]] = {
 
 @dataclass(frozen=True)
 class Requirement:
-    """`name` must satisfy all `bounds`. `extra`: asked for by that extra only. `conditional`: for some platforms only."""
+    """`name` must satisfy all `bounds`. `extra`: asked for by that extra only. `conditional`: for
+    some platforms only.
+    """
 
     name: str
     bounds: tuple[tuple[str, Version], ...]
@@ -46,7 +50,12 @@ def parse(line: str) -> Requirement:
     marker = found["marker"] or ""
     extra = _EXTRA.search(marker)
     bounds = tuple((sign, numbers(version)) for sign, version in _BOUND.findall(found["bounds"]))
-    return Requirement(found["name"], bounds, extra[1] if extra else None, bool(_EXTRA.sub("", marker).strip(" ()")))
+    return Requirement(
+        found["name"],
+        bounds,
+        extra[1] if extra else None,
+        bool(_EXTRA.sub("", marker).strip(" ()")),
+    )
 
 
 def numbers(version: str) -> Version:

@@ -22,8 +22,12 @@ SECONDS = 60.0
 PAGE_OBJECTS = 1000
 #: Variables that say that S3 is meant, besides an s3:// source.
 S3_VARIABLES = (
-    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE",
-)  # fmt: skip
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_PROFILE",
+)
 
 
 def checks(named: str | None) -> list[Check]:
@@ -38,7 +42,9 @@ def checks(named: str | None) -> list[Check]:
 
 def _s3(source: str | None) -> Iterator[Finding]:
     """Which service, and as whom. Values of keys are never looked at here."""
-    if not (source or "").startswith("s3:") and not any(os.environ.get(name) for name in S3_VARIABLES):
+    if not (source or "").startswith("s3:") and not any(
+        os.environ.get(name) for name in S3_VARIABLES
+    ):
         yield skipped("s3", "not configured, and no s3:// source")
         return
     from workers.sources.s3_account import account
@@ -50,7 +56,10 @@ def _s3(source: str | None) -> Iterator[Finding]:
         return
     found.credentials.retrieve()
     address = f"{'https' if found.secure else 'http'}://{found.host}"
-    said = f"{address}, region {found.region or 'of each bucket'}, credentials: {found.credentials.source}"
+    said = (
+        f"{address}, region {found.region or 'of each bucket'}, credentials: "
+        f"{found.credentials.source}"
+    )
     if found.credentials.source == "anonymous":
         yield warn(
             "s3",
@@ -67,26 +76,36 @@ def _source(source: str | None) -> Iterator[Finding]:
     from workers.sources.storage import Storage
 
     if source is None:
-        yield skipped("source", "none given: give --source, or set REELVEC_SOURCE, to have it tested")
+        yield skipped(
+            "source", "none given: give --source, or set REELVEC_SOURCE, to have it tested"
+        )
         return
     if source == "-":
         yield skipped("source", "standard input is not read here")
         return
     where = servers()
     chosen = settings.load(WorkerSettings)
-    with Storage(chosen, roots=chosen.roots if where is not None and not where.local else None) as storage:
+    with Storage(
+        chosen, roots=chosen.roots if where is not None and not where.local else None
+    ) as storage:
         yield from _try(source, storage)
 
 
 def _try(source: str, storage: Storage) -> Iterator[Finding]:
-    """List until the first video, then open that: of an object or address this reads its first block."""
+    """List until the first video, then open that: of an object or address this reads its first
+    block.
+    """
     try:
         said, uri = _first(source, storage)
     except ReelvecError as error:
         yield _failure("source", "cannot be listed", error)
         return
     if uri is None:
-        yield warn("source", said, "check that its name is complete; enqueue --dry-run shows what would be recorded")
+        yield warn(
+            "source",
+            said,
+            "check that its name is complete; enqueue --dry-run shows what would be recorded",
+        )
         return
     yield ok("source", said)
     try:
@@ -97,24 +116,30 @@ def _try(source: str, storage: Storage) -> Iterator[Finding]:
 
 
 _CURES = {
-    "access_denied": "allow the account above to list the bucket and get its objects (s3:ListBucket, s3:GetObject)",
+    "access_denied": "allow the account above to list the bucket and get its objects "
+    "(s3:ListBucket, s3:GetObject)",
     "bad_credentials": "check the keys, or the profile; where they come from is said above",
     "no_bucket": "check the bucket's name, and AWS_ENDPOINT_URL_S3 if it is not on AWS",
-    "unreachable": "check AWS_ENDPOINT_URL_S3 (or the address), DNS and firewalls from this machine",
+    "unreachable": "check AWS_ENDPOINT_URL_S3 (or the address), DNS and firewalls from this "
+    "machine",
     "not_found": "check the address",
     "outside_roots": "set REELVEC_FILE_ROOTS on every worker",
 }
 
 
 def _failure(name: str, what: str, error: ReelvecError) -> Finding:
-    """The code and words of storage, which is what the jobs of such videos would end or wait with."""
+    """The code and words of storage, which is what the jobs of such videos would end or wait
+    with.
+    """
     told = error.__cause__ if isinstance(error.__cause__, VideoError) else error
     code = f"{told.code}: " if isinstance(told, VideoError) else ""
     return fail(name, f"{what}: {code}{told}", _CURES.get(told.code, "the message says what to do"))
 
 
 def _first(source: str, storage: Storage) -> tuple[str, str | None]:
-    """What to say of a source, and the uri of its first video: one real list call, or its first good row."""
+    """What to say of a source, and the uri of its first video: one real list call, or its first
+    good row.
+    """
     from producer.categories import load_shipped
     from producer.sources.naming import VIDEO_SUFFIXES
     from producer.sources.reading import RowError, bucket_folder, read_source
@@ -130,10 +155,15 @@ def _first(source: str, storage: Storage) -> tuple[str, str | None]:
         keys = [listed.key for listed in islice(storage.list(*place), PAGE_OBJECTS)]
         if keys:
             videos = [key for key in keys if PurePosixPath(key).suffix.lower() in VIDEO_SUFFIXES]
-            said = f"{source} can be listed, {len(videos)} of its first {len(keys)} objects are videos by name"
+            said = (
+                f"{source} can be listed, {len(videos)} of its first {len(keys)} objects are "
+                "videos by name"
+            )
             return said, s3_uri(place[0], videos[0]) if videos else None
     bad: RowError | None = None
-    rows = read_source(source, categories=load_shipped(), match=None, s3_endpoint=host, storage=storage)
+    rows = read_source(
+        source, categories=load_shipped(), match=None, s3_endpoint=host, storage=storage
+    )
     for row in islice(rows, PAGE_OBJECTS):
         if not isinstance(row, RowError):
             return f"{source} can be read", row.uri
@@ -152,7 +182,8 @@ def _roots() -> Iterator[Finding]:
     if not chosen.file_roots:
         every = where is not None and where.local
         yield skipped(
-            "file roots", "every folder (local stack)" if every else "not set: workers here read no file: source"
+            "file roots",
+            "every folder (local stack)" if every else "not set: workers here read no file: source",
         )
         return
     for folder in chosen.roots:
@@ -162,8 +193,14 @@ def _roots() -> Iterator[Finding]:
 def judge_root(folder: Path) -> Finding:
     if not folder.is_dir():
         return fail(
-            "file roots", f"{folder} is no folder on this machine", "mount it here, or correct REELVEC_FILE_ROOTS"
+            "file roots",
+            f"{folder} is no folder on this machine",
+            "mount it here, or correct REELVEC_FILE_ROOTS",
         )
     if not os.access(folder, os.R_OK | os.X_OK):
-        return fail("file roots", f"{folder} may not be read by this user", "give the user of the workers read access")
+        return fail(
+            "file roots",
+            f"{folder} may not be read by this user",
+            "give the user of the workers read access",
+        )
     return ok("file roots", f"{folder} can be read")

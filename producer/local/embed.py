@@ -50,7 +50,9 @@ class Embedded:
 
 
 class Embedder:
-    """Engine and one sampler for as many files as are given. Raises `UsageError`, `RefusedConfigurationError`."""
+    """Engine and one sampler for as many files as are given. Raises `UsageError`,
+    `RefusedConfigurationError`.
+    """
 
     def __init__(
         self,
@@ -65,7 +67,11 @@ class Embedder:
         worker_settings.refuse_unknown()
         self._settings = settings.load(WorkerSettings)
         self.videos = named(files)
-        self._targets = None if out is None else targets("--out", out, ".npz", [video.uri for video in self.videos])
+        self._targets = (
+            None
+            if out is None
+            else targets("--out", out, ".npz", [video.uri for video in self.videos])
+        )
         chosen = checked_backbones(backbones or (), weights=weights, sampling=sampling)
         label_set = _label_set(labels)
         self._owed = [
@@ -76,7 +82,9 @@ class Embedder:
             for name in chosen
         ]
         self._stack = ExitStack()
-        self._engine = Engine(device=self._settings.device, models_dir=models_dir.resolve(self._settings))
+        self._engine = Engine(
+            device=self._settings.device, models_dir=models_dir.resolve(self._settings)
+        )
         self._stack.callback(self._engine.close)
 
     def __enter__(self) -> Self:
@@ -89,7 +97,10 @@ class Embedder:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stack.close()
 
@@ -118,12 +129,19 @@ class Embedder:
 def _label_set(labels: Path | None) -> LabelSet:
     from producer import categories
 
-    return categories.label_sets_shipped()[0] if labels is None else categories.label_sets_from_file(labels)
+    return (
+        categories.label_sets_shipped()[0]
+        if labels is None
+        else categories.label_sets_from_file(labels)
+    )
 
 
 def _arrays(result: VideoResult, owed: Sequence[Owed]) -> dict[str, Any]:
     sample = next(iter(result.samples.values()))
-    arrays: dict[str, Any] = {"frame_indices": sample.frame_indices, "pts_seconds": sample.pts_seconds}
+    arrays: dict[str, Any] = {
+        "frame_indices": sample.frame_indices,
+        "pts_seconds": sample.pts_seconds,
+    }
     for item in owed:
         encoding = result.encodings.get(item.encoder.name)
         if encoding is None:

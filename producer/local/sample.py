@@ -1,4 +1,6 @@
-"""What `reelvec sample` does: the frames that a worker would look at, taken the way a worker takes them."""
+"""What `reelvec sample` does: the frames that a worker would look at, taken the way a worker takes
+them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ TABLE_COLUMNS, TABLE_GAP = 6, "    "
 
 @dataclass(frozen=True)
 class Sampled:
-    """One video's frames. `wall_seconds`: from opening it; for the first video a sampler process starts in that time."""
+    """One video's frames. `wall_seconds`: from opening it; for the first video a sampler process
+    starts in that time.
+    """
 
     file: str
     policy: str
@@ -70,9 +74,11 @@ class Sampled:
         said = {
             "video": f"{video.codec}, {video.width_px} x {video.height_px}, {video.fps:.5g} fps, "
             f"{video.duration_seconds:.1f} s, {made.frame_count:,} frames",
-            "decoded": f"{made.frames_decoded:,} of {made.frame_count:,} frames, {_mode(made.decode_mode)}",
+            "decoded": f"{made.frames_decoded:,} of {made.frame_count:,} frames, "
+            f"{_mode(made.decode_mode)}",
             "damaged": f"{made.decode_errors:,} packets or frames, {_verdict(made.damaged_share)}",
-            "read": f"{made.bytes_read:,} of {self.size_bytes:,} bytes ({made.bytes_read / self.size_bytes:.0%})",
+            "read": f"{made.bytes_read:,} of {self.size_bytes:,} bytes "
+            f"({made.bytes_read / self.size_bytes:.0%})",
             "time": f"fetch {made.fetch_seconds:.3f} s, decode {made.decode_seconds:.3f} s of CPU, "
             f"{self.wall_seconds:.3f} s in all",
             "frames": f"{_range(made.frame_indices)}, policy {self.policy}",
@@ -82,21 +88,31 @@ class Sampled:
         return said
 
     def table(self) -> list[str]:
-        """Lines with position and time of each frame; one that fills several slots is there once."""
+        """Lines with position and time of each frame; one that fills several slots is there
+        once.
+        """
         _, slots = np.unique(self.sample.frame_indices, return_index=True)
-        cells = [f"{self.sample.frame_indices[slot]:>5} {self.sample.pts_seconds[slot]:>5.2f}s" for slot in slots]
+        cells = [
+            f"{self.sample.frame_indices[slot]:>5} {self.sample.pts_seconds[slot]:>5.2f}s"
+            for slot in slots
+        ]
         head = ["frame   time"] * min(TABLE_COLUMNS, len(cells))
-        rows = [cells[start : start + TABLE_COLUMNS] for start in range(0, len(cells), TABLE_COLUMNS)]
+        rows = [
+            cells[start : start + TABLE_COLUMNS] for start in range(0, len(cells), TABLE_COLUMNS)
+        ]
         return [TABLE_GAP.join(row) for row in (head, *rows)]
 
 
 class Sampling:
-    """One sampler process for as many videos as are named. All that can be refused without reading one is refused first.
+    """One sampler process for as many videos as are named. All that can be refused without reading
+    one is refused first.
 
     Raises `UsageError`: an address that is none, an unknown policy, targets that cannot be written.
     """
 
-    def __init__(self, files: Sequence[str], *, policy: str, out: Path | None, sheet: Path | None) -> None:
+    def __init__(
+        self, files: Sequence[str], *, policy: str, out: Path | None, sheet: Path | None
+    ) -> None:
         worker_settings.refuse_unknown()
         self._settings = settings.load(WorkerSettings)
         if policy not in POLICIES:
@@ -115,12 +131,17 @@ class Sampling:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stack.close()
 
     def sample(self, number: int) -> Sampled:
-        """Sample the video of this number and write what was asked for. Raises `VideoError`, `UsageError`."""
+        """Sample the video of this number and write what was asked for. Raises `VideoError`,
+        `UsageError`.
+        """
         started = time.monotonic()
         video = self.videos[number]
         with self._storage.open(video.uri) as source:
@@ -144,7 +165,11 @@ class Sampling:
 
 
 def _mode(decode_mode: str) -> str:
-    return "full: its timestamps or its codec allow no sparse decoding" if decode_mode == "full" else decode_mode
+    return (
+        "full: its timestamps or its codec allow no sparse decoding"
+        if decode_mode == "full"
+        else decode_mode
+    )
 
 
 def _verdict(damaged_share: float) -> str:
@@ -158,7 +183,11 @@ def _range(frame_indices: np.ndarray) -> str:
     if len(different) == 1:
         return f"96 times {different[0]}"
     steps = np.diff(different)
-    step = f"step {steps.min()}" if steps.min() == steps.max() else f"steps {steps.min()} to {steps.max()}"
+    step = (
+        f"step {steps.min()}"
+        if steps.min() == steps.max()
+        else f"steps {steps.min()} to {steps.max()}"
+    )
     repeats = len(frame_indices) - len(different)
     repeated = f", {repeats} of 96 repeat the one before" if repeats else ""
     return f"{different[0]:,} to {different[-1]:,}, {step}{repeated}"
@@ -178,6 +207,8 @@ def _write_sheet(made: Sampled, title: str, path: Path) -> None:
     from workers.sampling.sheet import contact_sheet
 
     sample = made.sample
-    picture = contact_sheet(sample.frames, sample.frame_indices, sample.pts_seconds, title=title, facts=made.facts())
+    picture = contact_sheet(
+        sample.frames, sample.frame_indices, sample.pts_seconds, title=title, facts=made.facts()
+    )
     with whole_file(path) as file:
         picture.save(file, "png")

@@ -17,7 +17,9 @@ from workers.sources.storage import Storage
 
 
 class Named(NamedTuple):
-    """`shown`: a file as it was named, an address as it is read, without signatures. `warning`: what was left out of it."""
+    """`shown`: a file as it was named, an address as it is read, without signatures. `warning`:
+    what was left out of it.
+    """
 
     uri: str
     shown: str
@@ -40,7 +42,9 @@ def _named(file: str) -> Named:
 @contextmanager
 def reading(settings: WorkerSettings) -> Iterator[tuple[Storage, SamplerPool]]:
     """What reads them: any folder may be read here, by one sampler process."""
-    pool = SamplerPool(1, wall_seconds=settings.sampling_wall_seconds, cpu_seconds=settings.sampling_cpu_seconds)
+    pool = SamplerPool(
+        1, wall_seconds=settings.sampling_wall_seconds, cpu_seconds=settings.sampling_cpu_seconds
+    )
     try:
         with Storage(settings, roots=None) as storage:
             yield storage, pool

@@ -26,21 +26,28 @@ _MISSING = frozenset({"no_bucket", "not_found"})
 def bucket_rows(
     bucket: str, prefix: str, *, categories: Categories, match: str | None, storage: Storage
 ) -> Iterator[VideoRow | RowError]:
-    """Videos below a prefix (empty, or ending in a slash), in the service's order; hidden names are skipped.
+    """Videos below a prefix (empty, or ending in a slash), in the service's order; hidden names are
+    skipped.
 
-    Categories as in a local folder. The first page is asked for at once. Raises `UsageError` for a missing bucket and a
-    prefix with nothing below it, `RefusedConfigurationError` for keys that may not list, `UnavailableError`; the last two
-    also later, between rows.
+    Categories as in a local folder. The first page is asked for at once. Raises `UsageError` for a
+    missing bucket and a prefix with nothing below it, `RefusedConfigurationError` for keys that may
+    not list, `UnavailableError`; the last two also later, between rows.
     """
     listed = storage.list(bucket, prefix)
     with told():
         first = next(listed, None)
         if first is None and prefix:
-            single = next((each for each in storage.list(bucket, prefix[:-1]) if each.key == prefix[:-1]), None)
+            single = next(
+                (each for each in storage.list(bucket, prefix[:-1]) if each.key == prefix[:-1]),
+                None,
+            )
             if single is not None:  # an object, not a folder
                 return iter([_row(bucket, single, None)])
     if first is None:
-        raise UsageError(f"there is nothing below s3://{bucket}/{prefix}; check the prefix (it is case-sensitive)")
+        raise UsageError(
+            f"there is nothing below s3://{bucket}/{prefix}; check the prefix (it is "
+            "case-sensitive)"
+        )
     return _rows(bucket, prefix, chain([first], listed), categories, match)
 
 
@@ -56,7 +63,9 @@ def told() -> Iterator[None]:
             raise RefusedConfigurationError(str(error)) from error
         # an unknown host is no fault that passes by itself
         again = "then run the command again" if error.code in _TO_MEND else "run the command again"
-        raise UnavailableError(f"{error}; {again}: what is recorded already is not recorded twice") from error
+        raise UnavailableError(
+            f"{error}; {again}: what is recorded already is not recorded twice"
+        ) from error
 
 
 def _rows(
@@ -67,7 +76,11 @@ def _rows(
     with told():
         for each in listed:
             parts = each.key[len(prefix) :].split("/")
-            if any(part.startswith(".") for part in parts) or not is_video_name(parts[-1], match) or not parts[-1]:
+            if (
+                any(part.startswith(".") for part in parts)
+                or not is_video_name(parts[-1], match)
+                or not parts[-1]
+            ):
                 continue
             category = whole.slug if whole else None
             if len(parts) > 1 and whole is None and parts[0]:
@@ -81,4 +94,6 @@ def _row(bucket: str, each: Listed, category: str | None) -> VideoRow | RowError
     except ValueError as error:
         return RowError(repr(f"s3://{bucket}/{each.key}")[1:-1], str(error))
     title = PurePosixPath(each.key).stem
-    return VideoRow(uri, category=category, title=title or None, size_bytes=each.size_bytes, etag=each.etag)
+    return VideoRow(
+        uri, category=category, title=title or None, size_bytes=each.size_bytes, etag=each.etag
+    )

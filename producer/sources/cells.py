@@ -1,4 +1,6 @@
-"""What a cell of a list may hold: text that Postgres can store, numbers, dates, and the ways of writing "nothing". Pure."""
+"""What a cell of a list may hold: text that Postgres can store, numbers, dates, and the ways of
+writing "nothing". Pure.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,11 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-#: How programs write a missing value where text stands (pandas' own list, and NaT): never somebody's id or category.
+#: How programs write a missing value where text stands (pandas' own list, and NaT): never
+#: somebody's id or category.
 _MISSING = frozenset({"", "nan", "-nan", "null", "none", "nat", "n/a", "na", "<na>", "#n/a", "#na"})
-#: In a column that nobody knows, `NA` may be Namibia: there only what cannot mean anything is left out.
+#: In a column that nobody knows, `NA` may be Namibia: there only what cannot mean anything is left
+#: out.
 _EMPTY = frozenset({"", "nan", "NaN"})
 #: What Postgres cannot store: NUL, and the surrogates that stand for bytes that are not text.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -19,7 +23,8 @@ _FLOATED = re.compile(r"([+-]?[0-9]+)\.0+")
 _MAX_DEPTH = 20
 
 SAVE_AS_UTF8 = (
-    "save the list as UTF-8, for example with: iconv -f cp1251 -t utf-8 OLD > NEW (cp1251 for Russian Windows, cp1252"
+    "save the list as UTF-8, for example with: iconv -f cp1251 -t utf-8 OLD > NEW (cp1251 for "
+    "Russian Windows, cp1252"
     " for Western European)"
 )
 
@@ -50,7 +55,9 @@ def whole(text: str) -> str:
 
 
 def present(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's values without missing ones, as JSON can hold them. Raises `ValueError`: what cannot be stored."""
+    """A row's values without missing ones, as JSON can hold them. Raises `ValueError`: what cannot
+    be stored.
+    """
     check_storable("of this name", "".join(values))
     converted = {name: plain(name, value) for name, value in values.items()}
     return {
@@ -66,7 +73,9 @@ def is_empty(cell: str) -> bool:
 
 
 def plain(name: str, value: Any, depth: int = 0) -> Any:
-    """A value as JSON can hold it; None where it is no number. Raises `ValueError`: unstorable text, bytes, too deep."""
+    """A value as JSON can hold it; None where it is no number. Raises `ValueError`: unstorable
+    text, bytes, too deep.
+    """
     if depth > _MAX_DEPTH:
         raise ValueError(f"column {name!r} is nested more than {_MAX_DEPTH} levels deep")
     match value:
@@ -78,7 +87,9 @@ def plain(name: str, value: Any, depth: int = 0) -> Any:
         case float():
             result = _number(value)
         case Decimal():
-            result = None if not value.is_finite() else int(value) if value == int(value) else str(value)
+            result = (
+                None if not value.is_finite() else int(value) if value == int(value) else str(value)
+            )
         case timedelta():
             result = _number(value.total_seconds())
         case datetime() | date() | time():
@@ -88,14 +99,18 @@ def plain(name: str, value: Any, depth: int = 0) -> Any:
         case list() | tuple():
             result = [plain(name, item, depth + 1) for item in value]
         case dict():
-            result = {plain(name, str(key)): plain(name, item, depth + 1) for key, item in value.items()}
+            result = {
+                plain(name, str(key)): plain(name, item, depth + 1) for key, item in value.items()
+            }
         case _:
             result = plain(name, str(value))
     return result
 
 
 def _number(value: float) -> float | int | None:
-    """pandas makes floats of integers with gaps: 12.0 is the id 12. Infinity and NaN are no JSON."""
+    """pandas makes floats of integers with gaps: 12.0 is the id 12. Infinity and NaN are no
+    JSON.
+    """
     if not math.isfinite(value):
         return None
     return int(value) if value.is_integer() else value
@@ -107,5 +122,7 @@ def _text_of(name: str, value: bytes) -> str:
         text = value.decode()
         check_storable(name, text)
     except ValueError as error:
-        raise ValueError(f"column {name!r} holds bytes; write it as text or leave it out") from error
+        raise ValueError(
+            f"column {name!r} holds bytes; write it as text or leave it out"
+        ) from error
     return text.strip()

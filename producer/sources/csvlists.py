@@ -1,4 +1,6 @@
-"""CSV and TSV lists: the separator found from the first line, and a quote that is never closed kept to its own row."""
+"""CSV and TSV lists: the separator found from the first line, and a quote that is never closed kept
+to its own row.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class _Record:
         return self
 
     def __next__(self) -> str:
-        self.goes_on = bool(self.lines)  # more than one line, or the end of the list: only an open quote asks for that
+        self.goes_on = bool(
+            self.lines
+        )  # more than one line, or the end of the list: only an open quote asks for that
         line = next(self._source)
         if self.goes_on and self._is_row(line):
             self._source.back([line])
@@ -58,8 +62,9 @@ class _Record:
 def read_table(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
     """Stream the rows of a CSV or TSV list. Columns as in `producer.sources.manifest`, in any case.
 
-    Of two columns for one thing the first with a value counts; a column nobody knows is kept as an attribute.
-    Raises `UsageError` at once, before any row: unreadable, its first line not UTF-8, no address column, a column twice.
+    Of two columns for one thing the first with a value counts; a column nobody knows is kept as an
+    attribute. Raises `UsageError` at once, before any row: unreadable, its first line not UTF-8, no
+    address column, a column twice.
     """
     csv.field_size_limit(_MAX_FIELD_CHARACTERS)
     with packed.opened(path) as file:
@@ -106,7 +111,9 @@ def _rows(
 
     def is_row(line: str) -> bool:
         cells = next(csv.reader([line], delimiter=separator), [])
-        return at[0] < len(cells) <= len(header) and any(looks_like_address(cells[i]) for i in at if i < len(cells))
+        return at[0] < len(cells) <= len(header) and any(
+            looks_like_address(cells[i]) for i in at if i < len(cells)
+        )
 
     record = _Record(lines, is_row)
     reader = csv.reader(record, delimiter=separator)
@@ -129,7 +136,11 @@ def _rows(
             row = RowError(f"{name} line {lines.number}", str(error))
         except (ValueError, csv.Error) as error:
             is_open = record.goes_on and isinstance(error, csv.Error)
-            row = _unclosed(name, begins, record.lines) if is_open else RowError(f"{name} line {begins}", str(error))
+            row = (
+                _unclosed(name, begins, record.lines)
+                if is_open
+                else RowError(f"{name} line {begins}", str(error))
+            )
         yield row
 
 
@@ -148,14 +159,22 @@ def _unclosed(name: str, begins: int, lines: list[str]) -> RowError:
             opened = index if is_open else opened
     first, last = begins + opened, begins + len(lines) - 1
     lost = f"; lines {first} to {last} are one bad row" if last > first else ""
-    reason = f"a quote begins here and is not closed{lost}; close it, or write it twice inside a quoted text"
+    reason = (
+        f"a quote begins here and is not closed{lost}; close it, or write it twice inside a "
+        "quoted text"
+    )
     return RowError(f"{name} line {first}", reason)
 
 
 def _named(header: list[str], cells: list[str]) -> dict[str, str]:
-    """The row's values by column; missing ones are left out. Raises `ValueError`: too many cells, unstorable text."""
+    """The row's values by column; missing ones are left out. Raises `ValueError`: too many cells,
+    unstorable text.
+    """
     if len(cells) > len(header) and any(cells[len(header) :]):
-        raise ValueError(f"{len(cells)} cells under {len(header)} columns; put quotes around text with the separator")
+        raise ValueError(
+            f"{len(cells)} cells under {len(header)} columns; put quotes around text with the "
+            "separator"
+        )
     pairs = list(zip(header, cells, strict=False))
     if not is_storable("".join(cells)):
         for name, cell in pairs:

@@ -14,11 +14,13 @@ from producer.sources.uris import file_uri
 from workers.sources.file import version_of
 
 
-def folder_rows(root: Path, categories: Categories, match: str | None) -> Iterator[VideoRow | RowError]:
+def folder_rows(
+    root: Path, categories: Categories, match: str | None
+) -> Iterator[VideoRow | RowError]:
     """Videos of a folder and all folders below it, in sorted order; hidden names are skipped.
 
-    The first folder below the source is the category. A source that itself is a category folder (`48.0_films`, as
-    from `enqueue data/*`) gives all its videos its own.
+    The first folder below the source is the category. A source that itself is a category folder
+    (`48.0_films`, as from `enqueue data/*`) gives all its videos its own.
     """
     inside = root.resolve()
     whole = categories.find(root.name) if looks_like_folder(root.name) else None
@@ -33,9 +35,14 @@ def folder_rows(root: Path, categories: Categories, match: str | None) -> Iterat
         for name in sorted(name for name in files if not name.startswith(".")):
             if is_video_name(name, match):
                 yield _file_row(here / name, inside, category)
-        # os.walk does not enter links: one that leads out would silently lose its videos, one that stays is found
-        yield from (_leads_out(here / name) for name in folders if not _stays_inside(here / name, inside))
-    yield from (RowError(_printable(error.filename), f"{error.strerror}: skipped") for error in unreadable)
+        # os.walk does not enter links: one that leads out would silently lose its videos, one that
+        # stays is found
+        yield from (
+            _leads_out(here / name) for name in folders if not _stays_inside(here / name, inside)
+        )
+    yield from (
+        RowError(_printable(error.filename), f"{error.strerror}: skipped") for error in unreadable
+    )
 
 
 def _file_row(path: Path, inside: Path, category: str | None) -> VideoRow | RowError:
@@ -50,7 +57,9 @@ def _file_row(path: Path, inside: Path, category: str | None) -> VideoRow | RowE
         return RowError(_printable(path), str(error))
     if not stat.S_ISREG(facts.st_mode):
         return RowError(_printable(path), "is not a regular file")
-    return VideoRow(uri, category=category, title=path.stem, size_bytes=facts.st_size, etag=version_of(facts))
+    return VideoRow(
+        uri, category=category, title=path.stem, size_bytes=facts.st_size, etag=version_of(facts)
+    )
 
 
 def _stays_inside(path: Path, inside: Path) -> bool:
@@ -61,7 +70,10 @@ def _stays_inside(path: Path, inside: Path) -> bool:
 
 
 def _leads_out(path: Path) -> RowError:
-    return RowError(_printable(path), "a link that leads out of the folder; name its target as a source of its own")
+    return RowError(
+        _printable(path),
+        "a link that leads out of the folder; name its target as a source of its own",
+    )
 
 
 def _printable(path: Path | str) -> str:

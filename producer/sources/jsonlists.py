@@ -12,7 +12,14 @@ from typing import Any, TextIO
 from db.errors import UsageError
 from producer.sources import packed
 from producer.sources.cells import is_storable, present
-from producer.sources.manifest import Context, RowError, VideoRow, address_columns, check_columns, video
+from producer.sources.manifest import (
+    Context,
+    RowError,
+    VideoRow,
+    address_columns,
+    check_columns,
+    video,
+)
 from producer.sources.packed import DAMAGE, MAX_LINE_CHARACTERS, Lines, UnreadableLineError
 
 #: Objects need not all have the same keys: which one holds the address is decided from so many.
@@ -26,15 +33,21 @@ Entry = tuple[str, Any]
 
 
 def read_json(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
-    """Stream the rows of JSON Lines, or of an array of objects. Keys are columns, as in `producer.sources.manifest`.
+    """Stream the rows of JSON Lines, or of an array of objects. Keys are columns, as in
+    `producer.sources.manifest`.
 
-    Raises `UsageError` at once, before any row: unreadable, one object instead of a list, no key for the address.
+    Raises `UsageError` at once, before any row: unreadable, one object instead of a list, no key
+    for the address.
     """
     with packed.opened(path) as file:
         seen = list(islice(_entries(path, file), _LOOKED_AT))
     objects = [value for _, value in seen if isinstance(value, dict)]
     keys = list(dict.fromkeys(key for value in objects for key in value if is_storable(key)))
-    if seen and not address_columns(keys) and (len(seen) == 1 or isinstance(seen[0][1], ValueError)):
+    if (
+        seen
+        and not address_columns(keys)
+        and (len(seen) == 1 or isinstance(seen[0][1], ValueError))
+    ):
         _refuse_one_object(path, seen[0][1], keys or _keys_at_the_beginning(path))
     check_columns(path, keys)
     return _rows(path, address_columns(keys), context)
@@ -64,25 +77,37 @@ def _keys_at_the_beginning(path: Path) -> list[str]:
 
 
 def _refuse_one_object(path: Path, value: Any, keys: list[str]) -> None:
-    """ActivityNet is published so, and many an export: there is no telling which of its parts are videos."""
+    """ActivityNet is published so, and many an export: there is no telling which of its parts are
+    videos.
+    """
     if "database" in keys:
         raise UsageError(
-            f"{path} is one object with the key 'database', as ActivityNet is published: it names pages of YouTube, not"
+            f"{path} is one object with the key 'database', as ActivityNet is published: it names "
+            "pages of YouTube, not"
             f" files. Get the files yourself where that is allowed, and {_ONE_A_LINE}"
         )
     if isinstance(value, ValueError):
         raise UsageError(f"{path} is not a list in JSON: {value}; {_ONE_A_LINE}")
-    if any(isinstance(part, dict | list) for part in (value.values() if isinstance(value, dict) else ())):
-        raise UsageError(f"{path} is one object (keys: {', '.join(keys[:10])}), not a list; {_ONE_A_LINE}")
+    if any(
+        isinstance(part, dict | list)
+        for part in (value.values() if isinstance(value, dict) else ())
+    ):
+        raise UsageError(
+            f"{path} is one object (keys: {', '.join(keys[:10])}), not a list; {_ONE_A_LINE}"
+        )
 
 
-def _rows(path: Path, addresses: tuple[str, ...], context: Context) -> Iterator[VideoRow | RowError]:
+def _rows(
+    path: Path, addresses: tuple[str, ...], context: Context
+) -> Iterator[VideoRow | RowError]:
     with packed.opened(path) as file:
         for where, value in _entries(path, file):
             yield _row(where, value, addresses, context)
 
 
-def _row(where: str, value: Any, addresses: tuple[str, ...], context: Context) -> VideoRow | RowError:
+def _row(
+    where: str, value: Any, addresses: tuple[str, ...], context: Context
+) -> VideoRow | RowError:
     try:
         if isinstance(value, ValueError):
             raise value
@@ -94,7 +119,9 @@ def _row(where: str, value: Any, addresses: tuple[str, ...], context: Context) -
 
 
 def _lines(name: str, lines: Lines, first: str) -> Iterator[Entry]:
-    """What each line holds, or the error that it cannot be read. `first`: the character that is read already."""
+    """What each line holds, or the error that it cannot be read. `first`: the character that is
+    read already.
+    """
     while True:
         try:
             line = first + next(lines)
@@ -117,7 +144,9 @@ def _parsed(text: str) -> Any:
 
 
 def _array(name: str, file: TextIO) -> Iterator[Entry]:
-    """The items of an array whose bracket is read already: each as soon as it is complete. Nothing after a broken one."""
+    """The items of an array whose bracket is read already: each as soon as it is complete. Nothing
+    after a broken one.
+    """
     decoder, buffer, at, number, ended = json.JSONDecoder(), "", 0, 0, False
     while True:
         at = _BETWEEN.match(buffer, at).end()  # type: ignore[union-attr]  # it matches nothing, too
@@ -128,12 +157,18 @@ def _array(name: str, file: TextIO) -> Iterator[Entry]:
             value, end = decoder.raw_decode(buffer, at)
         except (ValueError, RecursionError) as error:
             if ended or len(buffer) - at > MAX_LINE_CHARACTERS or isinstance(error, RecursionError):
-                yield where, ValueError(f"not JSON ({error}); nothing behind it was read; {_ONE_A_LINE}")
+                yield (
+                    where,
+                    ValueError(f"not JSON ({error}); nothing behind it was read; {_ONE_A_LINE}"),
+                )
                 return
             try:
                 block = file.read(max(_BLOCK_CHARACTERS, len(buffer) - at))
             except DAMAGE as damage:
-                yield where, ValueError(f"the file is damaged here ({damage}); nothing behind it was read")
+                yield (
+                    where,
+                    ValueError(f"the file is damaged here ({damage}); nothing behind it was read"),
+                )
                 return
             ended, buffer, at = not block, buffer[at:] + block, 0
             continue

@@ -17,7 +17,8 @@ JSON = (".jsonl", ".ndjson", ".json")
 LISTS = (*TABLES, *JSON, ".txt", ".parquet")
 PACKINGS = (".gz", ".bz2", ".xz", ".zst")
 READ = (
-    "the lists that are read are .csv, .tsv, .tab, .jsonl, .ndjson, .json, .txt and .parquet, also compressed"
+    "the lists that are read are .csv, .tsv, .tab, .jsonl, .ndjson, .json, .txt and .parquet, also "
+    "compressed"
     " (.gz, .bz2, .xz, .zst)"
 )
 #: Files that people give as a source and that are neither a video nor a list.
@@ -127,7 +128,9 @@ def refuse_other(name: str) -> None:
 
 
 def refuse_text(path: Path) -> None:
-    """Raises `UsageError` for a file of text: prose, code and tables are no videos, whatever they are called."""
+    """Raises `UsageError` for a file of text: prose, code and tables are no videos, whatever they
+    are called.
+    """
     with path.open("rb") as file:
         head = file.read(_LOOKED_AT_BYTES)
     try:
@@ -136,13 +139,17 @@ def refuse_text(path: Path) -> None:
         if error.start < len(head) - 3:  # else a character is cut off at the end
             return
         text = head[: error.start].decode()
-    if text and (text.isprintable() or not any(ord(each) < 32 and each not in "\t\n\r\f" for each in text)):
+    if text and (
+        text.isprintable() or not any(ord(each) < 32 and each not in "\t\n\r\f" for each in text)
+    ):
         first = next((line.strip() for line in text.splitlines() if line.strip()), "")
         raise UsageError(f"{path} is a text ({first[:60]!r}), not a video; {READ}")
 
 
 def read_list(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
-    """Stream the rows of a list, of the kind its name says. Raises `UsageError` at once, before any row."""
+    """Stream the rows of a list, of the kind its name says. Raises `UsageError` at once, before any
+    row.
+    """
     kind = list_kind(path.name)
     if kind in TABLES:
         return read_table(path, context)

@@ -10,14 +10,30 @@ from producer.categories import Categories, looks_like_id
 
 #: Files that count as videos in a folder or bucket: what the sampler's format allow-list can open.
 VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mj2", ".mkv", ".webm", ".ts", ".mts", ".m2ts", ".avi"}
+    {
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".3gp",
+        ".3g2",
+        ".mj2",
+        ".mkv",
+        ".webm",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".avi",
+    }
 )
-#: Folders that split a store by date, hash or number, or that say what they hold: they are no categories.
+#: Folders that split a store by date, hash or number, or that say what they hold: they are no
+#: categories.
 _NO_CATEGORY = re.compile(r"[^a-z]*|.*=.*|[0-9a-f]{1,3}|(?=.*[0-9])[0-9a-f-]+", re.IGNORECASE)
 
 
 def is_video_name(name: str, match: str | None) -> bool:
-    """Whether a file counts as a video by its name; one without any suffix does if a glob was given to choose it."""
+    """Whether a file counts as a video by its name; one without any suffix does if a glob was given
+    to choose it.
+    """
     suffix = PurePosixPath(name).suffix.lower()
     return suffix in VIDEO_SUFFIXES or (not suffix and match is not None)
 
@@ -29,7 +45,9 @@ def matches(key: str, match: str, *, whole: bool) -> bool:
 
 
 def folder_category(name: str, categories: Categories) -> str | None:
-    """The slug a folder's name stands for, else the name: users have their own. None for `2024`, `ab`, `dt=2024-05-01`."""
+    """The slug a folder's name stands for, else the name: users have their own. None for `2024`,
+    `ab`, `dt=2024-05-01`.
+    """
     found = None if looks_like_id(name) else categories.find(name)
     if found:
         return found.slug

@@ -1,4 +1,6 @@
-"""Lists as streams of text: unpacked, decoded where the encoding is certain, and read in lines of bounded length."""
+"""Lists as streams of text: unpacked, decoded where the encoding is certain, and read in lines of
+bounded length.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ MAX_LINE_CHARACTERS = 4 << 20
 _HEAD_BYTES = 4_096
 #: What reading a damaged file can raise.
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
-#: By their first bytes, whatever the name says: browsers unpack files and keep the name, and the other way round.
+#: By their first bytes, whatever the name says: browsers unpack files and keep the name, and the
+#: other way round.
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -31,7 +34,9 @@ _BOMS = {
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
-    """What cannot be decoded becomes a surrogate, which no row may hold: one bad row, not the end of the list."""
+    """What cannot be decoded becomes a surrogate, which no row may hold: one bad row, not the end
+    of the list.
+    """
     assert isinstance(error, UnicodeDecodeError)
     return "\udcff", error.end
 
@@ -40,7 +45,9 @@ codecs.register_error("reelvec.escape", _escape)
 
 
 def unpacked(path: Path) -> BinaryIO:
-    """The bytes of a file, decompressed if it is compressed. Raises `UsageError`: it cannot be opened, no reader for .zst."""
+    """The bytes of a file, decompressed if it is compressed. Raises `UsageError`: it cannot be
+    opened, no reader for .zst.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(max(map(len, _MAGIC)))
@@ -60,7 +67,9 @@ def _zstd(path: Path) -> BinaryIO:
     try:
         import pyarrow
     except ImportError as error:
-        raise UsageError(f"{path}: reading .zst needs pyarrow; pip install 'reelvec[parquet]'") from error
+        raise UsageError(
+            f"{path}: reading .zst needs pyarrow; pip install 'reelvec[parquet]'"
+        ) from error
     return cast(BinaryIO, io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd")))
 
 
@@ -87,7 +96,8 @@ def seekable(path: Path) -> BinaryIO:
 
 
 def text(file: BinaryIO, name: str) -> TextIO:
-    """A stream of bytes as text. UTF-16 and UTF-32 only where a mark or the first line proves them, else UTF-8.
+    """A stream of bytes as text. UTF-16 and UTF-32 only where a mark or the first line proves them,
+    else UTF-8.
 
     Raises `UsageError`: it cannot be read at all.
     """
@@ -107,7 +117,8 @@ def _encoding(head: bytes) -> str:
         return found
     first = head[: 2 * (len(head) // 2)]
     low, high = first[::2], first[1::2]
-    # ASCII in UTF-16 has a NUL in every second place and nowhere else: text in no other encoding has one at all
+    # ASCII in UTF-16 has a NUL in every second place and nowhere else: text in no other encoding
+    # has one at all
     if len(first) >= 8 and high.count(0) >= len(high) // 2 and 0 not in low:
         return "utf-16-le"
     if len(first) >= 8 and low.count(0) >= len(low) // 2 and 0 not in high:
@@ -120,7 +131,9 @@ class UnreadableLineError(ValueError):
 
 
 class Lines:
-    """The lines of a text with their numbers. A line that is too long is left out; a damaged file ends where it breaks."""
+    """The lines of a text with their numbers. A line that is too long is left out; a damaged file
+    ends where it breaks.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self.number = 0
@@ -132,7 +145,9 @@ class Lines:
         return self
 
     def __next__(self) -> str:
-        """The next line with its line break. Raises `UnreadableLineError`; the line after it can still be asked for."""
+        """The next line with its line break. Raises `UnreadableLineError`; the line after it can
+        still be asked for.
+        """
         line = self._again.pop() if self._again else self._read()
         if not line:
             raise StopIteration
@@ -157,6 +172,9 @@ class Lines:
         except DAMAGE as error:
             self._ended = True
             self.number += 1
-            reason = f"the file is damaged here ({error}); nothing behind it was read: fetch or write it again"
+            reason = (
+                f"the file is damaged here ({error}); nothing behind it was read: fetch or "
+                "write it again"
+            )
             raise UnreadableLineError(reason) from error
         return line

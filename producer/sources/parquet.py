@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from db.errors import UsageError
 from producer.sources import packed
 from producer.sources.cells import present
-from producer.sources.manifest import Context, RowError, VideoRow, address_columns, check_columns, video
+from producer.sources.manifest import (
+    Context,
+    RowError,
+    VideoRow,
+    address_columns,
+    check_columns,
+    video,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,12 +27,15 @@ BATCH_ROWS = 1_000
 def read_parquet(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
     """Stream the rows of a Parquet manifest; columns as in `producer.sources.manifest`.
 
-    Raises `UsageError` at once, before any row: pyarrow is not installed, no Parquet file, no uri column, a column twice.
+    Raises `UsageError` at once, before any row: pyarrow is not installed, no Parquet file, no uri
+    column, a column twice.
     """
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
-        raise UsageError(f"{path}: reading .parquet needs pyarrow; pip install 'reelvec[parquet]'") from error
+        raise UsageError(
+            f"{path}: reading .parquet needs pyarrow; pip install 'reelvec[parquet]'"
+        ) from error
     try:
         with packed.seekable(path) as file:
             names = parquet.read_schema(file).names
@@ -35,7 +45,9 @@ def read_parquet(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
     return _rows(path, address_columns(names), context)
 
 
-def _rows(path: Path, addresses: tuple[str, ...], context: Context) -> Iterator[VideoRow | RowError]:
+def _rows(
+    path: Path, addresses: tuple[str, ...], context: Context
+) -> Iterator[VideoRow | RowError]:
     from pyarrow import ArrowException, parquet
 
     number = 0
@@ -67,7 +79,9 @@ def _values(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | ValueError]:
     columns = [_in_microseconds(column) for column in batch.columns]
     try:
         rows = zip(*(column.to_pylist() for column in columns), strict=True)
-        values: list[dict[str, Any] | ValueError] = [dict(zip(names, row, strict=True)) for row in rows]
+        values: list[dict[str, Any] | ValueError] = [
+            dict(zip(names, row, strict=True)) for row in rows
+        ]
     except Exception:  # noqa: BLE001 - whatever pyarrow raises for one value must not cost the others
         values = [_slowly(names, columns, index) for index in range(batch.num_rows)]
     yield from values
@@ -80,12 +94,16 @@ def _slowly(names: list[str], columns: list[Any], index: int) -> dict[str, Any] 
         try:
             values[name] = column[index].as_py()
         except Exception as error:  # noqa: BLE001 - as above
-            return ValueError(f"column {name!r} of type {column.type} holds a value that cannot be read ({error})")
+            return ValueError(
+                f"column {name!r} of type {column.type} holds a value that cannot be read ({error})"
+            )
     return values
 
 
 def _in_microseconds(column: Any) -> Any:
-    """Python's times have no nanoseconds: they are cut off. A column that cannot be changed stays as it is."""
+    """Python's times have no nanoseconds: they are cut off. A column that cannot be changed stays
+    as it is.
+    """
     import pyarrow as pa
 
     wanted = _micro(column.type)

@@ -25,7 +25,8 @@ from workers.sources.storage import Storage
 __all__ = ["FORMS", "RowError", "Unmatched", "VideoRow", "read_source"]
 
 FORMS = (
-    "a source is a folder, s3://bucket/prefix, a video file, a list (here or in a bucket), - for a list on standard input,"
+    "a source is a folder, s3://bucket/prefix, a video file, a list (here or in a bucket), - for a "
+    "list on standard input,"
     f" or the address of one video (https://host/video.mp4); {READ}"
 )
 
@@ -47,27 +48,38 @@ def read_source(
     storage: Storage,
     unmatched: Unmatched | None = None,
 ) -> Iterator[VideoRow | RowError]:
-    """Stream the videos of a source; nothing but one folder's names or one page of a bucket is held in memory.
+    """Stream the videos of a source; nothing but one folder's names or one page of a bucket is held
+    in memory.
 
-    `match`: glob (case-sensitive) against the file name, or an S3 object's whole key; `unmatched` counts what it passes over.
-    Raises at once, before any row: `UsageError` when the source is none of `FORMS` or cannot be read, and what
-    `producer.sources.buckets.bucket_rows` raises.
+    `match`: glob (case-sensitive) against the file name, or an S3 object's whole key; `unmatched`
+    counts what it passes over. Raises at once, before any row: `UsageError` when the source is none
+    of `FORMS` or cannot be read, and what `producer.sources.buckets.bucket_rows` raises.
     """
     context = Context(Path.cwd(), categories, s3_endpoint)
     rows = _rows(source, context, match, storage)
-    return rows if match is None else _matching(rows, match, Unmatched() if unmatched is None else unmatched)
+    return (
+        rows
+        if match is None
+        else _matching(rows, match, Unmatched() if unmatched is None else unmatched)
+    )
 
 
-def _matching(rows: Iterator[VideoRow | RowError], match: str, unmatched: Unmatched) -> Iterator[VideoRow | RowError]:
+def _matching(
+    rows: Iterator[VideoRow | RowError], match: str, unmatched: Unmatched
+) -> Iterator[VideoRow | RowError]:
     for row in rows:
-        if isinstance(row, RowError) or matches(key_of(row.uri), match, whole=row.uri.startswith("s3://")):
+        if isinstance(row, RowError) or matches(
+            key_of(row.uri), match, whole=row.uri.startswith("s3://")
+        ):
             yield row
             continue
         unmatched.count += 1
         unmatched.example = unmatched.example or key_of(row.uri)
 
 
-def _rows(source: str, context: Context, match: str | None, storage: Storage) -> Iterator[VideoRow | RowError]:
+def _rows(
+    source: str, context: Context, match: str | None, storage: Storage
+) -> Iterator[VideoRow | RowError]:
     if source == "-":
         return read_stream(sys.stdin.buffer, "standard input", context)
     try:
@@ -89,15 +101,19 @@ def _rows(source: str, context: Context, match: str | None, storage: Storage) ->
 
 
 def bucket_folder(source: str, s3_endpoint: str | None) -> tuple[str, str] | None:
-    """Bucket and prefix of a source whose objects are listed; None: it names a video, a list, or no bucket at all.
+    """Bucket and prefix of a source whose objects are listed; None: it names a video, a list, or no
+    bucket at all.
 
-    Raises `ValueError`: no bucket name. Raises `UsageError`: an object that is neither video nor list.
+    Raises `ValueError`: no bucket name. Raises `UsageError`: an object that is neither video nor
+    list.
     """
     place = bucket_place(source, s3_endpoint=s3_endpoint)
     if source.endswith("/") or place is None:
         return place
     refuse_other(_name(source))
-    is_one = list_kind(_name(source)) or PurePosixPath(_name(source)).suffix.lower() in VIDEO_SUFFIXES
+    is_one = (
+        list_kind(_name(source)) or PurePosixPath(_name(source)).suffix.lower() in VIDEO_SUFFIXES
+    )
     return None if is_one else place
 
 
@@ -106,7 +122,9 @@ def _name(source: str) -> str:
 
 
 def _single(place: Canonical, facts: os.stat_result | None = None) -> VideoRow:
-    row = VideoRow(place.uri, title=PurePosixPath(key_of(place.uri)).stem or None, warning=place.warning)
+    row = VideoRow(
+        place.uri, title=PurePosixPath(key_of(place.uri)).stem or None, warning=place.warning
+    )
     return row if facts is None else replace(row, size_bytes=facts.st_size, etag=version_of(facts))
 
 
@@ -127,13 +145,19 @@ def _local_rows(path: Path, context: Context, match: str | None) -> Iterator[Vid
 
 
 def _one_file(path: Path, facts: os.stat_result) -> VideoRow:
-    """A file that was named by itself. Raises `UsageError`: it is no video by its name, or a text."""
+    """A file that was named by itself. Raises `UsageError`: it is no video by its name, or a
+    text.
+    """
     row = _single(Canonical(file_uri(path)), facts)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return row
     refuse_other(path.name)
     refuse_text(path)
-    return replace(row, warning=f"{path.name} does not have the name of a video; it is recorded as one all the same")
+    return replace(
+        row,
+        warning=f"{path.name} does not have the name of a video; it is recorded as one all the "
+        "same",
+    )
 
 
 def _list_in_bucket(uri: str, context: Context, storage: Storage) -> Iterator[VideoRow | RowError]:

@@ -1,4 +1,6 @@
-"""Text lists: one path or address a line. Prose and code are told from lists by what their lines are."""
+"""Text lists: one path or address a line. Prose and code are told from lists by what their lines
+are.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ Entry = tuple[int, str | UnreadableLineError]
 def read_text(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
     """Stream the videos of a list; empty lines and lines that begin with # are comments.
 
-    Raises `UsageError` at once, before any row: most of its first lines are neither paths nor addresses.
+    Raises `UsageError` at once, before any row: most of its first lines are neither paths nor
+    addresses.
     """
     with packed.opened(path) as file:
         _refuse_prose(path.name, list(islice(_entries(Lines(file)), _LOOKED_AT)), context)
@@ -44,11 +47,16 @@ def read_stream(stream: BinaryIO, name: str, context: Context) -> Iterator[Video
 
 
 def _refuse_prose(name: str, seen: list[Entry], context: Context) -> None:
-    strange = [(number, line) for number, line in seen if isinstance(line, str) and not _is_address(line, context)]
+    strange = [
+        (number, line)
+        for number, line in seen
+        if isinstance(line, str) and not _is_address(line, context)
+    ]
     if 2 * len(strange) > len(seen):
         number, line = strange[0]
         raise UsageError(
-            f"{name} is no list of videos: line {number} is no path and no address: {line[:80]!r}. A list has one a line,"
+            f"{name} is no list of videos: line {number} is no path and no address: {line[:80]!r}. "
+            "A list has one a line,"
             " with the ending of a video's name, or beginning with /, ./, s3:// or https://"
         )
 
@@ -68,7 +76,9 @@ def _entries(lines: Lines) -> Iterator[Entry]:
 
 def _is_address(line: str, context: Context) -> bool:
     """Also whatever lies beside the list under this name, as names need no ending."""
-    if looks_like_address(line) or not is_storable(line):  # what is not text is told by its own line
+    if looks_like_address(line) or not is_storable(
+        line
+    ):  # what is not text is told by its own line
         return True
     try:
         return context.base is not None and (context.base / line).is_file()
@@ -93,7 +103,10 @@ def _row(line: str | UnreadableLineError, context: Context) -> VideoRow:
         raise ValueError(f"not UTF-8 text; {SAVE_AS_UTF8}")
     if not _is_address(line, context):
         raise ValueError(
-            f"{line[:80]!r} is neither a path nor an address; if it is a file without an ending, write ./ before its name"
+            f"{line[:80]!r} is neither a path nor an address; if it is a file without an ending, "
+            "write ./ before its name"
         )
     place = canonical(line, base=context.base, s3_endpoint=context.s3_endpoint)
-    return VideoRow(place.uri, title=PurePosixPath(key_of(place.uri)).stem or None, warning=place.warning)
+    return VideoRow(
+        place.uri, title=PurePosixPath(key_of(place.uri)).stem or None, warning=place.warning
+    )

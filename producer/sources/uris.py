@@ -1,4 +1,5 @@
-"""One spelling per source: every path and address becomes the canonical uri under which a video is stored. Pure.
+"""One spelling per source: every path and address becomes the canonical uri under which a video is
+stored. Pure.
 
 - `file:///abs/percent-encoded`: bytes as the file system has them; Unicode forms are never changed.
 - `s3://bucket/key`: the key is everything after the bucket's slash, literally, not percent-encoded.
@@ -21,9 +22,9 @@ _SCHEME = re.compile(r"(?:file|s3|https?):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f]")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _MAX_KEY_BYTES = 1024
-#: AWS's own hosts, which have the region and sometimes the bucket in their name: the service (also FIPS, dual stack and
-#: of old), and a bucket behind an accelerated or a VPC endpoint. Hosts of access points, websites and the like name no
-#: bucket: they stay web addresses.
+#: AWS's own hosts, which have the region and sometimes the bucket in their name: the service (also
+#: FIPS, dual stack and of old), and a bucket behind an accelerated or a VPC endpoint. Hosts of
+#: access points, websites and the like name no bucket: they stay web addresses.
 _REGION = r"(?:[a-z]{2}|eusc)(?:-[a-z]+){1,2}-\d+"
 _AWS = re.compile(
     rf"(?:(?P<bucket>[a-z0-9][a-z0-9.-]+)\.)?s3(?:-fips)?(?:\.dualstack)?(?:[.-](?:{_REGION}|external-1))?\.amazonaws\.com(?:\.cn)?"
@@ -51,10 +52,10 @@ class Canonical:
 def canonical(text: str, *, base: Path | None, s3_endpoint: str | None) -> Canonical:
     """The canonical uri of a path or address.
 
-    `base`: absolute folder that relative paths start from; None refuses them. `s3_endpoint`: host whose web addresses
-    are S3 objects; an endpoint of AWS's means AWS's hosts in every region. Raises `ValueError`: empty, control
-    characters, not UTF-8, unsupported scheme, no bucket or key, user name or password in the address. No message
-    repeats a secret.
+    `base`: absolute folder that relative paths start from; None refuses them. `s3_endpoint`: host
+    whose web addresses are S3 objects; an endpoint of AWS's means AWS's hosts in every region.
+    Raises `ValueError`: empty, control characters, not UTF-8, unsupported scheme, no bucket or key,
+    user name or password in the address. No message repeats a secret.
     """
     _check_characters(text)
     text = mistaken.respelled(text)
@@ -73,28 +74,35 @@ def canonical(text: str, *, base: Path | None, s3_endpoint: str | None) -> Canon
         return Canonical(s3_uri(bucket, key))
     if scheme in ("http", "https"):
         return _web(scheme, rest, s3_endpoint)
-    raise ValueError(f"scheme {scheme}: is not supported; allowed are {ALLOWED}{mistaken.advice(scheme)}")
+    raise ValueError(
+        f"scheme {scheme}: is not supported; allowed are {ALLOWED}{mistaken.advice(scheme)}"
+    )
 
 
 def file_uri(path: Path) -> str:
-    """The uri of an absolute path, taken literally. Raises `ValueError`: control characters, not UTF-8."""
+    """The uri of an absolute path, taken literally. Raises `ValueError`: control characters, not
+    UTF-8.
+    """
     text = str(path)
     _check_characters(text)
     return "file://" + quote(text)
 
 
 def key_of(uri: str) -> str:
-    """What a canonical uri names, decoded: the path of a file or web address, the key of an S3 object."""
+    """What a canonical uri names, decoded: the path of a file or web address, the key of an S3
+    object.
+    """
     if uri.startswith("s3://"):
         return uri.removeprefix("s3://").partition("/")[2]
     return unquote(urlsplit(uri).path)
 
 
 def bucket_place(text: str, *, s3_endpoint: str | None) -> tuple[str, str] | None:
-    """Bucket and prefix that a source names, the prefix empty or ending in a slash; None: it names no folder of a bucket.
+    """Bucket and prefix that a source names, the prefix empty or ending in a slash; None: it names
+    no folder of a bucket.
 
-    `s3://bucket`, `s3://bucket/prefix`, `s3://bucket/prefix/`, and web addresses on the S3 endpoint.
-    Raises `ValueError`: no bucket name.
+    `s3://bucket`, `s3://bucket/prefix`, `s3://bucket/prefix/`, and web addresses on the S3
+    endpoint. Raises `ValueError`: no bucket name.
     """
     scheme, separator, rest = mistaken.respelled(text).partition("://")
     if not separator:
@@ -117,7 +125,8 @@ def bucket_place(text: str, *, s3_endpoint: str | None) -> tuple[str, str] | Non
 def _refuse_version(key: str) -> None:
     if found := _VERSION.search(key):
         raise ValueError(
-            f"{found[0]} asks for one version of an object, which is not supported; without it the newest one is read"
+            f"{found[0]} asks for one version of an object, which is not supported; without it the "
+            "newest one is read"
         )
 
 
@@ -125,7 +134,9 @@ def _check_characters(text: str) -> None:
     if not text:
         raise ValueError(f"an empty address; allowed are {ALLOWED}")
     if bad := _UNPRINTABLE.search(text):
-        raise ValueError(f"control character {bad[0]!r} at position {bad.start()}; rename the source without it")
+        raise ValueError(
+            f"control character {bad[0]!r} at position {bad.start()}; rename the source without it"
+        )
     if not _is_utf8(text):
         raise ValueError("not UTF-8; rename the source or save the list as UTF-8")
 
@@ -141,24 +152,34 @@ def _is_utf8(text: str) -> bool:
 
 def _absolute(text: str, base: Path | None) -> Path:
     if base is None and not text.startswith(("/", "~")):
-        raise ValueError(f"{text!r} is a relative path; write whole paths and addresses in a list that lies elsewhere")
+        raise ValueError(
+            f"{text!r} is a relative path; write whole paths and addresses in a list that lies "
+            "elsewhere"
+        )
     if text == "~" or text.startswith("~/"):
         try:
             text = str(Path(text).expanduser())
         except RuntimeError as error:
-            raise ValueError(f"{text!r}: this user has no home folder; write the whole path") from error
-    # without looking at the disk: the path may exist on the workers only. // at the start means / on Linux
+            raise ValueError(
+                f"{text!r}: this user has no home folder; write the whole path"
+            ) from error
+    # without looking at the disk: the path may exist on the workers only. // at the start means /
+    # on Linux
     return Path("/" + os.path.normpath((base or Path("/")) / text).lstrip("/"))
 
 
 def _path_of_file_url(rest: str) -> Path:
-    """`?` and `#` belong to the path: a file has no query, and whoever writes them forgot to encode them."""
+    """`?` and `#` belong to the path: a file has no query, and whoever writes them forgot to encode
+    them.
+    """
     host, path = "", rest
     if rest.startswith("//"):
         host, slash, path = rest[2:].partition("/")
         path = slash + path
     if host.lower() not in ("", "localhost"):
-        raise ValueError(f"file: address on host {host!r}; write file:///path for a file of this machine")
+        raise ValueError(
+            f"file: address on host {host!r}; write file:///path for a file of this machine"
+        )
     if not path.startswith("/"):
         raise ValueError(f"file: needs an absolute path, not {path!r}")
     mistaken.refuse_drive(path[1:])
@@ -173,7 +194,9 @@ def _decoded(path: str) -> str:
 
 
 def s3_uri(bucket: str, key: str) -> str:
-    """The uri of an object. Raises `ValueError`: no bucket name, no key, characters or parts that cannot be asked for."""
+    """The uri of an object. Raises `ValueError`: no bucket name, no key, characters or parts that
+    cannot be asked for.
+    """
     if _BUCKET.fullmatch(bucket) is None:
         raise ValueError(f"{bucket!r} is not a bucket name; write s3://bucket/key")
     if not key or key.endswith("/"):
@@ -181,7 +204,8 @@ def s3_uri(bucket: str, key: str) -> str:
     _check_characters(key)
     if not {".", ".."}.isdisjoint(key.split("/")):
         raise ValueError(
-            f"s3://{bucket}/{key} has . or .. as a part, which S3 clients cannot ask for; rename the object"
+            f"s3://{bucket}/{key} has . or .. as a part, which S3 clients cannot ask for; rename "
+            "the object"
         )
     if len(key.encode()) > _MAX_KEY_BYTES:
         raise ValueError(f"the key has {len(key.encode())} bytes; S3 allows {_MAX_KEY_BYTES}")
@@ -189,8 +213,12 @@ def s3_uri(bucket: str, key: str) -> str:
 
 
 def _web(scheme: str, rest: str, s3_endpoint: str | None) -> Canonical:
-    if "@" in re.split(r"[/?#]", rest[2:], maxsplit=1)[0]:  # before urlsplit, whose errors quote the password
-        raise ValueError("a user name or password in an address is refused; use s3://bucket/key and keys")
+    if (
+        "@" in re.split(r"[/?#]", rest[2:], maxsplit=1)[0]
+    ):  # before urlsplit, whose errors quote the password
+        raise ValueError(
+            "a user name or password in an address is refused; use s3://bucket/key and keys"
+        )
     parts = urlsplit(f"{scheme}:{rest}")
     if not parts.hostname:
         raise ValueError(f"{scheme}:// without a host")
@@ -202,7 +230,10 @@ def _web(scheme: str, rest: str, s3_endpoint: str | None) -> Canonical:
     kept, secret = _split_query(parts.query)
     query = "?" + quote("&".join(kept), safe=_WEB_SAFE) if kept else ""
     path = quote(parts.path or "/", safe=_WEB_SAFE)
-    why = "signatures are not stored; if the address does not open without them, use s3://bucket/key and keys"
+    why = (
+        "signatures are not stored; if the address does not open without them, use "
+        "s3://bucket/key and keys"
+    )
     return Canonical(f"{scheme}://{_host(parts)}{path}{query}", _lost(secret, why))
 
 
@@ -214,13 +245,20 @@ def _host(parts: SplitResult) -> str:
 
 
 def _bucket_and_key(parts: SplitResult, s3_endpoint: str | None) -> tuple[str, str] | None:
-    """Bucket and key of an address on the S3 endpoint, in path style or with the bucket as a virtual host."""
+    """Bucket and key of an address on the S3 endpoint, in path style or with the bucket as a
+    virtual host.
+    """
     if not s3_endpoint:
         return None
     endpoint = urlsplit(s3_endpoint if "://" in s3_endpoint else f"//{s3_endpoint}")
     host, own = parts.hostname or "", endpoint.hostname or ""
     service = _AWS_ENDPOINT.search(own)
-    if service and host.endswith(service[0]) and (aws := _AWS.fullmatch(host)) and _other_port(parts) is None:
+    if (
+        service
+        and host.endswith(service[0])
+        and (aws := _AWS.fullmatch(host))
+        and _other_port(parts) is None
+    ):
         path = _decoded(parts.path[1:])
         named = aws["bucket"] or aws["accelerated"] or aws["private"]
         bucket, _, key = (named, "", path) if named else path.partition("/")
@@ -255,4 +293,7 @@ def _lost(parameters: list[str], why: str) -> str | None:
     """The warning about dropped query parameters: their names only, their values may be secret."""
     if not parameters:
         return None
-    return f"dropped from the address: {', '.join(part.partition('=')[0] for part in parameters)} ({why})"
+    return (
+        f"dropped from the address: {', '.join(part.partition('=')[0] for part in parameters)} "
+        f"({why})"
+    )

@@ -1,14 +1,16 @@
 """Which stage limits the fleet, and what would help. Pure: means and counts in, a sentence out.
 
-A worker holds `in_flight` videos, each in a thread of its own. A thread leases a sampler process, fetches and decodes its
-video there one after the other, then waits for the engine, which has one thread per worker and device. So
+A worker holds `in_flight` videos, each in a thread of its own. A thread leases a sampler process,
+fetches and decodes its video there one after the other, then waits for the engine, which has one
+thread per worker and device. So
 
     all samplers at work finish   samplers / (fetch + decode seconds)   videos/s
     on all cores are decoded      cores / decode seconds                videos/s
     all devices at work finish    devices / device seconds              videos/s
 
-and the lowest of the three is the pace of a fleet that has enough to do. Decoding needs a core while it lasts, fetching
-does not: that decides which of the two the samplers lack, and whether there are more samplers than can run.
+and the lowest of the three is the pace of a fleet that has enough to do. Decoding needs a core
+while it lasts, fetching does not: that decides which of the two the samplers lack, and whether
+there are more samplers than can run.
 """
 
 from __future__ import annotations
@@ -26,12 +28,16 @@ if TYPE_CHECKING:
 #: With fewer videos one odd file decides.
 MIN_VIDEOS = 20
 #: Slots are free and videos ready: their messages do not get through.
-_LISTENING = "check that the broker answers and that the workers listen to the queue reelvec (no -Q)"
+_LISTENING = (
+    "check that the broker answers and that the workers listen to the queue reelvec (no -Q)"
+)
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the workers that take videos have: `slots` for videos in hand, `taken` of them, `ready` videos wait for one."""
+    """What the workers that take videos have: `slots` for videos in hand, `taken` of them, `ready`
+    videos wait for one.
+    """
 
     samplers: int
     cores: float
@@ -43,20 +49,26 @@ class Capacity:
 
     @property
     def crowd(self) -> str:
-        """What to do where there are more samplers than cores, and not only because each worker needs one; else empty."""
+        """What to do where there are more samplers than cores, and not only because each worker
+        needs one; else empty.
+        """
         if self.samplers <= max(self.cores, self.devices):
             return ""
         best = max(1, math.floor(self.cores / self.devices) - 1)
         cores = f"{self.cores:g} {'core' if self.cores == 1 else 'cores'}"
-        return f"; {plural(self.samplers, 'sampler')} are too many for {cores}: REELVEC_SAMPLERS={best} (per worker)"
+        return (
+            f"; {plural(self.samplers, 'sampler')} are too many for {cores}: "
+            f"REELVEC_SAMPLERS={best} (per worker)"
+        )
 
 
 @dataclass(frozen=True)
 class Bottleneck:
     """`stage` is fetch, decode, device, nothing (too little to do) or unknown.
 
-    Shares are of all samplers' and all devices' time at `videos_per_second`, the pace the timings allow; all three and
-    the pace are None unless a stage limits. `gain_videos_per_second` is what `advice` would add.
+    Shares are of all samplers' and all devices' time at `videos_per_second`, the pace the timings
+    allow; all three and the pace are None unless a stage limits. `gain_videos_per_second` is what
+    `advice` would add.
     """
 
     stage: str
@@ -72,7 +84,8 @@ class Bottleneck:
         if self.fetch_share is None or self.decode_share is None or self.device_share is None:
             return f"bottleneck: {self.stage}: {self.advice}"
         decode, fetch, device = (
-            f"{100 * share:.0f} %" for share in (self.decode_share, self.fetch_share, self.device_share)
+            f"{100 * share:.0f} %"
+            for share in (self.decode_share, self.fetch_share, self.device_share)
         )
         shares = f"samplers {decode} decode, {fetch} fetch; devices {device} busy"
         return f"bottleneck: {self.stage} ({shares}): {self.advice}"
@@ -93,21 +106,32 @@ def capacity(fleet: Fleet, *, taken: int, ready: int) -> Capacity:
 
 
 def find(stages: Stages, have: Capacity) -> Bottleneck:
-    """The stage that limits, as far as the data says; `unknown` or `nothing` with the reason where it does not."""
+    """The stage that limits, as far as the data says; `unknown` or `nothing` with the reason where
+    it does not.
+    """
     if have.slots and 2 * have.taken < have.slots:
-        wait = f" although {have.ready:,} videos are ready: {_LISTENING}" if have.ready > have.slots else ""
-        return Bottleneck("nothing", f"only {have.taken} of {have.slots} slots of the workers are taken{wait}")
+        wait = (
+            f" although {have.ready:,} videos are ready: {_LISTENING}"
+            if have.ready > have.slots
+            else ""
+        )
+        return Bottleneck(
+            "nothing", f"only {have.taken} of {have.slots} slots of the workers are taken{wait}"
+        )
     if not have.samplers:
         return Bottleneck("unknown", "no worker takes videos")
     if stages.videos < MIN_VIDEOS:
         return Bottleneck(
-            "unknown", f"too few finished in the last 10 minutes to say ({stages.videos} of {MIN_VIDEOS})"
+            "unknown",
+            f"too few finished in the last 10 minutes to say ({stages.videos} of {MIN_VIDEOS})",
         )
     limits = _Limits(stages, have)
     pace = min(limits.frames, limits.devices)
     if math.isinf(pace):
         return Bottleneck("unknown", "the finished videos took no measurable time")
-    if stages.held_seconds * pace > 2 * have.slots:  # the videos in hand go by at less than half that pace
+    if (
+        stages.held_seconds * pace > 2 * have.slots
+    ):  # the videos in hand go by at less than half that pace
         return Bottleneck("unknown", _unexplained(stages, have))
     if limits.devices <= limits.frames:
         stage, advice, gain = "device", *_more_devices(limits)
@@ -159,12 +183,15 @@ class _Limits:
         return _rate(count, self.stages.device_seconds)
 
     def more_samplers(self) -> tuple[int, float, str]:
-        """How many more, or cores for those there are, are worth having, the gain, and what limits then.
+        """How many more, or cores for those there are, are worth having, the gain, and what limits
+        then.
 
         At most as many again: beyond that we guess.
         """
         now, most = (
-            (self.have.cores, min(self.samplers, self.devices)) if self.crowded else (self.have.samplers, self.devices)
+            (self.have.cores, min(self.samplers, self.devices))
+            if self.crowded
+            else (self.have.samplers, self.devices)
         )
         wanted = now * most / self.frames
         if wanted > 2 * now:
@@ -178,7 +205,11 @@ def _rate(count: float, seconds: float) -> float:
 
 
 def _more(gain: float) -> str:
-    return f"would give about {gain:.1f} videos/s more" if gain < 10 else f"would give about {gain:,.0f} videos/s more"
+    return (
+        f"would give about {gain:.1f} videos/s more"
+        if gain < 10
+        else f"would give about {gain:,.0f} videos/s more"
+    )
 
 
 def _more_cores(limits: _Limits) -> tuple[str, float]:
@@ -188,13 +219,19 @@ def _more_cores(limits: _Limits) -> tuple[str, float]:
 
 
 def _more_streams(limits: _Limits) -> tuple[str, float]:
-    """A sampler that waits for bytes needs no core: more of them on the same machine read more at once."""
+    """A sampler that waits for bytes needs no core: more of them on the same machine read more at
+    once.
+    """
     count, gain, then = limits.more_samplers()
     workers = limits.have.devices
-    now, wanted = limits.have.samplers / workers, math.ceil((limits.have.samplers + count) / workers)
+    now, wanted = (
+        limits.have.samplers / workers,
+        math.ceil((limits.have.samplers + count) / workers),
+    )
     speed = limits.stages.bytes_read / limits.stages.fetch_seconds / 1e6
     return (
-        f"one sampler reads {speed:.1f} MB/s; if the network has room, REELVEC_SAMPLERS={wanted} (now {now:.0f} per worker)"
+        f"one sampler reads {speed:.1f} MB/s; if the network has room, REELVEC_SAMPLERS={wanted} "
+        f"(now {now:.0f} per worker)"
         f" {_more(gain)}{then}; or move the workers nearer to the videos"
     ), gain
 
@@ -213,7 +250,8 @@ def _more_devices(limits: _Limits) -> tuple[str, float]:
 
 def _unexplained(stages: Stages, have: Capacity) -> str:
     return (
-        f"a worker holds a video for {stages.held_seconds:.1f} s, longer than fetch {stages.fetch_seconds:.1f}, decode"
+        f"a worker holds a video for {stages.held_seconds:.1f} s, longer than fetch "
+        f"{stages.fetch_seconds:.1f}, decode"
         f" {stages.decode_seconds:.1f} and the engine {stages.wait_seconds:.1f} explain"
         f"{have.crowd or '; do other programs use the cores?'}"
     )

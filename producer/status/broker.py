@@ -12,8 +12,8 @@ from workers.backbones import registry
 from workers.backbones.base import WEIGHTS_KINDS
 from workers.sampling.plan import POLICIES
 
-#: The lists that hold messages, everybody's and those of every encoder there can be: Celery's key prefix
-#: (`workers/app.py`) and the queue's name.
+#: The lists that hold messages, everybody's and those of every encoder there can be: Celery's key
+#: prefix (`workers/app.py`) and the queue's name.
 QUEUE_KEYS = [f"reelvec:{contract.QUEUE}"] + [
     f"reelvec:{contract.queue_of(registry.encoder_name(backbone, weights, sampling))}"
     for backbone in registry.names()
@@ -27,7 +27,9 @@ ANSWER_SECONDS = 8.0
 
 @dataclass(frozen=True)
 class Broker:
-    """`messages` wait in the queues at `address` (masked). `error`: why there is no answer; None: there is one."""
+    """`messages` wait in the queues at `address` (masked). `error`: why there is no answer; None:
+    there is one.
+    """
 
     address: str
     messages: int | None = None
@@ -52,7 +54,9 @@ class Question:
 
 
 def ask(url: str) -> Broker:
-    """One question to each broker named (Celery falls back on the next), until one answers. Each step has a deadline."""
+    """One question to each broker named (Celery falls back on the next), until one answers. Each
+    step has a deadline.
+    """
     answers = [Broker(mask_url(url), error="no broker is named")]
     for client in map(client_url, url.split(";")):
         answers.append(_ask_one(client, mask_url(url)))
@@ -77,7 +81,9 @@ def _ask_one(client_address: str, shown: str) -> Broker:
             with client.pipeline(transaction=False) as asked:
                 for key in QUEUE_KEYS:
                     asked.llen(key)
-                lengths = asked.execute(raise_on_error=False)  # it would raise the error in words of its own
+                lengths = asked.execute(
+                    raise_on_error=False
+                )  # it would raise the error in words of its own
             if refusals := [length for length in lengths if isinstance(length, Exception)]:
                 raise refusals[0]
             return Broker(shown, messages=sum(lengths))
@@ -87,19 +93,24 @@ def _ask_one(client_address: str, shown: str) -> Broker:
         lacks = f"this user lacks a right, {error}: ACL SETUSER that_user {contract.BROKER_RIGHTS}"
         return Broker(shown, error=mask(lacks))
     except (redis.RedisError, OSError, ValueError, TypeError) as error:
-        return Broker(shown, error=mask(" ".join(str(error).split()).rstrip(".")) or type(error).__name__)
+        return Broker(
+            shown, error=mask(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
+        )
 
 
 def client_url(url: str) -> str:
-    """One of Celery's addresses in the words of its client: sockets and TLS options are spelled differently.
+    """One of Celery's addresses in the words of its client: sockets and TLS options are spelled
+    differently.
 
-    To Celery `redis://` with a TLS option means TLS, and `rediss://` without one that no certificate is checked.
+    To Celery `redis://` with a TLS option means TLS, and `rediss://` without one that no
+    certificate is checked.
     """
     scheme, _, rest = url.partition("://")
     before_query, _, query = rest.partition("?")
     options = dict(parse_qsl(query))
     if scheme == "redis+socket":
-        return f"unix://{before_query}?{urlencode({'db': options.pop('virtual_host', '0'), **options})}"
+        database = options.pop("virtual_host", "0")
+        return f"unix://{before_query}?{urlencode({'db': database, **options})}"
     if any(name.startswith("ssl_") for name in options):
         scheme = "rediss"
     elif scheme == "rediss":

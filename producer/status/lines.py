@@ -26,7 +26,9 @@ REMEDIES = {
 
 
 def waiting(outages: Sequence[Outage]) -> str | None:
-    """What videos wait for that is no fault of theirs, and what to do about the commonest; None: nothing."""
+    """What videos wait for that is no fault of theirs, and what to do about the commonest; None:
+    nothing.
+    """
     if not outages:
         return None
     first = outages[0]
@@ -40,23 +42,31 @@ def waiting(outages: Sequence[Outage]) -> str | None:
 
 
 def halted(halts: Halts) -> list[str]:
-    """A line for each closed place, each worker that alone fails at one, and each paused backbone."""
+    """A line for each closed place, each worker that alone fails at one, and each paused
+    backbone.
+    """
     lines = [
-        f"CLOSED  {place.place} for {duration(place.closed_seconds)}: {_error(place.error_code, place.error)};"
+        f"CLOSED  {place.place} for {duration(place.closed_seconds)}: "
+        f"{_error(place.error_code, place.error)};"
         " one video is tried every 10 s, and all go on when it succeeds"
         for place in halts.places[:SHOWN]
     ]
     if halts.closed_places > len(lines):
-        lines.append(f"CLOSED  {plural(halts.closed_places - len(lines), 'more place')}: reelvec status --json")
+        lines.append(
+            f"CLOSED  {plural(halts.closed_places - len(lines), 'more place')}: reelvec status "
+            "--json"
+        )
     lines += [
         f"REFUSED  {named(worker.host, worker.name, worker.pid)} could not read {worker.place} for"
-        f" {duration(worker.failing_seconds)}, but others can: {_error(worker.error_code, worker.error)}"
+        f" {duration(worker.failing_seconds)}, but others can: "
+        f"{_error(worker.error_code, worker.error)}"
         for worker in halts.workers[:SHOWN]
     ]
     if len(halts.workers) > SHOWN:
         lines.append(f"REFUSED  {len(halts.workers) - SHOWN:,} more: reelvec status --workers")
     lines += [
-        f"PAUSED  {paused.backbone} for {duration(paused.paused_seconds)}: {first_line(paused.reason)};"
+        f"PAUSED  {paused.backbone} for {duration(paused.paused_seconds)}: "
+        f"{first_line(paused.reason)};"
         f" go on with: reelvec pause --backbone {paused.backbone} --resume"
         for paused in halts.backbones
     ]
@@ -66,8 +76,10 @@ def halted(halts: Halts) -> list[str]:
 def weights(models: Sequence[ModelProgress]) -> list[str]:
     """A line for each model that videos wait for and no live worker can load."""
     return [
-        f"WEIGHTS  {model.waiting_for_weights:,} videos wait for {model.encoder}: no live worker can load it;"
-        f" reelvec models fetch {model.encoder} on a worker's machine (reelvec status --workers shows what each can load),"
+        f"WEIGHTS  {model.waiting_for_weights:,} videos wait for {model.encoder}: no live worker "
+        "can load it;"
+        f" reelvec models fetch {model.encoder} on a worker's machine (reelvec status --workers "
+        "shows what each can load),"
         f" or withdraw it: reelvec cancel --backbone {model.encoder}"
         for model in models
         if model.waiting_for_weights
@@ -82,10 +94,16 @@ def workers(fleet: Fleet, *, running: int) -> str:
     """Who works, how full their hands are, and who went missing."""
     beat = "none yet" if fleet.last_beat_seconds is None else ago(fleet.last_beat_seconds)
     draining = f" ({fleet.draining} draining)" if fleet.draining else ""
-    line = f"workers alive {fleet.alive}{draining}, {plural(running, 'video')} in hand, last beat {beat}"
+    line = (
+        f"workers alive {fleet.alive}{draining}, {plural(running, 'video')} in hand, last beat "
+        f"{beat}"
+    )
     if not fleet.stale:
         return line
-    gone = [f"{worker.host} pid {worker.pid} ({duration(worker.beat_seconds)})" for worker in fleet.stale]
+    gone = [
+        f"{worker.host} pid {worker.pid} ({duration(worker.beat_seconds)})"
+        for worker in fleet.stale
+    ]
     return f"{line} · without a heartbeat {len(gone)}: {listed(gone)}"
 
 
@@ -116,26 +134,56 @@ def named(host: str, name: str | None, pid: int) -> str:
 
 #: Columns of `status --workers`; the last two are wide.
 WORKER_COLUMNS = (
-    "host", "name", "pid", "device", "state", "beat", "last claim", "videos/s", "done", "failed", "models",
-    "takes nothing of", "last error",
-)  # fmt: skip
+    "host",
+    "name",
+    "pid",
+    "device",
+    "state",
+    "beat",
+    "last claim",
+    "videos/s",
+    "done",
+    "failed",
+    "models",
+    "takes nothing of",
+    "last error",
+)
 
 
 def worker_cells(worker: FleetWorker, *, is_alive: bool, refuses: Sequence[str]) -> list[str]:
     """One worker in the order of `WORKER_COLUMNS`; `-` for what it did not say."""
     state = "silent" if not is_alive else "draining" if worker.draining else "working"
-    error = "" if worker.last_error is None else f"{ago(worker.last_error_seconds)}: {first_line(worker.last_error)}"
+    error = (
+        ""
+        if worker.last_error is None
+        else f"{ago(worker.last_error_seconds)}: {first_line(worker.last_error)}"
+    )
     rate = "-" if worker.videos_per_second is None else f"{worker.videos_per_second:,.1f}"
-    done, failed = ("-" if count is None else f"{count:,}" for count in (worker.videos_done, worker.videos_failed))
+    done, failed = (
+        "-" if count is None else f"{count:,}"
+        for count in (worker.videos_done, worker.videos_failed)
+    )
     return [
-        worker.host, worker.name or "-", str(worker.pid), worker.device, state, ago(worker.beat_seconds),
-        ago(worker.claimed_seconds), rate, done, failed, _loadable(worker), listed(refuses) if refuses else "-",
+        worker.host,
+        worker.name or "-",
+        str(worker.pid),
+        worker.device,
+        state,
+        ago(worker.beat_seconds),
+        ago(worker.claimed_seconds),
+        rate,
+        done,
+        failed,
+        _loadable(worker),
+        listed(refuses) if refuses else "-",
         error or "-",
-    ]  # fmt: skip
+    ]
 
 
 def _loadable(worker: FleetWorker) -> str:
-    """The models it can load, and those whose weights are not the ones that are wanted; random ones go without saying."""
+    """The models it can load, and those whose weights are not the ones that are wanted; random ones
+    go without saying.
+    """
     if worker.models is None:
         return "-"
     named = [model for model in worker.models if "-random-" not in model]

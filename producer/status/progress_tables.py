@@ -11,7 +11,8 @@ from db.progress.census import Progress
 from db.progress.models import ModelProgress
 from producer.status.snapshot import Snapshot
 
-#: Columns of the table of categories and of that of models; the first is a name, the others are counts.
+#: Columns of the table of categories and of that of models; the first is a name, the others are
+#: counts.
 CATEGORY_COLUMNS = ("category", "videos", "done", "failed", "running", "waiting")
 MODEL_COLUMNS = ("encoder", "wanted", "embedded", "failed", "waiting", "waiting_for_weights")
 

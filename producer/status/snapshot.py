@@ -24,10 +24,11 @@ from workers.settings import WorkerSettings
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`rows` begin with the total, `counts_age_seconds` is how long ago they were counted. `codes` are failed videos by code.
+    """`rows` begin with the total, `counts_age_seconds` is how long ago they were counted. `codes`
+    are failed videos by code.
 
-    `unclaimed_seconds`: how long videos have been ready without one being claimed. `bottleneck` only while videos are
-    worked on.
+    `unclaimed_seconds`: how long videos have been ready without one being claimed. `bottleneck`
+    only while videos are worked on.
     """
 
     verdict: Verdict
@@ -63,7 +64,9 @@ class Snapshot:
 
 
 def take(engine: Engine, broker: Question) -> Snapshot:
-    """Raises `UnavailableError` for a database that is away; a broker that is away is part of what is seen."""
+    """Raises `UnavailableError` for a database that is away; a broker that is away is part of what
+    is seen.
+    """
     stale_seconds = settings.load(WorkerSettings).stale_seconds
     with session.transaction(engine) as connection:
         counted = census.look(connection)
@@ -107,7 +110,9 @@ def _look(facts: Facts, stages: Stages, age_seconds: float) -> Snapshot:
     judged = verdict.judge(facts)
     found = None
     if judged.state in ("RUNNING", "FAILING"):
-        have = bottleneck.capacity(facts.fleet, taken=facts.total.running, ready=facts.waiting.ready)
+        have = bottleneck.capacity(
+            facts.fleet, taken=facts.total.running, ready=facts.waiting.ready
+        )
         found = bottleneck.find(stages, have)
     return Snapshot(
         judged,

@@ -1,4 +1,6 @@
-"""The line that answers "is it working?". Pure: what the ledger and the broker say in, words and an exit code out."""
+"""The line that answers "is it working?". Pure: what the ledger and the broker say in, words and an
+exit code out.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from db.progress.rates import OUR_CODES, WINDOW_SECONDS, Outage, Recent
 from producer.status.broker import Broker
 from producer.wording import counted, duration, listed, plural
 
-#: An outage lasts this long, nothing has ended meanwhile, no run is as old: it blocks everything, not only some videos.
+#: An outage lasts this long, nothing has ended meanwhile, no run is as old: it blocks everything,
+#: not only some videos.
 BLOCKED_SECONDS = 30.0
 #: A video that met an outage is tried again within this, if anybody works.
 RECURS_SECONDS = 2.0 * MAX_DELAY_SECONDS
@@ -28,11 +31,12 @@ MANY_FAILURES, HIGH_SHARE = 5, 0.2
 
 @dataclass(frozen=True)
 class Verdict:
-    """`state` is RUNNING, BUSY, FAILING, BLOCKED, STALLED, PAUSED, DONE or IDLE; exit code 1 when somebody must do something.
+    """`state` is RUNNING, BUSY, FAILING, BLOCKED, STALLED, PAUSED, DONE or IDLE; exit code 1 when
+    somebody must do something.
 
-    `videos_per_second` is the rate at which videos got done over the last 10 minutes, for DONE over the last 10 minutes of
-    work; `failed_per_second` that of failures. `seconds_left` counts every video that waits, later retries too; None: no
-    time can be told.
+    `videos_per_second` is the rate at which videos got done over the last 10 minutes, for DONE over
+    the last 10 minutes of work; `failed_per_second` that of failures. `seconds_left` counts every
+    video that waits, later retries too; None: no time can be told.
     """
 
     state: str
@@ -47,8 +51,8 @@ class Verdict:
 class Facts:
     """What is judged. `rows` begin with the total; `codes` are failed videos by code.
 
-    `unclaimed_seconds`: how long videos have been ready without one being claimed; `oldest_run_seconds`: how long ago the
-    oldest run under way began.
+    `unclaimed_seconds`: how long videos have been ready without one being claimed;
+    `oldest_run_seconds`: how long ago the oldest run under way began.
     """
 
     rows: Sequence[Progress]
@@ -114,9 +118,14 @@ def _halted(facts: Facts) -> Verdict | None:
     """Nothing that is left can go on."""
     if facts.fleet.paused:
         why = f": {facts.fleet.pause_reason}" if facts.fleet.pause_reason else ""
-        return _stopped("PAUSED", facts, f"go on with: reelvec pause --resume{_broker_too(facts)}", why)
+        return _stopped(
+            "PAUSED", facts, f"go on with: reelvec pause --resume{_broker_too(facts)}", why
+        )
     if facts.fleet.alive == 0:
-        line = f"STALLED  {facts.left:,} waiting, no worker alive: run reelvec worker on a node with the same addresses"
+        line = (
+            f"STALLED  {facts.left:,} waiting, no worker alive: run reelvec worker on a node "
+            "with the same addresses"
+        )
         return _verdict("STALLED", facts, f"{line}{_broker_too(facts)}", exit_code=1)
     reason = _why_nothing_can_go_on(facts)
     return _stopped("BLOCKED", facts, reason) if reason else None
@@ -125,12 +134,17 @@ def _halted(facts: Facts) -> Verdict | None:
 def _done(facts: Facts) -> Verdict:
     total, rate = facts.total, facts.recent.done / max(1.0, facts.recent.span_seconds)
     reasons = f" ({counted(facts.codes)})" if facts.codes else ""
-    parts = [f"{facts.ended}{reasons}" + (f", {total.cancelled:,} cancelled" if total.cancelled else "")]
+    parts = [
+        f"{facts.ended}{reasons}" + (f", {total.cancelled:,} cancelled" if total.cancelled else "")
+    ]
     parts += [f"{rate:.1f} videos/s"] if rate else []
     ours = sum(count for code, count in facts.codes if code in OUR_CODES)
     blame = ours >= MANY_FAILURES and ours >= HIGH_SHARE * (total.done + total.failed)
     if blame:
-        parts.append("so many failed for a reason that is not in their files: repair the cause, then reelvec retry")
+        parts.append(
+            "so many failed for a reason that is not in their files: repair the cause, then "
+            "reelvec retry"
+        )
     failed_rate = facts.recent.failed / max(1.0, facts.recent.span_seconds)
     return Verdict("DONE", f"DONE  {' · '.join(parts)}", int(blame), rate, failed_rate, None)
 
@@ -153,13 +167,17 @@ def _why_nothing_can_go_on(facts: Facts) -> str | None:
 
 
 def is_blocked(recent: Recent, outages: Sequence[Outage], oldest_run_seconds: float | None) -> bool:
-    """Tries meet an outage again and again, none has ended since, and nobody works on a video that got past it."""
+    """Tries meet an outage again and again, none has ended since, and nobody works on a video that
+    got past it.
+    """
     if not outages or max(outage.waited_seconds for outage in outages) < BLOCKED_SECONDS:
         return False
     newest_try_seconds = min(outage.newest_try_seconds for outage in outages)
     if newest_try_seconds > RECURS_SECONDS:
         return False
-    if recent.idle_seconds is not None and recent.idle_seconds < max(BLOCKED_SECONDS, newest_try_seconds):
+    if recent.idle_seconds is not None and recent.idle_seconds < max(
+        BLOCKED_SECONDS, newest_try_seconds
+    ):
         return False
     return oldest_run_seconds is None or oldest_run_seconds < BLOCKED_SECONDS
 
@@ -168,24 +186,37 @@ def _unclaimed(facts: Facts) -> Verdict | None:
     """Videos are ready, workers beat, the broker answers, and nothing was claimed for a minute."""
     if not facts.waiting.ready or facts.unclaimed_seconds < SILENT_SECONDS:
         return None
-    told = f"{facts.waiting.ready:,} are ready and none was claimed for {duration(facts.unclaimed_seconds)}"
+    told = (
+        f"{facts.waiting.ready:,} are ready and none was claimed for "
+        f"{duration(facts.unclaimed_seconds)}"
+    )
     if facts.all_taken and facts.unclaimed_seconds < BUSY_SECONDS:
-        line = f"BUSY  {facts.ended}, {facts.left:,} left; all {facts.fleet.in_flight:,} slots are taken: {told}"
+        line = (
+            f"BUSY  {facts.ended}, {facts.left:,} left; all {facts.fleet.in_flight:,} slots are "
+            f"taken: {told}"
+        )
         return _verdict("BUSY", facts, line)
     state, why = _why_unclaimed(facts)
     return _stopped(state, facts, f"{told}; {why}")
 
 
 def _why_unclaimed(facts: Facts) -> tuple[str, str]:
-    """BLOCKED for what the ledger knows of, STALLED where workers do not do what they could; and why."""
+    """BLOCKED for what the ledger knows of, STALLED where workers do not do what they could; and
+    why.
+    """
     halts, fleet = facts.halts, facts.fleet
     if facts.all_taken:
         oldest = duration(facts.oldest_run_seconds or 0.0)
-        return "STALLED", f"all {fleet.in_flight:,} slots are taken, the longest for {oldest}: see the workers' logs"
+        return (
+            "STALLED",
+            f"all {fleet.in_flight:,} slots are taken, the longest for {oldest}: see the workers' "
+            "logs",
+        )
     if not facts.taking:
         return "STALLED", "every worker alive is draining: start one"
     if halts.workers:
-        refused = [f"{refuser.name or refuser.pid} on {refuser.host} cannot read {refuser.place} ({refuser.error_code})"
+        refused = [f"{refuser.name or refuser.pid} on {refuser.host} cannot read {refuser.place} "
+f"({refuser.error_code})"
                    for refuser in halts.workers]  # fmt: skip
         return "BLOCKED", listed(refused)
     if halts.backbones:
@@ -205,9 +236,20 @@ def _running(facts: Facts) -> Verdict:
         parts += [f"{rate:.1f} videos/s"] if rate + failed_rate else ["no rate yet"]
         parts += _time_left(facts, rate + failed_rate)
     if waiting.delayed:
-        parts.append(f"{waiting.delayed:,} are tried again later, the last in {duration(waiting.delay_seconds)}")
-    parts += [f"{waiting.closed:,} wait behind closed places: {_places(halts)}"] if waiting.closed else []
-    parts += [f"{waiting.paused:,} wait for paused backbones: {_backbones(halts)}"] if waiting.paused else []
+        parts.append(
+            f"{waiting.delayed:,} are tried again later, the last in "
+            f"{duration(waiting.delay_seconds)}"
+        )
+    parts += (
+        [f"{waiting.closed:,} wait behind closed places: {_places(halts)}"]
+        if waiting.closed
+        else []
+    )
+    parts += (
+        [f"{waiting.paused:,} wait for paused backbones: {_backbones(halts)}"]
+        if waiting.paused
+        else []
+    )
     parts += [f"{waiting.weights:,} wait for weights: {_lacking(facts)}"] if waiting.weights else []
     state = "FAILING" if facts.is_our_fault else "RUNNING"
     left = None
@@ -229,7 +271,9 @@ def _failures(facts: Facts) -> str:
 
 
 def _time_left(facts: Facts, rate: float) -> list[str]:
-    """When what is ready will have ended: "done" is said only where most get done and nothing waits for anything else."""
+    """When what is ready will have ended: "done" is said only where most get done and nothing waits
+    for anything else.
+    """
     if not rate:
         return []
     waiting = facts.waiting
@@ -245,12 +289,16 @@ def _stopped(state: str, facts: Facts, reason: str, why: str = "") -> Verdict:
     return _verdict(state, facts, line, exit_code=1)
 
 
-def _verdict(state: str, facts: Facts, line: str, *, exit_code: int = 0, seconds_left: float | None = None) -> Verdict:
+def _verdict(
+    state: str, facts: Facts, line: str, *, exit_code: int = 0, seconds_left: float | None = None
+) -> Verdict:
     return Verdict(state, line, exit_code, *_rates(facts), seconds_left)
 
 
 def _rates(facts: Facts) -> tuple[float, float]:
-    """Videos done and failed per second: over the time they took, and the time since in which none ended."""
+    """Videos done and failed per second: over the time they took, and the time since in which none
+    ended.
+    """
     recent = facts.recent
     if recent.idle_seconds is None or recent.idle_seconds > WINDOW_SECONDS:
         return 0.0, 0.0
@@ -265,7 +313,9 @@ def _broker_too(facts: Facts) -> str:
 
 
 def _places(halts: Halts) -> str:
-    return listed([f"{place.place} ({place.error_code})" for place in halts.places], halts.closed_places)
+    return listed(
+        [f"{place.place} ({place.error_code})" for place in halts.places], halts.closed_places
+    )
 
 
 def _lacking(facts: Facts) -> str:

@@ -1,4 +1,6 @@
-"""No secret is shown or stored, in whatever form it was given: every secret here holds one word that is then looked for."""
+"""No secret is shown or stored, in whatever form it was given: every secret here holds one word
+that is then looked for.
+"""
 
 from __future__ import annotations
 
@@ -40,19 +42,32 @@ NOWHERE = "127.0.0.1:9"
 def shown(told: str) -> list[str]:
     """Where a secret stands in a text, also in its base64 form."""
     logins_in_base64 = (
-        base64.b64encode(f"{user}:{secret}".encode()).decode() for user in ("", "ann") for secret in (PG, REDIS)
+        base64.b64encode(f"{user}:{secret}".encode()).decode()
+        for user in ("", "ann")
+        for secret in (PG, REDIS)
     )
-    return [*re.findall(f".*{WORD}.*", told, re.IGNORECASE), *(code for code in logins_in_base64 if code in told)]
+    return [
+        *re.findall(f".*{WORD}.*", told, re.IGNORECASE),
+        *(code for code in logins_in_base64 if code in told),
+    ]
 
 
 def everything_in(engine: Engine) -> str:
     """All rows of all tables and views, and what the server knows of our sessions and roles."""
     with session.transaction(engine) as connection:
-        names = connection.execute(text("SELECT relname FROM pg_class WHERE relnamespace = 'reelvec'::regnamespace"
+        names = connection.execute(text("SELECT relname FROM pg_class WHERE relnamespace = "
+"'reelvec'::regnamespace"
                                         " AND relkind IN ('r', 'v')")).scalars().all()  # fmt: skip
         assert len(names) > 15
-        found = [connection.execute(text(f'SELECT t::text FROM reelvec."{name}" t')).scalars().all() for name in names]
-        sessions = connection.execute(text("SELECT query || application_name FROM pg_stat_activity")).scalars().all()
+        found = [
+            connection.execute(text(f'SELECT t::text FROM reelvec."{name}" t')).scalars().all()
+            for name in names
+        ]
+        sessions = (
+            connection.execute(text("SELECT query || application_name FROM pg_stat_activity"))
+            .scalars()
+            .all()
+        )
     return "\n".join(str(row) for rows in (*found, sessions) for row in rows)
 
 
@@ -77,13 +92,18 @@ def until(condition: Callable[[], bool], worker: WorkerProcess) -> None:
 def here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Callable[..., str]]:
-    """Runs a command in this process with such variables; returns all it prints, tracebacks included."""
+    """Runs a command in this process with such variables; returns all it prints, tracebacks
+    included.
+    """
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.chdir(tmp_path)
-    good = {"DATABASE_URL": f"postgresql://ann@{NOWHERE}/v", "CELERY_BROKER_URL": f"redis://{NOWHERE}/0"}
+    good = {
+        "DATABASE_URL": f"postgresql://ann@{NOWHERE}/v",
+        "CELERY_BROKER_URL": f"redis://{NOWHERE}/0",
+    }
 
     def run(*arguments: str, **variables: str) -> str:
         for name, value in {**good, **variables}.items():
@@ -117,8 +137,12 @@ def test_no_log_error_table_or_broker_shows_a_secret(
         videos = ["good.mp4", signed, f"https://ann:{WORD}@example.org/x.mp4", "s3://bucket/x.mp4",
                   f"https://bucket.s3.amazonaws.com/k.mp4?X-Amz-Credential={WORD}"]  # fmt: skip
         secrets = {**KEYS, "AWS_ENDPOINT_URL_S3": f"http://{NOWHERE}", "CELERY_BROKER_URL": broker}
-        desk.environment.update(secrets, DATABASE_URL=urls["desk"], REELVEC_HTTP_ALLOW_PRIVATE="true")
-        enqueued = desk.run("enqueue", "-", "--backbone", "probe", "--json", stdin="\n".join(videos))
+        desk.environment.update(
+            secrets, DATABASE_URL=urls["desk"], REELVEC_HTTP_ALLOW_PRIVATE="true"
+        )
+        enqueued = desk.run(
+            "enqueue", "-", "--backbone", "probe", "--json", stdin="\n".join(videos)
+        )
         assert "a user name or password in an address is refused" in enqueued.stderr
         assert "dropped from the address: X-Amz-Signature" in enqueued.stderr
         told += [enqueued.stdout, enqueued.stderr, everything_of(client)]
@@ -130,10 +154,19 @@ def test_no_log_error_table_or_broker_shows_a_secret(
         client.execute_command("ACL", "SETUSER", "ann", "resetpass", ">another1")
         client.execute_command("CLIENT", "KILL", "USER", "ann")
         execute(engine, "ALTER ROLE node PASSWORD 'another'")
-        execute(engine, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'node'")
-        until(lambda: "password authentication failed" in worker.log() and "invalid username" in worker.log(), worker)
+        execute(
+            engine, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'node'"
+        )
+        until(
+            lambda: (
+                "password authentication failed" in worker.log()
+                and "invalid username" in worker.log()
+            ),
+            worker,
+        )
         told += [
-            here("status", form, DATABASE_URL=urls["desk"], CELERY_BROKER_URL=broker) for form in ("--json", "--failed")
+            here("status", form, DATABASE_URL=urls["desk"], CELERY_BROKER_URL=broker)
+            for form in ("--json", "--failed")
         ]
         (desk.folder / "sitecustomize.py").write_text(BASE_INSTALL)
         for arguments in (["retry"], ["doctor", "--json", "--source", "s3://bucket/x"]):
@@ -148,10 +181,13 @@ def test_no_log_error_table_or_broker_shows_a_secret(
 
 
 @pytest.mark.parametrize(
-    "secret", [f"{WORD}x", f"{WORD}@x/y#z", f"x@{WORD}/{WORD}", f"12/{WORD}", f"12?{WORD}", f"1 {WORD}"]
+    "secret",
+    [f"{WORD}x", f"{WORD}@x/y#z", f"x@{WORD}/{WORD}", f"12/{WORD}", f"12?{WORD}", f"1 {WORD}"],
 )
 @pytest.mark.parametrize("form", ["{}", "{encoded}"])
-def test_no_command_shows_what_an_address_holds(here: Callable[..., str], secret: str, form: str) -> None:
+def test_no_command_shows_what_an_address_holds(
+    here: Callable[..., str], secret: str, form: str
+) -> None:
     written = form.format(secret, encoded=quote(secret, safe=""))
     for variables in (
         {"DATABASE_URL": f"postgresql://ann:{written}@{NOWHERE}/v"},
@@ -162,7 +198,10 @@ def test_no_command_shows_what_an_address_holds(here: Callable[..., str], secret
         {"DATABASE_URL": f"mysql://ann:{written}@{NOWHERE}/v"},
         {"DATABASE_URL": f"host=db password={written}"},
         {"CELERY_BROKER_URL": f"redis://:{written}@{NOWHERE}/0"},
-        {"CELERY_BROKER_URL": f"redis://{NOWHERE}/0", "REELVEC_BROKER_URL": f"rediss://ann:{written}@{NOWHERE}/1"},
+        {
+            "CELERY_BROKER_URL": f"redis://{NOWHERE}/0",
+            "REELVEC_BROKER_URL": f"rediss://ann:{written}@{NOWHERE}/1",
+        },
         {"CELERY_BROKER_URL": f"amqp://ann:{written}@{NOWHERE}//"},
     ):
         told = here("status", **variables)
@@ -171,7 +210,9 @@ def test_no_command_shows_what_an_address_holds(here: Callable[..., str], secret
         assert shown(told) == [], variables
 
 
-@pytest.mark.parametrize("value", ["http://ann:{}@host", "ann:{}@host", "http://ann:{}/x@host", "https://host/{}"])
+@pytest.mark.parametrize(
+    "value", ["http://ann:{}@host", "ann:{}@host", "http://ann:{}/x@host", "https://host/{}"]
+)
 def test_no_command_shows_what_an_endpoint_holds(here: Callable[..., str], value: str) -> None:
     told = here("sample", "s3://bucket/x.mp4", AWS_ENDPOINT_URL_S3=value.format(WORD))
     assert "AWS_ENDPOINT_URL_S3" in told
@@ -192,7 +233,9 @@ def test_no_command_shows_what_a_video_is_read_with(here: Callable[..., str], so
     assert "Traceback" not in told
 
 
-def test_an_error_nobody_foresaw_is_masked_too(here: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_nobody_foresaw_is_masked_too(
+    here: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: object, **__: object) -> None:
         raise ZeroDivisionError(f"dividing by postgresql://ann:{WORD}@host/v")
 

@@ -1,4 +1,6 @@
-"""`reelvec doctor` as a newcomer runs it: whatever is wrong, it runs to its end and says what to do."""
+"""`reelvec doctor` as a newcomer runs it: whatever is wrong, it runs to its end and says what to
+do.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +35,25 @@ def base(desk: Desk) -> Desk:
     return desk
 
 
-def findings(desk: Desk, *arguments: str, expect: int, **variables: str) -> dict[str, dict[str, Any]]:
+def findings(
+    desk: Desk, *arguments: str, expect: int, **variables: str
+) -> dict[str, dict[str, Any]]:
     """`group/name` -> finding. No run ever shows a password."""
     done = desk.run("reelvec", "doctor", "--json", *arguments, expect=expect, **variables)
     assert "hunter2" not in done.stdout + done.stderr
-    assert desk.environment.get("DATABASE_URL", "://:no password@").split(":")[2].split("@")[0] not in done.stdout
+    assert (
+        desk.environment.get("DATABASE_URL", "://:no password@").split(":")[2].split("@")[0]
+        not in done.stdout
+    )
     found = json.loads(done.stdout)
     for finding in found:
         assert finding.keys() == {"group", "name", "status", "fact", "advice"}
         assert finding["fact"]
         assert bool(finding["advice"]) or finding["status"] in ("ok", "skipped"), finding
         assert "this check failed unexpectedly" not in finding["fact"], finding
-    assert expect == any(finding["status"] == "fail" for finding in found), "the exit code is the worst finding"
+    assert expect == any(finding["status"] == "fail" for finding in found), (
+        "the exit code is the worst finding"
+    )
     return {f"{finding['group']}/{finding['name']}": finding for finding in found}
 
 
@@ -58,7 +67,13 @@ def test_a_producers_desk_with_good_servers_is_well(base: Desk) -> None:
     assert "pip install '.[worker]'" in found["Worker packages/worker packages"]["fact"]
     assert found["Settings/addresses"]["fact"].endswith("from DATABASE_URL and CELERY_BROKER_URL")
     well = {name for name, finding in found.items() if finding["status"] == "ok"}
-    assert well >= {"Postgres/server", "Postgres/schema", "Broker/server", "Broker/queue", "Data/done without vectors"}
+    assert well >= {
+        "Postgres/server",
+        "Postgres/schema",
+        "Broker/server",
+        "Broker/queue",
+        "Data/done without vectors",
+    }
 
 
 def test_nothing_configured_names_the_two_ways_on(base: Desk) -> None:
@@ -99,7 +114,8 @@ def test_a_folder_that_shadows_a_package(base: Desk) -> None:
 
 def test_broken_rows_are_named(base: Desk) -> None:
     base.run("reelvec", "db", "sql", "--write",
-             "INSERT INTO videos (uri) VALUES ('file:///a'); INSERT INTO jobs (video_id, encoders, state)"
+             "INSERT INTO videos (uri) VALUES ('file:///a'); INSERT INTO jobs (video_id, encoders, "
+"state)"
              " SELECT video_id, '{7}', 'done' FROM videos")  # fmt: skip
     done = base.run("reelvec", "doctor", "--data", expect=1)
     lines = done.stdout.splitlines()
@@ -109,7 +125,10 @@ def test_broken_rows_are_named(base: Desk) -> None:
     assert "for example video " in lines[named]
     command = lines[named + 1].partition("reelvec db sql --write ")[2].strip('"')
     base.run("reelvec", "db", "sql", "--write", command)
-    assert base.run("reelvec", "db", "sql", "SELECT state FROM jobs").stdout.split() == ["state", "pending"]
+    assert base.run("reelvec", "db", "sql", "SELECT state FROM jobs").stdout.split() == [
+        "state",
+        "pending",
+    ]
 
 
 def test_a_worker_of_this_machine_is_well(desk: Desk) -> None:
@@ -125,4 +144,7 @@ def test_a_source_that_lists_what_is_not_there(base: Desk, tmp_path: Path) -> No
     found = findings(base, expect=1, REELVEC_SOURCE=str(tmp_path / "list.txt"))
     assert failed(found) == {"Sources/first video"}
     assert "not_found" in found["Sources/first video"]["fact"]
-    assert base.run("reelvec", "db", "sql", "SELECT count(*) FROM videos").stdout.split() == ["count", "0"]
+    assert base.run("reelvec", "db", "sql", "SELECT count(*) FROM videos").stdout.split() == [
+        "count",
+        "0",
+    ]

@@ -19,11 +19,24 @@ def alone(tmp_path: Path) -> Desk:
     return Desk(clean_environment(), tmp_path)
 
 
-def test_several_files_go_to_a_folder_and_a_bad_one_costs_only_itself(alone: Desk, tmp_path: Path) -> None:
+def test_several_files_go_to_a_folder_and_a_bad_one_costs_only_itself(
+    alone: Desk, tmp_path: Path
+) -> None:
     media.make_clip(tmp_path / "a.mp4", seconds=1, seed=1)
     media.make_clip(tmp_path / "b.mkv", seconds=1, seed=2)
     media.html(tmp_path / "page.mp4")
-    done = alone.run("reelvec", "embed", "a.mp4", "page.mp4", "b.mkv", "--backbone", "probe", "--out", "out", expect=3)
+    done = alone.run(
+        "reelvec",
+        "embed",
+        "a.mp4",
+        "page.mp4",
+        "b.mkv",
+        "--backbone",
+        "probe",
+        "--out",
+        "out",
+        expect=3,
+    )
     assert "not_media" in done.stderr
     with np.load(tmp_path / "out" / "a.npz") as a, np.load(tmp_path / "out" / "b.npz") as b:
         assert a["probe/pooled"].shape == (64,)
@@ -32,10 +45,22 @@ def test_several_files_go_to_a_folder_and_a_bad_one_costs_only_itself(alone: Des
         np.testing.assert_allclose(a["pts_seconds"][[0, 24, 95]], [0.0, 0.96, 0.96])
 
 
-def test_the_notebooks_sampling_is_the_default_and_uniform_differs(alone: Desk, tmp_path: Path) -> None:
+def test_the_notebooks_sampling_is_the_default_and_uniform_differs(
+    alone: Desk, tmp_path: Path
+) -> None:
     media.make_clip(tmp_path / "a.mp4", seconds=7.6, width=64, height=64)
     for policy, last in (("notebook", 95), ("uniform", 188)):
-        alone.run("reelvec", "embed", "a.mp4", "--backbone", "probe", "--sampling", policy, "--out", f"{policy}.npz")
+        alone.run(
+            "reelvec",
+            "embed",
+            "a.mp4",
+            "--backbone",
+            "probe",
+            "--sampling",
+            policy,
+            "--out",
+            f"{policy}.npz",
+        )
         with np.load(tmp_path / f"{policy}.npz") as made:
             assert made["frame_indices"][-1] == last
 
@@ -78,14 +103,28 @@ def test_a_models_folder_that_is_incomplete_is_refused_by_name(alone: Desk, tmp_
     assert "tokenizer.json" in told
 
 
-def test_a_backbone_that_fails_costs_only_its_own_vector_and_is_told(alone: Desk, tmp_path: Path) -> None:
+def test_a_backbone_that_fails_costs_only_its_own_vector_and_is_told(
+    alone: Desk, tmp_path: Path
+) -> None:
     media.make_clip(tmp_path / "a.mp4", seconds=1)
     models = make_models_dir(tmp_path / "models", ["videomae"])
     path = models / "videomae" / "model.safetensors"
     tensors = load_file(path)
-    tensors[max(name for name in tensors if name.endswith("layernorm_after.bias"))][:] = np.nan  # not the decoder's
+    tensors[max(name for name in tensors if name.endswith("layernorm_after.bias"))][:] = (
+        np.nan
+    )  # not the decoder's
     save_file(tensors, path, metadata={"format": "pt"})
-    files = ("reelvec", "embed", "a.mp4", "--backbone", "probe", "--backbone", "videomae", "--out", "a.npz")
+    files = (
+        "reelvec",
+        "embed",
+        "a.mp4",
+        "--backbone",
+        "probe",
+        "--backbone",
+        "videomae",
+        "--out",
+        "a.npz",
+    )
     done = alone.run(*files, expect=3, REELVEC_MODELS_DIR=str(models))
     assert "a.mp4: videomae:" in done.stderr
     assert "not finite" in done.stderr
@@ -96,7 +135,9 @@ def test_a_backbone_that_fails_costs_only_its_own_vector_and_is_told(alone: Desk
 def test_json_has_one_object_per_file(alone: Desk, tmp_path: Path) -> None:
     media.make_clip(tmp_path / "a.mp4", seconds=1)
     media.empty(tmp_path / "b.mp4")
-    done = alone.run("reelvec", "embed", "a.mp4", "b.mp4", "--backbone", "probe", "--json", expect=3)
+    done = alone.run(
+        "reelvec", "embed", "a.mp4", "b.mp4", "--backbone", "probe", "--json", expect=3
+    )
     first, second = map(json.loads, done.stdout.splitlines())
     assert first["shapes"] == {"probe": [3, 64]}
     assert second["error_code"] == "empty_file"

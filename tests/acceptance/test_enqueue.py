@@ -47,19 +47,41 @@ def test_a_folder_by_category_then_the_rest_then_nothing(desk: Desk, folder: Pat
     assert (films["listed"], films["selected"], films["queued"], films["published"]) == (6, 3, 3, 3)
     for spelling in ("48", "Фильмы"):
         again = counts(desk, str(folder), "--category", spelling)
-        assert (again["selected"], again["queued"], again["already_waiting"], again["published"]) == (3, 0, 3, 0)
+        assert (
+            again["selected"],
+            again["queued"],
+            again["already_waiting"],
+            again["published"],
+        ) == (3, 0, 3, 0)
     rest = counts(desk, str(folder))
     assert (rest["selected"], rest["queued"], rest["already_waiting"]) == (6, 3, 3)
-    rows = desk.run("reelvec", "db", "sql", "SELECT category, videos FROM progress ORDER BY 1").stdout
-    assert rows.split() == ["category", "videos", "(all)", "6", "animals", "2", "films", "3", "tv-shows", "1"]
+    rows = desk.run(
+        "reelvec", "db", "sql", "SELECT category, videos FROM progress ORDER BY 1"
+    ).stdout
+    assert rows.split() == [
+        "category",
+        "videos",
+        "(all)",
+        "6",
+        "animals",
+        "2",
+        "films",
+        "3",
+        "tv-shows",
+        "1",
+    ]
 
 
-def test_one_message_per_video_and_nothing_but_its_id(desk: Desk, folder: Path, broker_url: str) -> None:
+def test_one_message_per_video_and_nothing_but_its_id(
+    desk: Desk, folder: Path, broker_url: str
+) -> None:
     counts(desk, str(folder))
     with redis.Redis.from_url(broker_url) as client:
         messages = [json.loads(raw) for raw in client.lrange("reelvec:reelvec", 0, -1)]
     assert len(messages) == 6
-    assert all(b"data" not in json.dumps(message).encode() for message in messages), "no paths in the broker"
+    assert all(b"data" not in json.dumps(message).encode() for message in messages), (
+        "no paths in the broker"
+    )
 
 
 def test_a_csv_in_the_notebooks_form(desk: Desk, tmp_path: Path) -> None:
@@ -69,8 +91,12 @@ def test_a_csv_in_the_notebooks_form(desk: Desk, tmp_path: Path) -> None:
     assert (found["listed"], found["bad"], found["selected"], found["queued"]) == (7, 3, 4, 4)
     again = counts(desk, "scraped.csv", "--category", "films", **variables)
     assert (again["selected"], again["queued"], again["already_waiting"]) == (2, 0, 2)
-    sql = "SELECT uri, coalesce(category, '-'), title, attributes->>'views' FROM videos ORDER BY uri"
-    rows = [line.split("\t") for line in desk.run("reelvec", "db", "sql", sql).stdout.splitlines()[1:]]
+    sql = (
+        "SELECT uri, coalesce(category, '-'), title, attributes->>'views' FROM videos ORDER BY uri"
+    )
+    rows = [
+        line.split("\t") for line in desk.run("reelvec", "db", "sql", sql).stdout.splitlines()[1:]
+    ]
     assert rows == [
         ["s3://films-bucket/a.mp4", "films", "Ночной поезд", "10"],
         ["s3://films-bucket/b.mp4", "films", "Second", r"\N"],
@@ -88,29 +114,53 @@ def test_bad_rows_are_shown_with_their_line(desk: Desk, tmp_path: Path) -> None:
 
 def test_a_list_on_stdin_and_a_single_file(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
-    done = desk.run("enqueue", "-", "--backbone", "probe", "--json", stdin="a.mp4\n# no\nhttps://host.example/b.mp4\n")
+    done = desk.run(
+        "enqueue",
+        "-",
+        "--backbone",
+        "probe",
+        "--json",
+        stdin="a.mp4\n# no\nhttps://host.example/b.mp4\n",
+    )
     assert json.loads(done.stdout)["queued"] == 2
     assert counts(desk, "a.mp4")["already_waiting"] == 1
 
 
 def test_limit_and_sample(desk: Desk, folder: Path) -> None:
     assert counts(desk, str(folder), "--limit", "2")["queued"] == 2
-    assert counts(desk, str(folder), "--limit", "3")["queued"] == 3, "the first two are known, three more are new"
+    assert counts(desk, str(folder), "--limit", "3")["queued"] == 3, (
+        "the first two are known, three more are new"
+    )
     drawn = counts(desk, str(folder), "--sample", "4", "--dry-run")
     assert drawn["selected"] == 4
 
 
 def test_a_dry_run_changes_nothing(desk: Desk, folder: Path) -> None:
     assert counts(desk, str(folder), "--dry-run")["queued"] == 6
-    assert desk.run("reelvec", "db", "sql", "SELECT count(*) FROM videos").stdout.split() == ["count", "0"]
-    assert desk.run("reelvec", "db", "sql", "SELECT count(*) FROM encoders").stdout.split() == ["count", "0"]
+    assert desk.run("reelvec", "db", "sql", "SELECT count(*) FROM videos").stdout.split() == [
+        "count",
+        "0",
+    ]
+    assert desk.run("reelvec", "db", "sql", "SELECT count(*) FROM encoders").stdout.split() == [
+        "count",
+        "0",
+    ]
 
 
 def test_without_a_source_it_means_what_is_recorded(desk: Desk, folder: Path) -> None:
     nothing = desk.run("enqueue", "--backbone", "probe", expect=2)
     assert "REELVEC_SOURCE" in nothing.stderr
     assert counts(desk, REELVEC_SOURCE=str(folder))["queued"] == 6
-    widened = desk.run("enqueue", "--category", "films", "--backbone", "vivit", "--weights", "random-tiny", "--json")
+    widened = desk.run(
+        "enqueue",
+        "--category",
+        "films",
+        "--backbone",
+        "vivit",
+        "--weights",
+        "random-tiny",
+        "--json",
+    )
     assert json.loads(widened.stdout)["selected"] == 3
 
 
@@ -118,7 +168,10 @@ def test_as_labels_and_never_selects(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "a.mp4").write_bytes(b"x")
     assert counts(desk, "flat", "--as", "Фильмы")["queued"] == 1
-    assert desk.run("reelvec", "db", "sql", "SELECT category FROM videos").stdout.split() == ["category", "films"]
+    assert desk.run("reelvec", "db", "sql", "SELECT category FROM videos").stdout.split() == [
+        "category",
+        "films",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -136,13 +189,20 @@ def test_as_labels_and_never_selects(desk: Desk, tmp_path: Path) -> None:
         (("data", "--recheck", "--force", "--backbone", "probe"), 2, "not with --backbone, --force"),
     ],
 )  # fmt: skip
-def test_mistakes_are_answered(desk: Desk, folder: Path, arguments: tuple[str, ...], exit_code: int, told: str) -> None:
+def test_mistakes_are_answered(
+    desk: Desk, folder: Path, arguments: tuple[str, ...], exit_code: int, told: str
+) -> None:
     done = desk.run("enqueue", *arguments, expect=exit_code)
     assert told in done.stderr
-    assert desk.run("reelvec", "db", "sql", "SELECT count(*) FROM videos").stdout.split() == ["count", "0"]
+    assert desk.run("reelvec", "db", "sql", "SELECT count(*) FROM videos").stdout.split() == [
+        "count",
+        "0",
+    ]
 
 
-def test_a_category_of_the_users_own_is_known_when_a_video_has_it(desk: Desk, tmp_path: Path) -> None:
+def test_a_category_of_the_users_own_is_known_when_a_video_has_it(
+    desk: Desk, tmp_path: Path
+) -> None:
     (tmp_path / "mine" / "kittens").mkdir(parents=True)
     (tmp_path / "mine" / "kittens" / "a.mp4").write_bytes(b"x")
     assert counts(desk, "mine", "--category", "kittens")["queued"] == 1
@@ -157,21 +217,36 @@ def test_non_commercial_weights_are_named_or_refused(desk: Desk, folder: Path) -
     assert "videomae" in desk.run(*arguments, expect=78, REELVEC_LICENSE="commercial").stderr
 
 
-def test_a_prompt_that_is_too_long_is_told_before_any_video_meets_it(desk: Desk, tmp_path: Path) -> None:
+def test_a_prompt_that_is_too_long_is_told_before_any_video_meets_it(
+    desk: Desk, tmp_path: Path
+) -> None:
     models = make_models_dir(tmp_path / "models", ["x-clip"])
-    (tmp_path / "tags.csv").write_text(f"category,prompt\ncats,a cat\ndogs,{'very ' * 40}long\n", encoding="utf-8")
+    (tmp_path / "tags.csv").write_text(
+        f"category,prompt\ncats,a cat\ndogs,{'very ' * 40}long\n", encoding="utf-8"
+    )
     arguments = ("enqueue", "s3://bucket/a.mp4", "--backbone", "x-clip", "--labels", "tags.csv")
     done = desk.run(*arguments, expect=2, REELVEC_MODELS_DIR=str(models))
     assert "tokens long; X-CLIP reads 77" in done.stderr
     desk.run(*arguments, REELVEC_MODELS_DIR=str(tmp_path / "elsewhere"))
 
 
-def test_a_label_file_says_what_is_scored_and_no_videos_category(desk: Desk, folder: Path, tmp_path: Path) -> None:
+def test_a_label_file_says_what_is_scored_and_no_videos_category(
+    desk: Desk, folder: Path, tmp_path: Path
+) -> None:
     categories = "SELECT string_agg(coalesce(category, '-'), ',' ORDER BY uri) FROM videos"
     counts(desk, str(folder))
     before = desk.run("reelvec", "db", "sql", categories).stdout
     labels = tmp_path / "tags.csv"
-    arguments = ("enqueue", str(folder), "--backbone", "x-clip", "--weights", "random-tiny", "--labels", "tags.csv")
+    arguments = (
+        "enqueue",
+        str(folder),
+        "--backbone",
+        "x-clip",
+        "--weights",
+        "random-tiny",
+        "--labels",
+        "tags.csv",
+    )
     labels.write_text("category,prompt,id\ncats,a cat,48\ndogs,a dog,900\n", encoding="utf-8")
     told = desk.run(*arguments).stderr
     assert "other category" not in told
@@ -180,14 +255,18 @@ def test_a_label_file_says_what_is_scored_and_no_videos_category(desk: Desk, fol
     labels.write_text("category,prompt\ncats,a cat\ndogs,two dogs\n", encoding="utf-8")
     told = desk.run(*arguments).stderr
     assert re.search(
-        r"tagger x-clip[a-z-]*/tags-[0-9a-f]{8}, not x-clip[a-z-]*/tags: the labels have changed since", told
+        r"tagger x-clip[a-z-]*/tags-[0-9a-f]{8}, not x-clip[a-z-]*/tags: the labels have changed "
+        r"since",
+        told,
     )
     told = desk.run("enqueue", str(folder), "--backbone", "probe", "--as", "cats").stderr
     assert "other category than before 6" in told
 
 
 def test_a_glob_that_fits_nothing_says_so_by_itself(desk: Desk, tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("s3://bucket/a.mp4\ns3://bucket/../b.mp4\ns3://bucket/c.mp4\n", encoding="utf-8")
+    (tmp_path / "list.txt").write_text(
+        "s3://bucket/a.mp4\ns3://bucket/../b.mp4\ns3://bucket/c.mp4\n", encoding="utf-8"
+    )
     told = desk.run("enqueue", "list.txt", "--backbone", "probe", "--match", "*_360p.mp4").stderr
     assert "--match '*_360p.mp4' matches none of 2 videos, for example 'a.mp4'" in told
     assert "were refused" not in told
@@ -198,11 +277,18 @@ def test_several_backbones_in_one_option_are_told_how(desk: Desk) -> None:
     assert "repeat the option: --backbone vivit --backbone x-clip" in told
 
 
-def test_what_an_older_version_sampled_is_named_and_looked_at_again(desk: Desk, folder: Path) -> None:
+def test_what_an_older_version_sampled_is_named_and_looked_at_again(
+    desk: Desk, folder: Path
+) -> None:
     counts(desk, str(folder))
-    desk.run("reelvec", "db", "sql", "--write", "UPDATE jobs SET state = 'done', finished_at = now()")
+    desk.run(
+        "reelvec", "db", "sql", "--write", "UPDATE jobs SET state = 'done', finished_at = now()"
+    )
     told = desk.run("reelvec", "doctor", "--data", expect=1).stdout
-    assert "6 done videos were sampled before encryption and damage were looked for, for example video 1" in told
+    assert (
+        "6 done videos were sampled before encryption and damage were looked for, for example "
+        "video 1" in told
+    )
     assert "enqueue --recheck" in told
     dry = desk.run("enqueue", "--recheck", "--dry-run", "--json")
     assert json.loads(dry.stdout) == {"rechecked": 6, "published": 0}
@@ -210,11 +296,18 @@ def test_what_an_older_version_sampled_is_named_and_looked_at_again(desk: Desk, 
     assert json.loads(films.stdout) == {"rechecked": 3, "published": 3}
     rest = desk.run("enqueue", "--recheck", "--category", "animals", "--json")
     assert json.loads(rest.stdout) == {"rechecked": 2, "published": 2}
-    failed = "UPDATE jobs SET state = 'failed', error_code = 'not_media', error = 'flv', finished_at = now()"
+    failed = (
+        "UPDATE jobs SET state = 'failed', error_code = 'not_media', error = 'flv', "
+        "finished_at = now()"
+    )
     desk.run("reelvec", "db", "sql", "--write", f"{failed} WHERE state = 'done'")
     retried = desk.run("reelvec", "retry", "--outdated", "--json")
     assert json.loads(retried.stdout) == {"retried": 1}
     actions = "SELECT action, what, videos FROM actions ORDER BY 1, videos"
-    rows = [line.split("\t") for line in desk.run("reelvec", "db", "sql", actions).stdout.splitlines()[1:]]
-    assert rows == [["recheck", "--category animals", "2"], ["recheck", str(folder / "48.0_films"), "3"],
+    rows = [
+        line.split("\t")
+        for line in desk.run("reelvec", "db", "sql", actions).stdout.splitlines()[1:]
+    ]
+    assert rows == [["recheck", "--category "
+"animals", "2"], ["recheck", str(folder / "48.0_films"), "3"],
                     ["retry", "--outdated", "1"]]  # fmt: skip

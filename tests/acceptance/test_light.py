@@ -29,7 +29,9 @@ finally:
 
 def loaded(script: str, argv: list[str], environment: dict[str, str] | None = None) -> set[str]:
     code = PROBE.format(argv=argv, script=script, heavy=HEAVY)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 

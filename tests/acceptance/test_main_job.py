@@ -1,4 +1,6 @@
-"""The main job, end to end: files through Redis, a Celery worker and the real backbones into Postgres."""
+"""The main job, end to end: files through Redis, a Celery worker and the real backbones into
+Postgres.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def backbones(*names: str) -> list[str]:
 
 
 def rows(desk: Desk, sql: str) -> list[list[str]]:
-    return [line.split("\t") for line in desk.run("reelvec", "db", "sql", sql).stdout.splitlines()[1:]]
+    return [
+        line.split("\t") for line in desk.run("reelvec", "db", "sql", sql).stdout.splitlines()[1:]
+    ]
 
 
 @pytest.fixture
@@ -48,7 +52,9 @@ def catalogue(tmp_path: Path) -> Path:
     return data
 
 
-def test_files_become_rows_or_reasons(desk: Desk, catalogue: Path, start_worker: Start, engine: Engine) -> None:
+def test_files_become_rows_or_reasons(
+    desk: Desk, catalogue: Path, start_worker: Start, engine: Engine
+) -> None:
     start_worker()
     chosen = [*backbones(*FOUR, "probe"), "--weights", "random-tiny"]
     films = desk.run("enqueue", "data", "--category", "films", *chosen, "--wait", expect=3)
@@ -68,31 +74,43 @@ def test_files_become_rows_or_reasons(desk: Desk, catalogue: Path, start_worker:
     }
     assert all(len(row["error"]) > 10 for row in failed), "a reason, not only a code"
 
-    dims = rows(desk, "SELECT e.backbone, count(*), min(vector_dims(embedding)), max(vector_dims(embedding))"
+    dims = rows(desk, "SELECT e.backbone, count(*), min(vector_dims(embedding)), "
+"max(vector_dims(embedding))"
                       " FROM embeddings JOIN encoders e USING (encoder_id) GROUP BY 1")  # fmt: skip
-    assert {backbone: int(count) for backbone, count, _, _ in dims} == dict.fromkeys((*FOUR, "probe"), 4)
+    assert {backbone: int(count) for backbone, count, _, _ in dims} == dict.fromkeys(
+        (*FOUR, "probe"), 4
+    )
     assert all(low == high for _, _, low, high in dims)
     assert one(engine, "SELECT count(*) FROM reelvec.scores") == 12, "three label sets, four videos"
-    assert one(engine, "SELECT max(abs(s - 1)) < 1e-4 FROM (SELECT (SELECT sum(p) FROM unnest(probabilities) p) s"
+    assert one(engine, "SELECT max(abs(s - 1)) < 1e-4 FROM (SELECT (SELECT sum(p) FROM "
+"unnest(probabilities) p) s"
                        " FROM reelvec.scores) q") is True  # fmt: skip
-    facts = rows(desk, "SELECT codec, width_px, height_px, round(fps)::int, round(duration_seconds)::int FROM videos"
+    facts = rows(desk, "SELECT codec, width_px, height_px, round(fps)::int, "
+"round(duration_seconds)::int FROM videos"
                        " JOIN jobs USING (video_id) WHERE state = 'done' ORDER BY 1")  # fmt: skip
     assert facts == [
         ["av1", "320", "180", "25", "2"], ["h264", "320", "180", "25", "5"],
         ["hevc", "320", "180", "25", "2"], ["vp9", "320", "180", "25", "2"],
     ]  # fmt: skip
-    stages = "SELECT bool_and(bytes_read > 0 AND decode_seconds > 0 AND device_seconds > 0) FROM reelvec.jobs"
+    stages = (
+        "SELECT bool_and(bytes_read > 0 AND decode_seconds > 0 AND device_seconds > 0) FROM "
+        "reelvec.jobs"
+    )
     assert one(engine, f"{stages} WHERE state = 'done'") is True
     good = [catalogue / path for path in ("48.0_films/h264.mp4", "46.0_animals/av1.mp4")]
     stored = stored_vectors(engine, "probe-random-tiny")
     for uri, vector in probe_vectors(good).items():
         np.testing.assert_array_equal(stored[uri], vector)
-    while one(engine, "SELECT videos_done + videos_failed FROM reelvec.workers") != 10:  # it says so with its next beat
+    while (
+        one(engine, "SELECT videos_done + videos_failed FROM reelvec.workers") != 10
+    ):  # it says so with its next beat
         time.sleep(0.1)
     status = json.loads(desk.run("reelvec", "status", "--json").stdout)
     assert status["line"].startswith("DONE  4 done, 6 failed")
     (told,) = status["fleet"]["workers"]
-    assert (told["name"], told["videos_done"], told["videos_failed"]) == ("worker0", 4, 6), "as celery -n named it"
+    assert (told["name"], told["videos_done"], told["videos_failed"]) == ("worker0", 4, 6), (
+        "as celery -n named it"
+    )
     assert told["last_error"].split(":")[0] in codes.values()
     assert min(told["last_error_seconds"], told["claimed_seconds"], told["videos_per_second"]) > 0
 
@@ -106,11 +124,15 @@ def test_a_backbone_added_later_is_the_only_one_computed(
     made = one(engine, "SELECT created_at FROM reelvec.embeddings")
     desk.run("enqueue", "--backbone", "vivit", "--weights", "random-tiny", "--wait")
     assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 2
-    assert one(engine, "SELECT min(created_at) FROM reelvec.embeddings") == made, "the old row was left alone"
+    assert one(engine, "SELECT min(created_at) FROM reelvec.embeddings") == made, (
+        "the old row was left alone"
+    )
     assert one(engine, "SELECT count(*) FROM reelvec.vivit_random_tiny") == 1
 
 
-def test_the_database_holds_what_embed_writes(desk: Desk, tmp_path: Path, start_worker: Start, engine: Engine) -> None:
+def test_the_database_holds_what_embed_writes(
+    desk: Desk, tmp_path: Path, start_worker: Start, engine: Engine
+) -> None:
     """Published-class checkpoints of all four, through both ways."""
     make_models_dir(tmp_path / "models", FOUR)
     media.make_clip(tmp_path / "a.mp4", seconds=3, seed=5)
@@ -118,11 +140,15 @@ def test_the_database_holds_what_embed_writes(desk: Desk, tmp_path: Path, start_
     variables = {"REELVEC_MODELS_DIR": str(tmp_path / "models")}
     start_worker(**variables)
     desk.run("enqueue", "a.mp4", "--labels", "pets.txt", "--wait", **variables)
-    done = desk.run("reelvec", "embed", "a.mp4", "--out", "a.npz", "--labels", "pets.txt", "--json", **variables)
+    done = desk.run(
+        "reelvec", "embed", "a.mp4", "--out", "a.npz", "--labels", "pets.txt", "--json", **variables
+    )
     assert set(json.loads(done.stdout)["shapes"]) == set(FOUR)
     with np.load(tmp_path / "a.npz") as made:
         for name in FOUR:
-            np.testing.assert_allclose(made[f"{name}/pooled"], made[f"{name}/windows"].mean(axis=0), atol=1e-5)
+            np.testing.assert_allclose(
+                made[f"{name}/pooled"], made[f"{name}/windows"].mean(axis=0), atol=1e-5
+            )
             (stored,) = stored_vectors(engine, name).values()
             np.testing.assert_allclose(stored, made[f"{name}/pooled"], atol=1e-5)
         assert made["x-clip/probabilities"].shape == (3, 3)
@@ -132,8 +158,12 @@ def test_the_database_holds_what_embed_writes(desk: Desk, tmp_path: Path, start_
         np.testing.assert_allclose(np.array(window), made["x-clip/probabilities"], atol=1e-5)
 
 
-def test_weights_that_are_missing_stop_nobody_who_works(desk: Desk, tmp_path: Path, start_worker: Start) -> None:
-    """A worker that is up goes on, and status says what is waited for; one that could do nothing is refused at once."""
+def test_weights_that_are_missing_stop_nobody_who_works(
+    desk: Desk, tmp_path: Path, start_worker: Start
+) -> None:
+    """A worker that is up goes on, and status says what is waited for; one that could do nothing is
+    refused at once.
+    """
     media.make_clip(tmp_path / "a.mp4", seconds=1)
     (tmp_path / "empty").mkdir()
     variables = {"REELVEC_MODELS_DIR": str(tmp_path / "empty")}
@@ -142,7 +172,10 @@ def test_weights_that_are_missing_stop_nobody_who_works(desk: Desk, tmp_path: Pa
     told = desk.run("enqueue", "--backbone", "vivit", **variables).stderr
     assert "vivit: the one live worker cannot load it" in told
     assert "reelvec cancel --backbone vivit" in told
-    assert "wait for weights that no live worker has: vivit" in desk.run("reelvec", "status", expect=1).stdout
+    assert (
+        "wait for weights that no live worker has: vivit"
+        in desk.run("reelvec", "status", expect=1).stdout
+    )
     other = start_worker(**variables)
     assert other.process.wait(timeout=60) == 78
     assert "reelvec models fetch vivit" in other.log()

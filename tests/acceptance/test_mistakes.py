@@ -1,4 +1,6 @@
-"""Wrong addresses, wrong databases, wrong variables: a sentence and an exit code, never a traceback, never a secret."""
+"""Wrong addresses, wrong databases, wrong variables: a sentence and an exit code, never a
+traceback, never a secret.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ COMMANDS = (
 
 
 def without(desk: Desk, *names: str) -> Desk:
-    return dataclasses.replace(desk, environment={k: v for k, v in desk.environment.items() if k not in names})
+    return dataclasses.replace(
+        desk, environment={k: v for k, v in desk.environment.items() if k not in names}
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +39,15 @@ def test_no_database_is_69_without_the_password(desk: Desk, command: tuple[str, 
 
 
 def test_no_broker_is_69_and_nothing_is_lost(desk: Desk) -> None:
-    done = desk.run("enqueue", "a.mp4", "--backbone", "probe", expect=69, CELERY_BROKER_URL=NOWHERE_BROKER)
+    done = desk.run(
+        "enqueue", "a.mp4", "--backbone", "probe", expect=69, CELERY_BROKER_URL=NOWHERE_BROKER
+    )
     assert "broker" in done.stderr
     assert "hunter2" not in done.stderr
-    assert desk.run("reelvec", "db", "sql", "SELECT state FROM jobs").stdout.split()[1] in ("pending", "queued")
+    assert desk.run("reelvec", "db", "sql", "SELECT state FROM jobs").stdout.split()[1] in (
+        "pending",
+        "queued",
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -50,13 +59,20 @@ def test_one_address_without_the_other_is_2(desk: Desk, command: tuple[str, ...]
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_address_and_no_stack_is_4(desk: Desk, command: tuple[str, ...]) -> None:
     variables = {"REELVEC_DATA_DIR": str(desk.folder / "never-made")}
-    told = without(desk, "CELERY_BROKER_URL", "DATABASE_URL").run(*command, expect=4, **variables).stderr
+    told = (
+        without(desk, "CELERY_BROKER_URL", "DATABASE_URL")
+        .run(*command, expect=4, **variables)
+        .stderr
+    )
     assert "reelvec up" in told
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_two_different_brokers_are_78(desk: Desk, command: tuple[str, ...]) -> None:
-    assert "REELVEC_BROKER_URL" in desk.run(*command, expect=78, REELVEC_BROKER_URL=NOWHERE_BROKER).stderr
+    assert (
+        "REELVEC_BROKER_URL"
+        in desk.run(*command, expect=78, REELVEC_BROKER_URL=NOWHERE_BROKER).stderr
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -65,12 +81,19 @@ def test_a_mistyped_variable_is_2(desk: Desk, command: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_database_nobody_upgraded_is_78(desk: Desk, command: tuple[str, ...], empty_database_url: str) -> None:
-    assert "reelvec db upgrade" in desk.run(*command, expect=78, DATABASE_URL=empty_database_url).stderr
+def test_a_database_nobody_upgraded_is_78(
+    desk: Desk, command: tuple[str, ...], empty_database_url: str
+) -> None:
+    assert (
+        "reelvec db upgrade"
+        in desk.run(*command, expect=78, DATABASE_URL=empty_database_url).stderr
+    )
 
 
 def test_a_device_that_does_not_work_is_78_before_any_work(desk: Desk) -> None:
-    told = desk.run("celery", "-A", "workers.app", "worker", expect=78, REELVEC_DEVICE="cuda:7").stderr
+    told = desk.run(
+        "celery", "-A", "workers.app", "worker", expect=78, REELVEC_DEVICE="cuda:7"
+    ).stderr
     assert "cuda:7" in told
     assert "REELVEC_DEVICE" in told
 
@@ -81,7 +104,10 @@ def test_sql_is_read_only_unless_told(desk: Desk) -> None:
         assert "--write" in desk.run("reelvec", "db", "sql", statement, expect=2).stderr
     desk.run("reelvec", "db", "sql", "--write", delete)
     assert "nonsense" in desk.run("reelvec", "db", "sql", "SELECT nonsense", expect=2).stderr
-    assert desk.run("reelvec", "db", "sql", "SELECT '50%' AS share").stdout.split() == ["share", "50%"]
+    assert desk.run("reelvec", "db", "sql", "SELECT '50%' AS share").stdout.split() == [
+        "share",
+        "50%",
+    ]
 
 
 def test_the_first_line_says_where(desk: Desk) -> None:

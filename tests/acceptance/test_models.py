@@ -44,7 +44,11 @@ def publish(hub: Hub, name: str, folder: Path) -> str:
 @pytest.fixture
 def alone(tmp_path: Path, hub: Hub) -> Desk:
     """A user with neither database nor broker nor a models folder."""
-    facts = {"REELVEC_DATA_DIR": str(tmp_path / "data"), "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.url}
+    facts = {
+        "REELVEC_DATA_DIR": str(tmp_path / "data"),
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_ENDPOINT": hub.url,
+    }
     return Desk({**clean_environment(), **facts}, tmp_path)
 
 
@@ -61,14 +65,16 @@ def test_fetch_then_everything_works_without_the_hub_and_without_a_variable(
     fetched = {row["backbone"]: row for row in map(json.loads, done.stdout.splitlines())}
     assert set(fetched) == set(PUBLISHED)
     assert (
-        "timesformer: facebook/timesformer-base-finetuned-k400 (refs/pr/5), license CC-BY-NC-4.0: non-comm"
-        in done.stderr
+        "timesformer: facebook/timesformer-base-finetuned-k400 (refs/pr/5), license CC-BY-NC-4.0: "
+        "non-comm" in done.stderr
     )
     assert "vivit: google/vivit-b-16x2-kinetics400 (refs/pr/3), license MIT\n" in done.stderr
     assert fetched["vivit"]["where"] == str(tmp_path / "data" / "models" / "vivit")
     assert not list((tmp_path / "hf").rglob("*.safetensors")), "no second copy"
     for _, path, token in hub.requests:
-        assert path.startswith(("/api/models/", "/cdn/")) or "/resolve/" in path, "nothing else is asked or told"
+        assert path.startswith(("/api/models/", "/cdn/")) or "/resolve/" in path, (
+            "nothing else is asked or told"
+        )
         assert token == (None if path.startswith("/cdn/") else "Bearer hf_secret")
     assert "hf_secret" not in done.stderr + done.stdout
 
@@ -102,7 +108,9 @@ def test_a_damaged_file_is_found_and_named(alone: Desk, hub: Hub, tmp_path: Path
     assert "`reelvec models fetch vivit`" in told
 
 
-def test_a_fetch_that_is_killed_leaves_nothing_that_loads(alone: Desk, hub: Hub, tmp_path: Path) -> None:
+def test_a_fetch_that_is_killed_leaves_nothing_that_loads(
+    alone: Desk, hub: Hub, tmp_path: Path
+) -> None:
     hub.held = "model.safetensors"
     command = [str(Path(sys.executable).with_name("reelvec")), "models", "fetch", "vivit"]
     child = subprocess.Popen(command, env=alone.environment, cwd=tmp_path, stderr=subprocess.PIPE)
@@ -123,7 +131,12 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_loads(alone: Desk, hub: Hub,
 @pytest.mark.parametrize(
     ("arguments", "variables", "exit_code", "told"),
     [
-        (["vivit", "videomae"], {"REELVEC_LICENSE": "commercial"}, 78, "videomae: its weights are CC-BY-NC-4.0"),
+        (
+            ["vivit", "videomae"],
+            {"REELVEC_LICENSE": "commercial"},
+            78,
+            "videomae: its weights are CC-BY-NC-4.0",
+        ),
         (["vivitt"], {}, 2, "did you mean vivit"),
         (["probe"], {}, 2, "no weights to fetch"),
         (["--to", "gs://bucket/x"], {}, 2, "s3://bucket/prefix"),
@@ -133,22 +146,35 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_loads(alone: Desk, hub: Hub,
     ],
 )
 def test_mistakes_are_answered_before_any_request(
-    alone: Desk, hub: Hub, tmp_path: Path, arguments: list[str], variables: dict[str, str], exit_code: int, told: str
+    alone: Desk,
+    hub: Hub,
+    tmp_path: Path,
+    arguments: list[str],
+    variables: dict[str, str],
+    exit_code: int,
+    told: str,
 ) -> None:
     (tmp_path / "file.txt").touch()
-    assert told in alone.run("reelvec", "models", "fetch", *arguments, expect=exit_code, **variables).stderr
+    assert (
+        told
+        in alone.run("reelvec", "models", "fetch", *arguments, expect=exit_code, **variables).stderr
+    )
     assert hub.requests == []
 
 
 def test_a_worker_with_another_commit_is_refused_and_the_locked_one_brings_it_back(
     desk: Desk, hub: Hub, published: Path, tmp_path: Path, start_worker: Start, engine: Engine
 ) -> None:
-    """The ref moved between two machines' fetches: the second one's vectors would be another space."""
+    """The ref moved between two machines' fetches: the second one's vectors would be another
+    space.
+    """
     media.make_clip(tmp_path / "a.mp4", seconds=1)
     media.make_clip(tmp_path / "b.mp4", seconds=1)
 
     def fetch(to: str) -> dict[str, str]:
-        done = desk.run("reelvec", "models", "fetch", "vivit", "--to", to, "--json", HF_ENDPOINT=hub.url)
+        done = desk.run(
+            "reelvec", "models", "fetch", "vivit", "--to", to, "--json", HF_ENDPOINT=hub.url
+        )
         return dict(json.loads(done.stdout))
 
     first = fetch("first")
@@ -172,7 +198,9 @@ def test_a_worker_with_another_commit_is_refused_and_the_locked_one_brings_it_ba
     assert second["weights_digest"] in log
     assert "may not be mixed: give this worker the bound weights" in log
     assert "Traceback" not in log
-    assert one(engine, "SELECT state FROM reelvec.jobs ORDER BY video_id DESC LIMIT 1") == "queued", "left for another"
+    assert (
+        one(engine, "SELECT state FROM reelvec.jobs ORDER BY video_id DESC LIMIT 1") == "queued"
+    ), "left for another"
     assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 1
 
     # with the first machine's models.lock the same command brings the same commit

@@ -29,7 +29,9 @@ def test_up_then_everything_finds_it_also_after_a_stop(own: Desk, tmp_path: Path
     assert "(local stack)" in queued.stderr
     own.run("reelvec", "up", "--stop")
     again = own.run("enqueue", "a.mp4", "--backbone", "probe", "--json")
-    assert json.loads(again.stdout)["already_waiting"] == 1, "started again by itself, nothing forgotten"
+    assert json.loads(again.stdout)["already_waiting"] == 1, (
+        "started again by itself, nothing forgotten"
+    )
     assert own.run("reelvec", "status", expect=1).stdout.startswith("STALLED  1 waiting")
 
 

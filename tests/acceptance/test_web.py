@@ -13,7 +13,9 @@ from tests.media import make_clip
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_web_address_gives_the_vectors_of_its_file(desk: Desk, tmp_path: Path, ranges: bool) -> None:
+def test_a_web_address_gives_the_vectors_of_its_file(
+    desk: Desk, tmp_path: Path, ranges: bool
+) -> None:
     clip = make_clip(tmp_path / "clip.mp4", seconds=2)
     with serving(files={"/v/clip.mp4": clip.read_bytes()}, ranges=ranges) as server:
         address = server.url("/v/clip.mp4")
@@ -22,7 +24,14 @@ def test_a_web_address_gives_the_vectors_of_its_file(desk: Desk, tmp_path: Path,
         assert "set REELVEC_HTTP_ALLOW_PRIVATE=true" in done.stderr
         assert not server.requests
         desk.run(
-            "reelvec", "embed", address, "--backbone", "probe", "--out", "web.npz", REELVEC_HTTP_ALLOW_PRIVATE="true"
+            "reelvec",
+            "embed",
+            address,
+            "--backbone",
+            "probe",
+            "--out",
+            "web.npz",
+            REELVEC_HTTP_ALLOW_PRIVATE="true",
         )
     desk.run("reelvec", "embed", str(clip), "--backbone", "probe", "--out", "file.npz")
     with np.load(desk.folder / "web.npz") as web, np.load(desk.folder / "file.npz") as file:

@@ -1,4 +1,6 @@
-"""The broker dies in every way while all slots are taken: nothing is lost, and every worker goes on."""
+"""The broker dies in every way while all slots are taken: nothing is lost, and every worker goes
+on.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,11 @@ FAULTS: list[Fault] = [
 
 
 def test_faults_of_the_broker_with_all_places_taken(
-    desk: Desk, start_worker: Callable[..., WorkerProcess], engine: Engine, local: LocalStack, broker_url: str
+    desk: Desk,
+    start_worker: Callable[..., WorkerProcess],
+    engine: Engine,
+    local: LocalStack,
+    broker_url: str,
 ) -> None:
     clips = small_clips(desk.folder / "clips", PLACES * (len(FAULTS) + 3))
     gate = Gate()
@@ -38,7 +44,8 @@ def test_faults_of_the_broker_with_all_places_taken(
             house.strike(fault)
         said = len(worker.log())
         house.strike(
-            broker_faults.frozen, away=lambda: until(lambda: "the broker does not answer" in worker.log()[said:])
+            broker_faults.frozen,
+            away=lambda: until(lambda: "the broker does not answer" in worker.log()[said:]),
         )
         house.finish(clips)
 

@@ -1,4 +1,5 @@
-"""Postgres away, silent, full, read-only, locked: nothing waits without an end, and nothing is lost.
+"""Postgres away, silent, full, read-only, locked: nothing waits without an end, and nothing is
+lost.
 
 What real workers make of it: `tests/fault/test_strikes.py`.
 """
@@ -27,7 +28,18 @@ from db.errors import BusyError, RefusedConfigurationError, UnavailableError
 from db.jobs import catalogue, liveness
 from db.jobs.catalogue import Wanted
 from db.jobs.outcome import Outcome
-from tests.ledgering import Row, claim, declare, execute, finish, one, record, state_of, vectors, worker
+from tests.ledgering import (
+    Row,
+    claim,
+    declare,
+    execute,
+    finish,
+    one,
+    record,
+    state_of,
+    vectors,
+    worker,
+)
 from tests.proxy import Direction, Proxy
 from workers import heartbeat, launch, tasks
 from workers.delivery.refusals import Refusals
@@ -57,7 +69,9 @@ def hop(database_url: str) -> Iterator[CountingProxy]:
 @pytest.fixture
 def through(hop: Proxy, database_url: str) -> Iterator[Engine]:
     """A pool whose connections lead through the proxy."""
-    with session.connect(hop.url(database_url), pool_size=4, statement_seconds=STATEMENT_SECONDS) as made:
+    with session.connect(
+        hop.url(database_url), pool_size=4, statement_seconds=STATEMENT_SECONDS
+    ) as made:
         yield made
 
 
@@ -79,7 +93,9 @@ def until(condition: Callable[[], object], *, seconds: float = 60.0) -> None:
 
 @contextmanager
 def in_thread(call: Callable[[], object]) -> Iterator[threading.Thread]:
-    """Runs `call` meanwhile. One that hangs in the driver can be stopped by nothing: it must not hold up the tests."""
+    """Runs `call` meanwhile. One that hangs in the driver can be stopped by nothing: it must not
+    hold up the tests.
+    """
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     yield thread
@@ -90,10 +106,14 @@ def in_thread(call: Callable[[], object]) -> Iterator[threading.Thread]:
 # Deadlines
 
 
-def test_the_limits_cost_no_round_trip_and_do_not_outlive_a_transaction(hop: CountingProxy, database_url: str) -> None:
+def test_the_limits_cost_no_round_trip_and_do_not_outlive_a_transaction(
+    hop: CountingProxy, database_url: str
+) -> None:
     counts = []
     for seconds in (math.inf, STATEMENT_SECONDS):
-        with session.connect(hop.url(database_url), pool_size=1, statement_seconds=seconds) as engine:
+        with session.connect(
+            hop.url(database_url), pool_size=1, statement_seconds=seconds
+        ) as engine:
             before = hop.requests
             with session.transaction(engine) as connection:
                 limit = connection.execute(text("SHOW statement_timeout")).scalar()
@@ -119,7 +139,11 @@ def test_a_peer_that_acknowledges_and_never_answers_is_left(
     if when == "before":
         hop.black_hole(new=False)
     if when in ("during", "commit"):
-        hop.trap(direction="request", at=b"FOR UPDATE" if when == "during" else b"COMMIT", then="black_hole")
+        hop.trap(
+            direction="request",
+            at=b"FOR UPDATE" if when == "during" else b"COMMIT",
+            then="black_hole",
+        )
 
     def hang() -> None:
         with session.transaction(through) as connection:
@@ -157,7 +181,9 @@ def test_a_copy_that_never_ends_is_ended_by_others(
     hop.trap(direction="request", at=b"COPY", then="black_hole")
     with pytest.raises(UnavailableError, match="no answer within"):
         finish(through, claimed, Outcome((vectors(probe),)))
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientRead' AND state = 'active'"
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientRead' AND state = 'active'"
+    )
     assert one(engine, waiting) == 1
     monkeypatch.setenv("REELVEC_STATEMENT_SECONDS", str(STATEMENT_SECONDS))
 
@@ -171,7 +197,9 @@ def test_a_copy_that_never_ends_is_ended_by_others(
     assert finish(through, claimed, Outcome((vectors(probe),))) == "done"
 
 
-def test_whoever_waits_at_the_desk_hears_of_it(hop: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_waits_at_the_desk_hears_of_it(
+    hop: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Many slow answers are as silent as none."""
     monkeypatch.setattr(deadlines, "SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(deadlines, "QUICK_SECONDS", 0.1)
@@ -189,7 +217,10 @@ def test_a_lock_that_somebody_holds_is_not_waited_for_without_end(
 ) -> None:
     enqueue(engine, 1, probe)
     me = worker(engine)
-    with session.connect(database_url, statement_seconds=STATEMENT_SECONDS) as limited, engine.connect() as holder:
+    with (
+        session.connect(database_url, statement_seconds=STATEMENT_SECONDS) as limited,
+        engine.connect() as holder,
+    ):
         holder.execute(text("LOCK TABLE reelvec.jobs"))
         with pytest.raises(BusyError, match="a lock that another session holds"):
             claim(limited, 1, me)
@@ -227,7 +258,9 @@ RAISE = "DO $$ BEGIN RAISE EXCEPTION 'so it is' USING ERRCODE = '{}'; END $$"
         ("XX000", DBAPIError, "so it is"),
     ],
 )
-def test_a_refusal_is_in_plain_words(engine: Engine, code: str, kind: type[Exception], words: str) -> None:
+def test_a_refusal_is_in_plain_words(
+    engine: Engine, code: str, kind: type[Exception], words: str
+) -> None:
     with pytest.raises(kind, match=words) as caught, session.transaction(engine) as connection:
         connection.exec_driver_sql(RAISE.format(code))
     assert isinstance(caught.value, BusyError) == (kind is BusyError)
@@ -240,9 +273,13 @@ def test_a_disk_that_is_full_in_a_copy_costs_nothing(engine: Engine, probe: int)
     body = "BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END"
     execute(
         engine,
-        f"CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS '{body.replace(chr(39), chr(39) * 2)}'",
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+        f"'{body.replace(chr(39), chr(39) * 2)}'",
     )
-    execute(engine, "CREATE TRIGGER full_disk BEFORE INSERT ON reelvec.embeddings EXECUTE FUNCTION full_disk()")
+    execute(
+        engine,
+        "CREATE TRIGGER full_disk BEFORE INSERT ON reelvec.embeddings EXECUTE FUNCTION full_disk()",
+    )
     with pytest.raises(UnavailableError, match="no space left on its disk: could not extend file"):
         finish(engine, claimed, Outcome((vectors(probe),)))
     assert state_of(engine, 1) == "running"
@@ -254,20 +291,31 @@ def test_a_read_only_database_is_waited_for(engine: Engine, database_url: str, p
     enqueue(engine, 1, probe)
     me, name = worker(engine), make_url(database_url).database
     execute(engine, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    with session.connect(database_url) as other, pytest.raises(UnavailableError, match="is read-only"):
+    with (
+        session.connect(database_url) as other,
+        pytest.raises(UnavailableError, match="is read-only"),
+    ):
         claim(other, 1, me)
     execute(engine, f"ALTER DATABASE {name} RESET default_transaction_read_only")
     with session.connect(database_url) as other:
         assert claim(other, 1, me) is not None
 
 
-def test_a_role_without_connections_or_rights(engine: Engine, database_url: str, probe: int) -> None:
+def test_a_role_without_connections_or_rights(
+    engine: Engine, database_url: str, probe: int
+) -> None:
     enqueue(engine, 1, probe)
     role = f"poor_{uuid4().hex[:8]}"
     execute(
-        engine, f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 1 PASSWORD 'x'; GRANT USAGE ON SCHEMA reelvec TO {role}"
+        engine,
+        f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 1 PASSWORD 'x'; GRANT USAGE ON SCHEMA reelvec "
+        f"TO {role}",
     )
-    url = make_url(database_url).set(username=role, password="x").render_as_string(hide_password=False)
+    url = (
+        make_url(database_url)
+        .set(username=role, password="x")
+        .render_as_string(hide_password=False)
+    )
     try:
         with session.connect(url) as poor:
             with pytest.raises(RefusedConfigurationError, match="This role lacks SELECT on"):
@@ -281,12 +329,18 @@ def test_a_role_without_connections_or_rights(engine: Engine, database_url: str,
 # Who meets whom
 
 
-def test_producers_and_workers_on_the_same_videos_never_fail(engine: Engine, database_url: str, probe: int) -> None:
-    """Four producers, the same uris, titles of their own, orders of their own, beside two threads that claim and finish."""
+def test_producers_and_workers_on_the_same_videos_never_fail(
+    engine: Engine, database_url: str, probe: int
+) -> None:
+    """Four producers, the same uris, titles of their own, orders of their own, beside two threads
+    that claim and finish.
+    """
     videos, chunk, ended = 2_000, 500, threading.Event()
 
     def produce(index: int) -> int:
-        rows = [Row(f"file:///v{i}", title=f"of {index}", category=f"c{index}") for i in range(videos)]
+        rows = [
+            Row(f"file:///v{i}", title=f"of {index}", category=f"c{index}") for i in range(videos)
+        ]
         random.Random(index).shuffle(rows)
         wanted = Wanted((probe,), (), force=index == 3)
         new = 0
@@ -304,7 +358,8 @@ def test_producers_and_workers_on_the_same_videos_never_fail(engine: Engine, dat
 
     def work(me: UUID) -> int:
         waiting = (
-            "SELECT array_agg(video_id) FROM (SELECT video_id FROM reelvec.jobs WHERE state = 'pending' LIMIT 20) j"
+            "SELECT array_agg(video_id) FROM (SELECT video_id FROM reelvec.jobs WHERE state "
+            "= 'pending' LIMIT 20) j"
         )
         finished = 0
         while not ended.is_set():
@@ -325,7 +380,10 @@ def test_producers_and_workers_on_the_same_videos_never_fail(engine: Engine, dat
     assert all(future.result() for future in working)
     assert sum(new) == videos
     assert one(engine, "SELECT count(*) FROM reelvec.videos") == videos
-    assert one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state IN ('pending', 'done')") == videos
+    assert (
+        one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state IN ('pending', 'done')")
+        == videos
+    )
 
 
 # Results are held
@@ -349,7 +407,9 @@ def runtime(engine: Engine, me: UUID) -> Any:
 def test_a_result_is_held_until_it_is_written(
     hop: Proxy, through: Engine, engine: Engine, probe: int, fault: str
 ) -> None:
-    """Nobody listens; or COMMIT arrives and its answer does not: then it was written, and once is enough."""
+    """Nobody listens; or COMMIT arrives and its answer does not: then it was written, and once is
+    enough.
+    """
     enqueue(engine, 1, probe)
     me = worker(engine)
     claimed = claim(engine, 1, me)
@@ -358,7 +418,9 @@ def test_a_result_is_held_until_it_is_written(
         hop.refuse()
         hop.cut()
     else:
-        hop.trap(direction="request", at=b"COMMIT", then="cut" if fault == "commit" else "black_hole")
+        hop.trap(
+            direction="request", at=b"COMMIT", then="cut" if fault == "commit" else "black_hole"
+        )
     held = runtime(through, me)
     outcome = Outcome((vectors(probe),))
     with in_thread(lambda: tasks._finish(held, claimed, outcome, give_up_at=math.inf)) as thread:
@@ -382,7 +444,9 @@ def test_a_result_is_let_go_when_the_process_must_end(
     hop.refuse()
     hop.cut()
     held = runtime(through, me)
-    with in_thread(lambda: tasks._finish(held, claimed, Outcome((vectors(probe),)), give_up_at=math.inf)):
+    with in_thread(
+        lambda: tasks._finish(held, claimed, Outcome((vectors(probe),)), give_up_at=math.inf)
+    ):
         held.draining.set()
     assert state_of(engine, 1) == "running"
 
@@ -390,7 +454,9 @@ def test_a_result_is_let_go_when_the_process_must_end(
 def test_a_claim_whose_answer_is_on_its_way_is_in_hand(
     engine: Engine, probe: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """COMMIT went through and the answer is late: the same worker's other thread must not give the video back."""
+    """COMMIT went through and the answer is late: the same worker's other thread must not give the
+    video back.
+    """
     enqueue(engine, 1, probe)
     me = worker(engine)
     made = runtime(engine, me)
@@ -401,7 +467,9 @@ def test_a_claim_whose_answer_is_on_its_way_is_in_hand(
     def look(*_: object, **__: object) -> None:
         in_hand = launch.Runtime.in_hand(made)
         with session.transaction(engine) as connection:
-            unheld = liveness.give_back_unheld(connection, me, in_hand=in_hand, older_than_seconds=0.0)
+            unheld = liveness.give_back_unheld(
+                connection, me, in_hand=in_hand, older_than_seconds=0.0
+            )
         seen.append((unheld, launch.Runtime.longest_active_seconds(made)))
 
     def claim_in_time(connection: Connection, *arguments: Any, **named: Any) -> object:

@@ -1,4 +1,6 @@
-"""Twenty damaged videos of every clip: each ends with frames or with a code, and the samplers go on. `make soak` runs 5,000."""
+"""Twenty damaged videos of every clip: each ends with frames or with a code, and the samplers go
+on. `make soak` runs 5,000.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def test_a_defect_of_ours_is_told_from_a_death_of_ffmpeg() -> None:
     assert not found("sampler_crashed", "the sampler process died of SIGSEGV over this video")
     assert found("sampler_crashed", "the sampler process died of exit code 1 over this video")
     assert found("sampler_crashed", "the sampler process died of SIGSYS over this video")
-    assert found("sampler_crashed", "the sampler process sent nonsense: duration_seconds: not finite")
+    assert found(
+        "sampler_crashed", "the sampler process sent nonsense: duration_seconds: not finite"
+    )
     assert found("sampler_defect", "ZeroDivisionError: division by zero")
     assert found("internal", "no sampler process can be started")
     assert found("source_changed (fetch)", "the file was changed while it was read")
@@ -53,7 +57,9 @@ def test_a_seed_gives_one_file_and_another_gives_another(corpus: dict[str, bytes
     made = [fuzzing.mutant(corpus, seed) for seed in SEEDS]
     assert made == [fuzzing.mutant(corpus, seed) for seed in SEEDS]
     assert len({mutant.data for _, mutant in made}) > 0.9 * len(SEEDS)
-    assert sum(mutant.data == corpus[name] for name, mutant in made) <= len(SEEDS) / 100  # undone by the next mutation
+    assert (
+        sum(mutant.data == corpus[name] for name, mutant in made) <= len(SEEDS) / 100
+    )  # undone by the next mutation
     assert {name for _, mutant in made for name in mutant.story} == set(MUTATIONS)
     assert {name for name, _ in made} == set(corpus)
 
@@ -82,7 +88,9 @@ PARTS = {
 
 
 @pytest.mark.parametrize("name", [name for name in fuzzing.CLIPS if name.endswith(TREES)])
-def test_a_file_taken_apart_and_put_together_is_the_same(name: str, corpus: dict[str, bytes]) -> None:
+def test_a_file_taken_apart_and_put_together_is_the_same(
+    name: str, corpus: dict[str, bytes]
+) -> None:
     data = corpus[name]
     form = format_of(data)
     assert form is not None

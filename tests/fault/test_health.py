@@ -33,7 +33,9 @@ def supervisor(desk: Desk, port: int, tmp_path: Path) -> Iterator[psutil.Popen]:
     variables = {"REELVEC_SAMPLERS": "1", "REELVEC_HEALTH": f":{port}", "TMPDIR": str(tmp_path)}
     command = [Path(sys.executable).with_name("reelvec"), "worker", "--gpus", "none"]
     with (tmp_path / "supervisor.log").open("wb") as log:
-        started = psutil.Popen(command, env={**desk.environment, **FAST, **variables}, stdout=log, stderr=log)
+        started = psutil.Popen(
+            command, env={**desk.environment, **FAST, **variables}, stdout=log, stderr=log
+        )
     yield started
     for process in [*started.children(recursive=True), started] if started.is_running() else []:
         process.kill()
@@ -69,10 +71,15 @@ def test_a_node_tells_its_health(
     tmp_path: Path,
 ) -> None:
     def says(path: str, status: int, told: str) -> None:
-        until(lambda: page(port, path) == (status, f"cpu: {told}\n"), lambda: (told, page(port, path)))
+        until(
+            lambda: page(port, path) == (status, f"cpu: {told}\n"), lambda: (told, page(port, path))
+        )
 
     def has_metric(line: str) -> None:
-        until(lambda: line in page(port, "/metrics")[1].splitlines(), lambda: page(port, "/metrics")[1])
+        until(
+            lambda: line in page(port, "/metrics")[1].splitlines(),
+            lambda: page(port, "/metrics")[1],
+        )
 
     small_clips(tmp_path / "one", 1)
     small_clips(tmp_path / "two", 2)

@@ -1,4 +1,6 @@
-"""Faults injected into a real sampler process: each costs one video, with the right code, and the next one works."""
+"""Faults injected into a real sampler process: each costs one video, with the right code, and the
+next one works.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SamplerPool]:
 
 
 needs_filter = pytest.mark.skipif(
-    sys.platform != "linux" or os.uname().machine not in seccomp.MACHINES, reason="no seccomp for this machine"
+    sys.platform != "linux" or os.uname().machine not in seccomp.MACHINES,
+    reason="no seccomp for this machine",
 )
 
 
@@ -88,7 +91,9 @@ def test_a_fault_costs_one_video_and_its_process(
 
 
 @pytest.mark.parametrize("fault", ["small_pieces", "one_big_piece", "touched_pages"])
-def test_a_memory_bomb_costs_one_video_and_leaves_the_process(fault: str, pool: SamplerPool, tiny: bytes) -> None:
+def test_a_memory_bomb_costs_one_video_and_leaves_the_process(
+    fault: str, pool: SamplerPool, tiny: bytes
+) -> None:
     assert seed_of(pool, tiny) == 7
     pid = only_pid(pool)
     error = end_of(pool, fault)
@@ -102,7 +107,9 @@ def test_a_memory_bomb_costs_one_video_and_leaves_the_process(fault: str, pool: 
 def test_hangs_end_at_their_deadline(tmp_path: Path, tiny: bytes) -> None:
     with faulty_pool(tmp_path, 3, wall_seconds=2) as pool, ThreadPoolExecutor(3) as threads:
         pids = wait_for(lambda: pool.pids() if len(pool.pids()) == 3 else [])
-        for error in threads.map(lambda fault: end_of(pool, fault), ["hang", "deaf_hang", "locked"]):
+        for error in threads.map(
+            lambda fault: end_of(pool, fault), ["hang", "deaf_hang", "locked"]
+        ):
             assert error.code == "sampler_timeout"
             assert "more than 2 s; REELVEC_SAMPLING_WALL_SECONDS" in str(error)
         assert all(map(is_gone, pids))
@@ -125,7 +132,9 @@ def test_hangs_end_at_their_deadline(tmp_path: Path, tiny: bytes) -> None:
         ("what_it_needs", "40 MiB and 4000 pieces"),
     ],
 )
-def test_a_process_can_do_nothing_but_what_it_needs(fault: str, words: str, pool: SamplerPool, tiny: bytes) -> None:
+def test_a_process_can_do_nothing_but_what_it_needs(
+    fault: str, words: str, pool: SamplerPool, tiny: bytes
+) -> None:
     assert seed_of(pool, tiny) == 7
     pid = only_pid(pool)
     error = end_of(pool, fault)
@@ -142,7 +151,9 @@ def test_the_calls_of_another_machine_are_refused(pool: SamplerPool) -> None:
     assert (error.code, str(error)) == ("undecodable", "answer -1") or "SIGSEGV" in str(error)
 
 
-def test_what_holds_without_a_filter(tmp_path: Path, tiny: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_holds_without_a_filter(
+    tmp_path: Path, tiny: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     with faulty_pool(tmp_path, before="faulty.seccomp.install = lambda: False") as pool:
         assert pool.has_seccomp is None
         with caplog.at_level(logging.WARNING):
@@ -150,14 +161,18 @@ def test_what_holds_without_a_filter(tmp_path: Path, tiny: bytes, caplog: pytest
             end_of(pool, "leave")
             assert seed_of(pool, tiny) == 7
         assert pool.has_seccomp is False
-        assert [record.levelname for record in caplog.records if "seccomp" in record.getMessage()] == ["WARNING"]
+        assert [
+            record.levelname for record in caplog.records if "seccomp" in record.getMessage()
+        ] == ["WARNING"]
         assert "7 tried, worked: []" in str(end_of(pool, "descriptors"))
         assert end_of(pool, "touched_pages").code == "over_limits"
         assert seed_of(pool, tiny) == 7
 
 
 @needs_filter
-def test_threads_that_have_not_run_before_the_filter_do_not_end_the_process(tmp_path: Path, tiny: bytes) -> None:
+def test_threads_that_have_not_run_before_the_filter_do_not_end_the_process(
+    tmp_path: Path, tiny: bytes
+) -> None:
     """As those of numpy's BLAS on a machine with many cores and little time."""
     before = """
 import ctypes, resource
@@ -178,18 +193,24 @@ faulty.lockdown._limit = late
             end_of(pool, "leave")
 
 
-def test_another_machine_has_no_filter_rather_than_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machine_has_no_filter_rather_than_a_wrong_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(seccomp, "MACHINES", {})
     assert seccomp.install() is False
 
 
-def test_the_limit_is_counted_beside_the_libraries(tiny: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_is_counted_beside_the_libraries(
+    tiny: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", PYTHON)
     pool = SamplerPool(1, wall_seconds=60, cpu_seconds=60)
     try:
         assert seed_of(pool, tiny) == 7
         process = Path(f"/proc/{only_pid(pool)}")
-        mapped_bytes = int((process / "statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        mapped_bytes = int((process / "statm").read_text(encoding="ascii").split()[0]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
         limits = (process / "limits").read_text(encoding="ascii")
         limit_bytes = int(limits.split("Max address space")[1].split()[0])
         assert abs(limit_bytes - mapped_bytes - lockdown.MEMORY_BYTES) < 64 << 20
@@ -203,8 +224,15 @@ def test_the_limit_is_counted_beside_the_libraries(tiny: bytes, monkeypatch: pyt
 
 def test_faults_of_every_kind_leave_nothing_behind(tmp_path: Path, tiny: bytes) -> None:
     """`make soak` runs a thousand."""
-    cheap = [fault for fault, code in CODES.items() if code in ("over_limits", "undecodable")]  # the process goes on
-    faults = [*CODES, *cheap, *cheap, *(fault for fault, code in CODES.items() if code == "sampler_crashed")]
+    cheap = [
+        fault for fault, code in CODES.items() if code in ("over_limits", "undecodable")
+    ]  # the process goes on
+    faults = [
+        *CODES,
+        *cheap,
+        *cheap,
+        *(fault for fault, code in CODES.items() if code == "sampler_crashed"),
+    ]
     random.Random(4).shuffle(faults)
     before = Held.now()
     with faulty_pool(tmp_path, 2, wall_seconds=4, cpu_seconds=1) as pool:
@@ -215,7 +243,9 @@ def test_faults_of_every_kind_leave_nothing_behind(tmp_path: Path, tiny: bytes) 
     assert all(map(is_gone, pids))
 
 
-def test_a_process_killed_at_each_moment_costs_one_video_at_most(pool: SamplerPool, tiny: bytes) -> None:
+def test_a_process_killed_at_each_moment_costs_one_video_at_most(
+    pool: SamplerPool, tiny: bytes
+) -> None:
     def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: [pid] if is_gone(pid) else [])
@@ -228,7 +258,8 @@ def test_a_process_killed_at_each_moment_costs_one_video_at_most(pool: SamplerPo
     for moment in (0, BLOCK):  # it waits for its first block; half of its frames are written
         pid = only_pid(pool)
         reads = MemorySource(
-            video_with("half_written", blocks=2), lambda offset, at=moment, pid=pid: offset == at and kill(pid)
+            video_with("half_written", blocks=2),
+            lambda offset, at=moment, pid=pid: offset == at and kill(pid),
         )
         with pytest.raises(VideoError, match="SIGKILL"):
             pool.sample(reads, "notebook")
@@ -247,7 +278,9 @@ def test_a_busy_process_dies_with_its_worker(tmp_path: Path) -> None:
         pool.sample(source, "notebook")
     """
     arguments = [faulty(tmp_path / "python"), str(Path(__file__).parents[2])]
-    worker = subprocess.Popen([PYTHON, "-c", textwrap.dedent(script), *arguments], stdout=subprocess.PIPE, text=True)
+    worker = subprocess.Popen(
+        [PYTHON, "-c", textwrap.dedent(script), *arguments], stdout=subprocess.PIPE, text=True
+    )
     assert worker.stdout is not None
     with worker.stdout:
         pid = int(worker.stdout.readline())
@@ -262,7 +295,15 @@ def test_a_process_whose_worker_is_gone_already_does_not_begin(tmp_path: Path) -
         frames.truncate(wire.FRAMES_START + math.prod(SHAPE))
         descriptors = (theirs.fileno(), frames.fileno())
         ran = subprocess.run(
-            [PYTHON, "-I", "-m", "workers.sampling.inside.process", *map(str, descriptors), "60", "1"],
+            [
+                PYTHON,
+                "-I",
+                "-m",
+                "workers.sampling.inside.process",
+                *map(str, descriptors),
+                "60",
+                "1",
+            ],
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
             timeout=60,

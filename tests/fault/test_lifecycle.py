@@ -1,4 +1,6 @@
-"""How workers end and begin: whatever told them to, what they had in hand is somebody else's at once."""
+"""How workers end and begin: whatever told them to, what they had in hand is somebody else's at
+once.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ from tests.ledgering import one
 #: All of them, and the lot of a process that recycles.
 VIDEOS, LOT = 50, 25
 #: `reelvec worker --gpus none` that starts again after 0.1 s instead of 5.
-SUPERVISOR = "from workers.node import supervisor; supervisor.FIRST_DELAY_SECONDS = 0.1; raise SystemExit(supervisor.run('none'))"
+SUPERVISOR = (
+    "from workers.node import supervisor; supervisor.FIRST_DELAY_SECONDS = 0.1; raise "
+    "SystemExit(supervisor.run('none'))"
+)
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
@@ -44,9 +49,17 @@ def done(engine: Engine) -> int:
 
 
 def assert_all_is_handed_back(engine: Engine) -> None:
-    """Nothing is anybody's, no attempt is burnt, no death is counted, and the workers have said goodbye."""
+    """Nothing is anybody's, no attempt is burnt, no death is counted, and the workers have said
+    goodbye.
+    """
     assert in_hand(engine) == 0
-    assert one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state <> 'done' AND attempts + lost_count > 0") == 0
+    assert (
+        one(
+            engine,
+            "SELECT count(*) FROM reelvec.jobs WHERE state <> 'done' AND attempts + lost_count > 0",
+        )
+        == 0
+    )
     assert one(engine, "SELECT count(*) FROM reelvec.workers") == 0
 
 
@@ -57,7 +70,9 @@ def no_connections(stack: StackState, engine: Engine) -> Iterator[None]:
     name = engine.url.database
     with server.connect() as connection:
         connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
-        connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"))
+        connection.execute(
+            text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        )
         yield
         connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
     server.dispose()
@@ -72,7 +87,11 @@ def supervise(desk: Desk) -> Iterator[Callable[..., psutil.Popen]]:
     def start(log: Path, **variables: str) -> psutil.Popen:
         environment = {**desk.environment, **FAST, "REELVEC_SAMPLERS": "1", **variables}
         with log.open("wb") as out:
-            started.append(psutil.Popen([sys.executable, "-c", SUPERVISOR], env=environment, stdout=out, stderr=out))
+            started.append(
+                psutil.Popen(
+                    [sys.executable, "-c", SUPERVISOR], env=environment, stdout=out, stderr=out
+                )
+            )
         return started[-1]
 
     yield start
@@ -91,7 +110,9 @@ def test_workers_outlive_no_supervisor_and_come_back_whatever_was_away(
     stack: StackState,
     broker_url: str,
 ) -> None:
-    """SIGKILL of the supervisor; a worker that recycles; Postgres away when the next one starts; a spot notice."""
+    """SIGKILL of the supervisor; a worker that recycles; Postgres away when the next one starts; a
+    spot notice.
+    """
     golden = probe_vectors(small_clips(tmp_path / "clips", VIDEOS))
     enqueue = ("enqueue", str(tmp_path / "clips"), "--backbone", "probe")
     desk.run(*enqueue)
@@ -100,7 +121,10 @@ def test_workers_outlive_no_supervisor_and_come_back_whatever_was_away(
     until(lambda: done(engine) >= 5)
     shape = "SELECT (device, samplers, videos_per_batch, in_flight)::text FROM reelvec.workers"
     assert one(engine, shape) == "(cpu,1,1,3)"
-    assert "ready on cpu: 1 sampler (REELVEC_SAMPLERS), 3 videos in flight, batches of 1 video" in log.read_text()
+    assert (
+        "ready on cpu: 1 sampler (REELVEC_SAMPLERS), 3 videos in flight, batches of 1 video"
+        in log.read_text()
+    )
     (worker,) = killed.children()
     killed.kill()
     killed.wait()
@@ -111,7 +135,9 @@ def test_workers_outlive_no_supervisor_and_come_back_whatever_was_away(
     assert before < VIDEOS - LOT, "it was stopped in the middle"
 
     log, notice = tmp_path / "second.log", tmp_path / "notice"
-    supervisor = supervise(log, REELVEC_RECYCLE_VIDEOS=str(LOT), REELVEC_SPOT_NOTICE=f"test -e {notice}")
+    supervisor = supervise(
+        log, REELVEC_RECYCLE_VIDEOS=str(LOT), REELVEC_SPOT_NOTICE=f"test -e {notice}"
+    )
     until(lambda: "ended with 76; starting it again at once" in log.read_text())
     assert_all_is_handed_back(engine)
     assert before + LOT <= done(engine) < VIDEOS
@@ -126,9 +152,15 @@ def test_workers_outlive_no_supervisor_and_come_back_whatever_was_away(
 
 
 def test_a_worker_whose_reads_hang_drains_all_the_same(
-    desk: Desk, tmp_path: Path, engine: Engine, broker_url: str, start_worker: Callable[..., WorkerProcess]
+    desk: Desk,
+    tmp_path: Path,
+    engine: Engine,
+    broker_url: str,
+    start_worker: Callable[..., WorkerProcess],
 ) -> None:
-    """All places wait for a server that has stopped in mid-body, for longer than a drain may take. Signals of all kinds."""
+    """All places wait for a server that has stopped in mid-body, for longer than a drain may take.
+    Signals of all kinds.
+    """
     clip = small_clips(tmp_path / "clips", 1)[0].read_bytes()
 
     def stall(handler: Handler) -> bool:
@@ -143,7 +175,12 @@ def test_a_worker_whose_reads_hang_drains_all_the_same(
         urls = "\n".join(server.url(f"/{number}.mp4") for number in range(12))
         desk.run("enqueue", "-", "--backbone", "probe", stdin=urls)
         worker = start_worker(REELVEC_HTTP_ALLOW_PRIVATE="true", REELVEC_FETCH_SECONDS="300")
-        until(lambda: in_hand(engine) == int(str(one(engine, "SELECT sum(in_flight) FROM reelvec.workers") or -1)))
+        until(
+            lambda: (
+                in_hand(engine)
+                == int(str(one(engine, "SELECT sum(in_flight) FROM reelvec.workers") or -1))
+            )
+        )
         started = time.monotonic()
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
             worker.process.send_signal(number)
@@ -152,13 +189,18 @@ def test_a_worker_whose_reads_hang_drains_all_the_same(
     assert_all_is_handed_back(engine)
     assert "Traceback" not in worker.log()
     with redis.Redis.from_url(broker_url) as client:
-        assert client.llen("reelvec:reelvec") + client.hlen("reelvec:unacked") <= 12, "nothing was published twice"
+        assert client.llen("reelvec:reelvec") + client.hlen("reelvec:unacked") <= 12, (
+            "nothing was published twice"
+        )
 
 
 def test_an_interrupted_command_says_so_and_nothing_else(desk: Desk) -> None:
     script = Path(sys.executable).with_name("enqueue")
     process = subprocess.Popen(
-        [script, "-", "--backbone", "probe"], env=desk.environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        [script, "-", "--backbone", "probe"],
+        env=desk.environment,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
     until(lambda: b"broker" in os.read(process.stderr.fileno(), 4096))

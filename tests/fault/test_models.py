@@ -1,4 +1,6 @@
-"""Weights that only some workers have, or nobody: what can be made is made, what waits is told, and one command ends it."""
+"""Weights that only some workers have, or nobody: what can be made is made, what waits is told, and
+one command ends it.
+"""
 
 from __future__ import annotations
 
@@ -42,18 +44,44 @@ def test_a_fleet_of_which_one_has_the_weights(
     (tmp_path / "pets.txt").write_text("a cat\na dog\n", encoding="utf-8")
     both = ("--backbone", "vivit", "--backbone", "siglip2", "--labels", "pets.txt")
     embedded = (
-        "SELECT count(*) FROM reelvec.embeddings JOIN reelvec.encoders USING (encoder_id) WHERE encoder = :encoder"
+        "SELECT count(*) FROM reelvec.embeddings JOIN reelvec.encoders USING (encoder_id) "
+        "WHERE encoder = :encoder"
     )
 
     without = start_worker(REELVEC_MODELS_DIR=str(tmp_path / "one"))
-    until(lambda: one(engine, "SELECT count(*) FROM reelvec.workers") == 1, "a worker is ready", seconds=120)
+    until(
+        lambda: one(engine, "SELECT count(*) FROM reelvec.workers") == 1,
+        "a worker is ready",
+        seconds=120,
+    )
     told = desk.run("enqueue", "first", *both).stderr
-    assert "siglip2: the one live worker cannot load it, and its weights are not here either" in told
-    until(lambda: one(engine, embedded, encoder="vivit") == VIDEOS, "all have what can be made", seconds=240)
-    until(lambda: one(engine, "SELECT bool_and(state = 'pending') FROM reelvec.jobs"), "they wait for the rest")
+    assert (
+        "siglip2: the one live worker cannot load it, and its weights are not here either" in told
+    )
+    until(
+        lambda: one(engine, embedded, encoder="vivit") == VIDEOS,
+        "all have what can be made",
+        seconds=240,
+    )
+    until(
+        lambda: one(engine, "SELECT bool_and(state = 'pending') FROM reelvec.jobs"),
+        "they wait for the rest",
+    )
     assert models(desk, expect=1) == {
-        "vivit": {"wanted": VIDEOS, "embedded": VIDEOS, "failed": 0, "waiting": 0, "waiting_for_weights": 0},
-        "siglip2": {"wanted": VIDEOS, "embedded": 0, "failed": 0, "waiting": VIDEOS, "waiting_for_weights": VIDEOS},
+        "vivit": {
+            "wanted": VIDEOS,
+            "embedded": VIDEOS,
+            "failed": 0,
+            "waiting": 0,
+            "waiting_for_weights": 0,
+        },
+        "siglip2": {
+            "wanted": VIDEOS,
+            "embedded": 0,
+            "failed": 0,
+            "waiting": VIDEOS,
+            "waiting_for_weights": VIDEOS,
+        },
     }
     assert (
         "all of them wait for weights that no live worker has: siglip2"
@@ -62,12 +90,27 @@ def test_a_fleet_of_which_one_has_the_weights(
 
     desk.run("reelvec", "cancel", "--backbone", "siglip2")
     assert desk.run("reelvec", "status").stdout.startswith(f"DONE  {VIDEOS} done, 0 failed")
-    assert f"queued 0 · already done {VIDEOS}" in desk.run("enqueue", "first", "--backbone", "vivit").stderr
+    assert (
+        f"queued 0 · already done {VIDEOS}"
+        in desk.run("enqueue", "first", "--backbone", "vivit").stderr
+    )
 
     start_worker(REELVEC_MODELS_DIR=str(tmp_path / "both"))
-    until(lambda: one(engine, "SELECT count(*) FROM reelvec.workers") == 2, "the other is ready", seconds=120)
-    desk.run("enqueue", "first", "second", *both, "--wait", REELVEC_MODELS_DIR=str(tmp_path / "both"))
-    assert one(engine, embedded, encoder="siglip2") == one(engine, embedded, encoder="vivit") == 2 * VIDEOS
-    assert one(engine, "SELECT max(token) FROM reelvec.jobs") == 2, "each worker took each video once at most"
+    until(
+        lambda: one(engine, "SELECT count(*) FROM reelvec.workers") == 2,
+        "the other is ready",
+        seconds=120,
+    )
+    desk.run(
+        "enqueue", "first", "second", *both, "--wait", REELVEC_MODELS_DIR=str(tmp_path / "both")
+    )
+    assert (
+        one(engine, embedded, encoder="siglip2")
+        == one(engine, embedded, encoder="vivit")
+        == 2 * VIDEOS
+    )
+    assert one(engine, "SELECT max(token) FROM reelvec.jobs") == 2, (
+        "each worker took each video once at most"
+    )
     assert one(engine, "SELECT count(*) FROM reelvec.attempts") == 0
     assert without.process.poll() is None, "weights that it lacks are no reason to end"

@@ -1,4 +1,6 @@
-"""One bad place starves nobody: it is closed, tried now and then, and goes on by itself when it is mended."""
+"""One bad place starves nobody: it is closed, tried now and then, and goes on by itself when it is
+mended.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def good(clip: bytes) -> Iterator[WebServer]:
-    files = {f"/{i}.mp4": clip for i in range(GOOD)} | {f"/{i}.txt.mp4": b"no video" * 99 for i in range(NOT_MEDIA)}
+    files = {f"/{i}.mp4": clip for i in range(GOOD)} | {
+        f"/{i}.txt.mp4": b"no video" * 99 for i in range(NOT_MEDIA)
+    }
     with serving(files=files) as server:
         yield server
 
@@ -42,37 +46,66 @@ def bad(clip: bytes) -> Iterator[WebServer]:
 
 def done(engine: Engine, server: WebServer) -> int:
     query = (
-        "SELECT count(*) FROM reelvec.jobs JOIN reelvec.videos USING (video_id) WHERE state = 'done' AND uri LIKE :uri"
+        "SELECT count(*) FROM reelvec.jobs JOIN reelvec.videos USING (video_id) WHERE state = "
+        "'done' AND uri LIKE :uri"
     )
     return int(str(one(engine, query, uri=server.url("/%"))))
 
 
 def test_a_bad_host_starves_nobody_and_goes_on_when_it_is_mended(
-    desk: Desk, start_worker: Callable[..., WorkerProcess], engine: Engine, good: WebServer, bad: WebServer
+    desk: Desk,
+    start_worker: Callable[..., WorkerProcess],
+    engine: Engine,
+    good: WebServer,
+    bad: WebServer,
 ) -> None:
     listed = [*(bad.url(path) for path in bad.files), *(good.url(path) for path in good.files)]
     (desk.folder / "list.txt").write_text("\n".join(listed))
     worker = start_worker(REELVEC_HTTP_ALLOW_PRIVATE="true")
     desk.run("enqueue", "list.txt", "--backbone", "probe")
     until(lambda: done(engine, good) == GOOD)
-    until(lambda: one(engine, "SELECT count(*) FROM reelvec.jobs WHERE error_code = 'not_media'") == NOT_MEDIA)
-    assert one(engine, "SELECT string_agg(place, ' ') FROM reelvec.places WHERE closed_at IS NOT NULL") == bad.url("")
+    until(
+        lambda: (
+            one(engine, "SELECT count(*) FROM reelvec.jobs WHERE error_code = 'not_media'")
+            == NOT_MEDIA
+        )
+    )
+    assert one(
+        engine, "SELECT string_agg(place, ' ') FROM reelvec.places WHERE closed_at IS NOT NULL"
+    ) == bad.url("")
     asked = len(bad.requests)
     until(lambda: len(bad.requests) >= asked + 2)  # it is tried by itself
     assert (
-        one(engine, "SELECT max(attempts) FROM reelvec.jobs WHERE error_code = 'access_denied' AND state = 'pending'")
+        one(
+            engine,
+            "SELECT max(attempts) FROM reelvec.jobs WHERE error_code = 'access_denied' AND state = "
+            "'pending'",
+        )
         == 0
     )
     bad.bend = None
     until(lambda: done(engine, bad) == BAD)
     assert worker.log().count("is closed, no worker can read it: access_denied") == 1
     assert worker.log().count("is open again") == 1
-    assert len([line for line in worker.log().splitlines() if "access_denied" in line and "WARNING" in line]) < 20
+    assert (
+        len(
+            [
+                line
+                for line in worker.log().splitlines()
+                if "access_denied" in line and "WARNING" in line
+            ]
+        )
+        < 20
+    )
     assert worker.stop() == 0
 
 
 def test_a_worker_with_wrong_keys_leaves_its_bucket_to_the_others(
-    desk: Desk, start_worker: Callable[..., WorkerProcess], engine: Engine, s3: S3Server, clip: bytes
+    desk: Desk,
+    start_worker: Callable[..., WorkerProcess],
+    engine: Engine,
+    s3: S3Server,
+    clip: bytes,
 ) -> None:
     bucket = s3.bucket()
     for index in range(GOOD):

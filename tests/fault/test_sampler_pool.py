@@ -1,4 +1,6 @@
-"""Sampler processes that are killed, stopped, starved and lied to: each fault costs one video, and the next one works."""
+"""Sampler processes that are killed, stopped, starved and lied to: each fault costs one video, and
+the next one works.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def large(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Several blocks long."""
     path = tmp_path_factory.mktemp("large") / "large.mp4"
-    data = media.make_clip(path, seconds=4, width=480, height=360, seed=8, options={"crf": "12"}).read_bytes()
+    data = media.make_clip(
+        path, seconds=4, width=480, height=360, seed=8, options={"crf": "12"}
+    ).read_bytes()
     assert len(data) > 4 * BLOCK
     return data
 
@@ -53,7 +57,9 @@ def pool() -> Iterator[SamplerPool]:
 # What a sample says
 
 
-def test_a_sample_has_its_own_memory_and_counts_what_it_took(pool: SamplerPool, large: bytes, tiny: bytes) -> None:
+def test_a_sample_has_its_own_memory_and_counts_what_it_took(
+    pool: SamplerPool, large: bytes, tiny: bytes
+) -> None:
     source = MemorySource(large)
     sample = pool.sample(source, "notebook")
     kept = sample.frames.copy()
@@ -62,7 +68,9 @@ def test_a_sample_has_its_own_memory_and_counts_what_it_took(pool: SamplerPool, 
     assert sample.frames.shape == SHAPE
     assert sample.frames.dtype == np.uint8
     assert (
-        [media.read_frame_number(frame) for frame in sample.frames] == sample.frame_indices.tolist() == list(range(96))
+        [media.read_frame_number(frame) for frame in sample.frames]
+        == sample.frame_indices.tolist()
+        == list(range(96))
     )
     np.testing.assert_allclose(sample.pts_seconds, np.arange(96) * 0.04, atol=1e-6)
     assert (sample.facts.codec, sample.facts.width_px, sample.facts.height_px) == ("h264", 480, 360)
@@ -77,12 +85,19 @@ def test_a_sample_has_its_own_memory_and_counts_what_it_took(pool: SamplerPool, 
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five minutes, 8 MiB or so."""
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    return media.make_clip(path, seconds=300, fps=5, width=96, height=96, options={"crf": "1", "g": "20"}, seed=9)
+    return media.make_clip(
+        path, seconds=300, fps=5, width=96, height=96, options={"crf": "1", "g": "20"}, seed=9
+    )
 
 
 @pytest.mark.parametrize(
     ("suffix", "options"),
-    [("mp4", {}), ("mp4", {"movflags": "faststart"}), ("mp4", {"movflags": "frag_keyframe+empty_moov"}), ("mkv", {})],
+    [
+        ("mp4", {}),
+        ("mp4", {"movflags": "faststart"}),
+        ("mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("mkv", {}),
+    ],
 )
 def test_only_the_first_minute_is_read(
     suffix: str, options: dict[str, str], pool: SamplerPool, long_clip: Path, tmp_path: Path
@@ -103,7 +118,9 @@ def test_only_the_first_minute_is_read(
 
 def test_two_hundred_videos_over_four_threads_keep_apart(tmp_path: Path) -> None:
     clips = [
-        media.make_clip(tmp_path / f"{seed}.mp4", seconds=0.12, width=64, height=64, seed=seed).read_bytes()
+        media.make_clip(
+            tmp_path / f"{seed}.mp4", seconds=0.12, width=64, height=64, seed=seed
+        ).read_bytes()
         for seed in range(200)
     ]
     pool = SamplerPool(3, wall_seconds=60, cpu_seconds=60)
@@ -115,7 +132,8 @@ def test_two_hundred_videos_over_four_threads_keep_apart(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("make", "code"), [(media.html, "not_media"), (media.truncated, "truncated"), (media.empty, "empty_file")]
+    ("make", "code"),
+    [(media.html, "not_media"), (media.truncated, "truncated"), (media.empty, "empty_file")],
 )
 def test_a_bad_video_has_its_code_and_leaves_the_process(
     make: Callable[[Path], Path], code: str, pool: SamplerPool, tiny: bytes, tmp_path: Path
@@ -145,7 +163,10 @@ def test_the_process_has_nothing(pool: SamplerPool, tiny: bytes) -> None:
         assert words[none] == "0"
     assert words["Max open files"] == "3"
     assert 60 <= int(words["Max cpu time"]) < 70
-    status = dict(line.split(":\t", 1) for line in (process / "status").read_text(encoding="ascii").splitlines())
+    status = dict(
+        line.split(":\t", 1)
+        for line in (process / "status").read_text(encoding="ascii").splitlines()
+    )
     assert (status["NoNewPrivs"], status["Threads"], status["CapEff"], status["CapPrm"]) == (
         "1",
         "1",
@@ -177,7 +198,9 @@ def test_no_memory_file_on_this_system(monkeypatch: pytest.MonkeyPatch, tiny: by
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-def test_a_killed_process_costs_one_video(fault: signal.Signals, pool: SamplerPool, tiny: bytes) -> None:
+def test_a_killed_process_costs_one_video(
+    fault: signal.Signals, pool: SamplerPool, tiny: bytes
+) -> None:
     pid = only_pid(pool)
     with pytest.raises(VideoError, match=fault.name) as caught:
         pool.sample(MemorySource(tiny, lambda offset: os.kill(pid, fault)), "notebook")
@@ -238,7 +261,12 @@ def test_a_video_that_eats_the_processor_is_stopped(tmp_path: Path, tiny: bytes)
         data = bytes(packet)
         for number in range(96):
             copy = av.Packet(data)
-            copy.stream, copy.pts, copy.dts, copy.time_base = stream, number, number, packet.time_base
+            copy.stream, copy.pts, copy.dts, copy.time_base = (
+                stream,
+                number,
+                number,
+                packet.time_base,
+            )
             copy.is_keyframe = True
             opened.mux(copy)
     pool = SamplerPool(1, wall_seconds=60, cpu_seconds=1)
@@ -403,7 +431,9 @@ def test_processes_die_with_their_worker() -> None:
         print(*pool.pids(), flush=True)
         time.sleep(60)
     """
-    worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
+    )
     assert worker.stdout is not None
     with worker.stdout:
         pids = [int(word) for word in worker.stdout.readline().split()]
@@ -501,14 +531,18 @@ def test_the_liar_is_believed_when_it_tells_the_truth(
 
 def test_unprintable_words_of_a_sampler_are_cleaned() -> None:
     failed = child.parse(
-        b'{"kind": "failed", "code": "not_media", "message": "a\\u0000b\\n\\u001b[31m\\u202e' + b"x" * 900 + b'"}'
+        b'{"kind": "failed", "code": "not_media", "message": "a\\u0000b\\n\\u001b[31m\\u202e'
+        + b"x" * 900
+        + b'"}'
     )
     assert failed.clean_message.startswith("a?b??[31m?")
     assert failed.clean_message.isprintable()
     assert len(failed.clean_message) <= 500
 
 
-def test_processes_that_cannot_start_refuse_the_configuration(tiny: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_cannot_start_refuse_the_configuration(
+    tiny: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     pool = SamplerPool(1, wall_seconds=30, cpu_seconds=30)
     try:
@@ -519,7 +553,9 @@ def test_processes_that_cannot_start_refuse_the_configuration(tiny: bytes, monke
         pool.close()
 
 
-def test_no_process_to_be_had_is_an_error_that_passes(tiny: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_process_to_be_had_is_an_error_that_passes(
+    tiny: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     pool = SamplerPool(1, wall_seconds=30, cpu_seconds=30)
     try:

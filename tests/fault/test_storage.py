@@ -32,7 +32,9 @@ def test_what_the_store_does_to_a_video_is_in_its_row(
     start_worker: Callable[..., WorkerProcess],
     proxy: Proxy,
 ) -> None:
-    """Deleted: failed. Wrong key and missing bucket: waits, no attempt burnt. Cut and stall: tried again."""
+    """Deleted: failed. Wrong key and missing bucket: waits, no attempt burnt. Cut and stall: tried
+    again.
+    """
     at_bucket = Desk({**desk.environment, **s3.environment}, desk.folder)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -50,7 +52,8 @@ def test_what_the_store_does_to_a_video_is_in_its_row(
     def codes() -> dict[str, tuple[str, int]]:
         with engine.connect() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT split_part(uri, '/', 4), coalesce(error_code, state), attempts FROM reelvec.videos"
+                "SELECT split_part(uri, '/', 4), coalesce(error_code, state), attempts FROM "
+                "reelvec.videos"
                 " JOIN reelvec.jobs USING (video_id)"
             )
             return {str(key): (str(code), int(attempts)) for key, code, attempts in rows}
@@ -61,22 +64,34 @@ def test_what_the_store_does_to_a_video_is_in_its_row(
             time.sleep(0.1)
         assert codes() == expected, worker.log()
 
-    wrong = start(**{**s3.environment, "AWS_SECRET_ACCESS_KEY": "wrong"}, REELVEC_RETRY_SECONDS="20")
+    wrong = start(
+        **{**s3.environment, "AWS_SECRET_ACCESS_KEY": "wrong"}, REELVEC_RETRY_SECONDS="20"
+    )
     settle(
         wrong,
-        {"deleted.mp4": ("bad_credentials", 0), "fine.mp4": ("bad_credentials", 0), "v.mp4": ("bad_credentials", 0)},
+        {
+            "deleted.mp4": ("bad_credentials", 0),
+            "fine.mp4": ("bad_credentials", 0),
+            "v.mp4": ("bad_credentials", 0),
+        },
     )
     wrong.stop()
     assert "only-for-tests" not in wrong.log()
 
     execute(engine, "UPDATE reelvec.jobs SET not_before = NULL")
     right = start(**s3.environment, REELVEC_RETRY_SECONDS="20")
-    settle(right, {"deleted.mp4": ("not_found", 1), "fine.mp4": ("done", 1), "v.mp4": ("no_bucket", 0)})
+    settle(
+        right, {"deleted.mp4": ("not_found", 1), "fine.mp4": ("done", 1), "v.mp4": ("no_bucket", 0)}
+    )
     right.stop()
 
     s3.put(bucket, "cut.mp4", clip)
     proxy.trap(direction="answer", after_bytes=1, times=1_000)
-    broken = {**s3.environment, "AWS_ENDPOINT_URL_S3": f"http://{proxy.endpoint}", "REELVEC_FETCH_SECONDS": "0.5"}
+    broken = {
+        **s3.environment,
+        "AWS_ENDPOINT_URL_S3": f"http://{proxy.endpoint}",
+        "REELVEC_FETCH_SECONDS": "0.5",
+    }
     at_bucket.run("enqueue", f"s3://{bucket}/cut.mp4", "--backbone", "probe")
     worker = start(**broken, REELVEC_RETRY_SECONDS="60")
     rest = {"deleted.mp4": ("not_found", 1), "fine.mp4": ("done", 1), "v.mp4": ("no_bucket", 0)}
@@ -89,11 +104,20 @@ def test_what_the_store_does_to_a_video_is_in_its_row(
 
 
 def test_another_version_of_an_object_is_another_video(
-    desk: Desk, tmp_path: Path, s3: S3Server, engine: Engine, start_worker: Callable[..., WorkerProcess]
+    desk: Desk,
+    tmp_path: Path,
+    s3: S3Server,
+    engine: Engine,
+    start_worker: Callable[..., WorkerProcess],
 ) -> None:
-    """A broken upload that was replaced is tried again; a worker that meets a new version makes all its rows anew."""
+    """A broken upload that was replaced is tried again; a worker that meets a new version makes all
+    its rows anew.
+    """
     at_bucket = Desk({**desk.environment, **s3.environment}, desk.folder)
-    clips = [make_clip(tmp_path / f"{seed}.mp4", seconds=1, width=64, height=48, seed=seed) for seed in (1, 2)]
+    clips = [
+        make_clip(tmp_path / f"{seed}.mp4", seconds=1, width=64, height=48, seed=seed)
+        for seed in (1, 2)
+    ]
     bucket = s3.bucket()
     s3.put(bucket, "v.mp4", b"<html>503</html>")
     start_worker(**s3.environment)
@@ -106,7 +130,8 @@ def test_another_version_of_an_object_is_another_video(
     def vectors() -> dict[str, str]:
         with engine.connect() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT encoder, embedding::text FROM reelvec.embeddings JOIN reelvec.encoders USING (encoder_id)"
+                "SELECT encoder, embedding::text FROM reelvec.embeddings JOIN reelvec.encoders "
+                "USING (encoder_id)"
             )
             return {str(name): str(vector) for name, vector in rows}
 

@@ -1,7 +1,8 @@
-"""A short form of the fault matrix: one fleet is struck again and again, and every time every worker must work on.
+"""A short form of the fault matrix: one fleet is struck again and again, and every time every
+worker must work on.
 
-All strikes, ten times each, with one and three workers: `python -m bench.faults`. At random for as long as one likes:
-`make soak`.
+All strikes, ten times each, with one and three workers: `python -m bench.faults`. At random for as
+long as one likes: `make soak`.
 """
 
 from __future__ import annotations
@@ -62,10 +63,14 @@ def test_every_worker_works_on_after_every_strike(fleet: Fleet) -> None:
         assert not stuck, f"after {name} workers {stuck} take no work any more"
         found = verdict.judge(fleet)
         assert found.holds, f"after {name}: {found}"
-        assert set(fleet.ended) <= strike.ends, f"after {name} workers have ended with {fleet.ended}"
+        assert set(fleet.ended) <= strike.ends, (
+            f"after {name} workers have ended with {fleet.ended}"
+        )
         fleet.ended.clear()
     assert fleet.stop() == [0, 0]
     said = fleet.said()
     assert "dropped a message that is not ours" in said
     assert "Traceback" not in said
-    assert wait_until(lambda: not verdict.stray_processes(fleet.folder), 20), "nothing is left running"
+    assert wait_until(lambda: not verdict.stray_processes(fleet.folder), 20), (
+        "nothing is left running"
+    )

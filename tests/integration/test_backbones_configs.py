@@ -1,6 +1,8 @@
-"""Checkpoints whose config.json says something else than the published one: computed as transformers does, or refused.
+"""Checkpoints whose config.json says something else than the published one: computed as
+transformers does, or refused.
 
-The reference is transformers' own forward, unpatched, of the same small weights, float32 on the CPU.
+The reference is transformers' own forward, unpatched, of the same small weights, float32 on the
+CPU.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ import transformers
 from db.errors import RefusedConfigurationError
 from db.labels import LabelSet
 from producer.doctor.models import _incomplete
-from tests.weights import PUBLISHED, save_checkpoint, synthetic_frames, write_clip_tokenizer, write_gemma_tokenizer
+from tests.weights import (
+    PUBLISHED,
+    save_checkpoint,
+    synthetic_frames,
+    write_clip_tokenizer,
+    write_gemma_tokenizer,
+)
 from workers.backbones import registry
 from workers.backbones.base import Weights
 from workers.backbones.prompts import folder_tokenizer
@@ -27,24 +35,40 @@ from workers.weights.inventory import inventory
 LABELS = LabelSet("few", ("cooking", "фильм", "news"), ("c", "f", "n"))
 #: What every model's blocks are made with, none of it as published.
 BLOCKS = {"hidden_act": "relu", "layer_norm_eps": 1e-2, "initializer_range": 0.1}
-NO_BIAS = {**BLOCKS, "qkv_bias": False, "hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.3}
+NO_BIAS = {
+    **BLOCKS,
+    "qkv_bias": False,
+    "hidden_dropout_prob": 0.3,
+    "attention_probs_dropout_prob": 0.3,
+}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "timesformer, space only": ("timesformer", {"attention_type": "space_only"}),
     "timesformer, joint": ("timesformer", {"attention_type": "joint_space_time"}),
     "timesformer": ("timesformer", {**NO_BIAS, "patch_size": 32, "drop_path_rate": 1}),
     "vivit": ("vivit", {**NO_BIAS, "tubelet_size": [4, 32, 16]}),
-    "vivit, pooler": ("vivit", {"tubelet_size": [4, 32, 32], "pooler_act": "relu", "pooler_output_size": 24}),
+    "vivit, pooler": (
+        "vivit",
+        {"tubelet_size": [4, 32, 32], "pooler_act": "relu", "pooler_output_size": 24},
+    ),
     "videomae": ("videomae", {**NO_BIAS, "tubelet_size": 4, "patch_size": 32}),
     "x-clip": (
         "x-clip",
         {
-            "vision_config": {**BLOCKS, "patch_size": 32, "drop_path_rate": 0.5, "attention_dropout": 0.2},
+            "vision_config": {
+                **BLOCKS,
+                "patch_size": 32,
+                "drop_path_rate": 0.5,
+                "attention_dropout": 0.2,
+            },
             "text_config": BLOCKS,
             **{"prompt_layers": 1, "prompt_alpha": 0.7, "prompt_hidden_act": "gelu"},
         },
     ),
     "siglip2": ("siglip2", {"vision_config": {**BLOCKS, "patch_size": 32}, "text_config": BLOCKS}),
-    "vjepa2": ("vjepa2", {**NO_BIAS, "patch_size": 32, "tubelet_size": 4, "mlp_ratio": 3, "drop_path_rate": 0.2}),
+    "vjepa2": (
+        "vjepa2",
+        {**NO_BIAS, "patch_size": 32, "tubelet_size": 4, "mlp_ratio": 3, "drop_path_rate": 0.2},
+    ),
 }
 #: The class whose forward is the reference.
 CLASSES = {
@@ -66,14 +90,18 @@ def made(name: str, changed: dict[str, Any], folder: Path, *, model: str | None 
 
 
 def windows_of(name: str) -> torch.Tensor:
-    return torch.from_numpy(synthetic_frames(5)[: registry.get(name).frames_per_window][None].copy())
+    return torch.from_numpy(
+        synthetic_frames(5)[: registry.get(name).frames_per_window][None].copy()
+    )
 
 
 def pixels_of(name: str) -> torch.Tensor:
     """float32 [1, T, 3, 224, 224]"""
     spec = registry.get(name)
     scaled = windows_of(name).double() * spec.scale - spec.offset
-    return ((scaled - torch.tensor(spec.mean)) / torch.tensor(spec.std)).permute(0, 1, 4, 2, 3).float()
+    return (
+        ((scaled - torch.tensor(spec.mean)) / torch.tensor(spec.std)).permute(0, 1, 4, 2, 3).float()
+    )
 
 
 @torch.no_grad()
@@ -89,10 +117,17 @@ def theirs(name: str, folder: Path, *, pooler: bool) -> tuple[torch.Tensor, torc
         output = model(pixel_values=pixels)
         return (output.pooler_output if pooler else output.last_hidden_state[:, 0]), None
     if name == "vjepa2":
-        return model(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state.mean(dim=1), None
+        return model(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state.mean(
+            dim=1
+        ), None
     if not registry.get(name).has_text:
-        return model(pixel_values=pixels).last_hidden_state.flatten(0, 1).mean(dim=0, keepdim=True), None
-    ids, mask = (torch.from_numpy(part) for part in folder_tokenizer(registry.get(name), folder).batch(LABELS.prompts))
+        return model(pixel_values=pixels).last_hidden_state.flatten(0, 1).mean(
+            dim=0, keepdim=True
+        ), None
+    ids, mask = (
+        torch.from_numpy(part)
+        for part in folder_tokenizer(registry.get(name), folder).batch(LABELS.prompts)
+    )
     if name == "x-clip":
         output = model(input_ids=ids, attention_mask=mask, pixel_values=pixels)
         return output.video_embeds, output.logits_per_video.softmax(dim=-1)
@@ -112,16 +147,30 @@ def test_what_a_config_says_is_computed_as_transformers_does(tmp_path: Path, cas
     assert loaded.dim == expected.shape[-1]
     np.testing.assert_allclose(encoded.embeddings.numpy(), expected.numpy(), atol=2e-5)
     if scores is not None:
-        np.testing.assert_allclose(encoded.probabilities[LABELS.digest].numpy(), scores.numpy(), atol=1e-4)
+        np.testing.assert_allclose(
+            encoded.probabilities[LABELS.digest].numpy(), scores.numpy(), atol=1e-4
+        )
     (held,) = [each for each in inventory(tmp_path, verify=True) if each.backbone == name]
     assert (held.state, held.problem) == ("by hand", None)
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("timesformer", {"patch_size": 15}, "patch_size is 15; timesformer needs one number that divides 224"),
-    ("videomae", {"patch_size": 15}, "patch_size is 15; videomae needs one number that divides 224"),
+    (
+        "timesformer",
+        {"patch_size": 15},
+        "patch_size is 15; timesformer needs one number that divides 224",
+    ),
+    (
+        "videomae",
+        {"patch_size": 15},
+        "patch_size is 15; videomae needs one number that divides 224",
+    ),
     ("vjepa2", {"patch_size": 18}, "patch_size is 18; vjepa2 needs"),
-    ("vivit", {"tubelet_size": [3, 16, 16]}, r"tubelet_size is \[3, 16, 16\]; vivit needs what divides 32 and 224"),
+    (
+        "vivit",
+        {"tubelet_size": [3, 16, 16]},
+        r"tubelet_size is \[3, 16, 16\]; vivit needs what divides 32 and 224",
+    ),
     ("vivit", {"tubelet_size": [2, 15, 16]}, "vivit needs what divides 32 and 224"),
     ("videomae", {"tubelet_size": 3}, "tubelet_size is 3; videomae needs what divides 16"),
     (
@@ -152,7 +201,10 @@ def test_an_unknown_kind_of_attention_is_refused_by_name(tmp_path: Path) -> None
     folder = made("timesformer", {}, tmp_path)
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"divided_space_time"', '"space_and_back"'))
-    said = "attention_type is 'space_and_back'; timesformer knows divided_space_time, space_only, joint_space_time"
+    said = (
+        "attention_type is 'space_and_back'; timesformer knows divided_space_time, space_only, "
+        "joint_space_time"
+    )
     with pytest.raises(RefusedConfigurationError, match=said):
         registry.module("timesformer").load(Weights("pretrained", tmp_path), "cpu")
 
@@ -174,4 +226,6 @@ def test_sequences_share_whole_groups_whatever_the_patches(
 
 
 def test_every_backbone_with_weights_is_tried() -> None:
-    assert {name for name, _ in CASES.values()} == {name for name in BACKBONES if registry.get(name).checkpoint}
+    assert {name for name, _ in CASES.values()} == {
+        name for name in BACKBONES if registry.get(name).checkpoint
+    }

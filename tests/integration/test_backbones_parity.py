@@ -1,6 +1,8 @@
-"""V-JEPA 2 and SigLIP 2 give what their published classes give: same weights, same frames, float32 on the CPU.
+"""V-JEPA 2 and SigLIP 2 give what their published classes give: same weights, same frames, float32
+on the CPU.
 
-The reference is transformers' own forward, unpatched, one window at a time, each picture normalised on its own.
+The reference is transformers' own forward, unpatched, one window at a time, each picture normalised
+on its own.
 """
 
 from __future__ import annotations
@@ -20,9 +22,13 @@ from workers.backbones.prompts import folder_tokenizer
 from workers.backbones.siglip2 import Siglip2
 from workers.weights.random_weights import fill
 
-ENGLISH = LabelSet("en", ("Category: cooking", "Category: films", "Category: news"), ("cooking", "films", "news"))
+ENGLISH = LabelSet(
+    "en", ("Category: cooking", "Category: films", "Category: news"), ("cooking", "films", "news")
+)
 #: Two prompts of one category, apart from each other; not only ASCII.
-SEVERAL = LabelSet("several", ("кино", "a cooking show", "фильм", "news", "films"), ("f", "c", "f", "n", "f"))
+SEVERAL = LabelSet(
+    "several", ("кино", "a cooking show", "фильм", "news", "films"), ("f", "c", "f", "n", "f")
+)
 
 MEAN_STD = {
     "vjepa2": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -46,16 +52,22 @@ def frames_of(name: str, windows: int) -> np.ndarray:
 
 
 def pixel_values(name: str, windows: np.ndarray) -> torch.Tensor:
-    """float32 [n, T, 3, 224, 224] as the checkpoint's processor makes it of pictures of this size."""
+    """float32 [n, T, 3, 224, 224] as the checkpoint's processor makes it of pictures of this
+    size.
+    """
     mean, std = (np.asarray(part, np.float64) for part in MEAN_STD[name])
-    return torch.from_numpy(((windows / 255.0 - mean) / std).transpose(0, 1, 4, 2, 3).astype(np.float32))
+    return torch.from_numpy(
+        ((windows / 255.0 - mean) / std).transpose(0, 1, 4, 2, 3).astype(np.float32)
+    )
 
 
 @torch.no_grad()
 def test_vjepa2_is_the_mean_of_the_published_encoders_tokens(models: Path) -> None:
     windows = frames_of("vjepa2", 2)
     # 224 px: the published class counts rows and columns of its grid by crop_size
-    model = transformers.VJEPA2Model.from_pretrained(models / "vjepa2", crop_size=224, attn_implementation="eager")
+    model = transformers.VJEPA2Model.from_pretrained(
+        models / "vjepa2", crop_size=224, attn_implementation="eager"
+    )
     outputs = [
         model.eval()(pixel_values_videos=window[None], skip_predictor=True)
         for window in pixel_values("vjepa2", windows)
@@ -66,25 +78,38 @@ def test_vjepa2_is_the_mean_of_the_published_encoders_tokens(models: Path) -> No
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
 
 
-@pytest.mark.parametrize(("width", "heads"), [(48, 3), (128, 2)], ids=["a quarter not turned", "heads of 64"])
+@pytest.mark.parametrize(
+    ("width", "heads"), [(48, 3), (128, 2)], ids=["a quarter not turned", "heads of 64"]
+)
 @torch.no_grad()
 def test_rotations_made_once_are_those_made_in_every_layer(width: int, heads: int) -> None:
-    settings = {**vjepa2.TINY, "hidden_size": width, "num_attention_heads": heads, "num_hidden_layers": 1}
+    settings = {
+        **vjepa2.TINY,
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "num_hidden_layers": 1,
+    }
     theirs = transformers.VJEPA2Model(transformers.VJEPA2Config(**settings, crop_size=224)).eval()
     fill(theirs)
     attention = theirs.encoder.layer[0].attention
-    hidden = torch.from_numpy(np.random.Generator(np.random.PCG64(1)).standard_normal((1, 16 * 14 * 14, width)))
+    hidden = torch.from_numpy(
+        np.random.Generator(np.random.PCG64(1)).standard_normal((1, 16 * 14 * 14, width))
+    )
     expected, _ = attention(hidden.float())
     attention.tables = vjepa2.rotary_tables(theirs.config)
     got, _ = vjepa2.rotary_attention(attention, hidden.float())
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
     cos, sin = attention.tables
     attention.tables = (cos.roll(1, 0), sin.roll(1, 0))
-    assert (vjepa2.rotary_attention(attention, hidden.float())[0] - expected).abs().max() > 1e-4, "positions matter"
+    assert (vjepa2.rotary_attention(attention, hidden.float())[0] - expected).abs().max() > 1e-4, (
+        "positions matter"
+    )
 
 
 def siglip(models: Path) -> transformers.SiglipModel:
-    return transformers.SiglipModel.from_pretrained(models / "siglip2", attn_implementation="eager").eval()
+    return transformers.SiglipModel.from_pretrained(
+        models / "siglip2", attn_implementation="eager"
+    ).eval()
 
 
 def token_ids(models: Path, labels: LabelSet) -> torch.Tensor:
@@ -94,7 +119,10 @@ def token_ids(models: Path, labels: LabelSet) -> torch.Tensor:
 
 def averaged(logits: np.ndarray, labels: LabelSet) -> np.ndarray:
     """Softmax over categories of the mean of their prompts' logits."""
-    rows = [[i for i, own in enumerate(labels.prompt_categories) if own == one] for one in labels.categories]
+    rows = [
+        [i for i, own in enumerate(labels.prompt_categories) if own == one]
+        for one in labels.categories
+    ]
     means = np.stack([logits[:, own].mean(axis=1) for own in rows], axis=1)
     exponents = np.exp(means - means.max(axis=1, keepdims=True))
     return exponents / exponents.sum(axis=1, keepdims=True)
@@ -102,7 +130,9 @@ def averaged(logits: np.ndarray, labels: LabelSet) -> np.ndarray:
 
 @torch.no_grad()
 def test_siglip2_scores_a_still_as_the_published_model_does(models: Path) -> None:
-    """A window of one picture, eight times: the model's own logits, bias and all, through a softmax."""
+    """A window of one picture, eight times: the model's own logits, bias and all, through a
+    softmax.
+    """
     stills = frames_of("siglip2", 2)[:, :1].repeat(8, axis=1)
     model, loaded = siglip(models), load("siglip2", models)
     encoded = loaded.encode(torch.from_numpy(stills), [ENGLISH, SEVERAL])
@@ -149,7 +179,9 @@ def test_a_label_sets_texts_are_read_once(models: Path, monkeypatch: pytest.Monk
     read = []
     forward = loaded._model.text_model.forward
     monkeypatch.setattr(
-        loaded._model.text_model, "forward", lambda **given: read.append(len(given["input_ids"])) or forward(**given)
+        loaded._model.text_model,
+        "forward",
+        lambda **given: read.append(len(given["input_ids"])) or forward(**given),
     )
     windows = torch.from_numpy(frames_of("siglip2", 1))
     first = loaded.encode(windows, [ENGLISH, SEVERAL]).probabilities

@@ -1,4 +1,6 @@
-"""Checkpoints as they are published load; anything that is not exactly theirs is refused, naming what is wrong."""
+"""Checkpoints as they are published load; anything that is not exactly theirs is refused, naming
+what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ from safetensors.numpy import load_file, save_file
 
 from db.errors import RefusedConfigurationError, UsageError
 from db.labels import LabelSet
-from tests.weights import NOTEBOOK, PUBLISHED, SMALL, make_models_dir, save_checkpoint, synthetic_frames
+from tests.weights import (
+    NOTEBOOK,
+    PUBLISHED,
+    SMALL,
+    make_models_dir,
+    save_checkpoint,
+    synthetic_frames,
+)
 from workers.backbones import registry
 from workers.backbones.base import Loaded, Weights
 from workers.backbones.prompts import clip_bytes, folder_tokenizer
@@ -74,8 +83,13 @@ def test_vivit_with_a_pooler_is_pooled_by_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_foreign_key_is_named(models: Path, name: str) -> None:
-    edit_tensors(models / name, lambda tensors: tensors.update({"adapter.weight": np.ones((2, 2), np.float32)}))
-    with pytest.raises(RefusedConfigurationError, match=rf"{name}: .* keys of another model: adapter\.weight"):
+    edit_tensors(
+        models / name,
+        lambda tensors: tensors.update({"adapter.weight": np.ones((2, 2), np.float32)}),
+    )
+    with pytest.raises(
+        RefusedConfigurationError, match=rf"{name}: .* keys of another model: adapter\.weight"
+    ):
         load(name, models)
 
 
@@ -86,7 +100,9 @@ def test_a_missing_key_is_named(models: Path, name: str) -> None:
         del tensors[norms[0]]
 
     edit_tensors(models / name, drop)
-    with pytest.raises(RefusedConfigurationError, match=rf"{name}: .* lacks \S*norm\S*; it does not hold"):
+    with pytest.raises(
+        RefusedConfigurationError, match=rf"{name}: .* lacks \S*norm\S*; it does not hold"
+    ):
         load(name, models)
 
 
@@ -101,12 +117,16 @@ def test_a_missing_key_is_named(models: Path, name: str) -> None:
         ("siglip2", "vision_use_head", False, True),
     ],
 )
-def test_another_shape_is_named(models: Path, name: str, setting: str, value: object, needed: object) -> None:
+def test_another_shape_is_named(
+    models: Path, name: str, setting: str, value: object, needed: object
+) -> None:
     def change(config: dict) -> None:
         config.get("vision_config", config)[setting] = value
 
     edit_json(models / name / "config.json", change)
-    with pytest.raises(RefusedConfigurationError, match=f"{setting} is {value}; {name} needs {needed}"):
+    with pytest.raises(
+        RefusedConfigurationError, match=f"{setting} is {value}; {name} needs {needed}"
+    ):
         load(name, models)
 
 
@@ -116,7 +136,8 @@ def test_another_number_of_text_positions_is_named(models: Path) -> None:
 
     edit_json(models / "siglip2" / "config.json", change)
     with pytest.raises(
-        RefusedConfigurationError, match=r"text_config\.max_position_embeddings is 77; siglip2 needs 64"
+        RefusedConfigurationError,
+        match=r"text_config\.max_position_embeddings is 77; siglip2 needs 64",
     ):
         load("siglip2", models)
 
@@ -134,15 +155,22 @@ def test_a_config_that_says_little_means_the_usual_values(models: Path) -> None:
 
 
 def test_a_missing_predictor_is_named(models: Path) -> None:
-    """The file is the published one, or none: also where what is missing would not have been used."""
+    """The file is the published one, or none: also where what is missing would not have been
+    used.
+    """
     edit_tensors(models / "vjepa2", lambda tensors: tensors.pop("predictor.proj.weight"))
-    with pytest.raises(RefusedConfigurationError, match=r"vjepa2: .* lacks predictor\.proj\.weight"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"vjepa2: .* lacks predictor\.proj\.weight"
+    ):
         load("vjepa2", models)
 
 
 def test_a_finetuned_vjepa2_is_another_model(tmp_path: Path) -> None:
     save_checkpoint(
-        tmp_path / "vjepa2", "VJEPA2ForVideoClassification", "VJEPA2Config", {**PUBLISHED["vjepa2"][2], "num_labels": 5}
+        tmp_path / "vjepa2",
+        "VJEPA2ForVideoClassification",
+        "VJEPA2Config",
+        {**PUBLISHED["vjepa2"][2], "num_labels": 5},
     )
     with pytest.raises(RefusedConfigurationError, match="keys of another model: classifier"):
         load("vjepa2", tmp_path)
@@ -156,12 +184,16 @@ def test_another_model_is_named(models: Path) -> None:
 
 def test_a_config_that_does_not_fit_the_tensors_is_named(models: Path) -> None:
     edit_json(models / "videomae" / "config.json", lambda config: config.update(hidden_size=96))
-    with pytest.raises(RefusedConfigurationError, match=r"videomae: .* has shape \(\S*48\S*.*config\.json means"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"videomae: .* has shape \(\S*48\S*.*config\.json means"
+    ):
         load("videomae", models)
 
 
 def test_the_finetuned_videomae_is_another_model(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "videomae", "VideoMAEForVideoClassification", "VideoMAEConfig", SMALL)
+    save_checkpoint(
+        tmp_path / "videomae", "VideoMAEForVideoClassification", "VideoMAEConfig", SMALL
+    )
     with pytest.raises(RefusedConfigurationError, match="keys of another model: classifier"):
         load("videomae", tmp_path)
 
@@ -183,7 +215,9 @@ def test_what_is_missing_is_named(models: Path, missing: str) -> None:
 
 def test_a_bin_file_is_refused(models: Path) -> None:
     (models / "vivit" / "model.safetensors").rename(models / "vivit" / "pytorch_model.bin")
-    with pytest.raises(RefusedConfigurationError, match=r"pytorch_model\.bin is refused.*save_pretrained"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"pytorch_model\.bin is refused.*save_pretrained"
+    ):
         load("vivit", models)
 
 
@@ -202,27 +236,39 @@ def test_a_digest_is_that_of_the_tensors_however_they_are_cut_into_files(models:
     folder = models / "timesformer"
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)
-    parts = {"model-00001-of-00002.safetensors": names[1::2], "model-00002-of-00002.safetensors": names[::2]}
+    parts = {
+        "model-00001-of-00002.safetensors": names[1::2],
+        "model-00002-of-00002.safetensors": names[::2],
+    }
     for file, keys in parts.items():
         save_file({key: tensors[key] for key in keys}, folder / file, metadata={"format": "pt"})
-    index = {"metadata": {}, "weight_map": {key: file for file, keys in parts.items() for key in keys}}
+    index = {
+        "metadata": {},
+        "weight_map": {key: file for file, keys in parts.items() for key in keys},
+    }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "model.safetensors").unlink()
     assert load("timesformer", models).digest == whole.digest
     (folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(RefusedConfigurationError, match=r"model-00002-of-00002\.safetensors does not exist"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"model-00002-of-00002\.safetensors does not exist"
+    ):
         load("timesformer", models)
 
 
 def test_one_changed_number_is_another_digest(models: Path) -> None:
     before = load("vivit", models).digest
-    edit_tensors(models / "vivit", lambda tensors: tensors["vivit.layernorm.bias"].__setitem__(0, 7.0))
+    edit_tensors(
+        models / "vivit", lambda tensors: tensors["vivit.layernorm.bias"].__setitem__(0, 7.0)
+    )
     assert load("vivit", models).digest != before
 
 
 def test_xclip_without_a_tokenizer_is_refused(models: Path) -> None:
     (models / "x-clip" / "tokenizer.json").unlink()
-    with pytest.raises(RefusedConfigurationError, match=r"x-clip/tokenizer\.json does not exist, nor .*vocab\.json"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"x-clip/tokenizer\.json does not exist, nor .*vocab\.json"
+    ):
         load("x-clip", models)
     (models / "x-clip" / "vocab.json").write_text("{}")
     with pytest.raises(RefusedConfigurationError, match=r"nor .*merges\.txt"):
@@ -233,7 +279,9 @@ def test_xclip_reads_a_tokenizer_of_vocabulary_and_merges(models: Path) -> None:
     folder = models / "x-clip"
     whole = {"c": 300, "a": 301, "t</w>": 302, "ca": 303, "cat</w>": 304, "a</w>": 305}
     (folder / "tokenizer.json").unlink()
-    (folder / "vocab.json").write_text(json.dumps(whole | {"<|startoftext|>": 49406, "<|endoftext|>": 49407}))
+    (folder / "vocab.json").write_text(
+        json.dumps(whole | {"<|startoftext|>": 49406, "<|endoftext|>": 49407})
+    )
     (folder / "merges.txt").write_text("#version: 0.2\nc a\nca t</w>\n")
     ids, mask = folder_tokenizer(registry.get("x-clip"), folder).batch(["A  cat", "cat"])
     assert ids.tolist() == [[49406, 305, 304, 49407], [49406, 304, 49407, 49407]]
@@ -244,15 +292,22 @@ def test_xclip_reads_a_tokenizer_of_vocabulary_and_merges(models: Path) -> None:
 @pytest.mark.parametrize("content", ["{", '{"model": {"type": "BPE", "vocab": {}, "merges": []}}'])
 def test_a_tokenizer_that_is_not_clips_is_refused(models: Path, content: str) -> None:
     (models / "x-clip" / "tokenizer.json").write_text(content)
-    with pytest.raises(RefusedConfigurationError, match=r"the tokenizer in .*x-clip (cannot be read|is not CLIP's)"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"the tokenizer in .*x-clip (cannot be read|is not CLIP's)"
+    ):
         load("x-clip", models)
 
 
 @pytest.mark.parametrize(
     ("name", "room", "told"),
-    [("x-clip", 75, "tokens long; X-CLIP reads 77"), ("siglip2", 63, "tokens long; SigLIP 2 reads 64")],
+    [
+        ("x-clip", 75, "tokens long; X-CLIP reads 77"),
+        ("siglip2", 63, "tokens long; SigLIP 2 reads 64"),
+    ],
 )
-def test_a_prompt_that_is_too_long_is_named_not_cut(published: Path, name: str, room: int, told: str) -> None:
+def test_a_prompt_that_is_too_long_is_named_not_cut(
+    published: Path, name: str, room: int, told: str
+) -> None:
     loaded = load(name, published)
     windows = torch.zeros((1, loaded.spec.frames_per_window, 224, 224, 3), dtype=torch.uint8)
     fits, around = "x" * room, {"x-clip": 2, "siglip2": 1}[name]
@@ -265,7 +320,12 @@ def test_a_prompt_that_is_too_long_is_named_not_cut(published: Path, name: str, 
 
 def test_the_published_tokenizer_of_the_tests_is_the_stand_in(published: Path) -> None:
     tokenize = folder_tokenizer(registry.get("x-clip"), published / "x-clip").tokenize
-    for prompt in ("Video belongs to category 'Cooking'", "Видео: Кулинария", "  two  spaces", "naïve £ 漢"):
+    for prompt in (
+        "Video belongs to category 'Cooking'",
+        "Видео: Кулинария",
+        "  two  spaces",
+        "naïve £ 漢",
+    ):
         assert tokenize(prompt) == clip_bytes(prompt)
 
 
@@ -275,20 +335,31 @@ def test_siglip2_reads_what_transformers_own_tokenizer_reads(published: Path) ->
 
     folder = published / "siglip2"
     theirs = Siglip2Tokenizer.from_pretrained(
-        str(folder), padding_side="right", add_bos_token=False, add_eos_token=True, local_files_only=True
+        str(folder),
+        padding_side="right",
+        add_bos_token=False,
+        add_eos_token=True,
+        local_files_only=True,
     )
     ours = folder_tokenizer(registry.get("siglip2"), folder)
     for prompt in ("A  Cat", "Видео: Кулинария", "naïve £ 漢 cats", "ΣΑΣ İ", "x" * 63):
         ids, _ = ours.batch([prompt])
-        np.testing.assert_array_equal(ids, theirs([prompt], padding="max_length", max_length=64)["input_ids"])
+        np.testing.assert_array_equal(
+            ids, theirs([prompt], padding="max_length", max_length=64)["input_ids"]
+        )
     assert ours.batch(["A  Cat"])[0].tolist() == [[261, 260, 266, 1] + [0] * 60]
 
 
 def test_siglip2_without_its_tokenizer_or_with_another_is_refused(models: Path) -> None:
     path = models / "siglip2" / "tokenizer.json"
     shutil.copy(models / "x-clip" / "tokenizer.json", path)
-    with pytest.raises(RefusedConfigurationError, match=r"the tokenizer in .*siglip2 is not Gemma's: <pad> and <eos>"):
+    with pytest.raises(
+        RefusedConfigurationError,
+        match=r"the tokenizer in .*siglip2 is not Gemma's: <pad> and <eos>",
+    ):
         load("siglip2", models)
     path.unlink()
-    with pytest.raises(RefusedConfigurationError, match=f"siglip2: {path} does not exist; copy the checkpoint's"):
+    with pytest.raises(
+        RefusedConfigurationError, match=f"siglip2: {path} does not exist; copy the checkpoint's"
+    ):
         load("siglip2", models)

@@ -1,4 +1,6 @@
-"""A video whose source may not be read waits, until others of its bucket can be read and it alone cannot."""
+"""A video whose source may not be read waits, until others of its bucket can be read and it alone
+cannot.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def claimed(engine: Engine, uri: str, me: UUID) -> Claim:
     return found
 
 
-def refuse(engine: Engine, uri: str, me: UUID, code: str = "access_denied", *, stage: str = "fetch") -> Claim:
+def refuse(
+    engine: Engine, uri: str, me: UUID, code: str = "access_denied", *, stage: str = "fetch"
+) -> Claim:
     mine = claimed(engine, uri, me)
     finish(engine, mine, Outcome(failure=failure_of(VideoError(code, "why", stage=stage))))
     return mine
@@ -55,8 +59,13 @@ def test_while_nothing_of_the_bucket_can_be_read_all_wait(engine: Engine, me: UU
         long_ago(engine)
         mine = refuse(engine, BUCKET[0], me, "bad_credentials")
         assert state_of(engine, mine.video_id) == "pending"
-    assert one(engine, "SELECT attempts FROM reelvec.jobs WHERE video_id = :id", id=mine.video_id) == 0
-    assert one(engine, "SELECT count(*) FROM reelvec.attempts WHERE video_id = :id", id=mine.video_id) == 1
+    assert (
+        one(engine, "SELECT attempts FROM reelvec.jobs WHERE video_id = :id", id=mine.video_id) == 0
+    )
+    assert (
+        one(engine, "SELECT count(*) FROM reelvec.attempts WHERE video_id = :id", id=mine.video_id)
+        == 1
+    )
 
 
 def test_one_alone_fails_at_its_second_try_after_a_minute(engine: Engine, me: UUID) -> None:
@@ -67,26 +76,46 @@ def test_one_alone_fails_at_its_second_try_after_a_minute(engine: Engine, me: UU
     long_ago(engine)
     refuse(engine, BUCKET[0], me)
     assert state_of(engine, mine.video_id) == "failed"
-    assert one(engine, "SELECT error_code FROM reelvec.jobs WHERE video_id = :id", id=mine.video_id) == "access_denied"
-    assert one(engine, "SELECT count(*) FROM reelvec.attempts WHERE video_id = :id", id=mine.video_id) == 2
+    assert (
+        one(engine, "SELECT error_code FROM reelvec.jobs WHERE video_id = :id", id=mine.video_id)
+        == "access_denied"
+    )
+    assert (
+        one(engine, "SELECT count(*) FROM reelvec.attempts WHERE video_id = :id", id=mine.video_id)
+        == 2
+    )
 
 
-def test_another_bucket_an_earlier_time_and_another_stage_prove_nothing(engine: Engine, me: UUID) -> None:
+def test_another_bucket_an_earlier_time_and_another_stage_prove_nothing(
+    engine: Engine, me: UUID
+) -> None:
     read(engine, BUCKET[1], me)
     mine = refuse(engine, BUCKET[0], me)
     read(engine, BUCKET[2], me)
-    execute(engine, "UPDATE reelvec.jobs SET infra_since = now() - interval '61 s' WHERE infra_since IS NOT NULL")
-    execute(engine, "UPDATE reelvec.jobs SET finished_at = now() - interval '90 s', started_at = now() - interval '91 s'"
-            " FROM reelvec.videos v WHERE v.video_id = jobs.video_id AND v.uri = :uri", uri=BUCKET[1])  # fmt: skip
+    execute(
+        engine,
+        "UPDATE reelvec.jobs SET infra_since = now() - interval '61 s' WHERE infra_since IS NOT "
+        "NULL",
+    )
+    execute(engine, "UPDATE reelvec.jobs SET finished_at = now() - interval '90 s', started_at = "
+"now() - interval '91 s'"
+            " FROM reelvec.videos v WHERE v.video_id = jobs.video_id AND v.uri = "
+":uri", uri=BUCKET[1])  # fmt: skip
     refuse(engine, BUCKET[0], me)
     assert state_of(engine, mine.video_id) == "pending"
     began_before = (
-        "UPDATE reelvec.jobs SET finished_at = now(), started_at = now() - interval '62 s' WHERE state = 'done'"
+        "UPDATE reelvec.jobs SET finished_at = now(), started_at = now() - interval '62 "
+        "s' WHERE state = 'done'"
     )
     execute(engine, began_before)
     refuse(engine, BUCKET[0], me)
-    assert state_of(engine, mine.video_id) == "pending", "its bytes may have come before the trouble began"
-    execute(engine, "UPDATE reelvec.jobs SET finished_at = now(), started_at = now() WHERE state = 'done'")
+    assert state_of(engine, mine.video_id) == "pending", (
+        "its bytes may have come before the trouble began"
+    )
+    execute(
+        engine,
+        "UPDATE reelvec.jobs SET finished_at = now(), started_at = now() WHERE state = 'done'",
+    )
     refuse(engine, BUCKET[0], me, "unavailable", stage="run")
     assert state_of(engine, mine.video_id) == "pending"
 

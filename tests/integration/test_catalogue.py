@@ -45,7 +45,12 @@ def test_numbers_have_no_gaps(engine: Engine, wanted: Wanted) -> None:
         assert catalogue.selection_states(connection) == {"pending": 7}
         connection.rollback()
     record(engine, rows(4), wanted)
-    assert one(engine, "SELECT array_agg(video_id ORDER BY video_id) FROM reelvec.videos") == [1, 2, 3, 4]
+    assert one(engine, "SELECT array_agg(video_id ORDER BY video_id) FROM reelvec.videos") == [
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 def test_every_selected_video_is_in_exactly_one_count(engine: Engine, wanted: Wanted) -> None:
@@ -53,9 +58,9 @@ def test_every_selected_video_is_in_exactly_one_count(engine: Engine, wanted: Wa
     for video_id, state in enumerate(("done", "failed", "cancelled", "queued", "running"), 1):
         execute(engine, f"UPDATE reelvec.jobs SET state = '{state}' WHERE video_id = {video_id}")
     counts = record(engine, rows(6), wanted)
-    assert counts == Counts(selected=6, new_videos=1, queued=2, already_done=1, already_failed=1, already_waiting=2), (
-        "new and cancelled are queued"
-    )
+    assert counts == Counts(
+        selected=6, new_videos=1, queued=2, already_done=1, already_failed=1, already_waiting=2
+    ), "new and cancelled are queued"
 
 
 def test_a_new_backbone_opens_finished_videos_for_it_alone(engine: Engine, wanted: Wanted) -> None:
@@ -71,7 +76,9 @@ def test_a_new_backbone_opens_finished_videos_for_it_alone(engine: Engine, wante
 
 
 def test_an_object_that_was_replaced_is_made_again(engine: Engine, wanted: Wanted) -> None:
-    """The etag is that of the bytes the rows were made from; a source that says none, or the same, changes nothing."""
+    """The etag is that of the bytes the rows were made from; a source that says none, or the same,
+    changes nothing.
+    """
     row = Row("s3://bucket/v.mp4", etag="v1")
     record(engine, [row], wanted)
     claimed = claim(engine, 1, uuid4())
@@ -79,7 +86,9 @@ def test_an_object_that_was_replaced_is_made_again(engine: Engine, wanted: Wante
     finish(engine, claimed, Outcome((vectors(wanted.encoders[0]),), media={"etag": "v1"}))
     assert record(engine, [row], wanted) == Counts(selected=1, already_done=1)
     assert record(engine, [Row("s3://bucket/v.mp4")], wanted) == Counts(selected=1, already_done=1)
-    assert record(engine, [replace(row, etag="v2")], wanted) == Counts(selected=1, changed=1, queued=1)
+    assert record(engine, [replace(row, etag="v2")], wanted) == Counts(
+        selected=1, changed=1, queued=1
+    )
     again = claim(engine, 1, uuid4())
     assert again is not None
     assert again.encoders == wanted.encoders
@@ -95,11 +104,15 @@ def test_a_failed_upload_that_was_replaced_is_tried_again(engine: Engine, wanted
     failure = failure_of(VideoError("truncated", "why", stage="sample"))
     assert finish(engine, claimed, Outcome(failure=failure, media={"etag": "cut"})) == "failed"
     assert record(engine, [row], wanted) == Counts(selected=1, already_failed=1)
-    assert record(engine, [replace(row, etag="whole")], wanted) == Counts(selected=1, changed=1, queued=1)
+    assert record(engine, [replace(row, etag="whole")], wanted) == Counts(
+        selected=1, changed=1, queued=1
+    )
     assert state_of(engine, 1) == "pending"
 
 
-def test_a_worker_that_meets_another_version_owes_everything(engine: Engine, wanted: Wanted) -> None:
+def test_a_worker_that_meets_another_version_owes_everything(
+    engine: Engine, wanted: Wanted
+) -> None:
     record(engine, [Row("s3://bucket/v.mp4")], wanted)
     claimed = claim(engine, 1, uuid4())
     assert claimed is not None
@@ -127,8 +140,12 @@ def test_force_makes_everything_again(engine: Engine, wanted: Wanted) -> None:
 
 
 def test_renditions_may_share_an_id(engine: Engine, wanted: Wanted) -> None:
-    """Twice in one file, on a new video and on a known one: nothing is dropped, nothing breaks off."""
-    counts = record(engine, [Row("file:///a", "1"), Row("file:///a", "1"), Row("file:///b", "1")], wanted)
+    """Twice in one file, on a new video and on a known one: nothing is dropped, nothing breaks
+    off.
+    """
+    counts = record(
+        engine, [Row("file:///a", "1"), Row("file:///a", "1"), Row("file:///b", "1")], wanted
+    )
     assert (counts.selected, counts.queued, counts.duplicates) == (2, 2, 1)
     record(engine, [Row("file:///c", "2")], wanted)
     record(engine, [Row("file:///c", "1"), Row("file:///d", "1")], wanted)
@@ -137,7 +154,11 @@ def test_renditions_may_share_an_id(engine: Engine, wanted: Wanted) -> None:
 
 
 def test_a_category_that_the_source_changes_is_counted(engine: Engine, wanted: Wanted) -> None:
-    record(engine, [Row("file:///a", category="films"), Row("file:///b", category="films"), Row("file:///c")], wanted)
+    record(
+        engine,
+        [Row("file:///a", category="films"), Row("file:///b", category="films"), Row("file:///c")],
+        wanted,
+    )
     again = [
         Row("file:///a", category="serials"),
         Row("file:///b", "7", category="films"),
@@ -146,7 +167,10 @@ def test_a_category_that_the_source_changes_is_counted(engine: Engine, wanted: W
     assert record(engine, again, wanted).recategorised == 1
     assert record(engine, again, wanted).recategorised == 0
     assert record(engine, [Row("file:///a")], wanted).recategorised == 0
-    assert one(engine, "SELECT string_agg(category, ',' ORDER BY uri) FROM reelvec.videos") == "serials,films,x"
+    assert (
+        one(engine, "SELECT string_agg(category, ',' ORDER BY uri) FROM reelvec.videos")
+        == "serials,films,x"
+    )
 
 
 def test_duplicates_across_chunks_are_counted_once(engine: Engine, wanted: Wanted) -> None:
@@ -157,12 +181,15 @@ def test_duplicates_across_chunks_are_counted_once(engine: Engine, wanted: Wante
     assert (first.selected, second.selected, second.duplicates) == (2, 1, 2)
 
 
-def test_a_later_source_adds_what_it_knows_and_erases_nothing(engine: Engine, wanted: Wanted) -> None:
+def test_a_later_source_adds_what_it_knows_and_erases_nothing(
+    engine: Engine, wanted: Wanted
+) -> None:
     record(engine, [Row("file:///a", category="films", attributes={"likes": "1"})], wanted)
     record(engine, [Row("file:///a", "rt-1", title="Ночь", attributes={"lang": "ru"})], wanted)
-    assert one(engine, "SELECT concat_ws('|', external_id, category, title, attributes) FROM reelvec.videos") == (
-        'rt-1|films|Ночь|{"lang": "ru", "likes": "1"}'
-    )
+    assert one(
+        engine,
+        "SELECT concat_ws('|', external_id, category, title, attributes) FROM reelvec.videos",
+    ) == ('rt-1|films|Ночь|{"lang": "ru", "likes": "1"}')
 
 
 def test_recorded_videos_can_be_selected_again_by_category(engine: Engine, wanted: Wanted) -> None:
@@ -170,14 +197,26 @@ def test_recorded_videos_can_be_selected_again_by_category(engine: Engine, wante
     other = Wanted((declare(engine, "other"),), ())
     with session.transaction(engine) as connection:
         catalogue.begin(connection)
-        counts, last = catalogue.record_known(connection, other, categories=["films"], after_video_id=0, room=2)
+        counts, last = catalogue.record_known(
+            connection, other, categories=["films"], after_video_id=0, room=2
+        )
         assert (counts.selected, counts.already_waiting) == (2, 2)
         assert last is not None
-        counts, last = catalogue.record_known(connection, other, categories=["films"], after_video_id=last, room=2)
+        counts, last = catalogue.record_known(
+            connection, other, categories=["films"], after_video_id=last, room=2
+        )
         assert counts.selected == 1
         assert last is not None
-        assert catalogue.record_known(connection, other, categories=["films"], after_video_id=last, room=2)[1] is None
-    widened = "SELECT count(*) FROM reelvec.jobs JOIN reelvec.videos USING (video_id) WHERE cardinality(encoders) = 2"
+        assert (
+            catalogue.record_known(
+                connection, other, categories=["films"], after_video_id=last, room=2
+            )[1]
+            is None
+        )
+    widened = (
+        "SELECT count(*) FROM reelvec.jobs JOIN reelvec.videos USING (video_id) WHERE "
+        "cardinality(encoders) = 2"
+    )
     assert one(engine, widened) == 3
     assert one(engine, f"{widened} AND category = 'animals'") == 0
 

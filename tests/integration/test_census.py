@@ -22,15 +22,23 @@ def videos(engine: Engine) -> None:
 
 def test_progress_agrees_with_the_view(engine: Engine) -> None:
     for video_id, state in enumerate(("done", "failed", "cancelled", "running", "queued"), 1):
-        set_jobs(engine, str(video_id), state=f"'{state}'", error_code="'truncated'", not_before=ago(-60))
+        set_jobs(
+            engine, str(video_id), state=f"'{state}'", error_code="'truncated'", not_before=ago(-60)
+        )
     set_jobs(engine, "6", not_before=ago(-60))
     groups = read(engine, census.count)
     rows = census.progress(groups)
     assert [row.category for row in rows] == [ALL, NO_CATEGORY, "films", "animals"]
     assert rows[0] == Progress(ALL, 10, done=1, failed=1, running=1, waiting=6, cancelled=1)
-    view = text("SELECT category, videos, done, failed, running, waiting, cancelled FROM reelvec.progress")
-    assert {astuple(row) for row in rows} == read(engine, lambda connection: set(map(tuple, connection.execute(view))))
-    assert census.failure_counts(groups) == [("truncated", 1)], "a code of a video that has not failed is no failure"
+    view = text(
+        "SELECT category, videos, done, failed, running, waiting, cancelled FROM reelvec.progress"
+    )
+    assert {astuple(row) for row in rows} == read(
+        engine, lambda connection: set(map(tuple, connection.execute(view)))
+    )
+    assert census.failure_counts(groups) == [("truncated", 1)], (
+        "a code of a video that has not failed is no failure"
+    )
 
 
 def test_failures_are_counted_by_code(engine: Engine) -> None:
@@ -43,7 +51,12 @@ def waiting(engine: Engine) -> Waiting:
     found = census.waiting(read(engine, census.count))
     rounded = {name: round(getattr(found, name)) for name in ("ready_seconds", "delay_seconds")}
     return Waiting(
-        found.ready, rounded["ready_seconds"], found.delayed, rounded["delay_seconds"], found.closed, found.paused
+        found.ready,
+        rounded["ready_seconds"],
+        found.delayed,
+        rounded["delay_seconds"],
+        found.closed,
+        found.paused,
     )
 
 
@@ -56,17 +69,26 @@ def test_what_waits_is_ready_delayed_closed_or_paused(engine: Engine) -> None:
     set_jobs(engine, "6,7", not_before=ago(-60))
     set_jobs(engine, "8", not_before=ago(-240))
     set_jobs(engine, "9,10", state="'cancelled'")
-    assert waiting(engine) == Waiting(ready=1, ready_seconds=120, delayed=3, delay_seconds=240), "ready since its time"
+    assert waiting(engine) == Waiting(ready=1, ready_seconds=120, delayed=3, delay_seconds=240), (
+        "ready since its time"
+    )
     groups = read(engine, census.count)
     assert round(census.last_claim_seconds(groups) or 0) == 50
     assert round(census.oldest_run_seconds(groups) or 0) == 200
-    execute(engine, "INSERT INTO reelvec.places (place, closed_at) VALUES ('s3://x', now()), ('s3://y', NULL)"
+    execute(engine, "INSERT INTO reelvec.places (place, closed_at) VALUES ('s3://x', now()), "
+"('s3://y', NULL)"
                     " ON CONFLICT DO NOTHING")  # fmt: skip
     place = "(SELECT place_id FROM reelvec.places WHERE place = 's3://{}')"
     set_jobs(engine, "4,6", place_id=place.format("x"))
     set_jobs(engine, "5,7", place_id=place.format("y"))
-    assert waiting(engine) == Waiting(1, 120, delayed=2, delay_seconds=240, closed=1), "the running one is not held"
-    execute(engine, "INSERT INTO reelvec.paused_backbones (backbone, reason) VALUES ('probe', 'why'), ('vivit', 'why')")
+    assert waiting(engine) == Waiting(1, 120, delayed=2, delay_seconds=240, closed=1), (
+        "the running one is not held"
+    )
+    execute(
+        engine,
+        "INSERT INTO reelvec.paused_backbones (backbone, reason) VALUES ('probe', 'why'), "
+        "('vivit', 'why')",
+    )
     assert waiting(engine) == Waiting(closed=1, paused=3)
     execute(engine, "UPDATE reelvec.paused_backbones SET paused = false WHERE backbone = 'probe'")
     assert waiting(engine).paused == 0
@@ -95,7 +117,9 @@ def test_a_small_ledger_always_counts_itself(engine: Engine) -> None:
     assert not read(engine, census.refresh)
 
 
-def test_two_looks_at_a_large_ledger_are_one_count(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_looks_at_a_large_ledger_are_one_count(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_large(engine, monkeypatch)
     set_jobs(engine, "2", state="'running'", started_at=ago(100))
     set_jobs(engine, "3", not_before=ago(-60))
@@ -107,7 +131,10 @@ def test_two_looks_at_a_large_ledger_are_one_count(engine: Engine, monkeypatch: 
     assert round(census.oldest_run_seconds(shared.groups) or 0) == 104, "times are told from now"
     assert round(census.waiting(shared.groups).delay_seconds) == 56
     execute(engine, f"UPDATE reelvec.census SET taken_at = {ago(6)}")
-    assert (done(look(engine)), one(engine, "SELECT now() - taken_at < interval '5 s' FROM reelvec.census")) == (
+    assert (
+        done(look(engine)),
+        one(engine, "SELECT now() - taken_at < interval '5 s' FROM reelvec.census"),
+    ) == (
         1,
         True,
     )
@@ -123,11 +150,17 @@ def test_one_counts_at_a_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) -
         assert (done(look(engine)), round(look(engine).age_seconds)) == (0, 60), "another is at it"
         assert not read(engine, census.refresh)
         execute(engine, f"UPDATE reelvec.census SET taken_at = {ago(601)}")
-        assert (done(look(engine)), look(engine).age_seconds) == (1, 0.0), "those are too old to be shown"
-    assert one(engine, "SELECT now() - taken_at > interval '600 s' FROM reelvec.census"), "whoever counted beside it"
+        assert (done(look(engine)), look(engine).age_seconds) == (1, 0.0), (
+            "those are too old to be shown"
+        )
+    assert one(engine, "SELECT now() - taken_at > interval '600 s' FROM reelvec.census"), (
+        "whoever counted beside it"
+    )
 
 
-def test_workers_keep_counts_fresh_while_somebody_looks(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_keep_counts_fresh_while_somebody_looks(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_large(engine, monkeypatch)
     assert not read(engine, census.refresh), "nobody has looked"
     look(engine)
@@ -141,7 +174,9 @@ def test_workers_keep_counts_fresh_while_somebody_looks(engine: Engine, monkeypa
     assert read(engine, census.refresh), "the look is remembered though it counted nothing"
 
 
-def test_who_may_only_read_counts_for_himself(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_only_read_counts_for_himself(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_large(engine, monkeypatch)
     role = f"reader_{one(engine, 'SELECT pg_backend_pid()')}"
     execute(engine, f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA reelvec TO {role};"

@@ -35,26 +35,38 @@ def statuses(found: dict[str, Finding]) -> dict[str, str]:
 
 
 @pytest.fixture
-def addresses(database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def addresses(
+    database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> pytest.MonkeyPatch:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
     return monkeypatch
 
 
 class TestPostgres:
-    GOOD: ClassVar = {"server": "ok", "pgvector": "ok", "connections": "ok", "rights": "ok", "schema": "ok"}
+    GOOD: ClassVar = {
+        "server": "ok",
+        "pgvector": "ok",
+        "connections": "ok",
+        "rights": "ok",
+        "schema": "ok",
+    }
 
     def test_a_good_one(self, addresses: pytest.MonkeyPatch) -> None:
         assert statuses(look(postgres.checks())) == self.GOOD
 
-    def test_a_database_nobody_upgraded(self, addresses: pytest.MonkeyPatch, empty_database_url: str) -> None:
+    def test_a_database_nobody_upgraded(
+        self, addresses: pytest.MonkeyPatch, empty_database_url: str
+    ) -> None:
         addresses.setenv("DATABASE_URL", empty_database_url)
         found = look(postgres.checks())
         assert statuses(found) == {**self.GOOD, "schema": "fail"}
         assert found["schema"].advice == "run reelvec db upgrade"
         assert "reelvec db upgrade installs it" in found["pgvector"].fact
 
-    def test_a_dead_one_and_a_wrong_password(self, addresses: pytest.MonkeyPatch, database_url: str) -> None:
+    def test_a_dead_one_and_a_wrong_password(
+        self, addresses: pytest.MonkeyPatch, database_url: str
+    ) -> None:
         addresses.setenv("DATABASE_URL", f"postgresql://u:hunter2@{NOWHERE}/none")
         found = look(postgres.checks())
         assert statuses(found) == {"server": "fail"}
@@ -71,20 +83,33 @@ class TestPostgres:
         """A role with nothing but a login; its address."""
         engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(text("REVOKE TEMPORARY ON DATABASE " + database_url.rpartition("/")[2] + " FROM PUBLIC"))
+            connection.execute(
+                text(
+                    "REVOKE TEMPORARY ON DATABASE "
+                    + database_url.rpartition("/")[2]
+                    + " FROM PUBLIC"
+                )
+            )
             connection.execute(text("CREATE ROLE visitor LOGIN PASSWORD 'visiting'"))
             yield f"postgresql://visitor:visiting@127.0.0.1:{stack.postgres_port}/{database_url.rpartition('/')[2]}"
             connection.execute(text("DROP OWNED BY visitor"))
             connection.execute(text("DROP ROLE visitor"))
         engine.dispose()
 
-    def test_a_role_that_may_do_nothing(self, addresses: pytest.MonkeyPatch, engine: Engine, role: str) -> None:
+    def test_a_role_that_may_do_nothing(
+        self, addresses: pytest.MonkeyPatch, engine: Engine, role: str
+    ) -> None:
         addresses.setenv("DATABASE_URL", role)
         found = look(postgres.checks())
         assert statuses(found) == {**self.GOOD, "rights": "fail", "schema": "skipped"}
-        assert "role visitor may not read: to read it lacks SELECT on actions, " in found["rights"].fact
+        assert (
+            "role visitor may not read: to read it lacks SELECT on actions, "
+            in found["rights"].fact
+        )
         execute(
-            engine, "GRANT USAGE ON SCHEMA reelvec TO visitor; GRANT SELECT ON ALL TABLES IN SCHEMA reelvec TO visitor"
+            engine,
+            "GRANT USAGE ON SCHEMA reelvec TO visitor; GRANT SELECT ON ALL TABLES IN SCHEMA "
+            "reelvec TO visitor",
         )
         found = look(postgres.checks())
         assert statuses(found) == {**self.GOOD, "rights": "warn"}
@@ -92,14 +117,19 @@ class TestPostgres:
         assert "to work it lacks DELETE on embeddings, " in found["rights"].fact
         execute(
             engine,
-            "GRANT ALL ON ALL TABLES IN SCHEMA reelvec TO visitor; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reelvec TO visitor",
+            "GRANT ALL ON ALL TABLES IN SCHEMA reelvec TO visitor; GRANT EXECUTE ON ALL FUNCTIONS "
+            "IN SCHEMA reelvec TO visitor",
         )
         found = look(postgres.checks())
-        assert found["rights"].fact.endswith("may read and work; to enqueue it lacks TEMPORARY on the database")
+        assert found["rights"].fact.endswith(
+            "may read and work; to enqueue it lacks TEMPORARY on the database"
+        )
         execute(engine, f"GRANT TEMPORARY ON DATABASE {role.rpartition('/')[2]} TO visitor")
         assert statuses(look(postgres.checks())) == self.GOOD
         execute(
-            engine, "ALTER ROLE visitor CONNECTION LIMIT 1; ALTER ROLE visitor SET default_transaction_read_only = on"
+            engine,
+            "ALTER ROLE visitor CONNECTION LIMIT 1; ALTER ROLE visitor SET "
+            "default_transaction_read_only = on",
         )
         found = look(postgres.checks())
         assert found["connections"].status == "warn"
@@ -113,7 +143,9 @@ class TestBroker:
         assert found["server"].fact.startswith("Valkey ")
         assert found["queue"].fact == "0 messages wait in 'reelvec'"
 
-    def test_a_dead_one_and_a_wrong_password(self, addresses: pytest.MonkeyPatch, broker_url: str) -> None:
+    def test_a_dead_one_and_a_wrong_password(
+        self, addresses: pytest.MonkeyPatch, broker_url: str
+    ) -> None:
         addresses.setenv("CELERY_BROKER_URL", f"redis://:hunter2@{NOWHERE}/0")
         found = look(broker.checks())
         assert statuses(found) == {"server": "fail"}
@@ -127,8 +159,12 @@ class TestBroker:
         self, addresses: pytest.MonkeyPatch, broker_url: str
     ) -> None:
         with redis.Redis.from_url(broker_url) as client:
-            client.execute_command("ACL", "SETUSER", "other", "on", ">hunter22", "~theirs:*", "+@all")
-            client.execute_command("ACL", "SETUSER", "ours", "on", ">hunter22", *BROKER_RIGHTS.split())
+            client.execute_command(
+                "ACL", "SETUSER", "other", "on", ">hunter22", "~theirs:*", "+@all"
+            )
+            client.execute_command(
+                "ACL", "SETUSER", "ours", "on", ">hunter22", *BROKER_RIGHTS.split()
+            )
             place = broker_url.rpartition("@")[2]
             addresses.setenv("CELERY_BROKER_URL", f"redis://other:hunter22@{place}")
             found = look(broker.checks())["queue"]
@@ -143,11 +179,16 @@ class TestBroker:
                 with pytest.raises(UnavailableError, match=re.escape(told)), feeder.broker_errors():
                     theirs.llen("reelvec:reelvec")
                 theirs.close()
-            assert f"lacks a right, No permissions to access a key: ACL SETUSER that_user {BROKER_RIGHTS}" in str(
-                ask(f"redis://other:hunter22@{place}").error
+            assert (
+                "lacks a right, No permissions to access a key: ACL SETUSER that_user "
+                f"{BROKER_RIGHTS}" in str(ask(f"redis://other:hunter22@{place}").error)
             )
             addresses.setenv("CELERY_BROKER_URL", f"redis://ours:hunter22@{place}")
-            assert statuses(look(broker.checks())) == {"server": "ok", "memory": "ok", "queue": "ok"}
+            assert statuses(look(broker.checks())) == {
+                "server": "ok",
+                "memory": "ok",
+                "queue": "ok",
+            }
             client.execute_command("ACL", "DELUSER", "other", "ours")
 
 
@@ -170,7 +211,9 @@ class TestLocalStack:
         assert look(postgres.checks())["server"].status == "ok"
         assert "every folder" in look(storage.checks(None))["file roots"].fact
 
-    def test_one_that_is_down_is_not_started(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_that_is_down_is_not_started(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("REELVEC_DATA_DIR", str(tmp_path))
         (tmp_path / "postgres").mkdir()
         (tmp_path / "postgres" / "PG_VERSION").write_text("16")
@@ -178,19 +221,36 @@ class TestLocalStack:
         (tmp_path / "ports.json").write_text('{"postgres": 15001, "broker": 15002}')
         before = sorted(tmp_path.rglob("*"))
         found = look(configuration.checks())
-        assert (found["addresses"].status, "reelvec up" in found["addresses"].advice) == ("warn", True)
+        assert (found["addresses"].status, "reelvec up" in found["addresses"].advice) == (
+            "warn",
+            True,
+        )
         assert statuses(look([*postgres.checks(), *broker.checks()])) == {"server": "skipped"}
         assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_workers_alive_silent_and_of_another_version(addresses: pytest.MonkeyPatch, engine: Engine) -> None:
+def test_workers_alive_silent_and_of_another_version(
+    addresses: pytest.MonkeyPatch, engine: Engine
+) -> None:
     assert statuses(look(fleet.checks())) == {"workers": "ok"}
     worker(engine)
     silent = worker(engine)
-    execute(engine, "UPDATE reelvec.workers SET beat_at = now() - interval '1 hour' WHERE worker_id = :id", id=silent)
-    execute(engine, "INSERT INTO reelvec.control (name, paused, reason) VALUES ('operator', true, 'lunch')")
+    execute(
+        engine,
+        "UPDATE reelvec.workers SET beat_at = now() - interval '1 hour' WHERE worker_id = :id",
+        id=silent,
+    )
+    execute(
+        engine,
+        "INSERT INTO reelvec.control (name, paused, reason) VALUES ('operator', true, 'lunch')",
+    )
     found = look(fleet.checks())
-    assert statuses(found) == {"workers": "ok", "silent workers": "warn", "versions": "warn", "pause": "warn"}
+    assert statuses(found) == {
+        "workers": "ok",
+        "silent workers": "warn",
+        "versions": "warn",
+        "pause": "warn",
+    }
     assert "3600 s ago" in found["silent workers"].fact
     assert "lunch" in found["pause"].fact
 
@@ -207,7 +267,12 @@ class TestSources:
         assert statuses(found) == {"s3": "ok", "source": "warn", "file roots": "skipped"}
         s3.put(bucket, "in/ä b.mp4", b"bytes")
         found = look(storage.checks(f"s3://{bucket}/in"))
-        assert statuses(found) == {"s3": "ok", "source": "ok", "first video": "ok", "file roots": "skipped"}
+        assert statuses(found) == {
+            "s3": "ok",
+            "source": "ok",
+            "first video": "ok",
+            "file roots": "skipped",
+        }
         assert "credentials: environment" in found["s3"].fact
         assert "1 of its first 2 objects" in found["source"].fact
         assert found["first video"].fact == f"s3://{bucket}/in/ä b.mp4 opens, 5 bytes"
@@ -215,7 +280,9 @@ class TestSources:
         assert "not_found" in look(storage.checks(str(tmp_path / "list.txt")))["first video"].fact
         assert SECRET not in str(found)
 
-    def test_what_is_wrong_with_an_account_is_told(self, s3: S3Server, addresses: pytest.MonkeyPatch) -> None:
+    def test_what_is_wrong_with_an_account_is_told(
+        self, s3: S3Server, addresses: pytest.MonkeyPatch
+    ) -> None:
         bucket = s3.bucket()
         for name, value in s3.environment.items():
             addresses.setenv(name, value)
@@ -234,21 +301,37 @@ class TestSources:
         assert (anonymous.status, "anonymous" in anonymous.fact) == ("warn", True)
         assert "hunter2" not in str(found)
 
-    def test_folders_and_what_workers_may_read(self, addresses: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_folders_and_what_workers_may_read(
+        self, addresses: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         media.empty(tmp_path / "a.mp4")
         found = look(storage.checks(str(tmp_path)))
-        assert statuses(found) == {"s3": "skipped", "source": "ok", "first video": "fail", "file roots": "skipped"}
+        assert statuses(found) == {
+            "s3": "skipped",
+            "source": "ok",
+            "first video": "fail",
+            "file roots": "skipped",
+        }
         assert "REELVEC_FILE_ROOTS" in found["first video"].advice
         addresses.setenv("REELVEC_FILE_ROOTS", f"{tmp_path}:{tmp_path}/gone")
         found = look(storage.checks(str(tmp_path)))
-        assert statuses(found) == {"s3": "skipped", "source": "ok", "first video": "ok", "file roots": "fail"}
+        assert statuses(found) == {
+            "s3": "skipped",
+            "source": "ok",
+            "first video": "ok",
+            "file roots": "fail",
+        }
         assert look(storage.checks(f"{tmp_path}/gone"))["source"].status == "fail"
 
 
-def test_a_package_that_crashes_or_is_broken_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_crashes_or_is_broken_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "av.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     (tmp_path / "PIL").mkdir()
-    (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('libjpeg.so.8: cannot open shared object file')\n")
+    (tmp_path / "PIL" / "__init__.py").write_text(
+        "raise ImportError('libjpeg.so.8: cannot open shared object file')\n"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     wanted = [check for check in packages.checks() if check.name in ("av", "pillow")]
     found = look(wanted)
@@ -257,7 +340,9 @@ def test_a_package_that_crashes_or_is_broken_is_a_line(tmp_path: Path, monkeypat
     assert "libjpeg.so.8" in found["pillow"].fact
 
 
-def test_a_torchvision_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torchvision_that_does_not_fit_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text(
         "raise RuntimeError('operator torchvision::nms does not exist')\n"
@@ -268,16 +353,22 @@ def test_a_torchvision_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: p
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
-    found = look([check for check in packages.checks() if check.name in ("torchvision", "transformers")])
+    found = look(
+        [check for check in packages.checks() if check.name in ("torchvision", "transformers")]
+    )
     assert statuses(found) == {"torchvision": "fail", "transformers": "fail"}
     for finding in found.values():
         assert "torchvision::nms" in finding.fact
         assert finding.advice.startswith("pip uninstall torchvision")
 
 
-def test_a_folder_that_shadows_reelvec_misleads_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_shadows_reelvec_misleads_no_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "producer" / "doctor").mkdir(parents=True)
-    (tmp_path / "producer" / "doctor" / "probes.py").write_text('print(\'{"error": "the wrong code"}\')\n')
+    (tmp_path / "producer" / "doctor" / "probes.py").write_text(
+        'print(\'{"error": "the wrong code"}\')\n'
+    )
     monkeypatch.chdir(tmp_path)
     assert child.probe("pillow")["version"]
 

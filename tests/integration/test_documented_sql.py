@@ -1,4 +1,6 @@
-"""Every SQL statement and every Python block of the pages runs as printed, on a small filled database."""
+"""Every SQL statement and every Python block of the pages runs as printed, on a small filled
+database.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ FROM reelvec.videos, reelvec.taggers t WHERE t.tagger_id = :tagger
 def library(
     engine: Engine, database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, str]]:
-    """What a first hour leaves: 50 videos, two models, the shipped labels, a failure. The addresses of its logins."""
+    """What a first hour leaves: 50 videos, two models, the shipped labels, a failure. The addresses
+    of its logins.
+    """
     vivit, xclip = bound(engine, "vivit", 768), bound(engine, "x-clip", 512)
     numbers = np.random.default_rng(0)
     filled(engine, vivit, numbers.standard_normal((50, 768)).astype(np.float32))
@@ -56,9 +60,15 @@ def library(
         with session.transaction(engine) as connection:
             tagger = encoders.declare_tagger(connection, xclip.encoder_id, "x-clip", labels)
         execute(engine, SCORES, tags=len(labels.categories), tagger=tagger)
-    execute(engine, "UPDATE reelvec.videos SET category = 'films', title = 'one', uri = 's3://b/кот' || video_id")
-    execute(engine, "INSERT INTO reelvec.jobs (video_id, encoders, state, error_code, error, bytes_read, finished_at)"
-                    " SELECT video_id, '{1}', CASE video_id WHEN 50 THEN 'failed' ELSE 'done' END, 'truncated', 'ends early',"
+    execute(
+        engine,
+        "UPDATE reelvec.videos SET category = 'films', title = 'one', uri = 's3://b/кот' || "
+        "video_id",
+    )
+    execute(engine, "INSERT INTO reelvec.jobs (video_id, encoders, state, error_code, error, "
+"bytes_read, finished_at)"
+                    " SELECT video_id, '{1}', CASE video_id WHEN 50 THEN 'failed' ELSE 'done' END, "
+"'truncated', 'ends early',"
                     " 1000, now() FROM reelvec.videos")  # fmt: skip
     monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
     with logins.made(database_url) as addresses:
@@ -76,7 +86,9 @@ def test_every_statement_runs_for_a_reader_and_gives_rows(
     assert len(found) > 12
     for write, statement in sorted(found):  # those that write come last
         monkeypatch.setenv("DATABASE_URL", library["owner" if write else "guest"])
-        result = CliRunner().invoke(reelvec, ["db", "sql", *(["--write"] if write else []), statement])
+        result = CliRunner().invoke(
+            reelvec, ["db", "sql", *(["--write"] if write else []), statement]
+        )
         assert result.exit_code == 0, (statement, result.exception)
         rows = result.stdout.splitlines()[1:]
         assert rows or statement.startswith(WITHOUT_ROWS), statement
@@ -86,7 +98,9 @@ def test_every_statement_runs_for_a_reader_and_gives_rows(
             assert len(rows) == 10
 
 
-def test_the_python_of_the_guide_gives_numbers(library: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_the_guide_gives_numbers(
+    library: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DATABASE_URL", library["guest"])
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     (block,) = PYTHON.findall((ROOT / "docs/guide.md").read_text(encoding="utf-8"))

@@ -26,14 +26,19 @@ from workers.node import machine
 GOLDEN = Path(__file__).parents[1] / "golden" / "random_tiny.json"
 MODELS = [name for name in registry.names() if registry.get(name).needs_torch]
 
-ENGLISH = LabelSet("en", ("Category: cooking", "Category: films", "Category: news"), ("cooking", "films", "news"))
+ENGLISH = LabelSet(
+    "en", ("Category: cooking", "Category: films", "Category: news"), ("cooking", "films", "news")
+)
 BARE = LabelSet("bare", ("кино", "cooking", "фильм"), ("films", "cooking", "films"))
 
 
 def encode(device: Device, jobs: list[Job]) -> list:
     """The outcome of each job, all in one batch."""
     whole = [registry.get(job.key.backbone).windows_per_video for job in jobs]
-    pieces = [Piece(Item(job, count, 0, 0, alone=False), 0, count) for job, count in zip(jobs, whole, strict=True)]
+    pieces = [
+        Piece(Item(job, count, 0, 0, alone=False), 0, count)
+        for job, count in zip(jobs, whole, strict=True)
+    ]
     return device.finish(device.start(pieces))
 
 
@@ -56,8 +61,14 @@ def golden_numbers(engine: Engine, name: str) -> dict:
     """The numbers kept in tests/golden/random_tiny.json for one backbone."""
     key = ModelKey(name, "random-tiny")
     bound = engine.load(key)
-    encoding = engine.submit(key, synthetic_frames(7), (ENGLISH, BARE), timeout_seconds=60).result(60)
-    numbers = {"digest": bound.digest, "pooling": bound.pooling, "pooled": encoding.pooled[:6].tolist()}
+    encoding = engine.submit(key, synthetic_frames(7), (ENGLISH, BARE), timeout_seconds=60).result(
+        60
+    )
+    numbers = {
+        "digest": bound.digest,
+        "pooling": bound.pooling,
+        "pooled": encoding.pooled[:6].tolist(),
+    }
     for labels in (ENGLISH, BARE):
         if labels.digest in encoding.probabilities:
             numbers[labels.name] = encoding.probabilities[labels.digest].tolist()
@@ -116,11 +127,15 @@ def test_frames_of_a_read_only_buffer_are_encoded_without_a_warning(tiny: Device
 
 
 @pytest.mark.parametrize("name", ["x-clip", "siglip2"])
-def test_a_prompt_chunk_or_a_label_set_more_changes_no_probability(tiny: Device, monkeypatch, name: str) -> None:
+def test_a_prompt_chunk_or_a_label_set_more_changes_no_probability(
+    tiny: Device, monkeypatch, name: str
+) -> None:
     from workers.backbones import texts, xclip
 
     key = ModelKey(name, "random-tiny")
-    many = LabelSet("many", tuple(f"prompt {i}" for i in range(20)), tuple(f"c{i % 7}" for i in range(20)))
+    many = LabelSet(
+        "many", tuple(f"prompt {i}" for i in range(20)), tuple(f"c{i % 7}" for i in range(20))
+    )
     job = Job(key, synthetic_frames(6), (many,))
     (whole,) = encode(tiny, [job])
     monkeypatch.setattr(texts, "TEXT_CHUNK", 3)
@@ -128,7 +143,9 @@ def test_a_prompt_chunk_or_a_label_set_more_changes_no_probability(tiny: Device,
     monkeypatch.setattr(texts, "KEPT_LABEL_SETS", 1)
     encode(tiny, [Job(key, job.frames, (ENGLISH,))])
     (chunked,) = encode(tiny, [job])
-    np.testing.assert_allclose(chunked.probabilities[many.digest], whole.probabilities[many.digest], atol=1e-5)
+    np.testing.assert_allclose(
+        chunked.probabilities[many.digest], whole.probabilities[many.digest], atol=1e-5
+    )
 
 
 def test_random_weights_are_the_same_in_another_process(tiny: Device) -> None:
@@ -139,8 +156,12 @@ for name in ("x-clip", "vivit"):
     print(device.load(ModelKey(name, "random-tiny")).digest)
 """
     settings = {**os.environ, "PYTHONHASHSEED": "123"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=settings)
-    assert done.stdout.split() == [tiny.load(ModelKey(name, "random-tiny")).digest for name in ("x-clip", "vivit")]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=settings
+    )
+    assert done.stdout.split() == [
+        tiny.load(ModelKey(name, "random-tiny")).digest for name in ("x-clip", "vivit")
+    ]
     # random weights are loud, and nothing else is said
     assert [line.split(":")[1] for line in done.stderr.splitlines()] == [
         " random-tiny weights; its vectors and tags mean nothing"
@@ -154,7 +175,8 @@ def test_a_gpu_torch_cannot_use_is_refused_not_worked_around(monkeypatch, tmp_pa
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     key = ModelKey("vivit", "random-tiny")
     with pytest.raises(
-        RefusedConfigurationError, match=r"1 GPU \(0\), but torch .* cannot use one.*REELVEC_DEVICE=cpu"
+        RefusedConfigurationError,
+        match=r"1 GPU \(0\), but torch .* cannot use one.*REELVEC_DEVICE=cpu",
     ):
         Engine(device=None, models_dir=None)
     with pytest.raises(RefusedConfigurationError, match="device 'meta' does not work"):

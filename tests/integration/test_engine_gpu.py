@@ -19,7 +19,9 @@ from workers.engine.engine import Engine, ModelKey
 from workers.engine.interface import Encoding, Job
 from workers.engine.lanes import Item, Piece
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU that torch can use")
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="there is no GPU that torch can use"
+)
 
 MODELS = [name for name in registry.names() if registry.get(name).needs_torch]
 LABELS = LabelSet("en", ("cooking", "films", "news"), ("cooking", "films", "news"))
@@ -38,7 +40,9 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 def in_float32(device: Device, job: Job) -> Encoding:
     count = registry.get(job.key.backbone).windows_per_video
-    return device.finish(device.start([Piece(Item(job, count, 0, 0, alone=True), 0, count)], precise=True))[0]
+    return device.finish(
+        device.start([Piece(Item(job, count, 0, 0, alone=True), 0, count)], precise=True)
+    )[0]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -47,9 +51,14 @@ def test_company_order_and_precision_change_nothing_that_matters(engine: Engine,
     engine.load(key)
     labels = (LABELS,) if registry.get(name).has_text else ()
     videos = [synthetic_frames(seed) for seed in range(6)]
-    alone = [engine.submit(key, frames, labels, timeout_seconds=60, alone=True).result() for frames in videos]
+    alone = [
+        engine.submit(key, frames, labels, timeout_seconds=60, alone=True).result()
+        for frames in videos
+    ]
     for order in (range(6), reversed(range(6))):
-        together = {index: engine.submit(key, videos[index], labels, timeout_seconds=60) for index in order}
+        together = {
+            index: engine.submit(key, videos[index], labels, timeout_seconds=60) for index in order
+        }
         for index, future in together.items():
             made = future.result()
             assert made.dtype == "bfloat16"
@@ -70,7 +79,9 @@ def test_starting_a_batch_waits_for_nothing(engine: Engine, name: str) -> None:
     labels = (LABELS,) if registry.get(name).has_text else ()
     frames = engine.new_frames()
     frames[:] = synthetic_frames(4)
-    expected = engine.submit(key, frames, labels, timeout_seconds=60).result()  # texts are kept from now on
+    expected = engine.submit(
+        key, frames, labels, timeout_seconds=60
+    ).result()  # texts are kept from now on
     count = registry.get(name).windows_per_video
     job = Job(key, frames, labels)
     torch.cuda.set_sync_debug_mode("error")
@@ -103,7 +114,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(engine: Engine)
     before = [engine.submit(key, frames, (), timeout_seconds=60).result() for frames in videos]
     torch.cuda.empty_cache()
     room = torch.cuda.memory_allocated() + (400 << 20)  # 24 windows take about 1 GB
-    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
+    torch.cuda.set_per_process_memory_fraction(
+        room / torch.cuda.get_device_properties(0).total_memory
+    )
     try:
         futures = [engine.submit(key, frames, (), timeout_seconds=60) for frames in videos]
         for future, expected in zip(futures, before, strict=True):
@@ -130,6 +143,8 @@ WindowModel.encode = encode
 engine.submit(key, synthetic_frames(1), (), timeout_seconds=60).exception()
 import time; time.sleep(30)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 71, done.stderr
     assert "the device is lost" in done.stderr

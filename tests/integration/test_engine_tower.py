@@ -1,4 +1,6 @@
-"""What replaces parts of the published models computes the same; a batch that came out wrong is computed in float32."""
+"""What replaces parts of the published models computes the same; a batch that came out wrong is
+computed in float32.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def load(name: str) -> Loaded:
 
 def windows_of(loaded: Loaded, seed: int = 1, count: int = 1) -> torch.Tensor:
     length = loaded.spec.frames_per_window
-    return torch.from_numpy(synthetic_frames(seed)[: count * length].reshape(count, length, 224, 224, 3).copy())
+    return torch.from_numpy(
+        synthetic_frames(seed)[: count * length].reshape(count, length, 224, 224, 3).copy()
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,19 +34,32 @@ def windows_of(loaded: Loaded, seed: int = 1, count: int = 1) -> torch.Tensor:
         (nn.Conv3d(3, 5, (2, 16, 8), stride=(2, 16, 8), bias=False), (2, 3, 4, 32, 48)),
     ],
 )
-def test_a_patch_convolution_is_a_matrix_product(convolution: nn.Module, shape: tuple[int, ...]) -> None:
-    pixels = torch.randn(shape).movedim(1, -1).contiguous().movedim(-1, 1)  # channels last, as they come
-    torch.testing.assert_close(PatchProjection(convolution)(pixels), convolution(pixels), atol=2e-6, rtol=1e-5)
+def test_a_patch_convolution_is_a_matrix_product(
+    convolution: nn.Module, shape: tuple[int, ...]
+) -> None:
+    pixels = (
+        torch.randn(shape).movedim(1, -1).contiguous().movedim(-1, 1)
+    )  # channels last, as they come
+    torch.testing.assert_close(
+        PatchProjection(convolution)(pixels), convolution(pixels), atol=2e-6, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_slow_parts_are_replaced_in_every_model(name: str) -> None:
     """A version of transformers that names them otherwise would run on, slower."""
     kinds = [type(part) for part in load(name).tower.module.modules()]
-    slow = {kind.__name__ for kind in kinds} & {"Conv2d", "Conv3d", "FastGELUActivation", *ATTENTION}
+    slow = {kind.__name__ for kind in kinds} & {
+        "Conv2d",
+        "Conv3d",
+        "FastGELUActivation",
+        *ATTENTION,
+    }
     assert not slow
     assert PatchProjection in kinds
-    assert (JointAttention in kinds) == (name not in ("timesformer", "vjepa2")), "these have their own"
+    assert (JointAttention in kinds) == (name not in ("timesformer", "vjepa2")), (
+        "these have their own"
+    )
 
 
 def test_sequences_that_share_one_do_not_see_each_other() -> None:
@@ -64,7 +81,9 @@ def test_sequences_that_share_one_do_not_see_each_other() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_float32_for_once_and_bfloat16_as_before(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_float32_for_once_and_bfloat16_as_before(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     exact = load(name)
     exact.tower.module.bfloat16().float()  # what the weights of the other are in float32
     monkeypatch.setattr(tower, "compute_dtype", lambda _: torch.bfloat16)
@@ -75,7 +94,9 @@ def test_float32_for_once_and_bfloat16_as_before(monkeypatch: pytest.MonkeyPatch
     assert rough.tower.dtype_name == "bfloat16"
     with rough.tower.precise():
         assert rough.tower.dtype_name == "float32"
-        torch.testing.assert_close(rough.encode(windows, ()).embeddings, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            rough.encode(windows, ()).embeddings, expected, atol=1e-5, rtol=0
+        )
     torch.testing.assert_close(rough.encode(windows, ()).embeddings, before, atol=0, rtol=0)
     assert (before - expected).abs().max() > 1e-4
     assert torch.nn.functional.cosine_similarity(before, expected) > 0.999
@@ -83,6 +104,10 @@ def test_float32_for_once_and_bfloat16_as_before(monkeypatch: pytest.MonkeyPatch
 
 def test_every_layer_is_compiled_for_each_size_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled.append((type(self).__name__, options)))
+    monkeypatch.setattr(
+        nn.Module,
+        "compile",
+        lambda self, **options: compiled.append((type(self).__name__, options)),
+    )
     load("x-clip").tower.compile()
     assert compiled == [("XCLIPVisionEncoderLayer", {"dynamic": False})] * 2

@@ -1,4 +1,6 @@
-"""Publishing to a broker that refuses, hangs or is gone: rows are never stuck as queued without a message."""
+"""Publishing to a broker that refuses, hangs or is gone: rows are never stuck as queued without a
+message.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,14 @@ def rows(engine: Engine) -> None:
     record(engine, [Row(uri=f"file:///{n}.mp4") for n in range(20)], Wanted((declare(engine),), ()))
 
 
-def test_what_a_full_broker_refuses_is_pending_again(engine: Engine, app: Celery, client: redis.Redis) -> None:
+def test_what_a_full_broker_refuses_is_pending_again(
+    engine: Engine, app: Celery, client: redis.Redis
+) -> None:
     client.config_set("maxmemory", 1)
     try:
-        with pytest.raises(UnavailableError, match=r"the broker refuses: .*command not allowed when used memory"):
+        with pytest.raises(
+            UnavailableError, match=r"the broker refuses: .*command not allowed when used memory"
+        ):
             feeder.feed(engine, app)
     finally:
         client.config_set("maxmemory", 0)
@@ -48,7 +54,9 @@ def test_a_broker_that_never_answers_is_not_waited_for(engine: Engine, app: Cele
     assert one(engine, QUEUED) == 0
 
 
-def test_messages_that_are_lost_again_before_anybody_saw_them_come_back_again(engine: Engine, app: Celery) -> None:
+def test_messages_that_are_lost_again_before_anybody_saw_them_come_back_again(
+    engine: Engine, app: Celery
+) -> None:
     lost = feeder.LostMessages(look_seconds=30, queued_seconds=600)
     aged = "UPDATE reelvec.jobs SET queued_at = now() - interval '40 seconds'"
     assert feeder.feed(engine, app) == 20

@@ -25,23 +25,28 @@ BREAKS = {
     "unbound vectors": "UPDATE encoders SET weights_digest = NULL",
     "vectors without dtype": "UPDATE embeddings SET dtype = ' ' WHERE video_id = 1",
     "vector dimensions": "UPDATE embeddings SET embedding = '[1,2]' WHERE video_id = 1",
-    "window dimensions": "UPDATE window_embeddings SET embedding = '[1,2]' WHERE video_id = 1 AND window_index = 2",
+    "window dimensions": "UPDATE window_embeddings SET embedding = '[1,2]' WHERE video_id = 1 AND "
+    "window_index = 2",
     "vectors of length 0": "UPDATE embeddings SET embedding = '[0,0,0,0]' WHERE video_id = 1",
-    "windows of length 0": "UPDATE window_embeddings SET embedding = '[0,0,0,0]' WHERE video_id = 1 AND window_index = 2",
+    "windows of length 0": "UPDATE window_embeddings SET embedding = '[0,0,0,0]' WHERE video_id = "
+    "1 AND window_index = 2",
     "vectors without windows": "DELETE FROM window_embeddings WHERE video_id = 1",
     "windows without a vector": "DELETE FROM embeddings WHERE video_id = 1",
     "number of windows": "DELETE FROM window_embeddings WHERE video_id = 1 AND window_index = 1",
     "number of scores": "UPDATE scores SET probabilities = '{1}' WHERE video_id = 1",
     "probabilities": "UPDATE scores SET probabilities = '{NaN,0.5}' WHERE video_id = 1",
     "scores without a vector": "DELETE FROM embeddings WHERE video_id = 1",
-    "unattended jobs": "UPDATE jobs SET state = 'running', worker_id = gen_random_uuid() WHERE video_id = 4",
+    "unattended jobs": "UPDATE jobs SET state = 'running', worker_id = gen_random_uuid() WHERE "
+    "video_id = 4",
     "owned but not running": "UPDATE jobs SET worker_id = gen_random_uuid() WHERE video_id = 1",
     "unknown encoders": "UPDATE jobs SET encoders = encoders || 99::smallint WHERE video_id = 1",
     "unknown taggers": "UPDATE jobs SET taggers = taggers || 99::smallint WHERE video_id = 1",
     "failures without a code": "UPDATE jobs SET error_code = NULL WHERE video_id = 3",
     "repeated ids": "UPDATE jobs SET encoders = encoders || encoders WHERE video_id = 1",
-    "duplicate videos": "DROP INDEX videos_uri; INSERT INTO videos (uri) SELECT uri FROM videos WHERE video_id = 1",
-    "invalid indexes": "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'videos_category'::regclass",
+    "duplicate videos": "DROP INDEX videos_uri; INSERT INTO videos (uri) SELECT uri FROM videos "
+    "WHERE video_id = 1",
+    "invalid indexes": "UPDATE pg_index SET indisvalid = false WHERE indexrelid = "
+    "'videos_category'::regclass",
     "sampled by an older version": "UPDATE videos SET sampler_version = NULL WHERE video_id = 1",
     "videos without a job": "DELETE FROM jobs WHERE video_id = 4",
 }
@@ -70,19 +75,28 @@ def good(engine: Engine) -> Engine:
         claimed = ledgering.claim(engine, video_id, worker_id)
         assert claimed is not None
         media = {"sampler_version": VERSION}
-        done = Outcome((ledgering.vectors(encoder_id),), (ledgering.scores(tagger_id),), media=media)
-        assert ledgering.finish(engine, claimed, broken if video_id == 3 else done) in ("done", "failed")
+        done = Outcome(
+            (ledgering.vectors(encoder_id),), (ledgering.scores(tagger_id),), media=media
+        )
+        assert ledgering.finish(engine, claimed, broken if video_id == 3 else done) in (
+            "done",
+            "failed",
+        )
     return engine
 
 
 def broken(engine: Engine) -> dict[str, Checked]:
     return {
-        checked.invariant.name: checked for checked in invariants.check_all(engine, timeout_seconds=20) if checked.count
+        checked.invariant.name: checked
+        for checked in invariants.check_all(engine, timeout_seconds=20)
+        if checked.count
     }
 
 
 def test_every_rule_holds_on_a_good_ledger(good: Engine) -> None:
-    assert [checked.count for checked in invariants.check_all(good, timeout_seconds=20)] == [0] * len(INVARIANTS)
+    assert [checked.count for checked in invariants.check_all(good, timeout_seconds=20)] == [
+        0
+    ] * len(INVARIANTS)
     assert BREAKS.keys() == BY_NAME.keys(), "a rule nobody has seen broken"
 
 
@@ -93,7 +107,10 @@ def test_a_broken_rule_is_counted_named_and_put_right(good: Engine, name: str) -
     assert name in found
     assert found[name].count == (2 if name == "unbound vectors" else 1)
     shown = {
-        "unattended jobs": "video 4", "failures without a code": "video 3", "duplicate videos": "video 5",
+        "unattended "
+"jobs": "video "
+"4", "failures without a "
+"code": "video 3", "duplicate videos": "video 5",
         "invalid indexes": "index videos_category", "videos without a job": "video 4",
     }  # fmt: skip
     assert str(found[name].example).startswith(shown.get(name, "video 1"))
@@ -121,12 +138,16 @@ def test_a_slow_rule_is_not_finished_and_the_next_ones_go_on(good: Engine) -> No
 
 
 def test_nothing_can_be_changed(good: Engine) -> None:
-    writing = Invariant("writing", "other", "", "SELECT nextval('reelvec.videos_video_id_seq')::text AS example")
+    writing = Invariant(
+        "writing", "other", "", "SELECT nextval('reelvec.videos_video_id_seq')::text AS example"
+    )
     with pytest.raises(Exception, match="read-only transaction"):
         invariants.check(good, writing, timeout_seconds=20)
 
 
-def test_of_a_large_table_a_part_is_looked_at_and_said(good: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_large_table_a_part_is_looked_at_and_said(
+    good: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(invariants, "SAMPLED_PAGES", 0.5)
     checked = invariants.check(good, BY_NAME["vector dimensions"], timeout_seconds=20)
     assert checked.sampled_percent == 50
@@ -134,7 +155,9 @@ def test_of_a_large_table_a_part_is_looked_at_and_said(good: Engine, monkeypatch
 
 
 def test_pgvector_is_found_wherever_it_lies(good: Engine) -> None:
-    run_sql(good, 'CREATE SCHEMA "my extensions"; ALTER EXTENSION vector SET SCHEMA "my extensions"')
+    run_sql(
+        good, 'CREATE SCHEMA "my extensions"; ALTER EXTENSION vector SET SCHEMA "my extensions"'
+    )
     assert broken(good) == {}
 
 

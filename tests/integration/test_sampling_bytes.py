@@ -1,4 +1,6 @@
-"""Of a long video, only its first minute and its index are read, wherever it lies and wherever its index is."""
+"""Of a long video, only its first minute and its index are read, wherever it lies and wherever its
+index is.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,14 @@ def heavy_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """16 MiB a minute in few pictures, with sound."""
     path = tmp_path_factory.mktemp("heavy") / "clip.mp4"
     return media.make_clip(
-        path, seconds=CLIP_SECONDS, fps=5, width=320, height=240, options={"crf": "12"}, audio=True, seed=4
+        path,
+        seconds=CLIP_SECONDS,
+        fps=5,
+        width=320,
+        height=240,
+        options={"crf": "12"},
+        audio=True,
+        seed=4,
     )
 
 
@@ -71,7 +80,9 @@ def test_the_network_gives_the_frames_of_the_file_for_its_first_minute_and_index
     assert 12 * BLOCK_BYTES < needed < 0.45 * path.stat().st_size
     local = sample(path.as_uri())
     assert local.frame_indices.tolist() == list(range(0, 288, 3))
-    assert [media.read_frame_number(frame) for frame in local.frames] == [i % 48 for i in range(0, 288, 3)]
+    assert [media.read_frame_number(frame) for frame in local.frames] == [
+        i % 48 for i in range(0, 288, 3)
+    ]
     data = path.read_bytes()
     with serving(files={"/v": data}) as server:
         over_http = sample(server.url("/v"))
@@ -92,7 +103,10 @@ def test_a_page_that_a_server_sends_instead_of_the_video_is_none(
     ranges: bool, sample: Callable[[str], Sample], tmp_path: Path
 ) -> None:
     page = media.html(tmp_path / "page").read_bytes()
-    with serving(files={"/v.mp4": page}, ranges=ranges) as server, pytest.raises(VideoError, match="DOCTYPE") as caught:
+    with (
+        serving(files={"/v.mp4": page}, ranges=ranges) as server,
+        pytest.raises(VideoError, match="DOCTYPE") as caught,
+    ):
         sample(server.url("/v.mp4"))
     assert (caught.value.code, caught.value.stage) == ("not_media", "sample")
 
@@ -103,7 +117,13 @@ def light_clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("light")
     return {
         codec: media.make_clip(
-            folder / f"{codec}.{ending}", codec=codec, seconds=CLIP_SECONDS, fps=5, width=side, height=side, seed=5
+            folder / f"{codec}.{ending}",
+            codec=codec,
+            seconds=CLIP_SECONDS,
+            fps=5,
+            width=side,
+            height=side,
+            seed=5,
         )
         for codec, ending, side in (("libx264", "mp4", 64), ("mpeg4", "avi", 192))
     }
@@ -113,17 +133,26 @@ def light_clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_two_hours_cost_what_two_minutes_cost(
     kind: str, light_clips: dict[str, Path], sample: Callable[[str], Sample], tmp_path: Path
 ) -> None:
-    """The same frames, decoded from the same pictures, and no more bytes than the longer index has."""
+    """The same frames, decoded from the same pictures, and no more bytes than the longer index
+    has.
+    """
     ending, options = CONTAINERS.get(kind, ({"mpegts": "ts"}.get(kind, kind), {}))
     clip = light_clips["mpeg4" if kind == "avi" else "libx264"]
     short, long = (
-        lengthen(clip, tmp_path / f"{minutes}.{ending}", seconds=60 * minutes, options=options) for minutes in (2, 120)
+        lengthen(clip, tmp_path / f"{minutes}.{ending}", seconds=60 * minutes, options=options)
+        for minutes in (2, 120)
     )
     of_short, of_long = sample(short.as_uri()), sample(long.as_uri())
     assert of_long.facts.duration_seconds == pytest.approx(7200, abs=2)
-    assert of_long.frame_indices.tolist() == of_short.frame_indices.tolist() == list(range(0, 288, 3))
+    assert (
+        of_long.frame_indices.tolist() == of_short.frame_indices.tolist() == list(range(0, 288, 3))
+    )
     np.testing.assert_array_equal(of_long.frames, of_short.frames)
     assert of_long.frames_decoded == of_short.frames_decoded
     index_bytes = needed_bytes(long) - needed_bytes(short)
     # blocks are read whole
-    assert of_long.bytes_read <= of_short.bytes_read + index_bytes + 4 * BLOCK_BYTES < 0.6 * long.stat().st_size
+    assert (
+        of_long.bytes_read
+        <= of_short.bytes_read + index_bytes + 4 * BLOCK_BYTES
+        < 0.6 * long.stat().st_size
+    )

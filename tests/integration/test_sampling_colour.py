@@ -1,4 +1,6 @@
-"""Rows 53 and 54: shown as a player does. Colours are checked against a conversion written out from the standards."""
+"""Rows 53 and 54: shown as a player does. Colours are checked against a conversion written out from
+the standards.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,14 @@ from workers.sampling.inside.decode import Decoded, sample
 UNSAID, BT709, BT601, BT2020, YCGCO, BT2020_CONSTANT = 2, 1, 6, 9, 8, 10
 LIMITED, FULL = 1, 2
 PQ, HLG = 16, 18
-#: Weights of red and blue in luma. Sources: ITU-R BT.601-7, BT.709-6, BT.2020-2; untagged is BT.601, as FFmpeg has it.
-WEIGHTS = {UNSAID: (0.299, 0.114), BT601: (0.299, 0.114), BT709: (0.2126, 0.0722), BT2020: (0.2627, 0.0593)}
+#: Weights of red and blue in luma. Sources: ITU-R BT.601-7, BT.709-6, BT.2020-2; untagged is
+#: BT.601, as FFmpeg has it.
+WEIGHTS = {
+    UNSAID: (0.299, 0.114),
+    BT601: (0.299, 0.114),
+    BT709: (0.2126, 0.0722),
+    BT2020: (0.2627, 0.0593),
+}
 #: swscale counts in small integers: this far from the standards in 8-bit levels.
 LEVELS = 6
 
@@ -44,7 +52,11 @@ class Case:
 
 CASES = [
     Case("libx264", "yuv420p"),
-    *(Case("libx264", "yuv420p", matrix, said) for matrix in (BT601, BT709, BT2020) for said in (LIMITED, FULL)),
+    *(
+        Case("libx264", "yuv420p", matrix, said)
+        for matrix in (BT601, BT709, BT2020)
+        for said in (LIMITED, FULL)
+    ),
     Case("libx264", "yuvj420p", BT709, FULL),
     Case("libx264", "yuv422p", BT709, LIMITED),
     Case("libx264", "yuv444p", BT709, FULL),
@@ -72,9 +84,14 @@ CASES = [
 
 
 def patches() -> list[np.ndarray]:
-    """Flat fields of 16 colours, then alpha: how chroma is sampled makes no difference in their middle."""
+    """Flat fields of 16 colours, then alpha: how chroma is sampled makes no difference in their
+    middle.
+    """
     random = np.random.default_rng(54)
-    boxes = [random.uniform(low, high, (CELLS, CELLS)) for low, high in ((40, 220), (50, 206), (50, 206), (20, 255))]
+    boxes = [
+        random.uniform(low, high, (CELLS, CELLS))
+        for low, high in ((40, 220), (50, 206), (50, 206), (20, 255))
+    ]
     return [np.kron(levels, np.ones((SIDE // CELLS, SIDE // CELLS))) for levels in boxes]
 
 
@@ -85,7 +102,9 @@ def slopes() -> list[np.ndarray]:
 
 
 def converted(frame: av.VideoFrame, matrix: int) -> np.ndarray:
-    """A decoded frame's RGB in float64, 0 to 255 `[height, width, 3]`; chroma samples are repeated, alpha is ignored."""
+    """A decoded frame's RGB in float64, 0 to 255 `[height, width, 3]`; chroma samples are repeated,
+    alpha is ignored.
+    """
     bits = frame.format.components[0].bits
     planes = [plane.astype(np.float64) / (1 << bits - 8) for plane in media.planes_of(frame)]
     if frame.format.name.startswith("gbr"):
@@ -97,7 +116,8 @@ def converted(frame: av.VideoFrame, matrix: int) -> np.ndarray:
     chroma = [np.zeros_like(luma)] * 2
     if len(planes) > 1:
         chroma = [
-            plane.repeat(height // plane.shape[0], 0).repeat(width // plane.shape[1], 1) - 128 for plane in planes[1:3]
+            plane.repeat(height // plane.shape[0], 0).repeat(width // plane.shape[1], 1) - 128
+            for plane in planes[1:3]
         ]
     blue_less, red_less = (plane / top if is_full else plane * 255 / 224 for plane in chroma)
     red_weight, blue_weight = WEIGHTS[matrix]
@@ -152,20 +172,28 @@ def test_the_matrices_and_ranges_are_told_apart(tmp_path: Path) -> None:
     seen = []
     for matrix in (BT601, BT709, BT2020):
         for color_range in (LIMITED, FULL):
-            seen.append(made(Case("libx264", "yuv444p", matrix, color_range), patches(), tmp_path)[1].astype(int))
+            seen.append(
+                made(Case("libx264", "yuv444p", matrix, color_range), patches(), tmp_path)[
+                    1
+                ].astype(int)
+            )
     for at, one in enumerate(seen):
         assert all(np.abs(one - other).max() > LEVELS for other in seen[:at])
 
 
 @pytest.mark.parametrize("matrix", [YCGCO, BT2020_CONSTANT])
-def test_row_54_a_matrix_that_ffmpeg_does_not_convert_has_a_code(matrix: int, tmp_path: Path) -> None:
+def test_row_54_a_matrix_that_ffmpeg_does_not_convert_has_a_code(
+    matrix: int, tmp_path: Path
+) -> None:
     with pytest.raises(VideoError) as caught:
         made(Case("libx264", "yuv444p", matrix, LIMITED), patches(), tmp_path)
     assert (caught.value.code, caught.value.stage) == ("undecodable", "sample")
 
 
 def squeezed(path: Path, width: int, aspect: Fraction, *, turn: bool = False) -> Path:
-    """A clip of four frames, 320 x 180 in a player, or 180 x 320, stored `width` wide; the noise is that of 160."""
+    """A clip of four frames, 320 x 180 in a player, or 180 x 320, stored `width` wide; the noise is
+    that of 160.
+    """
     with av.open(path, "w") as opened:
         stream = opened.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "10"})
         stream.width, stream.height, stream.pix_fmt = width, 180, "yuv420p"
@@ -175,15 +203,21 @@ def squeezed(path: Path, width: int, aspect: Fraction, *, turn: bool = False) ->
         for number in range(4):
             shown = media.draw(number, 53, *((180, 320) if turn else (320, 180)))
             upright = np.rot90(shown) if turn else shown
-            narrow = Image.fromarray(np.ascontiguousarray(upright)).resize((160, 180), Image.Resampling.BOX)
+            narrow = Image.fromarray(np.ascontiguousarray(upright)).resize(
+                (160, 180), Image.Resampling.BOX
+            )
             stored = narrow.resize((width, 180), Image.Resampling.BILINEAR)
             opened.mux(stream.encode(av.VideoFrame.from_image(stored)))
         opened.mux(stream.encode())
     return path
 
 
-@pytest.mark.parametrize(("suffix", "turn"), [("mp4", False), ("mkv", False), ("ts", False), ("mp4", True)])
-def test_row_53_pixels_that_are_not_square_equal_their_stretched_twin(suffix: str, turn: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "turn"), [("mp4", False), ("mkv", False), ("ts", False), ("mp4", True)]
+)
+def test_row_53_pixels_that_are_not_square_equal_their_stretched_twin(
+    suffix: str, turn: bool, tmp_path: Path
+) -> None:
     twin = sample_file(squeezed(tmp_path / f"twin.{suffix}", 320, Fraction(1), turn=turn))
     decoded = sample_file(squeezed(tmp_path / f"narrow.{suffix}", 160, Fraction(2), turn=turn))
     assert (decoded.width_px, decoded.height_px) == (twin.width_px, twin.height_px)

@@ -1,4 +1,6 @@
-"""Sampling against decoding everything: the same pixels, whatever the codec, the container and the order of the packets."""
+"""Sampling against decoding everything: the same pixels, whatever the codec, the container and the
+order of the packets.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ SEED = 4711
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip to make: 25 frames/s; of 8 s the notebook takes every second frame, of 12 s every third."""
+    """A clip to make: 25 frames/s; of 8 s the notebook takes every second frame, of 12 s every
+    third.
+    """
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -31,7 +35,14 @@ class Clip:
     seconds: int = 8
 
     def make(self, folder: Path) -> Path:
-        arguments = {"seconds": self.seconds, "fps": 25, "width": 112, "height": 80, "seed": SEED, **self.arguments}
+        arguments = {
+            "seconds": self.seconds,
+            "fps": 25,
+            "width": 112,
+            "height": 80,
+            "seed": SEED,
+            **self.arguments,
+        }
         return media.make_clip(folder / self.name, **arguments)
 
 
@@ -40,7 +51,10 @@ def h264(**options: str) -> dict[str, Any]:
 
 
 def hevc(parameters: str) -> dict[str, Any]:
-    return {"codec": "libx265", "options": {"preset": "superfast", "x265-params": f"log-level=none:{parameters}"}}
+    return {
+        "codec": "libx265",
+        "options": {"preset": "superfast", "x265-params": f"log-level=none:{parameters}"},
+    }
 
 
 CLIPS = [
@@ -49,18 +63,35 @@ CLIPS = [
     Clip("h264_pyramid.mkv", h264(bf="7", **{"x264-params": "b-pyramid=normal:ref=4"})),
     Clip("h264_open_gop.mp4", h264(**{"x264-params": "open-gop=1"})),
     Clip("h264_open_gop.ts", h264(**{"x264-params": "open-gop=1"})),
-    Clip("h264_gradual_refresh.mp4", h264(bf="0", **{"x264-params": "intra-refresh=1"}), seconds=12),
+    Clip(
+        "h264_gradual_refresh.mp4", h264(bf="0", **{"x264-params": "intra-refresh=1"}), seconds=12
+    ),
     Clip("h264_fields.mp4", h264(**{"x264-params": "interlaced=1"}), mode="full"),
     Clip("h264_without_pts.avi", h264(), mode="full"),
-    Clip("h264_fragmented.mp4", h264() | {"container_options": {"movflags": "frag_keyframe+empty_moov"}}),
+    Clip(
+        "h264_fragmented.mp4",
+        h264() | {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    ),
     Clip("h264_half_fragmented.mp4", h264() | {"container_options": {"movflags": "frag_keyframe"}}),
     Clip("h264_live.mkv", h264() | {"container_options": {"live": "1"}}),
-    Clip("h264_sound.mp4", h264() | {"audio": True, "container_options": {"movflags": "faststart"}}),
+    Clip(
+        "h264_sound.mp4", h264() | {"audio": True, "container_options": {"movflags": "faststart"}}
+    ),
     Clip("hevc_open_gop.mkv", hevc("keyint=31:open-gop=1:bframes=4")),
-    Clip("hevc_open_gop_short.mp4", hevc("keyint=17:min-keyint=17:scenecut=0:open-gop=1:bframes=8:b-adapt=0")),
+    Clip(
+        "hevc_open_gop_short.mp4",
+        hevc("keyint=17:min-keyint=17:scenecut=0:open-gop=1:bframes=8:b-adapt=0"),
+    ),
     Clip("hevc_closed_gop.ts", hevc("keyint=31:open-gop=0:bframes=4")),
-    Clip("hevc_temporal_layers.mp4", hevc("keyint=32:temporal-layers=3:bframes=7:b-adapt=0"), seconds=12),
-    Clip("vp9.webm", {"codec": "libvpx-vp9", "options": {"lag-in-frames": "16", "auto-alt-ref": "1", "g": "40"}}),
+    Clip(
+        "hevc_temporal_layers.mp4",
+        hevc("keyint=32:temporal-layers=3:bframes=7:b-adapt=0"),
+        seconds=12,
+    ),
+    Clip(
+        "vp9.webm",
+        {"codec": "libvpx-vp9", "options": {"lag-in-frames": "16", "auto-alt-ref": "1", "g": "40"}},
+    ),
     Clip("vp9_live.webm", {"codec": "libvpx-vp9", "container_options": {"live": "1"}}),
     Clip("vp8.webm", {"codec": "libvpx", "options": {"g": "40"}}, mode="full"),
     Clip("av1.mp4", {"codec": "libsvtav1", "options": {"g": "45", "crf": "10"}}),
@@ -84,8 +115,16 @@ CLIPS = [
             ("mpeg2", "vob", {"codec": "mpeg2video", "options": {"bf": "2"}}),
             ("h264", "mpg", h264()),
             ("mpeg1", "ts", {"codec": "mpeg1video", "options": {"bf": "2"}}),
-            ("mpeg1", "m1v", {"codec": "mpeg1video", "options": {"bf": "2"}, "container_format": "mpeg1video"}),
-            ("mpeg2", "m2v", {"codec": "mpeg2video", "options": {"bf": "2"}, "container_format": "mpeg2video"}),
+            (
+                "mpeg1",
+                "m1v",
+                {"codec": "mpeg1video", "options": {"bf": "2"}, "container_format": "mpeg1video"},
+            ),
+            (
+                "mpeg2",
+                "m2v",
+                {"codec": "mpeg2video", "options": {"bf": "2"}, "container_format": "mpeg2video"},
+            ),
             ("mpeg4", "m4v", {"codec": "mpeg4", "options": {"bf": "2"}, "container_format": "m4v"}),
             ("raw", "h264", h264()),
             ("raw", "hevc", hevc("keyint=31:bframes=4")),
@@ -100,7 +139,11 @@ CLIPS = [
             ("gif", "gif", {"codec": "gif", "pix_fmt": "rgb8"}),
             ("apng", "apng", {"codec": "apng", "pix_fmt": "rgb24"}),
             ("h263p", "avi", {"codec": "h263p"}),
-            ("cinepak", "avi", {"codec": "cinepak", "pix_fmt": "rgb24", "width": 128, "height": 96}),
+            (
+                "cinepak",
+                "avi",
+                {"codec": "cinepak", "pix_fmt": "rgb24", "width": 128, "height": 96},
+            ),
             ("msvideo1", "avi", {"codec": "msvideo1", "pix_fmt": "rgb555le"}),
             ("zmbv", "avi", {"codec": "zmbv", "pix_fmt": "bgr0"}),
             ("ffv1", "mkv", {"codec": "ffv1"}),
@@ -193,7 +236,10 @@ def sampled(path: Path, policy: str = "notebook") -> Decoded:
 def test_frames_are_those_of_decoding_everything(clip: Clip, made: Callable[[Clip], Path]) -> None:
     path = made(clip)
     frames, step = clip.seconds * 25, clip.seconds * 25 // 96
-    plans = {"notebook": list(range(0, 96 * step, step)), "uniform": [slot * frames // 96 for slot in range(96)]}
+    plans = {
+        "notebook": list(range(0, 96 * step, step)),
+        "uniform": [slot * frames // 96 for slot in range(96)],
+    }
     reference = frames_of_everything(path, {*plans["notebook"], *plans["uniform"]})
     for policy, planned in plans.items():
         decoded = sampled(path, policy)
@@ -211,9 +257,18 @@ def test_frames_are_those_of_decoding_everything(clip: Clip, made: Callable[[Cli
 
 @pytest.mark.parametrize(
     "name",
-    ["h264_pyramid.mkv", "prores_10_bit.mov", "odd_size.mp4", "turned_90.mp4", "turned_180.mp4", "turned_270.mp4"],
+    [
+        "h264_pyramid.mkv",
+        "prores_10_bit.mov",
+        "odd_size.mp4",
+        "turned_90.mp4",
+        "turned_180.mp4",
+        "turned_270.mp4",
+    ],
 )
-def test_the_fast_policy_shows_the_same_frames_less_exactly(name: str, made: Callable[[Clip], Path]) -> None:
+def test_the_fast_policy_shows_the_same_frames_less_exactly(
+    name: str, made: Callable[[Clip], Path]
+) -> None:
     path = made(next(clip for clip in CLIPS if clip.name == name))
     exact, fast = sampled(path), sampled(path, "fast")
     assert fast.frame_indices.tolist() == exact.frame_indices.tolist()
@@ -233,7 +288,8 @@ def test_facts_of_a_plain_clip(made: Callable[[Clip], Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["h264_pyramid.mkv", "vp9.webm", "h264_fragmented.mp4", "vp9_live.webm", "hevc_closed_gop.ts"]
+    "name",
+    ["h264_pyramid.mkv", "vp9.webm", "h264_fragmented.mp4", "vp9_live.webm", "hevc_closed_gop.ts"],
 )
 def test_lengths_that_no_header_holds(name: str, made: Callable[[Clip], Path]) -> None:
     decoded = sampled(made(next(clip for clip in CLIPS if clip.name == name)))
@@ -244,24 +300,39 @@ def test_lengths_that_no_header_holds(name: str, made: Callable[[Clip], Path]) -
 
 
 def test_pictures_of_an_animation_last_as_long_as_they_say(tmp_path: Path) -> None:
-    """Times in 1/100 s, the first pictures slow: 40 of them in 6.6 s, and the last is shown for a second."""
+    """Times in 1/100 s, the first pictures slow: 40 of them in 6.6 s, and the last is shown for a
+    second.
+    """
     times = [0, 1000, 3000, *range(3100, 6800, 100)]
-    path = media.make_clip(tmp_path / "slow.gif", codec="gif", pix_fmt="rgb8", pts=times, width=96, height=96)
+    path = media.make_clip(
+        tmp_path / "slow.gif", codec="gif", pix_fmt="rgb8", pts=times, width=96, height=96
+    )
     decoded = sampled(path)
     assert (decoded.codec, decoded.frame_count) == ("gif", len(times))
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == decoded.frame_indices.tolist()
-    assert decoded.frame_indices.tolist() == [*range(len(times)), *[len(times) - 1] * (96 - len(times))]
-    np.testing.assert_allclose(decoded.pts_seconds, [times[index] / 1000 for index in decoded.frame_indices], atol=1e-2)
+    assert [
+        media.read_frame_number(frame) for frame in decoded.frames
+    ] == decoded.frame_indices.tolist()
+    assert decoded.frame_indices.tolist() == [
+        *range(len(times)),
+        *[len(times) - 1] * (96 - len(times)),
+    ]
+    np.testing.assert_allclose(
+        decoded.pts_seconds, [times[index] / 1000 for index in decoded.frame_indices], atol=1e-2
+    )
 
 
-def test_a_recording_joined_from_two_keeps_its_order(made: Callable[[Clip], Path], tmp_path: Path) -> None:
+def test_a_recording_joined_from_two_keeps_its_order(
+    made: Callable[[Clip], Path], tmp_path: Path
+) -> None:
     """The clock starts anew in the middle: positions go on, and no time goes back."""
     data = made(next(clip for clip in CLIPS if clip.name == "mpeg1.mpg")).read_bytes()
     (tmp_path / "joined.mpg").write_bytes(data * 2)
     decoded = sampled(tmp_path / "joined.mpg", "uniform")
     assert (decoded.fps, decoded.duration_seconds, decoded.frame_count) == (25, 16, 400)
     assert decoded.frame_indices.tolist() == [slot * 400 // 96 for slot in range(96)]
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == [i % 200 for i in decoded.frame_indices]
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == [
+        i % 200 for i in decoded.frame_indices
+    ]
     assert (np.diff(decoded.pts_seconds) >= 0).all()
 
 
@@ -272,18 +343,28 @@ def test_width_and_height_are_those_shown(made: Callable[[Clip], Path]) -> None:
 
 @pytest.mark.parametrize("name", ["clip.dv", "clip.gxf", "clip.mxf", "clip.avi"])
 def test_dv_is_stretched_to_what_a_player_shows(name: str, tmp_path: Path) -> None:
-    decoded = sampled(media.make_clip(tmp_path / name, codec="dvvideo", width=720, height=576, seconds=1, seed=SEED))
+    decoded = sampled(
+        media.make_clip(
+            tmp_path / name, codec="dvvideo", width=720, height=576, seconds=1, seed=SEED
+        )
+    )
     assert (decoded.codec, decoded.decode_mode, decoded.fps) == ("dvvideo", "sparse", 25)
     assert decoded.width_px == pytest.approx(768, abs=20)
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == [min(slot, 24) for slot in range(96)]
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == [
+        min(slot, 24) for slot in range(96)
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["3gp", "avi", "asf"])
 def test_h263_of_old_phones(suffix: str, tmp_path: Path) -> None:
-    path = media.make_clip(tmp_path / f"clip.{suffix}", codec="h263", width=176, height=144, seconds=1, seed=SEED)
+    path = media.make_clip(
+        tmp_path / f"clip.{suffix}", codec="h263", width=176, height=144, seconds=1, seed=SEED
+    )
     decoded = sampled(path)
     assert (decoded.codec, decoded.fps, decoded.frame_count) == ("h263", 25, 25)
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == [min(slot, 24) for slot in range(96)]
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == [
+        min(slot, 24) for slot in range(96)
+    ]
 
 
 @pytest.mark.parametrize("turn", [0, 90])
@@ -295,16 +376,28 @@ def test_mirrored_clips_are_shown_as_a_player_does(turn: int, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("name", "share"),
-    [("h264_pyramid.mkv", 0.75), ("hevc_open_gop.mkv", 0.8), ("vp9.webm", 1.0), ("av1.mp4", 0.75), ("av1.mkv", 0.75)],
+    [
+        ("h264_pyramid.mkv", 0.75),
+        ("hevc_open_gop.mkv", 0.8),
+        ("vp9.webm", 1.0),
+        ("av1.mp4", 0.75),
+        ("av1.mkv", 0.75),
+    ],
 )
-def test_frames_that_no_wanted_one_needs_are_not_decoded(name: str, share: float, made: Callable[[Clip], Path]) -> None:
+def test_frames_that_no_wanted_one_needs_are_not_decoded(
+    name: str, share: float, made: Callable[[Clip], Path]
+) -> None:
     decoded = sampled(made(next(clip for clip in CLIPS if clip.name == name)))
     assert 96 <= decoded.frames_decoded <= share * 191  # the last wanted frame is the 191st
 
 
-def test_of_an_av1_packet_only_the_frames_needed_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_an_av1_packet_only_the_frames_needed_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {"g": "120", "crf": "20"}
-    path = media.make_clip(tmp_path / "clip.mp4", codec="libsvtav1", seconds=24, width=112, height=80, options=options)
+    path = media.make_clip(
+        tmp_path / "clip.mp4", codec="libsvtav1", seconds=24, width=112, height=80, options=options
+    )
     fed = {}
     decode = sparse.Decoding.decode
 
@@ -319,7 +412,9 @@ def test_of_an_av1_packet_only_the_frames_needed_are_decoded(tmp_path: Path, mon
         whole = {packet.pts: packet.size for packet in opened.demux(video=0) if packet.size}
     assert sum(size < whole[pts] for pts, size in fed.items()) > 10
     assert (decoded.decode_mode, decoded.decode_errors) == ("sparse", 0)
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == decoded.frame_indices.tolist()
+    assert [
+        media.read_frame_number(frame) for frame in decoded.frames
+    ] == decoded.frame_indices.tolist()
 
 
 PIECEMEAL = [
@@ -358,9 +453,18 @@ def test_files_too_large_to_keep_are_decoded_piecemeal(
     np.testing.assert_array_equal(decoded.pts_seconds, whole.pts_seconds)
 
 
-def test_a_gop_too_large_to_keep_is_decoded_piecemeal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """24 s in one GOP, a wanted frame every 6, and never more than 5 packets kept: what is needed lies behind the cut."""
-    options = {"preset": "fast", "g": "1000", "bf": "3", "x264-params": "b-adapt=0:b-pyramid=none:scenecut=0"}
+def test_a_gop_too_large_to_keep_is_decoded_piecemeal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """24 s in one GOP, a wanted frame every 6, and never more than 5 packets kept: what is needed
+    lies behind the cut.
+    """
+    options = {
+        "preset": "fast",
+        "g": "1000",
+        "bf": "3",
+        "x264-params": "b-adapt=0:b-pyramid=none:scenecut=0",
+    }
     path = media.make_clip(tmp_path / "gop.mp4", seconds=24, width=112, height=80, options=options)
     whole = sampled(path)
     monkeypatch.setattr(sparse, "GATHERED_BYTES", 1)
@@ -374,7 +478,9 @@ def test_a_gop_too_large_to_keep_is_decoded_piecemeal(tmp_path: Path, monkeypatc
 def test_pictures_that_only_higher_layers_refer_to_are_not_skipped(
     made: Callable[[Clip], Path], tmp_path: Path
 ) -> None:
-    """HEVC calls a picture unreferenced if its own layer does not need it; x265 never says so, other encoders do."""
+    """HEVC calls a picture unreferenced if its own layer does not need it; x265 never says so,
+    other encoders do.
+    """
     clip = next(clip for clip in CLIPS if "temporal" in clip.name)
     data = bytearray(made(clip).read_bytes())
     with av.open(str(made(clip))) as opened:
@@ -384,7 +490,10 @@ def test_pictures_that_only_higher_layers_refer_to_are_not_skipped(
         unit = start
         while unit < start + size:
             kind, layer = data[unit + 4] >> 1, (data[unit + 5] & 7) - 1
-            if layer == 1 and kind in (3, 9):  # TSA_R, RASL_R: the even number below is the same, unreferenced
+            if layer == 1 and kind in (
+                3,
+                9,
+            ):  # TSA_R, RASL_R: the even number below is the same, unreferenced
                 data[unit + 4] = (kind - 1) << 1
                 renamed += 1
             unit += 4 + int.from_bytes(data[unit : unit + 4], "big")
@@ -400,24 +509,34 @@ def test_pictures_that_only_higher_layers_refer_to_are_not_skipped(
 def test_fewer_frames_than_promised_repeat_the_last(policy: str, tmp_path: Path) -> None:
     # 9 s by the header, 161 frames: at its average rate there would be 225
     times = [0, 10, 20, 500, 600, 2000, 2040, 3000, 3999, *range(4000, 9000, 33)]
-    decoded = sampled(media.make_clip(tmp_path / "pace.mkv", pts=times, width=96, height=96), policy)
+    decoded = sampled(
+        media.make_clip(tmp_path / "pace.mkv", pts=times, width=96, height=96), policy
+    )
     numbers = [media.read_frame_number(frame) for frame in decoded.frames]
     assert numbers == decoded.frame_indices.tolist()
     assert numbers[-5:] == [len(times) - 1] * 5
-    np.testing.assert_allclose(decoded.pts_seconds, [times[number] / 1000 for number in numbers], atol=1e-6)
+    np.testing.assert_allclose(
+        decoded.pts_seconds, [times[number] / 1000 for number in numbers], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_single_frame_fills_all_slots(suffix: str, tmp_path: Path) -> None:
     decoded = sampled(media.make_clip(tmp_path / f"one.{suffix}", seconds=0.04, seed=5))
     assert decoded.frame_indices.tolist() == [0] * 96
-    assert {(media.read_frame_number(frame), media.read_seed(frame)) for frame in decoded.frames} == {(0, 5)}
+    assert {
+        (media.read_frame_number(frame), media.read_seed(frame)) for frame in decoded.frames
+    } == {(0, 5)}
 
 
-def test_what_an_edit_list_cuts_away_is_no_frame(made: Callable[[Clip], Path], tmp_path: Path) -> None:
+def test_what_an_edit_list_cuts_away_is_no_frame(
+    made: Callable[[Clip], Path], tmp_path: Path
+) -> None:
     """A phone's lossless trim: 4 s of 8, from 2.4 s on, which is between two key frames."""
     data = bytearray(made(CLIPS[1]).read_bytes())
-    at = data.index(b"elst") + 12  # after version and count: duration in 1/1000 s, start in the track's unit
+    at = (
+        data.index(b"elst") + 12
+    )  # after version and count: duration in 1/1000 s, start in the track's unit
     _, start = struct.unpack_from(">Ii", data, at)
     struct.pack_into(">Ii", data, at, 4000, start + int(2.4 * 12800))
     (tmp_path / "trimmed.mp4").write_bytes(data)
@@ -433,9 +552,17 @@ def test_a_change_of_size_midway_is_followed(tmp_path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
         for seed, (width, height) in enumerate([(128, 96), (96, 160)]):
             encoder = av.CodecContext.create("libx264", "w")
-            encoder.width, encoder.height, encoder.pix_fmt, encoder.rate = width, height, "yuv420p", 25
+            encoder.width, encoder.height, encoder.pix_fmt, encoder.rate = (
+                width,
+                height,
+                "yuv420p",
+                25,
+            )
             encoder.options = {"preset": "ultrafast"}
-            pictures = [media.draw(number, seed, width, height) for number in range(50 * seed, 50 * seed + 50)]
+            pictures = [
+                media.draw(number, seed, width, height)
+                for number in range(50 * seed, 50 * seed + 50)
+            ]
             frames = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in pictures]
             for number, frame in enumerate(frames, 50 * seed):
                 frame.pts = number

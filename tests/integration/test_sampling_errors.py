@@ -40,7 +40,11 @@ def picture(path: Path) -> Path:
 def still(path: Path, codec: str) -> Path:
     """An animation of one picture."""
     return media.make_clip(
-        path, codec=codec, pix_fmt={"gif": "rgb8", "apng": "rgb24"}[codec], seconds=0.04, container_format=codec
+        path,
+        codec=codec,
+        pix_fmt={"gif": "rgb8", "apng": "rgb24"}[codec],
+        seconds=0.04,
+        container_format=codec,
     )
 
 
@@ -157,11 +161,15 @@ BAD = {
     "one png of an animation": (lambda path: still(path, "apng"), "not_media"),
     "a picture and its small copy": (photograph, "not_media"),
     "raw stream": (
-        lambda path: media.make_clip(path, codec="mjpeg", pix_fmt="yuvj420p", container_format="mjpeg"),
+        lambda path: media.make_clip(
+            path, codec="mjpeg", pix_fmt="yuvj420p", container_format="mjpeg"
+        ),
         "not_media",
     ),
     "playlist": (
-        written(b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/hosts\n#EXT-X-ENDLIST\n"),
+        written(
+            b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/hosts\n#EXT-X-ENDLIST\n"
+        ),
         "not_media",
     ),
     "concat script": (written(b"ffconcat version 1.0\nfile /etc/hosts\n"), "not_media"),
@@ -198,13 +206,16 @@ def test_bad_files_have_stable_codes(name: str, tmp_path: Path) -> None:
 
 
 TOLD = {
-    b"#EXTM3U\n#EXTINF:9,\nhttp://host/v.ts\n": "an HLS or M3U playlist; give the address of the video file itself",
-    b"\xef\xbb\xbf<?xml version='1.0'?>\n<MPD xmlns='urn:mpeg:dash:schema:mpd:2011'>": "a DASH manifest",
+    b"#EXTM3U\n#EXTINF:9,\nhttp://host/v.ts\n": "an HLS or M3U playlist; give the address of the "
+    "video file itself",
+    b"\xef\xbb\xbf<?xml version='1.0'?>\n<MPD "
+    b"xmlns='urn:mpeg:dash:schema:mpd:2011'>": "a DASH manifest",
     b"ffconcat version 1.0\nfile a.mp4\n": "a list of files for FFmpeg",
     b"<asx version='3.0'><entry>": "a Windows Media playlist",
     b"https://host/video.mp4\n": "an address",
     b"<!DOCTYPE html><html>": "a web page",
-    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>": "many servers send their errors so",
+    b"<?xml "
+    b"version='1.0'?><Error><Code>AccessDenied</Code></Error>": "many servers send their errors so",
     b'{"error": "not found"}': "a JSON document",
     b"1\n00:00:01,000 --> 00:00:02,000\nHello\n": "subtitles",
     b"\xff\xd8\xff\xe0": "a picture",
@@ -234,12 +245,16 @@ def test_lost_frames_become_the_one_before(tmp_path: Path) -> None:
     decoded = sampled(wiped(tmp_path / "video.mp4", every=2))
     assert decoded.decode_errors == 48
     assert decoded.frame_indices.tolist() == [index - index % 2 for index in range(96)]
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == decoded.frame_indices.tolist()
+    assert [
+        media.read_frame_number(frame) for frame in decoded.frames
+    ] == decoded.frame_indices.tolist()
     np.testing.assert_allclose(decoded.pts_seconds, decoded.frame_indices * 0.04, atol=1e-6)
 
 
 def test_damage_is_passed_over_and_counted(tmp_path: Path) -> None:
-    path = media.make_clip(tmp_path / "video.mp4", options={"g": "25"}, container_options={"movflags": "faststart"})
+    path = media.make_clip(
+        tmp_path / "video.mp4", options={"g": "25"}, container_options={"movflags": "faststart"}
+    )
     data = bytearray(path.read_bytes())
     start = data.index(b"mdat")
     for position in np.random.default_rng(3).integers(start, len(data), 300):
@@ -257,13 +272,17 @@ def test_the_name_says_nothing(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["mkv", "webm", "ts", "avi"])
 def test_row_47_nor_does_the_ending_mp4(suffix: str, tmp_path: Path) -> None:
     codec = "libvpx-vp9" if suffix == "webm" else "libx264"
-    path = media.make_clip(tmp_path / f"clip.{suffix}", codec=codec, seconds=0.4).rename(tmp_path / "clip.mp4")
+    path = media.make_clip(tmp_path / f"clip.{suffix}", codec=codec, seconds=0.4).rename(
+        tmp_path / "clip.mp4"
+    )
     assert media.read_frame_number(sampled(path).frames[3]) == 3
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.85])
 def test_row_48_an_mp4_cut_within_its_pictures(part: float, tmp_path: Path) -> None:
-    path = media.make_clip(tmp_path / "cut.mp4", options={"g": "25"}, container_options={"movflags": "faststart"})
+    path = media.make_clip(
+        tmp_path / "cut.mp4", options={"g": "25"}, container_options={"movflags": "faststart"}
+    )
     data = path.read_bytes()
     pictures = data.index(b"mdat")
     path.write_bytes(data[: pictures + int((len(data) - pictures) * part)])
@@ -285,7 +304,9 @@ FLIPPED = {
 
 @pytest.mark.parametrize("name", FLIPPED)
 def test_row_49_flipped_bits_end_with_frames_or_a_code(name: str, tmp_path: Path) -> None:
-    """1, 10 and 1,000 wrong bits among those of the pictures, three times over; and what came out was counted."""
+    """1, 10 and 1,000 wrong bits among those of the pictures, three times over; and what came out
+    was counted.
+    """
     path = media.make_clip(tmp_path / name, seconds=2, width=160, height=96, **FLIPPED[name])  # type: ignore[arg-type]
     data = path.read_bytes()
     with av.open(str(path)) as opened:
@@ -320,9 +341,15 @@ def test_row_49_flipped_bits_end_with_frames_or_a_code(name: str, tmp_path: Path
     ],
     ids=["negative", "huge", "each twice", "all the same", "a gap of 1000 s"],
 )
-def test_row_52_presentation_times_of_any_kind(times: list[int], suffix: str, unseen: int, tmp_path: Path) -> None:
-    """Frames are numbered in the order they are shown in, from the first that is: an mp4 shows none before time 0."""
-    source = media.make_clip(tmp_path / "source.mp4", options={"preset": "ultrafast", "g": "10", "bf": "0"})
+def test_row_52_presentation_times_of_any_kind(
+    times: list[int], suffix: str, unseen: int, tmp_path: Path
+) -> None:
+    """Frames are numbered in the order they are shown in, from the first that is: an mp4 shows none
+    before time 0.
+    """
+    source = media.make_clip(
+        tmp_path / "source.mp4", options={"preset": "ultrafast", "g": "10", "bf": "0"}
+    )
     path = tmp_path / f"times.{suffix}"
     with av.open(str(source)) as original, av.open(path, "w") as copy:
         stream = copy.add_stream_from_template(original.streams.video[0])
@@ -333,7 +360,9 @@ def test_row_52_presentation_times_of_any_kind(times: list[int], suffix: str, un
             packet.duration = 40
             copy.mux(packet)
     decoded = sampled(path)
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == (decoded.frame_indices + unseen).tolist()
+    assert [media.read_frame_number(frame) for frame in decoded.frames] == (
+        decoded.frame_indices + unseen
+    ).tolist()
     assert (np.diff(decoded.frame_indices) >= 0).all()
     assert (np.diff(decoded.pts_seconds) >= 0).all()
     assert decoded.decode_errors == 0
@@ -341,7 +370,9 @@ def test_row_52_presentation_times_of_any_kind(times: list[int], suffix: str, un
 
 def test_an_unbelievable_rate_is_not_believed(tmp_path: Path) -> None:
     """A damaged avi that claims 2147483647 frames a second, found by the fuzzer."""
-    path = media.make_clip(tmp_path / "rate.avi", codec="mjpeg", pix_fmt="yuvj420p", seconds=1, width=96, height=96)
+    path = media.make_clip(
+        tmp_path / "rate.avi", codec="mjpeg", pix_fmt="yuvj420p", seconds=1, width=96, height=96
+    )
     data = bytearray(path.read_bytes())
     at = data.index(b"strh") + 8 + 20  # scale, rate
     struct.pack_into("<II", data, at, 1, 2**31 - 1)

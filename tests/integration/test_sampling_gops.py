@@ -25,8 +25,13 @@ class Letter:
         return self.letter.isupper()
 
 
-def left_in(file: str, wanted: str, refers: list[set[int] | None] | None = None, *, complete: bool = True) -> str:
-    pieces = [Letter(letter, back) for letter, back in zip(file, refers or [None] * len(file), strict=True)]
+def left_in(
+    file: str, wanted: str, refers: list[set[int] | None] | None = None, *, complete: bool = True
+) -> str:
+    pieces = [
+        Letter(letter, back)
+        for letter, back in zip(file, refers or [None] * len(file), strict=True)
+    ]
     flags = needed(pieces, {ord(letter) for letter in wanted}, complete=complete)
     return "".join(letter for letter, flag in zip(file, flags, strict=True) if flag)
 
@@ -40,7 +45,11 @@ def left_in(file: str, wanted: str, refers: list[set[int] | None] | None = None,
         ("AbcDefGhi", "", ""),
         ("Adbc", "b", "Adb"),  # file order, not shown order
         # open GOP: d and e are shown before F and refer to c and F
-        ("AbcFdeghi", "ag", "AFg"),  # nobody wants them: they go, and so does the tail they refer to
+        (
+            "AbcFdeghi",
+            "ag",
+            "AFg",
+        ),  # nobody wants them: they go, and so does the tail they refer to
         ("AbcFdeghi", "ad", "AbcFd"),  # one is wanted: the tail before is needed
         ("AbcFdeghi", "e", "AbcFde"),
         ("AbcFdeIghjk", "h", "FIgh"),  # only one GOP back, without its own leading pictures
@@ -71,9 +80,15 @@ def test_no_packets_need_nothing() -> None:
         ([set(), {1}, {2}, {1}], "c", "Aec"),  # what it refers to refers on
         ([set(), {1}, None, {1}], "c", "Aiec"),  # one that does not say needs all before it
         ([set(), {1}, None, {3}], "c", "Ac"),  # unless nobody needs that one
-        ([set(), {1}, {9}, {1}], "c", "ec"),  # before the file's start: damage, no reason to fail here
+        (
+            [set(), {1}, {9}, {1}],
+            "c",
+            "ec",
+        ),  # before the file's start: damage, no reason to fail here
     ],
 )
-def test_where_packets_say_what_they_refer_to(refers: list[set[int] | None], wanted: str, expected: str) -> None:
+def test_where_packets_say_what_they_refer_to(
+    refers: list[set[int] | None], wanted: str, expected: str
+) -> None:
     assert left_in("Aiec", wanted, refers) == expected
     assert left_in("Aiec", "", refers, complete=False) == "Aiec"

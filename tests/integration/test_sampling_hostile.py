@@ -1,6 +1,8 @@
-"""Files made to cost more than they are worth, and texts that point elsewhere: a code or frames, and little spent on it.
+"""Files made to cost more than they are worth, and texts that point elsewhere: a code or frames,
+and little spent on it.
 
-The row numbers are those of the reliability matrix: 55 (sizes), 56 (counts and lengths), 57 (references).
+The row numbers are those of the reliability matrix: 55 (sizes), 56 (counts and lengths), 57
+(references).
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ HUGE = 16000
 #: A sampler's memory when it refuses; Python, PyAV and Pillow are 65 MB of it.
 MOST_MEGABYTES = 250
 
-#: Samples each file named, in a process of its own, and says how that ended and how much memory it ever had.
+#: Samples each file named, in a process of its own, and says how that ended and how much memory it
+#: ever had.
 CHILD = """
 import json, sys
 from pathlib import Path
@@ -71,7 +74,9 @@ def code_of(path: Path) -> str:
     return caught.value.code
 
 
-def remuxed(path: Path, source: Path, packets: list[tuple[bytes, int]], unit: Fraction, tracks: int = 1) -> Path:
+def remuxed(
+    path: Path, source: Path, packets: list[tuple[bytes, int]], unit: Fraction, tracks: int = 1
+) -> Path:
     """Packets with their times, in as many tracks, all described like the pictures of `source`."""
     with av.open(str(source)) as original, av.open(path, "w") as copy:
         streams = [copy.add_stream_from_template(original.streams.video[0]) for _ in range(tracks)]
@@ -100,8 +105,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 
 def huge_vp9(path: Path) -> Path:
     """A first picture that says it is huge; the rest of it is missing."""
-    data = bytearray(media.make_clip(path, codec="libvpx-vp9", width=64, height=64, seconds=0.2).read_bytes())
-    at = data.index(b"\x49\x83\x42") + 3  # after a key frame's sync code: 3 + 1 bits of colour, then the size
+    data = bytearray(
+        media.make_clip(path, codec="libvpx-vp9", width=64, height=64, seconds=0.2).read_bytes()
+    )
+    at = (
+        data.index(b"\x49\x83\x42") + 3
+    )  # after a key frame's sync code: 3 + 1 bits of colour, then the size
     bits = int.from_bytes(data[at : at + 5], "big")
     size = (HUGE - 1) << 16 | HUGE - 1
     data[at : at + 5] = (bits & 0xF0_0000_000F | size << 4).to_bytes(5, "big")
@@ -116,7 +125,11 @@ def huge_h264(path: Path) -> Path:
     bits += "0" * (-len(bits) % 8)
     sequence = b"\x67" + int(bits, 2).to_bytes(len(bits) // 8, "big")
     small = media.make_clip(
-        path.with_name("small.mp4"), width=64, height=64, seconds=0.2, options={"profile": "baseline"}
+        path.with_name("small.mp4"),
+        width=64,
+        height=64,
+        seconds=0.2,
+        options={"profile": "baseline"},
     )
     with av.open(str(small)) as original, av.open(path, "w") as copy:
         source = original.streams.video[0]
@@ -124,7 +137,9 @@ def huge_h264(path: Path) -> Path:
         length = int.from_bytes(record[6:8], "big")
         rest = record[8 + length :]
         stream = copy.add_stream_from_template(source)
-        stream.codec_context.extradata = record[:6] + len(sequence).to_bytes(2, "big") + sequence + rest
+        stream.codec_context.extradata = (
+            record[:6] + len(sequence).to_bytes(2, "big") + sequence + rest
+        )
         for packet in original.demux(source):
             if packet.size:
                 packet.stream = stream
@@ -145,7 +160,11 @@ def huge_later(path: Path) -> Path:
 
 
 def huge_gif(path: Path) -> Path:
-    data = bytearray(media.make_clip(path, codec="gif", pix_fmt="rgb8", width=64, height=64, seconds=0.2).read_bytes())
+    data = bytearray(
+        media.make_clip(
+            path, codec="gif", pix_fmt="rgb8", width=64, height=64, seconds=0.2
+        ).read_bytes()
+    )
     struct.pack_into("<HH", data, 6, HUGE, HUGE)
     path.write_bytes(data)
     return path
@@ -153,7 +172,9 @@ def huge_gif(path: Path) -> Path:
 
 def huge_apng(path: Path) -> Path:
     data = bytearray(
-        media.make_clip(path, codec="apng", pix_fmt="rgb24", width=64, height=64, seconds=0.2).read_bytes()
+        media.make_clip(
+            path, codec="apng", pix_fmt="rgb24", width=64, height=64, seconds=0.2
+        ).read_bytes()
     )
     at = data.index(b"IHDR")
     struct.pack_into(">II", data, at + 4, HUGE, HUGE)
@@ -163,7 +184,9 @@ def huge_apng(path: Path) -> Path:
 
 
 def huge_y4m(path: Path) -> Path:
-    path.write_bytes(f"YUV4MPEG2 W{HUGE} H{HUGE} F25:1 Ip A1:1 C420\nFRAME\n".encode() + bytes(5000))
+    path.write_bytes(
+        f"YUV4MPEG2 W{HUGE} H{HUGE} F25:1 Ip A1:1 C420\nFRAME\n".encode() + bytes(5000)
+    )
     return path
 
 
@@ -185,7 +208,11 @@ def test_row_55_bombs_are_refused_before_they_are_allocated(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("codec", "pix_fmt", "suffix"),
-    [("libx264", "yuv444p", "mp4"), ("libvpx-vp9", "yuv420p", "webm"), ("mjpeg", "yuvj444p", "mov")],
+    [
+        ("libx264", "yuv444p", "mp4"),
+        ("libvpx-vp9", "yuv420p", "webm"),
+        ("mjpeg", "yuvj444p", "mov"),
+    ],
 )
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 5), (17, 4000), (4000, 17)])
 def test_row_55_odd_and_tiny_sizes(
@@ -207,7 +234,12 @@ def test_row_55_8k_is_decoded(tmp_path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = 7680, 4320, "yuvj420p"
         for number in range(2):
             packet = av.Packet(picture.getvalue())
-            packet.stream, packet.time_base, packet.pts, packet.dts = stream, Fraction(1, 25), number, number
+            packet.stream, packet.time_base, packet.pts, packet.dts = (
+                stream,
+                Fraction(1, 25),
+                number,
+                number,
+            )
             opened.mux(packet)
     ends, megabytes = ends_and_megabytes(path)
     assert ends == ["mjpeg"]
@@ -235,14 +267,20 @@ def chapters(count: int) -> bytes:
         return bytes.fromhex(name) + (1 << 56 | len(content)).to_bytes(8, "big") + content
 
     atoms = (
-        element("B6", element("73C4", number.to_bytes(4, "big")) + element("91", (number * 10**6).to_bytes(8, "big")))
+        element(
+            "B6",
+            element("73C4", number.to_bytes(4, "big"))
+            + element("91", (number * 10**6).to_bytes(8, "big")),
+        )
         for number in range(1, count + 1)
     )
     return element("1043A770", element("45B9", b"".join(atoms)))
 
 
 def test_row_56_a_hundred_thousand_chapters(tmp_path: Path) -> None:
-    path = media.make_clip(tmp_path / "plain.mkv", seconds=1, width=64, height=64, container_options={"live": "1"})
+    path = media.make_clip(
+        tmp_path / "plain.mkv", seconds=1, width=64, height=64, container_options={"live": "1"}
+    )
     data = path.read_bytes()
     at = data.index(bytes.fromhex("1F43B675"))  # before the first cluster
     (tmp_path / "chapters.mkv").write_bytes(data[:at] + chapters(100_000) + data[at:])
@@ -289,7 +327,12 @@ def test_row_56_hours_cost_no_more_than_their_first_minute(
 ) -> None:
     packets = 180_000  # two hours
     source, data = tiny
-    path = remuxed(tmp_path / f"long.{suffix}", source, [(data, time) for time in range(packets)], Fraction(1, 25))
+    path = remuxed(
+        tmp_path / f"long.{suffix}",
+        source,
+        [(data, time) for time in range(packets)],
+        Fraction(1, 25),
+    )
     content = path.read_bytes()
     index_bytes = len(content) - content.rindex(b"moov") if suffix == "mp4" else 0
     file = Counting(content)
@@ -301,7 +344,9 @@ def test_row_56_hours_cost_no_more_than_their_first_minute(
 
 
 def test_row_56_of_a_long_gif_only_the_first_minute_is_read(tmp_path: Path) -> None:
-    path = media.make_clip(tmp_path / "long.gif", codec="gif", pix_fmt="rgb8", seconds=200, fps=5, width=64, height=64)
+    path = media.make_clip(
+        tmp_path / "long.gif", codec="gif", pix_fmt="rgb8", seconds=200, fps=5, width=64, height=64
+    )
     file = Counting(path.read_bytes())
     decoded = sample(file, "notebook")
     assert (decoded.fps, decoded.duration_seconds) == (5, 60)
@@ -316,7 +361,9 @@ def test_row_56_a_claim_of_a_billion_seconds_is_not_believed(tmp_path: Path) -> 
     assert struct.unpack_from(">d", data, at) == (2000.0,)
     struct.pack_into(">d", data, at, 1e12)
     path.write_bytes(data)
-    decoded = sampled(path)  # its size says that all of it is there, so two seconds are all there is
+    decoded = sampled(
+        path
+    )  # its size says that all of it is there, so two seconds are all there is
     assert (decoded.duration_seconds, decoded.frame_count) == (2, 50)
 
 
@@ -331,10 +378,14 @@ def test_row_56_a_claim_of_years_yields_to_the_index(tmp_path: Path) -> None:
     assert [media.read_frame_number(frame) for frame in decoded.frames] == list(range(96))
 
 
-def test_row_56_packets_are_counted(tiny: tuple[Path, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_56_packets_are_counted(
+    tiny: tuple[Path, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A million tiny frames in one second is no video."""
     source, data = tiny
-    path = remuxed(tmp_path / "fast.mp4", source, [(data, time) for time in range(10_000)], Fraction(1, 10_000))
+    path = remuxed(
+        tmp_path / "fast.mp4", source, [(data, time) for time in range(10_000)], Fraction(1, 10_000)
+    )
     monkeypatch.setattr(container, "MAX_PACKETS", 9_000)
     assert code_of(path) == "over_limits"
     monkeypatch.setattr(container, "MAX_PACKETS", 10_010)
@@ -346,19 +397,25 @@ def test_row_56_packets_are_counted(tiny: tuple[Path, bytes], tmp_path: Path, mo
 
 HTTP_TEXTS = {
     "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{url}\n#EXT-X-ENDLIST\n",
-    "HLS key": '#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-KEY:METHOD=AES-128,URI="{url}"\n#EXTINF:4,\n{url}\n#EXT-X-ENDLIST\n',
+    "HLS "
+    "key": '#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-KEY:METHOD=AES-128,URI="{url}"\n#EXTINF:4,\n{url}\n#EXT-X-ENDLIST\n',
     "HLS master": "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{url}\n",
-    "DASH": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" profiles='
-    '"urn:mpeg:dash:profile:isoff-on-demand:2011" mediaPresentationDuration="PT4S"><Period><AdaptationSet mimeType='
-    '"video/mp4"><Representation id="1" bandwidth="1"><BaseURL>{url}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    "DASH": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+    "profiles="
+    '"urn:mpeg:dash:profile:isoff-on-demand:2011" '
+    'mediaPresentationDuration="PT4S"><Period><AdaptationSet mimeType='
+    '"video/mp4"><Representation id="1" '
+    'bandwidth="1"><BaseURL>{url}</BaseURL></Representation></AdaptationSet></Period></MPD>',
     "ffconcat": "ffconcat version 1.0\nfile '{url}'\n",
-    "SDP": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\na=control:{url}\n",
+    "SDP": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP "
+    "96\na=control:{url}\n",
     "concat:": "concat:{url}|{url}",
     "subfile:": "subfile,,start,0,end,0,,:{url}",
     "data:": "data:video/mp4;base64,AAAAIGZ0eXA={url}",
     "crypto:": "crypto+{url}",
     "an address": "{url}\n",
-    "Smooth Streaming": '<SmoothStreamingMedia Duration="4"><StreamIndex Url="{url}"/></SmoothStreamingMedia>',
+    "Smooth Streaming": '<SmoothStreamingMedia Duration="4"><StreamIndex '
+    'Url="{url}"/></SmoothStreamingMedia>',
 }
 NAMES = ["video.mp4", "video.m3u8", "video.mkv", "video.mpd"]
 
@@ -449,10 +506,14 @@ def test_row_57_texts_that_point_elsewhere_are_not_followed(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
-def test_row_57_the_server_and_the_canary_notice(canary: tuple[Path, OpenWatch], tmp_path: Path) -> None:
+def test_row_57_the_server_and_the_canary_notice(
+    canary: tuple[Path, OpenWatch], tmp_path: Path
+) -> None:
     """The same texts, opened without our lists: or the silence above would prove nothing."""
     path, watch = canary
-    (tmp_path / "concat.mp4").write_text(HTTP_TEXTS["ffconcat"].format(url=path.name), encoding="utf-8")
+    (tmp_path / "concat.mp4").write_text(
+        HTTP_TEXTS["ffconcat"].format(url=path.name), encoding="utf-8"
+    )
     with av.open(str(tmp_path / "concat.mp4"), options={"safe": "0"}) as opened:
         assert opened.streams.video
     assert watch.seen()
@@ -474,7 +535,12 @@ def test_row_57_the_name_of_a_file_is_never_opened(canary: tuple[Path, OpenWatch
 
     with serving() as server:
         watch.seen()
-        for name in (server.url("/v.m3u8"), f"concat:{path}|{path}", f"subfile,,start,0,end,0,,:{path}", str(path)):
+        for name in (
+            server.url("/v.m3u8"),
+            f"concat:{path}|{path}",
+            f"subfile,,start,0,end,0,,:{path}",
+            str(path),
+        ):
             file = Named(b"#EXTM3U\n")
             file.name = name
             with pytest.raises(VideoError) as caught:
@@ -485,11 +551,24 @@ def test_row_57_the_name_of_a_file_is_never_opened(canary: tuple[Path, OpenWatch
 
 
 def alias(path: Path) -> bytes:
-    """A QuickTime data reference to another file, as FFmpeg's reader takes it apart (libavformat/mov.c)."""
+    """A QuickTime data reference to another file, as FFmpeg's reader takes it apart
+    (libavformat/mov.c).
+    """
     name, absolute = path.name.encode(), bytes(path)
     record = bytes(10) + b"\0" + bytes(27) + bytes(12)  # no volume
-    record += bytes([len(name)]) + name.ljust(63, b"\0") + bytes(16) + struct.pack(">HH", 1, 1) + bytes(16)
-    record += struct.pack(">HH", 2, len(absolute)) + absolute + bytes(len(absolute) % 2) + struct.pack(">HH", 0xFFFF, 0)
+    record += (
+        bytes([len(name)])
+        + name.ljust(63, b"\0")
+        + bytes(16)
+        + struct.pack(">HH", 1, 1)
+        + bytes(16)
+    )
+    record += (
+        struct.pack(">HH", 2, len(absolute))
+        + absolute
+        + bytes(len(absolute) % 2)
+        + struct.pack(">HH", 0xFFFF, 0)
+    )
     return record
 
 
@@ -502,7 +581,13 @@ def referring(path: Path, canary: Path) -> Path:
     entry = (len(entry) + 12).to_bytes(4, "big") + b"alis" + bytes(4) + entry
     new = (len(entry) + 16).to_bytes(4, "big") + b"dref" + bytes(4) + (1).to_bytes(4, "big") + entry
     grown = bytearray(data[:old] + new + data[old + old_bytes :])
-    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):  # all around it; the index comes after the pictures
+    for box in (
+        b"moov",
+        b"trak",
+        b"mdia",
+        b"minf",
+        b"dinf",
+    ):  # all around it; the index comes after the pictures
         at = grown.index(box) - 4
         size = int.from_bytes(grown[at : at + 4], "big") + len(new) - old_bytes
         grown[at : at + 4] = size.to_bytes(4, "big")
@@ -529,14 +614,22 @@ def test_row_57_a_movie_that_refers_to_another_file(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
-def test_row_57_a_matroska_that_goes_on_in_another_file(canary: tuple[Path, OpenWatch], tmp_path: Path) -> None:
+def test_row_57_a_matroska_that_goes_on_in_another_file(
+    canary: tuple[Path, OpenWatch], tmp_path: Path
+) -> None:
     other, watch = canary
     path = media.make_clip(tmp_path / "linked.mkv", seconds=0.4, width=64, height=64)
     data = path.read_bytes()
     at = data.index(b"\x4d\x80")  # MuxingApp, whose bytes NextFilename takes
     content = data[at + 3 : at + 3 + (data[at + 2] & 0x7F)]
     name = other.name.encode().ljust(len(content) - 1, b"\0")[: len(content) - 1]
-    data = data[:at] + b"\x3e\x83\xbb" + bytes([0x80 | len(name)]) + name + data[at + 3 + len(content) :]
+    data = (
+        data[:at]
+        + b"\x3e\x83\xbb"
+        + bytes([0x80 | len(name)])
+        + name
+        + data[at + 3 + len(content) :]
+    )
     path.write_bytes(data)
     watch.seen()
     assert sampled(path).frame_count == 10

@@ -1,4 +1,6 @@
-"""Files that are odd and whole: one frame, slides, headers that are wrong, things that PyAV has no name for."""
+"""Files that are odd and whole: one frame, slides, headers that are wrong, things that PyAV has no
+name for.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,9 @@ def stating_frames(data: bytes, frames: int) -> bytes:
 
 @pytest.mark.parametrize("stated", [0.0, 40_000.0, 1e12, -5.0, float("nan")])
 @pytest.mark.parametrize(("name", "codec"), [("clip.mkv", "libx264"), ("clip.webm", "libvpx")])
-def test_a_whole_mkv_is_sampled_whatever_length_it_states(name: str, codec: str, stated: float, tmp_path: Path) -> None:
+def test_a_whole_mkv_is_sampled_whatever_length_it_states(
+    name: str, codec: str, stated: float, tmp_path: Path
+) -> None:
     path = media.make_clip(tmp_path / name, codec=codec, **SMALL)  # type: ignore[arg-type]
     path.write_bytes(stating_ms(path.read_bytes(), stated))
     decoded = sampled(path)
@@ -124,7 +128,9 @@ def test_a_whole_avi_is_sampled_however_many_frames_it_states(stated: int, tmp_p
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "ts"])
 def test_slides_are_each_shown(suffix: str, tmp_path: Path) -> None:
     codec = "libvpx" if suffix == "webm" else "libx264"
-    path = media.make_clip(tmp_path / f"slides.{suffix}", codec=codec, pts=[0, 10_000, 25_000, 40_000, 50_000], **SMALL)  # type: ignore[arg-type]
+    path = media.make_clip(
+        tmp_path / f"slides.{suffix}", codec=codec, pts=[0, 10_000, 25_000, 40_000, 50_000], **SMALL
+    )  # type: ignore[arg-type]
     decoded = sampled(path)
     assert numbers(decoded) == decoded.frame_indices.tolist()
     assert {0, 4} <= set(decoded.frame_indices.tolist())
@@ -140,8 +146,12 @@ def test_a_frame_an_hour_long(tmp_path: Path) -> None:
 
 
 def photographed(path: Path) -> Path:
-    """A camera's motion JPEG with Exif in each picture: FFmpeg has a kind of side data for it, PyAV no name."""
-    source = media.make_clip(path.with_name("plain.mov"), codec="mjpeg", pix_fmt="yuvj420p", seconds=0.4, **SMALL)  # type: ignore[arg-type]
+    """A camera's motion JPEG with Exif in each picture: FFmpeg has a kind of side data for it, PyAV
+    no name.
+    """
+    source = media.make_clip(
+        path.with_name("plain.mov"), codec="mjpeg", pix_fmt="yuvj420p", seconds=0.4, **SMALL
+    )  # type: ignore[arg-type]
     # little-endian TIFF, one entry: orientation 1
     exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x112, 3, 1, 1, 0, 0)
     with av.open(str(source)) as original, av.open(path, "w") as copy:
@@ -149,7 +159,9 @@ def photographed(path: Path) -> Path:
         for packet in original.demux(video=0):
             if packet.size:
                 data = bytes(packet)
-                noted = av.Packet(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
+                noted = av.Packet(
+                    data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+                )
                 noted.pts, noted.dts, noted.time_base = packet.pts, packet.dts, packet.time_base
                 noted.duration, noted.is_keyframe, noted.stream = packet.duration, True, stream
                 copy.mux(noted)
@@ -169,7 +181,9 @@ def test_a_disposition_without_a_name_says_nothing() -> None:
 
 @pytest.mark.parametrize("number", [3, 13, 255])
 def test_colour_numbers_without_a_name(number: int, tmp_path: Path) -> None:
-    """Transfer curve and primaries are left as they are, so unknown ones are, too; an unknown matrix is BT.601."""
+    """Transfer curve and primaries are left as they are, so unknown ones are, too; an unknown
+    matrix is BT.601.
+    """
     path = media.make_clip(tmp_path / "colour.mp4", seconds=0.4, **SMALL)  # type: ignore[arg-type]
     plain = sampled(path).frames.copy()
     tree = Mp4().parse(path.read_bytes())
@@ -180,7 +194,9 @@ def test_colour_numbers_without_a_name(number: int, tmp_path: Path) -> None:
     np.testing.assert_array_equal(sampled(path).frames, plain)
 
 
-@pytest.mark.parametrize("matrix", [(0,) * 9, (2**31 - 1,) * 9, (-(2**31),) * 9, (1, -1, 7, 3, 2, 0, 5, 5, 5)])
+@pytest.mark.parametrize(
+    "matrix", [(0,) * 9, (2**31 - 1,) * 9, (-(2**31),) * 9, (1, -1, 7, 3, 2, 0, 5, 5, 5)]
+)
 def test_an_odd_display_matrix_turns_to_something(matrix: tuple[int, ...], tmp_path: Path) -> None:
     path = media.make_clip(tmp_path / "turned.mp4", seconds=0.4, **SMALL)  # type: ignore[arg-type]
     data = bytearray(path.read_bytes())

@@ -16,9 +16,18 @@ from tests.ledgering import declare, encoder, execute, one
 
 
 def test_upgrading_twice_and_two_at_once_is_upgrading_once(empty_database_url: str) -> None:
-    command = [sys.executable, "-c", "import sys; from db import schema; print(schema.upgrade(sys.argv[1]))"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from db import schema; print(schema.upgrade(sys.argv[1]))",
+    ]
     both = [
-        subprocess.Popen([*command, empty_database_url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, empty_database_url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2)
     ]
     for one_of_them in both:
@@ -27,12 +36,18 @@ def test_upgrading_twice_and_two_at_once_is_upgrading_once(empty_database_url: s
     assert schema.upgrade(empty_database_url) == schema.HEAD
 
 
-def test_alembic_typed_by_hand_does_the_same(empty_database_url: str, broker_url: str, desk: object) -> None:
+def test_alembic_typed_by_hand_does_the_same(
+    empty_database_url: str, broker_url: str, desk: object
+) -> None:
     root = Path(schema.__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-m", "alembic", "upgrade", "head"],
         cwd=root,
-        env={"PATH": "/usr/bin:/bin", "DATABASE_URL": empty_database_url, "CELERY_BROKER_URL": broker_url},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "DATABASE_URL": empty_database_url,
+            "CELERY_BROKER_URL": broker_url,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -52,7 +67,9 @@ def check(engine: Engine) -> str:
         return schema.check(connection)
 
 
-def test_a_database_at_another_revision_names_the_command(engine: Engine, empty_database_url: str) -> None:
+def test_a_database_at_another_revision_names_the_command(
+    engine: Engine, empty_database_url: str
+) -> None:
     with (
         session.connect(empty_database_url) as empty,
         pytest.raises(RefusedConfigurationError, match="reelvec db upgrade"),
@@ -64,22 +81,33 @@ def test_a_database_at_another_revision_names_the_command(engine: Engine, empty_
     execute(engine, "INSERT INTO reelvec.schema_revisions VALUES ('9999', '9000')")
     with pytest.raises(RefusedConfigurationError, match="9000 or newer"):
         check(engine)
-    execute(engine, "UPDATE reelvec.schema_revisions SET compatible_from = '0001' WHERE revision = '9999'")
+    execute(
+        engine,
+        "UPDATE reelvec.schema_revisions SET compatible_from = '0001' WHERE revision = '9999'",
+    )
     assert check(engine) == "9999"
 
 
 def test_nobody_at_home_is_unavailable_without_the_password() -> None:
-    with pytest.raises(UnavailableError) as caught, session.connect("postgresql+psycopg2://u:hunter2@127.0.0.1:9/x"):
+    with (
+        pytest.raises(UnavailableError) as caught,
+        session.connect("postgresql+psycopg2://u:hunter2@127.0.0.1:9/x"),
+    ):
         pass
     message = str(caught.value)
     assert "hunter2" not in message
-    assert message.startswith("Postgres at postgresql://u:***@127.0.0.1:9/x does not answer: ")  # no driver in it
+    assert message.startswith(
+        "Postgres at postgresql://u:***@127.0.0.1:9/x does not answer: "
+    )  # no driver in it
     assert message.endswith("Check REELVEC_DATABASE_URL (or DATABASE_URL) and that the server runs")
 
 
 def test_an_encoder_is_declared_once(engine: Engine) -> None:
     assert declare(engine) == declare(engine)
-    with session.transaction(engine) as connection, pytest.raises(RefusedConfigurationError, match="may not be mixed"):
+    with (
+        session.transaction(engine) as connection,
+        pytest.raises(RefusedConfigurationError, match="may not be mixed"),
+    ):
         encoders.declare_encoder(connection, encoder(preprocessing="another"))
 
 
@@ -100,19 +128,31 @@ def test_nearest_orders_by_cosine_and_leaves_the_video_out(engine: Engine) -> No
         known = encoders.fetch_encoders(connection, [encoder_id])[encoder_id]
         encoders.bind(connection, known, weights_digest="aaa", dim=2, pooling="mean")
         for index, value in enumerate(("[1,0]", "[1,1]", "[0,1]"), 1):
-            connection.execute(text("INSERT INTO reelvec.videos (uri) VALUES (:uri)"), {"uri": f"file:///{index}"})
             connection.execute(
-                text("INSERT INTO reelvec.embeddings VALUES (:e, :v, :value, 'float32', gen_random_uuid())"),
+                text("INSERT INTO reelvec.videos (uri) VALUES (:uri)"), {"uri": f"file:///{index}"}
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO reelvec.embeddings VALUES (:e, :v, :value, 'float32', "
+                    "gen_random_uuid())"
+                ),
                 {"e": encoder_id, "v": index, "value": value},
             )
-        found = connection.execute(text("SELECT video_id FROM reelvec.nearest(1, 'probe', 5)")).scalars().all()
+        found = (
+            connection.execute(text("SELECT video_id FROM reelvec.nearest(1, 'probe', 5)"))
+            .scalars()
+            .all()
+        )
     assert found == [2, 3]
 
 
 def test_an_id_that_two_videos_have_is_looked_up_by_an_ordinary_index(engine: Engine) -> None:
-    """An index that a broken-off upgrade left invalid would slow down every write and serve nobody."""
+    """An index that a broken-off upgrade left invalid would slow down every write and serve
+    nobody.
+    """
     sql = (
         "SELECT concat_ws(' ', indisunique, indisvalid) FROM pg_index"
-        " WHERE indrelid = 'reelvec.videos'::regclass AND pg_get_indexdef(indexrelid) LIKE '%(external_id)'"
+        " WHERE indrelid = 'reelvec.videos'::regclass AND pg_get_indexdef(indexrelid) LIKE "
+        "'%(external_id)'"
     )
     assert one(engine, sql) == "f t"

@@ -1,4 +1,6 @@
-"""Searching by words: the nearest stored vectors, of one embedding space, or a refusal that says why."""
+"""Searching by words: the nearest stored vectors, of one embedding space, or a refusal that says
+why.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def bound(engine: Engine, encoder: Encoder, digest: str, dim: int) -> Encoder:
     return found
 
 
-def store(engine: Engine, encoder: Encoder, vectors: Sequence[np.ndarray], *, first: int = 1) -> None:
+def store(
+    engine: Engine, encoder: Encoder, vectors: Sequence[np.ndarray], *, first: int = 1
+) -> None:
     for number, vector in enumerate(vectors, first):
         execute(
             engine,
@@ -54,7 +58,8 @@ def store(engine: Engine, encoder: Encoder, vectors: Sequence[np.ndarray], *, fi
         )
         execute(
             engine,
-            "INSERT INTO reelvec.embeddings SELECT :encoder, video_id, :vector, 'float32', gen_random_uuid()"
+            "INSERT INTO reelvec.embeddings SELECT :encoder, video_id, :vector, 'float32', "
+            "gen_random_uuid()"
             " FROM reelvec.videos WHERE uri = :uri",
             encoder=encoder.encoder_id,
             vector=str(vector.tolist()),
@@ -62,14 +67,20 @@ def store(engine: Engine, encoder: Encoder, vectors: Sequence[np.ndarray], *, fi
         )
 
 
-def test_words_find_the_videos_whose_vectors_are_nearest(engine: Engine, desk: Desk, models: Path) -> None:
-    """One command end to end: pretrained weights, a far vector, a near one, and one that is the text's own."""
+def test_words_find_the_videos_whose_vectors_are_nearest(
+    engine: Engine, desk: Desk, models: Path
+) -> None:
+    """One command end to end: pretrained weights, a far vector, a near one, and one that is the
+    text's own.
+    """
     loaded = registry.module("siglip2").load(Weights("pretrained", models), "cpu")
     text = loaded.text_vectors(["two cats"])[0]  # type: ignore[attr-defined]
     away = np.random.Generator(np.random.PCG64(2)).standard_normal(loaded.dim).astype(np.float32)
     away -= (away @ text) * text
     away /= np.linalg.norm(away)
-    encoder = bound(engine, declared_encoder("siglip2", "pretrained", "notebook"), loaded.digest, loaded.dim)
+    encoder = bound(
+        engine, declared_encoder("siglip2", "pretrained", "notebook"), loaded.digest, loaded.dim
+    )
     store(engine, encoder, [-3 * text, text + away, 2 * text])
     variables = {"REELVEC_MODELS_DIR": str(models)}
 
@@ -81,7 +92,9 @@ def test_words_find_the_videos_whose_vectors_are_nearest(engine: Engine, desk: D
     assert done.stderr.splitlines()[0].startswith("database "), "says first where it works"
 
 
-def test_the_table_of_a_pipe_has_tabs_and_leaves_names_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_of_a_pipe_has_tabs_and_leaves_names_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     show([Hit(7, 0.25, None, None, "no. [3]", "file:///3.mp4")], as_json=False)
     assert capsys.readouterr().out.splitlines() == [
         "video_id\tdistance\tcategory\ttitle\turi",
@@ -92,17 +105,24 @@ def test_the_table_of_a_pipe_has_tabs_and_leaves_names_alone(capsys: pytest.Capt
 def test_an_index_answers_in_the_same_order_and_with_as_many(engine: Engine) -> None:
     encoder = bound(engine, declared_encoder("siglip2", "random-tiny", "notebook"), "aaa", 2)
     angles = np.linspace(0.1, 3, 60)
-    store(engine, encoder, [np.array([np.cos(angle), np.sin(angle)], np.float32) for angle in angles])
+    store(
+        engine, encoder, [np.array([np.cos(angle), np.sin(angle)], np.float32) for angle in angles]
+    )
     execute(
         engine,
-        f"CREATE INDEX by_angle ON reelvec.embeddings USING hnsw ((embedding::halfvec(2)) halfvec_cosine_ops)"
+        "CREATE INDEX by_angle ON reelvec.embeddings USING hnsw ((embedding::halfvec(2)) "
+        "halfvec_cosine_ops)"
         f" WHERE encoder_id = {encoder.encoder_id}",
     )
     with session.transaction(engine) as connection:
-        connection.exec_driver_sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        connection.exec_driver_sql(
+            "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
+        )
         connection.exec_driver_sql("SET LOCAL enable_sort = off")
         hits = search.nearest(connection, encoder, [1.0, 0.0], limit=60)
-        scans = connection.exec_driver_sql("SELECT pg_stat_get_xact_numscans('reelvec.by_angle'::regclass)").scalar()
+        scans = connection.exec_driver_sql(
+            "SELECT pg_stat_get_xact_numscans('reelvec.by_angle'::regclass)"
+        ).scalar()
     assert scans == 1, "the index was used"
     assert [hit.uri for hit in hits] == [f"file:///{number}.mp4" for number in range(1, 61)]
     np.testing.assert_allclose([hit.distance for hit in hits], 1 - np.cos(angles), atol=2e-3)
@@ -110,26 +130,35 @@ def test_an_index_answers_in_the_same_order_and_with_as_many(engine: Engine) -> 
 
 def test_other_weights_than_the_stored_ones_are_refused(engine: Engine) -> None:
     bound(engine, declared_encoder("siglip2", "random-tiny", "notebook"), "aaa", 32)
-    with pytest.raises(RefusedConfigurationError, match=r"made with weights aaa, here are [0-9a-f]{64}"):
-        desk_search.find(engine, declared_encoder("siglip2", "random-tiny", "notebook"), "a cat", limit=1)
+    with pytest.raises(
+        RefusedConfigurationError, match=r"made with weights aaa, here are [0-9a-f]{64}"
+    ):
+        desk_search.find(
+            engine, declared_encoder("siglip2", "random-tiny", "notebook"), "a cat", limit=1
+        )
 
 
 def test_another_sampling_is_another_space(engine: Engine, desk: Desk) -> None:
     loaded = registry.module("siglip2").load(Weights("random-tiny"), "cpu")
-    encoder = bound(engine, declared_encoder("siglip2", "random-tiny", "notebook"), loaded.digest, loaded.dim)
+    encoder = bound(
+        engine, declared_encoder("siglip2", "random-tiny", "notebook"), loaded.digest, loaded.dim
+    )
     store(engine, encoder, [np.ones(loaded.dim, np.float32)])
     assert desk_search.find(engine, encoder, "a cat", limit=5)
     told = desk.run("reelvec", "search", "a cat", *TINY, "--sampling", "uniform", expect=2).stderr
     assert (
-        "siglip2-random-tiny-uniform yet: run enqueue --backbone siglip2 --weights random-tiny --sampling uniform"
-        in told
+        "siglip2-random-tiny-uniform yet: run enqueue --backbone siglip2 --weights random-tiny "
+        "--sampling uniform" in told
     )
 
 
 @pytest.mark.parametrize(
     ("chosen", "told"),
     [
-        ({"backbone": "x-clip"}, "x-clip cannot search by words: its text depends on the video it is compared with"),
+        (
+            {"backbone": "x-clip"},
+            "x-clip cannot search by words: its text depends on the video it is compared with",
+        ),
         ({"backbone": "vivit"}, "vivit cannot search by words: it reads no text; siglip2 can"),
         ({"backbone": "siglip"}, "did you mean siglip2?"),
         ({"sampling": "all"}, "there are notebook, uniform"),
@@ -137,15 +166,26 @@ def test_another_sampling_is_another_space(engine: Engine, desk: Desk) -> None:
         ({"words": ["  "]}, "no words given"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_before_any_server_is_asked(chosen: dict, told: str) -> None:
-    usual = {"words": ["a cat"], "backbone": "siglip2", "weights": "pretrained", "sampling": "notebook"}
+def test_what_cannot_be_searched_is_refused_before_any_server_is_asked(
+    chosen: dict, told: str
+) -> None:
+    usual = {
+        "words": ["a cat"],
+        "backbone": "siglip2",
+        "weights": "pretrained",
+        "sampling": "notebook",
+    }
     with pytest.raises(UsageError, match=told):
         command(**{**usual, **chosen}, limit=10, as_json=False)
 
 
-def test_words_that_are_too_many_are_refused(engine: Engine, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_that_are_too_many_are_refused(
+    engine: Engine, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = registry.module("siglip2").load(Weights("pretrained", models), "cpu")
-    encoder = bound(engine, declared_encoder("siglip2", "pretrained", "notebook"), loaded.digest, loaded.dim)
+    encoder = bound(
+        engine, declared_encoder("siglip2", "pretrained", "notebook"), loaded.digest, loaded.dim
+    )
     monkeypatch.setenv("REELVEC_MODELS_DIR", str(models))
     assert desk_search.find(engine, encoder, "x" * 63, limit=1) == []
     with pytest.raises(UsageError, match="65 tokens long; SigLIP 2 reads 64: shorten it"):

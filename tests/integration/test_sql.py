@@ -1,4 +1,6 @@
-"""What people ask with SQL: the nearest videos whatever the session's settings, the best tag, words for every mistake."""
+"""What people ask with SQL: the nearest videos whatever the session's settings, the best tag, words
+for every mistake.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,8 @@ def crowd(engine: Engine) -> tuple[Engine, Encoder, np.ndarray]:
 SETTINGS = (
     "",
     "SET LOCAL search_path = ''",
-    "SET LOCAL hnsw.iterative_scan = off; SET LOCAL hnsw.ef_search = 1; SET LOCAL hnsw.max_scan_tuples = 1",
+    "SET LOCAL hnsw.iterative_scan = off; SET LOCAL hnsw.ef_search = 1; SET LOCAL "
+    "hnsw.max_scan_tuples = 1",
     "SET LOCAL work_mem = '64kB'",
     "SET LOCAL enable_indexscan = off",
 )
@@ -75,7 +78,9 @@ def test_nearest_gives_as_many_as_asked_for_in_order_whatever_the_session_says(
             prefer_index(connection)
             if settings:
                 connection.exec_driver_sql(settings)
-            rows = connection.exec_driver_sql(f"SELECT * FROM reelvec.nearest(7, 'vivit', {k})").all()
+            rows = connection.exec_driver_sql(
+                f"SELECT * FROM reelvec.nearest(7, 'vivit', {k})"
+            ).all()
             hits = search.nearest(connection, encoder, vectors[6], limit=k + 1)
             set_here = dict(re.findall(r"(hnsw\S+) = (\w+)", settings))
             after = {name: connection.exec_driver_sql(f"SHOW {name}").scalar() for name in set_here}
@@ -85,7 +90,9 @@ def test_nearest_gives_as_many_as_asked_for_in_order_whatever_the_session_says(
         assert 7 not in found
         assert distances == sorted(distances)
         assert len(set(found) & set(exact(vectors, vectors[6], k + 1))) >= 0.95 * k
-        assert [hit.video_id for hit in hits] == [7, *found], "the desk's search asks the same function"
+        assert [hit.video_id for hit in hits] == [7, *found], (
+            "the desk's search asks the same function"
+        )
         assert after == set_here, "the session's own settings are as before"
 
 
@@ -94,7 +101,10 @@ def test_the_index_is_used(crowd: tuple[Engine, Encoder, np.ndarray]) -> None:
         prefer_index(connection)
         assert len(ids(connection, "SELECT * FROM reelvec.nearest(7, 'vivit', 100)")) == 100
         assert (
-            connection.exec_driver_sql("SELECT pg_stat_get_xact_numscans('reelvec.by_vector'::regclass)").scalar() == 1
+            connection.exec_driver_sql(
+                "SELECT pg_stat_get_xact_numscans('reelvec.by_vector'::regclass)"
+            ).scalar()
+            == 1
         )
 
 
@@ -107,16 +117,23 @@ def test_ties_zero_vectors_and_k_beyond_the_table(engine: Engine) -> None:
             prepare(connection)
             # pgvector leaves a vector of zeros out of its index: it is the farthest, and there
             assert ids(connection, "SELECT * FROM reelvec.nearest(1, 'vivit', 100)") == [2, 5, 4, 3]
-            assert ids(connection, "SELECT * FROM reelvec.nearest(1, 'vivit', NULL)") == [2, 5, 4, 3]
+            assert ids(connection, "SELECT * FROM reelvec.nearest(1, 'vivit', NULL)") == [
+                2,
+                5,
+                4,
+                3,
+            ]
             assert ids(connection, "SELECT * FROM reelvec.nearest(1, 'vivit', 0)") == []
             assert len(ids(connection, "SELECT * FROM reelvec.nearest(3, 'vivit', 4)")) == 4
             assert ids(connection, "SELECT * FROM reelvec.nearest_to('{0,5}', 'vivit', 1)") == [4]
-            assert ids(connection, "SELECT v.video_id FROM reelvec.videos v, reelvec.nearest(v.video_id, 'vivit', 1)") == [
+            assert ids(connection, "SELECT v.video_id FROM reelvec.videos v, "
+"reelvec.nearest(v.video_id, 'vivit', 1)") == [
                 1, 2, 3, 4, 5]  # fmt: skip
 
 
 MISTAKES = {
-    "nearest(1, 'vivvit')": "there is no encoder 'vivvit'; did you mean vivit? There are vivit, videomae, x-clip",
+    "nearest(1, 'vivvit')": "there is no encoder 'vivvit'; did you mean vivit? There are vivit, "
+    "videomae, x-clip",
     "nearest(1, 'x_clip')": "there is no encoder 'x_clip'; did you mean x-clip? ",
     "nearest(1, NULL)": "there is no encoder NULL; ",
     "nearest(1, 'videomae')": "encoder 'videomae' has no vectors yet: no worker has loaded it",
@@ -143,12 +160,21 @@ def test_a_database_in_which_nothing_was_asked_for(engine: Engine) -> None:
 def test_a_video_without_that_vector_says_why(engine: Engine, at_the_desk: str) -> None:
     vivit = bound(engine, "vivit", 2)
     other = ledgering.declare(engine, "x-clip")
-    execute(engine, "INSERT INTO reelvec.videos (uri) VALUES ('file:///1'), ('file:///2'), ('file:///3')")
+    execute(
+        engine,
+        "INSERT INTO reelvec.videos (uri) VALUES ('file:///1'), ('file:///2'), ('file:///3')",
+    )
     execute(engine, "INSERT INTO reelvec.jobs (video_id, encoders, state, error_code) VALUES"
                     " (1, :vivit, 'failed', 'truncated'), (2, :other, 'done', NULL)",
             vivit=[vivit.encoder_id], other=[other])  # fmt: skip
-    for video, why in ((1, "its job is failed (truncated)"), (2, "enqueue --backbone vivit asks"), (3, "never queued")):
-        result = CliRunner().invoke(reelvec, ["db", "sql", f"SELECT * FROM nearest({video}, 'vivit')"])
+    for video, why in (
+        (1, "its job is failed (truncated)"),
+        (2, "enqueue --backbone vivit asks"),
+        (3, "never queued"),
+    ):
+        result = CliRunner().invoke(
+            reelvec, ["db", "sql", f"SELECT * FROM nearest({video}, 'vivit')"]
+        )
         assert result.exit_code == 0
         assert f"video {video} has no vector of vivit yet: " in result.stderr
         assert why in result.stderr
@@ -162,8 +188,12 @@ def hosted(empty_database_url: str, broker_url: str, monkeypatch: pytest.MonkeyP
     """The address of a database whose pgvector is where nobody looks."""
     engine = create_engine(empty_database_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text('CREATE SCHEMA "my extensions"; CREATE EXTENSION vector SCHEMA "my extensions"'))
-        connection.execute(text(f"ALTER DATABASE {empty_database_url.rpartition('/')[2]} SET search_path = ''"))
+        connection.execute(
+            text('CREATE SCHEMA "my extensions"; CREATE EXTENSION vector SCHEMA "my extensions"')
+        )
+        connection.execute(
+            text(f"ALTER DATABASE {empty_database_url.rpartition('/')[2]} SET search_path = ''")
+        )
     engine.dispose()
     monkeypatch.setenv("DATABASE_URL", empty_database_url)
     monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
@@ -190,7 +220,11 @@ def test_it_works_wherever_the_extension_lies(hosted: str) -> None:
 def life(engine: Engine) -> None:
     """Record, claim, bind, finish as a worker does; then an index as the guide makes it."""
     encoder_id = ledgering.declare(engine, "x-clip")
-    ledgering.record(engine, [ledgering.Row(f"file:///{n}.mp4") for n in range(3)], ledgering.Wanted((encoder_id,), ()))
+    ledgering.record(
+        engine,
+        [ledgering.Row(f"file:///{n}.mp4") for n in range(3)],
+        ledgering.Wanted((encoder_id,), ()),
+    )
     with session.transaction(engine) as connection:
         known = encoders.fetch_encoders(connection, [encoder_id])[encoder_id]
         encoders.bind(connection, known, weights_digest="aaa", dim=4, pooling="cls")
@@ -200,7 +234,8 @@ def life(engine: Engine) -> None:
         assert claimed is not None
         outcome = ledgering.Outcome((ledgering.vectors(encoder_id, float(video_id)),), (), None)
         assert ledgering.finish(engine, claimed, outcome) == "done"
-    cli("db", "sql", "--write", "CREATE INDEX ON embeddings USING hnsw ((embedding::halfvec(4)) halfvec_cosine_ops)"
+    cli("db", "sql", "--write", "CREATE INDEX ON embeddings USING hnsw ((embedding::halfvec(4)) "
+"halfvec_cosine_ops)"
                                 f" WHERE encoder_id = {encoder_id}")  # fmt: skip
     asks(engine)
 
@@ -211,7 +246,10 @@ def asks(engine: Engine) -> None:
         known = encoders.fetch_encoder(connection, "x-clip")
         assert known is not None
         assert len(search.nearest(connection, known, [1, 2, 3, 4], limit=5)) == 3
-    nearest = "SELECT a.video_id FROM x_clip a, x_clip b WHERE b.video_id = 2 ORDER BY a.embedding <=> b.embedding, 1"
+    nearest = (
+        "SELECT a.video_id FROM x_clip a, x_clip b WHERE b.video_id = 2 ORDER BY a.embedding "
+        "<=> b.embedding, 1"
+    )
     assert cli("db", "sql", nearest).stdout.split() == ["video_id", "1", "2", "3"]
     assert cli("db", "check").exit_code == 0
 
@@ -230,7 +268,9 @@ def test_a_role_that_may_not_use_the_extensions_schema_is_told(
             monkeypatch.setenv("DATABASE_URL", addresses[name])
             assert cli("db", "sql", "SELECT * FROM nearest(1, 'vivit')").stdout.split()[2] == "2"
             assert (
-                cli("db", "sql", "SELECT video_id FROM vivit ORDER BY embedding <=> '[0,1]' LIMIT 1").stdout.split()[1]
+                cli(
+                    "db", "sql", "SELECT video_id FROM vivit ORDER BY embedding <=> '[0,1]' LIMIT 1"
+                ).stdout.split()[1]
                 == "2"
             )
         execute(engine, "REVOKE USAGE ON SCHEMA ext FROM reelvec_reader")
@@ -252,18 +292,35 @@ def test_one_tag_a_video_and_your_own_labels_first(engine: Engine) -> None:
     with session.transaction(engine) as connection:
         made = {
             name: encoders.declare_tagger(
-                connection, encoder_id, "x-clip", ledgering.LabelSet(name, (f"{name} a", f"{name} b"), ("a", "b"))
+                connection,
+                encoder_id,
+                "x-clip",
+                ledgering.LabelSet(name, (f"{name} a", f"{name} b"), ("a", "b")),
             )
             for name in ("en", "ru", "names", "mine", "later")
         }
-    execute(engine, "INSERT INTO reelvec.videos (uri) SELECT 'file:///' || i FROM generate_series(1, 4) i")
-    for video, taggers in ((1, ("ru", "en", "names")), (2, ("en", "mine")), (3, ("later", "mine", "en"))):
+    execute(
+        engine,
+        "INSERT INTO reelvec.videos (uri) SELECT 'file:///' || i FROM generate_series(1, 4) i",
+    )
+    for video, taggers in (
+        (1, ("ru", "en", "names")),
+        (2, ("en", "mine")),
+        (3, ("later", "mine", "en")),
+    ):
         for tagger in taggers:
-            execute(engine, "INSERT INTO reelvec.scores VALUES (:tagger, :video, '{0.1,0.9}', '{{0.1,0.9}}', 'b', 0.9,"
+            execute(engine, "INSERT INTO reelvec.scores VALUES (:tagger, :video, '{0.1,0.9}', "
+"'{{0.1,0.9}}', 'b', 0.9,"
                             " gen_random_uuid())", tagger=made[tagger], video=video)  # fmt: skip
     with session.transaction(engine) as connection:
-        rows = connection.exec_driver_sql("SELECT video_id, tagger FROM reelvec.best_tags ORDER BY 1").all()
-    assert [tuple(row) for row in rows] == [(1, "x-clip/en"), (2, "x-clip/mine"), (3, "x-clip/later")]
+        rows = connection.exec_driver_sql(
+            "SELECT video_id, tagger FROM reelvec.best_tags ORDER BY 1"
+        ).all()
+    assert [tuple(row) for row in rows] == [
+        (1, "x-clip/en"),
+        (2, "x-clip/mine"),
+        (3, "x-clip/later"),
+    ]
 
 
 ADDRESSES = {
@@ -279,7 +336,9 @@ ADDRESSES = {
 
 
 def test_an_address_can_be_read(engine: Engine) -> None:
-    assert {uri: one(engine, "SELECT reelvec.readable(:uri)", uri=uri) for uri in ADDRESSES} == ADDRESSES
+    assert {
+        uri: one(engine, "SELECT reelvec.readable(:uri)", uri=uri) for uri in ADDRESSES
+    } == ADDRESSES
 
 
 WITHOUT_COMMENT = """

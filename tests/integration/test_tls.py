@@ -1,4 +1,6 @@
-"""Videos over TLS: trusted authorities only, one's own by name of its file, and never a name for another's certificate."""
+"""Videos over TLS: trusted authorities only, one's own by name of its file, and never a name for
+another's certificate.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def certificate(folder: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
     now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    )
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -49,7 +53,11 @@ def certificate(folder: Path) -> Path:
     )
     path = folder / "server.pem"
     path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
         + made.public_bytes(serialization.Encoding.PEM)
     )
     return path
@@ -94,7 +102,9 @@ def test_s3_has_a_variable_of_its_own_that_goes_first(
     server: WebServer, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.files["/bucket/v.mp4"] = BODY
-    account = Account(f"127.0.0.1:{server.port}", secure=True, region="us-east-1", credentials=Chain({}))
+    account = Account(
+        f"127.0.0.1:{server.port}", secure=True, region="us-east-1", credentials=Chain({})
+    )
     monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
     with pytest.raises(VideoError, match="TLS failed"):
         S3Store(account, LIMITS, connections=1).open("s3://bucket/v.mp4")
@@ -137,6 +147,12 @@ def test_plain_http_at_a_port_with_tls_is_told(server: WebServer) -> None:
     """This server ends the connection without a word."""
     with pytest.raises(VideoError, match="if its port is one with TLS, write https://"):
         read(f"http://127.0.0.1:{server.port}/v.mp4")
-    account = Account(f"127.0.0.1:{server.port}", secure=False, region="x", credentials=Chain({}), asked="so says X")
+    account = Account(
+        f"127.0.0.1:{server.port}",
+        secure=False,
+        region="x",
+        credentials=Chain({}),
+        asked="so says X",
+    )
     with pytest.raises(VideoError, match="if its port is one with TLS, write https://; so says X"):
         S3Store(account, LIMITS, connections=1).open("s3://bucket/v.mp4")

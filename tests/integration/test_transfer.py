@@ -40,13 +40,16 @@ def everything(engine: Engine) -> dict[str, Any]:
     tables = {table for writes in rights.WRITES.values() for table in writes}
     found: dict[str, Any] = {
         table: one(
-            engine, f"SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM reelvec.{table} t"
+            engine,
+            "SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM "
+            f"reelvec.{table} t",
         )
         for table in tables
     }
     with session.transaction(engine) as connection:
         for name, query in {
-            "relations": "SELECT relname, relkind FROM pg_class WHERE relnamespace = 'reelvec'::regnamespace ORDER BY 1",
+            "relations": "SELECT relname, relkind FROM pg_class WHERE relnamespace = "
+            "'reelvec'::regnamespace ORDER BY 1",
             "nearest": "SELECT * FROM reelvec.nearest(7, 'x-clip', 50)",
             "view": "SELECT sum(video_id) FROM reelvec.x_clip",
         }.items():
@@ -61,14 +64,23 @@ def fill(engine: Engine) -> None:
     index(engine, encoder)
     assert encoder.encoder_id is not None
     with session.transaction(engine) as connection:
-        tagger_id = encoders.declare_tagger(connection, encoder.encoder_id, "x-clip", ledgering.LABELS)
+        tagger_id = encoders.declare_tagger(
+            connection, encoder.encoder_id, "x-clip", ledgering.LABELS
+        )
     wanted = ledgering.Wanted((encoder.encoder_id,), (tagger_id,))
-    ledgering.record(engine, [ledgering.Row("s3://b/ко\tт\n.mp4", attributes={"a": [1, None]})], wanted)
+    ledgering.record(
+        engine, [ledgering.Row("s3://b/ко\tт\n.mp4", attributes={"a": [1, None]})], wanted
+    )
     claimed = ledgering.claim(engine, 61, ledgering.worker(engine))
     assert claimed is not None
-    rows = ledgering.Outcome((ledgering.vectors(encoder.encoder_id),), (ledgering.scores(tagger_id),), None)
+    rows = ledgering.Outcome(
+        (ledgering.vectors(encoder.encoder_id),), (ledgering.scores(tagger_id),), None
+    )
     assert ledgering.finish(engine, claimed, rows) == "done"
-    execute(engine, "DELETE FROM reelvec.videos WHERE video_id = 3; CREATE TABLE reelvec.of_somebody (x int)")
+    execute(
+        engine,
+        "DELETE FROM reelvec.videos WHERE video_id = 3; CREATE TABLE reelvec.of_somebody (x int)",
+    )
 
 
 def test_a_dump_restored_into_a_fresh_database_is_the_same(
@@ -79,7 +91,9 @@ def test_a_dump_restored_into_a_fresh_database_is_the_same(
     assert run(database_url, "dump", file).exit_code == 0
     execute(engine, "DROP TABLE reelvec.of_somebody")
     with session.connect(empty_database_url) as other:
-        execute(other, 'CREATE SCHEMA "my extensions"; CREATE EXTENSION vector SCHEMA "my extensions"')
+        execute(
+            other, 'CREATE SCHEMA "my extensions"; CREATE EXTENSION vector SCHEMA "my extensions"'
+        )
         result = run(empty_database_url, "restore", file)
         assert result.exit_code == 0, result.exception
         assert everything(other) == everything(engine)
@@ -91,7 +105,9 @@ def test_a_dump_restored_into_a_fresh_database_is_the_same(
     assert [path.name for path in tmp_path.iterdir()] == ["all.reelvec"]
 
 
-def test_a_restore_that_breaks_off_leaves_no_rows(engine: Engine, database_url: str, run: Run, tmp_path: Path) -> None:
+def test_a_restore_that_breaks_off_leaves_no_rows(
+    engine: Engine, database_url: str, run: Run, tmp_path: Path
+) -> None:
     file, broken = tmp_path / "all.reelvec", tmp_path / "broken.reelvec"
     execute(engine, "INSERT INTO reelvec.videos (uri) VALUES ('file:///1')")
     assert run(database_url, "dump", file).exit_code == 0
@@ -112,9 +128,13 @@ def test_files_that_are_none_and_of_other_versions_are_told(
 ) -> None:
     text_file = tmp_path / "a.sql"
     text_file.write_text("SELECT 1")
-    assert "it is not what reelvec db dump writes" in str(run(database_url, "restore", text_file).exception)
+    assert "it is not what reelvec db dump writes" in str(
+        run(database_url, "restore", text_file).exception
+    )
     assert "No such file" in str(run(database_url, "restore", tmp_path / "none").exception)
-    assert "cannot be written: No such file" in str(run(database_url, "dump", tmp_path / "none" / "file").exception)
+    assert "cannot be written: No such file" in str(
+        run(database_url, "dump", tmp_path / "none" / "file").exception
+    )
     newer = tmp_path / "newer"
     with zipfile.ZipFile(newer, "w") as file:
         file.writestr("about.json", json.dumps({"revision": "9999", "tables": {}, "indexes": {}}))

@@ -1,4 +1,6 @@
-"""The transport that is really in use, read from live connections, and what it makes of the queue."""
+"""The transport that is really in use, read from live connections, and what it makes of the
+queue.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def carry(near: socket.socket, address: tuple[str, int]) -> None:
 
 
 @contextlib.contextmanager
-def in_front_of(broker_url: str, listener: socket.socket, tls: ssl.SSLContext | None = None) -> Iterator[None]:
+def in_front_of(
+    broker_url: str, listener: socket.socket, tls: ssl.SSLContext | None = None
+) -> Iterator[None]:
     """Lets `listener`'s connections through to the broker."""
     split = urlsplit(broker_url)
     address = (split.hostname or "", split.port or 0)
@@ -75,7 +79,9 @@ def in_front_of(broker_url: str, listener: socket.socket, tls: ssl.SSLContext | 
 
 @pytest.fixture
 def tls_address(broker_url: str, tmp_path: Path) -> Iterator[str]:
-    """host:port that speaks TLS with a certificate nobody knows (authority: server.pem in `tmp_path`)."""
+    """host:port that speaks TLS with a certificate nobody knows (authority: server.pem in
+    `tmp_path`).
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate(tmp_path))
     listener = socket.create_server(("127.0.0.1", 0))
@@ -84,13 +90,17 @@ def tls_address(broker_url: str, tmp_path: Path) -> Iterator[str]:
 
 
 def options_in_use(app: Celery, url: str) -> dict[str, Any]:
-    """Of the connections to the broker that a live channel makes; asserts that they and their channel are ours."""
+    """Of the connections to the broker that a live channel makes; asserts that they and their
+    channel are ours.
+    """
     with app.connection_for_read(url) as connection:
         channel = connection.default_channel
         assert type(connection.transport) is transport.Transport
         assert type(channel) is transport.Channel
         assert type(channel.qos) is transport.QoS
-        assert connection.transport.driver_type == "redis", "Celery disables the prefetch for this one only"
+        assert connection.transport.driver_type == "redis", (
+            "Celery disables the prefetch for this one only"
+        )
         assert channel.client.ping()
         assert channel.client.global_keyprefix == "reelvec:"
         made: redis.Connection = channel.pool.get_connection()
@@ -124,7 +134,9 @@ def test_a_unix_socket(app: Celery, broker_url: str, reachable: Path) -> None:
     listener.bind(str(path))
     listener.listen()
     with in_front_of(broker_url, listener):
-        used = options_in_use(app, f"redis+socket://:{urlsplit(broker_url).password}@{path}?virtual_host=0")
+        used = options_in_use(
+            app, f"redis+socket://:{urlsplit(broker_url).password}@{path}?virtual_host=0"
+        )
     assert redis.UnixDomainSocketConnection in used["class"]
 
 
@@ -142,7 +154,9 @@ def test_of_producers(app: Celery, broker_url: str) -> None:
 
 
 class Consumer:
-    """Takes messages as a worker does, in an event loop; `taken` are video ids, `unacknowledged` their messages."""
+    """Takes messages as a worker does, in an event loop; `taken` are video ids, `unacknowledged`
+    their messages.
+    """
 
     def __init__(self, app: Celery) -> None:
         self.taken: list[int] = []
@@ -190,12 +204,16 @@ def test_garbage_is_passed_over_and_what_lies_behind_it_is_served(
     consumer.until(lambda: 99 in consumer.taken)
     assert consumer.taken == [1] * len(FORGED) + [99]
     assert client.info("stats")["total_connections_received"] <= connections + 1, "none was dropped"
-    dropped = [record.getMessage() for record in caplog.records if "not ours" in record.getMessage()]
+    dropped = [
+        record.getMessage() for record in caplog.records if "not ours" in record.getMessage()
+    ]
     assert 1 <= len(dropped) < len(GARBAGE), "one line a second at most"
     assert "it is not JSON: b'hello'" in dropped[0]
 
 
-def test_nothing_is_kept_in_the_broker_of_a_message_that_was_taken(consumer: Consumer, client: redis.Redis) -> None:
+def test_nothing_is_kept_in_the_broker_of_a_message_that_was_taken(
+    consumer: Consumer, client: redis.Redis
+) -> None:
     client.lpush("reelvec:reelvec", ours(1))
     consumer.until(lambda: bool(consumer.taken))
     assert [key for key in client.scan_iter("*") if b"binding" not in key] == []
@@ -240,7 +258,10 @@ def test_a_lost_connection_delivers_nothing_twice_and_its_messages_can_still_be_
 
 
 def test_a_broker_that_refuses_is_asked_again(
-    consumer: Consumer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    consumer: Consumer,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(transport, "REFUSED_SECONDS", 0.01)
     client.set("reelvec:reelvec", "not a list")

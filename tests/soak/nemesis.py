@@ -1,12 +1,15 @@
-"""A seeded nemesis: strikes a working fleet at random for as long as one likes, and checks that nothing was lost.
+"""A seeded nemesis: strikes a working fleet at random for as long as one likes, and checks that
+nothing was lost.
 
-    python -m tests.soak.nemesis [--seed 1] [--minutes 3] [--workers 4] [--pace 1] [--defaults] [--log FILE]
+    python -m tests.soak.nemesis [--seed 1] [--minutes 3] [--workers 4] [--pace 1] [--defaults]
+    [--log FILE]
     python -m tests.soak.nemesis --replay FILE      the same actions at the same times
 
-Two lanes strike at once: one at workers and samplers, the other at servers, connections and messages, waiting each time
-until every worker that lives on has finished a video. The seed alone decides what is struck and when. Worker 0 is never
-killed: its memory and descriptors are written down, to show that they stay flat. Every action and, at the end, the
-verdict are lines of the log. Exit 1: something was lost, doubled, wrong or stuck.
+Two lanes strike at once: one at workers and samplers, the other at servers, connections and
+messages, waiting each time until every worker that lives on has finished a video. The seed alone
+decides what is struck and when. Worker 0 is never killed: its memory and descriptors are written
+down, to show that they stay flat. Every action and, at the end, the verdict are lines of the log.
+Exit 1: something was lost, doubled, wrong or stuck.
 """
 
 from __future__ import annotations
@@ -50,7 +53,9 @@ MEASURE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Action:
-    """One strike: at the earliest `at_seconds` after the start. `worker` is the one to strike, or -1."""
+    """One strike: at the earliest `at_seconds` after the start. `worker` is the one to strike, or
+    -1.
+    """
 
     lane: str
     at_seconds: float
@@ -72,7 +77,9 @@ def plan(seed: int, minutes: float, workers: int, *, pace: float = 1.0) -> list[
                 worker = random.randrange(first, workers)
             else:
                 name, worker = random.choice(SERVER_ACTIONS), -1
-            actions.append(Action(lane, round(at_seconds, 2), name, worker, random.randrange(1 << 30)))
+            actions.append(
+                Action(lane, round(at_seconds, 2), name, worker, random.randrange(1 << 30))
+            )
     return actions
 
 
@@ -85,13 +92,17 @@ class Log:
         self._lock = threading.Lock()
 
     def write(self, what: str, **facts: Any) -> None:
-        line = json.dumps({"what": what, "seconds": round(time.monotonic() - self._started, 1), **facts})
+        line = json.dumps(
+            {"what": what, "seconds": round(time.monotonic() - self._started, 1), **facts}
+        )
         with self._lock:
             print(line, file=self._file, flush=True)
 
 
 class Nemesis:
-    """Carries out a plan on a fleet. `counts`: how often each action was done. `problems`: what did not go as it must."""
+    """Carries out a plan on a fleet. `counts`: how often each action was done. `problems`: what did
+    not go as it must.
+    """
 
     def __init__(self, fleet: Fleet, log: Log, *, seconds: float) -> None:
         self._fleet = fleet
@@ -103,11 +114,23 @@ class Nemesis:
 
     def run(self, actions: Iterable[Action]) -> None:
         """Both lanes to their ends, or until the time is over."""
-        lanes = {"workers": self._strike_worker, "servers": self._strike_servers, "measure": self._measure}
-        chosen = {lane: [action for action in actions if action.lane == lane] for lane in ("workers", "servers")}
+        lanes = {
+            "workers": self._strike_worker,
+            "servers": self._strike_servers,
+            "measure": self._measure,
+        }
+        chosen = {
+            lane: [action for action in actions if action.lane == lane]
+            for lane in ("workers", "servers")
+        }
         ticks = range(int((self._end - self._started) / MEASURE_SECONDS))
-        chosen["measure"] = [Action("measure", tick * MEASURE_SECONDS, "measure", SPARED, 0) for tick in ticks]
-        threads = [threading.Thread(target=self._lane, args=(lanes[lane], chosen[lane]), name=lane) for lane in lanes]
+        chosen["measure"] = [
+            Action("measure", tick * MEASURE_SECONDS, "measure", SPARED, 0) for tick in ticks
+        ]
+        threads = [
+            threading.Thread(target=self._lane, args=(lanes[lane], chosen[lane]), name=lane)
+            for lane in lanes
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -162,7 +185,9 @@ class Nemesis:
         limit = STUCK_SECONDS if fleet.fast else STUCK_AT_DEFAULTS_SECONDS
         recovery_seconds, stuck = fleet.recover(time.time(), seconds=limit)
         if stuck:
-            self.problems.append(f"after {action.name} workers {stuck} took no work for {limit:g} s")
+            self.problems.append(
+                f"after {action.name} workers {stuck} took no work for {limit:g} s"
+            )
         return {"recovery_seconds": round(recovery_seconds, 1), "stuck": stuck}
 
     def _measure(self, action: Action) -> dict[str, Any]:
@@ -177,12 +202,16 @@ class Nemesis:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--pace", type=float, default=1.0, help="2: half as many strikes")
-    parser.add_argument("--defaults", action="store_true", help="the intervals users have, instead of 1/20 of them")
+    parser.add_argument(
+        "--defaults", action="store_true", help="the intervals users have, instead of 1/20 of them"
+    )
     parser.add_argument("--log", type=Path, default=Path("nemesis.jsonl"))
     parser.add_argument("--replay", type=Path, help="a log whose plan is carried out again")
     chosen = parser.parse_args()
@@ -190,7 +219,11 @@ def main() -> None:
     if chosen.replay:
         first = json.loads(chosen.replay.read_text(encoding="utf-8").splitlines()[0])
         actions = [Action(**action) for action in first["plan"]]
-        chosen.seed, chosen.minutes, chosen.workers = first["seed"], first["minutes"], first["workers"]
+        chosen.seed, chosen.minutes, chosen.workers = (
+            first["seed"],
+            first["minutes"],
+            first["workers"],
+        )
     with (
         chosen.log.open("w", encoding="utf-8") as file,
         tempfile.TemporaryDirectory(prefix="reelvec-soak-") as folder,
@@ -207,10 +240,26 @@ def soak(fleet: Fleet, log: Log, actions: list[Action], chosen: argparse.Namespa
     nemesis.run(actions)
     found = verdict.judge(fleet, seconds=300)
     # one that is started while Postgres is away ends with 69, and is started again
-    good = found.holds and not nemesis.problems and set(fleet.ended) <= WATCHED | {ExitCode.UNAVAILABLE}
+    good = (
+        found.holds
+        and not nemesis.problems
+        and set(fleet.ended) <= WATCHED | {ExitCode.UNAVAILABLE}
+    )
     counts = dict(nemesis.counts)
-    log.write("verdict", holds=good, counts=counts, problems=nemesis.problems, ended=fleet.ended, **asdict(found))
-    print(json.dumps({"holds": good, "problems": nemesis.problems, "ended": fleet.ended, **asdict(found)}, indent=2))
+    log.write(
+        "verdict",
+        holds=good,
+        counts=counts,
+        problems=nemesis.problems,
+        ended=fleet.ended,
+        **asdict(found),
+    )
+    print(
+        json.dumps(
+            {"holds": good, "problems": nemesis.problems, "ended": fleet.ended, **asdict(found)},
+            indent=2,
+        )
+    )
     return 0 if good else 1
 
 

@@ -1,4 +1,6 @@
-"""What people do meanwhile: strikes of the nemesis that need the commands or several producers at once."""
+"""What people do meanwhile: strikes of the nemesis that need the commands or several producers at
+once.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,16 @@ ROWS = 300
 
 
 def enqueue_together(fleet: Fleet, random: Random) -> None:
-    """Two producers enqueue the same videos at once, each with titles of its own and in an order of its own."""
+    """Two producers enqueue the same videos at once, each with titles of its own and in an order of
+    its own.
+    """
     uris = random.sample(sorted(fleet.footage.golden), min(ROWS, len(fleet.footage.golden)))
     producers = []
     for number in range(PRODUCERS):
         random.shuffle(uris)
-        listed = write(fleet.folder / f"manifest{number}.csv", uris, f"by producer {number}, {random.random()}")
+        listed = write(
+            fleet.folder / f"manifest{number}.csv", uris, f"by producer {number}, {random.random()}"
+        )
         producers.append(start(fleet, "enqueue", str(listed), "--backbone", "probe"))
     for producer in producers:
         _, said = producer.communicate(timeout=110)
@@ -37,7 +43,10 @@ def pause_and_resume(fleet: Fleet, random: Random) -> None:
         assert command.returncode == 0, f"exit {command.returncode}: {said}"
 
 
-PEOPLE: dict[str, Callable[[Fleet, Random], None]] = {"enqueue": enqueue_together, "pause": pause_and_resume}
+PEOPLE: dict[str, Callable[[Fleet, Random], None]] = {
+    "enqueue": enqueue_together,
+    "pause": pause_and_resume,
+}
 
 
 def write(path: Path, uris: list[str], title: str) -> Path:
@@ -55,7 +64,11 @@ def start(fleet: Fleet, *words: str) -> subprocess.Popen[str]:
     entry = "from producer.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", entry, *words],
-        env={**clean_environment(), **environment, "REELVEC_DATA_DIR": str(fleet.folder / "no-stack-of-its-own")},
+        env={
+            **clean_environment(),
+            **environment,
+            "REELVEC_DATA_DIR": str(fleet.folder / "no-stack-of-its-own"),
+        },
         cwd=fleet.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

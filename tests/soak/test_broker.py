@@ -1,4 +1,6 @@
-"""The broker dies again and again while all slots are taken. Prints how long each worker's way back to work took."""
+"""The broker dies again and again while all slots are taken. Prints how long each worker's way back
+to work took.
+"""
 
 from __future__ import annotations
 

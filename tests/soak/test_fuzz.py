@@ -1,4 +1,6 @@
-"""Five thousand damaged videos: no sampler ends otherwise than by a video's own code, a deadline or a death of FFmpeg."""
+"""Five thousand damaged videos: no sampler ends otherwise than by a video's own code, a deadline or
+a death of FFmpeg.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def test_five_thousand_damaged_videos_end_with_frames_or_a_code(
 ) -> None:
     def tell(outcome: fuzzing.Outcome) -> None:
         if outcome.seed % 100 == 99:
-            print(f"\r{outcome.seed + 1} of {len(SEEDS)} files", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{outcome.seed + 1} of {len(SEEDS)} files", end="", file=sys.stderr, flush=True
+            )
 
     with capfd.disabled():
         outcomes = fuzzing.fuzz(tmp_path, SEEDS, tell)

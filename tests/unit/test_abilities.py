@@ -45,7 +45,11 @@ def test_the_rarest_that_can_be_made_chooses_the_queue(owed: tuple[int, ...], ro
 
 def test_without_workers_nobody_knows_so_everything_but_what_is_paused_is_for_all() -> None:
     nobody = Abilities(0, 0, FLEET.encoders)
-    assert [nobody.route(owed) for owed in ((4,), (5,), ())] == [Route(common=True), Route(), Route(common=True)]
+    assert [nobody.route(owed) for owed in ((4,), (5,), ())] == [
+        Route(common=True),
+        Route(),
+        Route(common=True),
+    ]
     assert nobody.rare() == nobody.lacking() == []
 
 

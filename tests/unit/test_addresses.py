@@ -39,24 +39,42 @@ def make_stopped_stack(folder: Path) -> None:
 
 @pytest.mark.parametrize("database", ["DATABASE_URL", "REELVEC_DATABASE_URL"])
 @pytest.mark.parametrize("broker", ["CELERY_BROKER_URL", "REELVEC_BROKER_URL"])
-def test_either_name_of_each_address_is_read(monkeypatch: pytest.MonkeyPatch, database: str, broker: str) -> None:
+def test_either_name_of_each_address_is_read(
+    monkeypatch: pytest.MonkeyPatch, database: str, broker: str
+) -> None:
     configure(monkeypatch, **{database: DATABASE, broker: BROKER})
-    assert resolve() == Addresses("postgresql+psycopg2://ann:s3cret@db:5432/videos", BROKER, local=False)
+    assert resolve() == Addresses(
+        "postgresql+psycopg2://ann:s3cret@db:5432/videos", BROKER, local=False
+    )
 
 
-def test_our_own_database_variable_wins_and_an_empty_one_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    configure(monkeypatch, DATABASE_URL="mysql://other/app", REELVEC_DATABASE_URL=DATABASE, CELERY_BROKER_URL=BROKER)
+def test_our_own_database_variable_wins_and_an_empty_one_counts_as_unset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure(
+        monkeypatch,
+        DATABASE_URL="mysql://other/app",
+        REELVEC_DATABASE_URL=DATABASE,
+        CELERY_BROKER_URL=BROKER,
+    )
     assert resolve().database_url.endswith("@db:5432/videos")
     configure(monkeypatch, DATABASE_URL=DATABASE, REELVEC_DATABASE_URL=" ")
     assert resolve().database_url.endswith("@db:5432/videos")
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
-def test_the_driver_is_spelled_out_and_the_query_kept(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+def test_the_driver_is_spelled_out_and_the_query_kept(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
     configure(
-        monkeypatch, DATABASE_URL=f"{scheme}://ann@[::1]/v?sslmode=require&options=-c%20x%3D1", CELERY_BROKER_URL=BROKER
+        monkeypatch,
+        DATABASE_URL=f"{scheme}://ann@[::1]/v?sslmode=require&options=-c%20x%3D1",
+        CELERY_BROKER_URL=BROKER,
     )
-    assert resolve().database_url == "postgresql+psycopg2://ann@[::1]/v?sslmode=require&options=-c%20x%3D1"
+    assert (
+        resolve().database_url
+        == "postgresql+psycopg2://ann@[::1]/v?sslmode=require&options=-c%20x%3D1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +92,9 @@ def test_the_driver_is_spelled_out_and_the_query_kept(monkeypatch: pytest.Monkey
         "host=db password=s3cret",
     ],
 )
-def test_another_database_address_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_another_database_address_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
     configure(monkeypatch, DATABASE_URL=url, CELERY_BROKER_URL=BROKER)
     with pytest.raises(UsageError, match="database address") as caught:
         resolve()
@@ -83,7 +103,9 @@ def test_another_database_address_is_refused_without_its_password(monkeypatch: p
 
 def test_a_password_in_want_of_encoding_is_told_how(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, DATABASE_URL="postgresql://u:p@ss/w0rd#1@host", CELERY_BROKER_URL=BROKER)
-    with pytest.raises(UsageError, match=r"postgresql://u:\*\*\*@host has .* percent-encode .* @ as %40") as caught:
+    with pytest.raises(
+        UsageError, match=r"postgresql://u:\*\*\*@host has .* percent-encode .* @ as %40"
+    ) as caught:
         resolve()
     assert "ss/w0rd" not in str(caught.value)
     configure(monkeypatch, DATABASE_URL="postgresql://u:p%40ss%2Fw0rd%231@host")
@@ -91,8 +113,14 @@ def test_a_password_in_want_of_encoding_is_told_how(monkeypatch: pytest.MonkeyPa
 
 
 def test_parameters_libpq_does_not_know_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    configure(monkeypatch, DATABASE_URL=f"{DATABASE}?pgbouncer=true&sslmode=require&schema=x", CELERY_BROKER_URL=BROKER)
-    with pytest.raises(UsageError, match="has pgbouncer, schema, which libpq does not know") as caught:
+    configure(
+        monkeypatch,
+        DATABASE_URL=f"{DATABASE}?pgbouncer=true&sslmode=require&schema=x",
+        CELERY_BROKER_URL=BROKER,
+    )
+    with pytest.raises(
+        UsageError, match="has pgbouncer, schema, which libpq does not know"
+    ) as caught:
         resolve()
     assert caught.value.exit_code == 2
     assert "s3cret" not in str(caught.value)
@@ -128,14 +156,23 @@ def test_what_a_driver_would_answer_with_a_traceback_is_told_in_words(
         ("redis://:s3cret@h:1/0?foo=bar", "has foo, which Celery does not know there"),
         ("redis://:s3cret@h:1/0?socket_timeout=5", "has socket_timeout"),
         ("redis://:s3cret@h:1/0?=s3cret", "has = without a name"),
-        ("redis://h:1/0?password=s3cret", "has password, .* login and database go before the question mark"),
-        ("rediss://:s3cret@h:1/0?ssl_cert_reqs=foo", "ssl_cert_reqs='foo': it must be one of required"),
+        (
+            "redis://h:1/0?password=s3cret",
+            "has password, .* login and database go before the question mark",
+        ),
+        (
+            "rediss://:s3cret@h:1/0?ssl_cert_reqs=foo",
+            "ssl_cert_reqs='foo': it must be one of required",
+        ),
         ("rediss://:s3cret@h:1/0?ssl_ca_certs=", "ssl_ca_certs='': it must be not empty"),
         ("redis://:s3cret@h:1/abc", "names no database of Redis: .*redis://host:6379/0"),
         ("redis://:s3cret@h:1/-1", "names no database"),
         ("redis://:s3cret@h:1/0/1", "names no database"),
         ("redis://:s3cret@h:1/0#1", "names no database"),
-        ("redis+socket:///run/v.sock?virtual_host=a", "names no database of Redis: .*virtual_host=0"),
+        (
+            "redis+socket:///run/v.sock?virtual_host=a",
+            "names no database of Redis: .*virtual_host=0",
+        ),
         ("redis+socket://", "names no socket"),
         ("redis+socket:///run/v.sock?ssl_cert_reqs=none", "It knows virtual_host"),
         ("redis://:s3cret@h:0/0", "a number up to 65535"),
@@ -150,7 +187,9 @@ def test_what_celery_would_answer_with_a_traceback_is_told_in_words(
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["sslmode=foo", "target_session_attrs=foo", "service=nowhere", "gssencmode=maybe"])
+@pytest.mark.parametrize(
+    "value", ["sslmode=foo", "target_session_attrs=foo", "service=nowhere", "gssencmode=maybe"]
+)
 def test_a_value_that_libpq_refuses_is_no_outage(value: str) -> None:
     with pytest.raises(UsageError, match=r"database address .* cannot be used: ") as caught:  # noqa: SIM117
         with session.connect(f"postgresql+psycopg2://ann:s3cret@127.0.0.1:1/v?{value}"):
@@ -173,7 +212,9 @@ def test_addresses_are_shown_by_describe_alone() -> None:
         "redis://:pw@a:1/0;redis://:pw@b:2/0",
     ],
 )
-def test_the_three_ways_to_a_redis_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_the_three_ways_to_a_redis_are_taken_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
     configure(monkeypatch, DATABASE_URL=DATABASE, REELVEC_BROKER_URL=url)
     assert resolve().broker_url == url
 
@@ -190,19 +231,26 @@ def test_the_three_ways_to_a_redis_are_taken_as_they_are(monkeypatch: pytest.Mon
         "redis://:s3cret;x@h:1/0",
     ],
 )
-def test_another_broker_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_another_broker_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
     configure(monkeypatch, DATABASE_URL=DATABASE, REELVEC_BROKER_URL=url)
     with pytest.raises(UsageError, match="broker address") as caught:
         resolve()
     assert "s3cret" not in str(caught.value).replace("unix:///run/v.sock", "")
 
 
-def test_two_different_brokers_are_refused_and_two_equal_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    configure(monkeypatch, DATABASE_URL=DATABASE, REELVEC_BROKER_URL=BROKER, CELERY_BROKER_URL=BROKER)
+def test_two_different_brokers_are_refused_and_two_equal_ones_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure(
+        monkeypatch, DATABASE_URL=DATABASE, REELVEC_BROKER_URL=BROKER, CELERY_BROKER_URL=BROKER
+    )
     assert resolve().broker_url == BROKER
     configure(monkeypatch, CELERY_BROKER_URL="redis://:s3cret@elsewhere/0")
     with pytest.raises(
-        RefusedConfigurationError, match=r"REELVEC_BROKER_URL .*broker:6379.*CELERY_BROKER_URL .*elsewhere"
+        RefusedConfigurationError,
+        match=r"REELVEC_BROKER_URL .*broker:6379.*CELERY_BROKER_URL .*elsewhere",
     ) as caught:
         resolve()
     assert caught.value.exit_code == 78
@@ -229,7 +277,9 @@ def test_one_address_alone_names_the_missing_one(
 
 
 def test_nothing_configured_and_never_made_names_both_ways_on(tmp_path: Path) -> None:
-    with pytest.raises(NoStackError, match=r"`reelvec up`.*REELVEC_DATABASE_URL and REELVEC_BROKER_URL") as caught:
+    with pytest.raises(
+        NoStackError, match=r"`reelvec up`.*REELVEC_DATABASE_URL and REELVEC_BROKER_URL"
+    ) as caught:
         resolve()
     assert caught.value.exit_code == 4
     assert not (tmp_path / "stack").exists()
@@ -250,8 +300,13 @@ def test_a_stopped_local_stack_is_started_unless_only_described(
 
 
 def test_the_line_for_people_names_both_services_and_no_secret() -> None:
-    local = Addresses("postgresql+psycopg2://ann:s3cret@h:5432/v", "redis://:s3cret@h:6379/0", local=True)
-    assert describe(local) == "database postgresql://ann:***@h:5432/v · broker redis://***@h:6379/0 (local stack)"
+    local = Addresses(
+        "postgresql+psycopg2://ann:s3cret@h:5432/v", "redis://:s3cret@h:6379/0", local=True
+    )
+    assert (
+        describe(local)
+        == "database postgresql://ann:***@h:5432/v · broker redis://***@h:6379/0 (local stack)"
+    )
     assert describe(Addresses(local.database_url, local.broker_url, local=False)).endswith("6379/0")
 
 

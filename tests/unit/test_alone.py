@@ -17,7 +17,9 @@ from workers.pipeline import Owed
 
 
 @pytest.mark.parametrize(("lost", "alone"), [(0, False), (2, False), (3, True), (7, True)])
-def test_from_the_third_dead_worker_on_it_is_alone(monkeypatch: pytest.MonkeyPatch, lost: int, alone: bool) -> None:
+def test_from_the_third_dead_worker_on_it_is_alone(
+    monkeypatch: pytest.MonkeyPatch, lost: int, alone: bool
+) -> None:
     submitted: list[bool] = []
 
     def submit(*_: object, alone: bool, **__: object) -> Future:
@@ -27,13 +29,22 @@ def test_from_the_third_dead_worker_on_it_is_alone(monkeypatch: pytest.MonkeyPat
         return future
 
     claimed = SimpleNamespace(
-        video_id=1, uri="file:///a.mp4", lost_count=lost, place_id=None, recheck=(), for_version=lambda _: claimed
+        video_id=1,
+        uri="file:///a.mp4",
+        lost_count=lost,
+        place_id=None,
+        recheck=(),
+        for_version=lambda _: claimed,
     )
     source = SimpleNamespace(etag=None, size_bytes=9)
     runtime = SimpleNamespace(
-        models=SimpleNamespace(owed=lambda _: [Owed(declared_encoder("probe", "pretrained", "notebook"))]),
+        models=SimpleNamespace(
+            owed=lambda _: [Owed(declared_encoder("probe", "pretrained", "notebook"))]
+        ),
         storage=SimpleNamespace(open=lambda _: nullcontext(source)),
-        samplers=SimpleNamespace(sample=lambda *_, **__: SimpleNamespace(frames=np.empty(0), damaged_share=0.0)),
+        samplers=SimpleNamespace(
+            sample=lambda *_, **__: SimpleNamespace(frames=np.empty(0), damaged_share=0.0)
+        ),
         encoding=SimpleNamespace(submit=submit),
         settings=SimpleNamespace(engine_wait_seconds=1.0),
         draining=threading.Event(),

@@ -1,4 +1,6 @@
-"""AV1's headers, written bit by bit after the specification: what refers to what, and what is too unusual to follow."""
+"""AV1's headers, written bit by bit after the specification: what refers to what, and what is too
+unusual to follow.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ KEY, INTER, INTRA_ONLY, SWITCH = range(4)
 def unit(kind: int, *fields: str, layered: bool = False) -> bytes:
     """An OBU of these bits, padded with ones: what is read too far is noticed."""
     bits = "".join(fields).replace(" ", "")
-    content = bytes(int(bits[at : at + 8].ljust(8, "1"), 2) for at in range(0, len(bits), 8)) + b"\xff" * 4
+    content = (
+        bytes(int(bits[at : at + 8].ljust(8, "1"), 2) for at in range(0, len(bits), 8))
+        + b"\xff" * 4
+    )
     return bytes([kind << 3 | layered << 2 | 2, *([0] if layered else []), len(content)]) + content
 
 
@@ -24,10 +29,22 @@ def bits(number: int, count: int) -> str:
 
 
 def sequence(
-    *, still: int = 0, timing: str = "0", points: int = 0, ids: str = "0", order_bits: int = 5, tools: str = "1"
+    *,
+    still: int = 0,
+    timing: str = "0",
+    points: int = 0,
+    ids: str = "0",
+    order_bits: int = 5,
+    tools: str = "1",
 ) -> bytes:
-    """`tools`: seq_choose_screen_content_tools and what follows it, up to the choice of whole motion vectors."""
-    order = f"1 00 {tools} {'1' if tools == '1' else ''} {bits(order_bits - 1, 3)}" if order_bits else f"0 {tools} 1"
+    """`tools`: seq_choose_screen_content_tools and what follows it, up to the choice of whole
+    motion vectors.
+    """
+    order = (
+        f"1 00 {tools} {'1' if tools == '1' else ''} {bits(order_bits - 1, 3)}"
+        if order_bits
+        else f"0 {tools} 1"
+    )
     return unit(
         SEQUENCE,
         f"000 {still}0 {timing} 0 {bits(points, 5)} {bits(0, 12)} 01000 0",  # level 8 has a tier
@@ -66,7 +83,9 @@ def frame(
         fields.append(bits(0, 8 * order_bits))
     if kind in (INTER, SWITCH):
         fields.append(str(int(short)) if order_bits else "")
-        fields += [bits(slot, 3) + bits(0, delta_bits) for slot in ([] if short else refers or [0] * 7)]
+        fields += [
+            bits(slot, 3) + bits(0, delta_bits) for slot in ([] if short else refers or [0] * 7)
+        ]
     return unit(FRAME, *fields)
 
 
@@ -96,7 +115,13 @@ def test_a_key_frame_starts_anew_and_is_kept_everywhere() -> None:
 
 
 def test_frames_refer_to_what_the_slots_hold() -> None:
-    packets = [KEY_PACKET, frame(keeps=0b10), frame(keeps=0b100), frame(refers=[1, 1, 1, 1, 1, 1, 2]), frame()]
+    packets = [
+        KEY_PACKET,
+        frame(keeps=0b10),
+        frame(keeps=0b100),
+        frame(refers=[1, 1, 1, 1, 1, 1, 2]),
+        frame(),
+    ]
     assert refers(*packets) == [set(), set(), set(), {1, 2}, set()]
     assert looked(*packets)[3][0].refers == {1, 2, 3}  # the sequence header came with the first
 
@@ -117,18 +142,31 @@ def test_what_is_no_frame_goes_with_one() -> None:
     header = unit(FRAME_HEADER, "0 01 0 1 0 0 0 0 00011 000 00000010 0" + "000" * 7)  # hidden
     first, second = delimiter + header + tiles + tiles, metadata + again(1) + metadata
     parts = looked(KEY_PACKET, first + second)[1]
-    assert [(part.start, part.stop) for part in parts] == [(0, len(first)), (len(first), len(first + second))]
+    assert [(part.start, part.stop) for part in parts] == [
+        (0, len(first)),
+        (len(first), len(first + second)),
+    ]
 
 
 def test_a_hidden_key_frame_is_kept_everywhere_once_it_is_shown() -> None:
-    packets = [KEY_PACKET, frame(KEY, keeps=0b1000, shown=False) + frame(), again(3), frame(refers=[6] * 7), again(0)]
+    packets = [
+        KEY_PACKET,
+        frame(KEY, keeps=0b1000, shown=False) + frame(),
+        again(3),
+        frame(refers=[6] * 7),
+        again(0),
+    ]
     assert refers(*packets) == [set(), set(), set(), {2}, {1}, {2}]
     assert not any(part.starts_anew for packet in looked(*packets)[1:] for part in packet)
 
 
 @pytest.mark.parametrize(("keeps", "expected"), [(0xFE, set()), (0xFD, {1})])
 def test_intra_frames_refer_to_nothing(keeps: int, expected: set[int]) -> None:
-    packets = [KEY_PACKET, frame(INTRA_ONLY, keeps=keeps, resilient=keeps == 0xFE), frame(refers=[0] * 7)]
+    packets = [
+        KEY_PACKET,
+        frame(INTRA_ONLY, keeps=keeps, resilient=keeps == 0xFE),
+        frame(refers=[0] * 7),
+    ]
     assert refers(*packets) == [set(), set(), expected]
 
 
@@ -137,7 +175,12 @@ def test_a_switch_frame_is_kept_everywhere() -> None:
 
 
 def test_resilient_frames_and_short_signalling() -> None:
-    packets = [KEY_PACKET, frame(keeps=0b10, resilient=True), frame(short=True), frame(refers=[1] * 7)]
+    packets = [
+        KEY_PACKET,
+        frame(keeps=0b10, resilient=True),
+        frame(short=True),
+        frame(refers=[1] * 7),
+    ]
     assert refers(*packets) == [set(), set(), {1}, {2}]
 
 
@@ -153,7 +196,9 @@ def test_frame_numbers_and_no_order_hints() -> None:
     assert refers(*packets) == [set(), set(), {1}, {2}]
 
 
-@pytest.mark.parametrize("timing", ["1" + bits(1, 32) + bits(25, 32) + "0 0", "1" + bits(1, 64) + "1 001 01 0"])
+@pytest.mark.parametrize(
+    "timing", ["1" + bits(1, 32) + bits(25, 32) + "0 0", "1" + bits(1, 64) + "1 001 01 0"]
+)
 def test_timing_is_passed_over(timing: str) -> None:
     assert looked(sequence(timing=timing) + frame(KEY), frame(refers=[4] * 7))[1][0].refers == {1}
 

@@ -1,4 +1,6 @@
-"""FFmpeg is let at a file in one place, with its three allow-lists: any other would follow what a file points at."""
+"""FFmpeg is let at a file in one place, with its three allow-lists: any other would follow what a
+file points at.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ import pytest
 from workers.sampling.inside import formats, opening
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(path for folder in ("db", "workers", "producer") for path in (ROOT / folder).rglob("*.py"))
+FILES = sorted(
+    path for folder in ("db", "workers", "producer") for path in (ROOT / folder).rglob("*.py")
+)
 #: Whatever of PyAV opens files.
 OPENERS = ("av.open", "av.container.open", "av.container.core.open")
 
@@ -26,7 +30,9 @@ def opened_in(source: str) -> Iterator[ast.AST]:
         if isinstance(node, ast.Import):
             names |= {alias.asname or alias.name: alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {
+                alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names
+            }
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute | ast.Name):
             first, *rest = ast.unparse(node).split(".")
@@ -50,9 +56,20 @@ def test_the_search_finds_what_it_looks_for(source: str) -> None:
 
 
 def test_row_57_there_is_one_av_open() -> None:
-    found = {str(path.relative_to(ROOT)) for path in FILES for _ in opened_in(path.read_text(encoding="utf-8"))}
+    found = {
+        str(path.relative_to(ROOT))
+        for path in FILES
+        for _ in opened_in(path.read_text(encoding="utf-8"))
+    }
     assert found == {"workers/sampling/inside/opening.py"}
-    assert len(list(opened_in((ROOT / "workers/sampling/inside/opening.py").read_text(encoding="utf-8")))) == 1
+    assert (
+        len(
+            list(
+                opened_in((ROOT / "workers/sampling/inside/opening.py").read_text(encoding="utf-8"))
+            )
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize("fragmented", [False, True])
@@ -67,7 +84,22 @@ def test_row_57_it_always_has_its_allow_lists(
     (options,) = seen
     assert options["protocol_whitelist"] == "none"
     assert options["format_whitelist"].split(",") == [
-        *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "mpegts", "avi", "mpeg", "asf", "flv", "ogg"),
+        *(
+            "mov",
+            "mp4",
+            "m4a",
+            "3gp",
+            "3g2",
+            "mj2",
+            "matroska",
+            "webm",
+            "mpegts",
+            "avi",
+            "mpeg",
+            "asf",
+            "flv",
+            "ogg",
+        ),
         *("mxf", "gxf", "rm", "wtv", "dv", "gif", "apng", "nut", "ivf", "yuv4mpegpipe"),
         *("mpegvideo", "m4v", "h264", "hevc", "vvc", "obu"),
     ]
@@ -76,9 +108,22 @@ def test_row_57_it_always_has_its_allow_lists(
     assert options["max_streams"] == "64"
 
 
-#: Demuxers that open other files, addresses or devices, or that read any text, and pictures one by one.
+#: Demuxers that open other files, addresses or devices, or that read any text, and pictures one by
+#: one.
 OUTSIDE = (
-    *("hls", "dash", "concat", "image2", "image2pipe", "imf", "sdp", "rtsp", "rtp", "sap", "webm_dash_manifest"),
+    *(
+        "hls",
+        "dash",
+        "concat",
+        "image2",
+        "image2pipe",
+        "imf",
+        "sdp",
+        "rtsp",
+        "rtp",
+        "sap",
+        "webm_dash_manifest",
+    ),
     *(
         "lavfi",
         "alsa",

@@ -29,7 +29,9 @@ def engine():
 def test_a_vector_belongs_to_its_video(engine: Engine) -> None:
     videos = [synthetic_frames(seed) for seed in range(6)]
     futures = [engine.submit(KEY, frames, (), timeout_seconds=10) for frames in videos]
-    alone = [probe.Probe().encode(frames.reshape(3, 32, 224, 224, 3), ()).embeddings for frames in videos]
+    alone = [
+        probe.Probe().encode(frames.reshape(3, 32, 224, 224, 3), ()).embeddings for frames in videos
+    ]
     for index, future in enumerate(futures):
         encoding = future.result(10)
         assert encoding.windows.shape == (3, 64)
@@ -37,7 +39,10 @@ def test_a_vector_belongs_to_its_video(engine: Engine) -> None:
         assert encoding.device_seconds > 0
         np.testing.assert_array_equal(encoding.windows, alone[index])
         np.testing.assert_allclose(encoding.pooled, alone[index].mean(axis=0), rtol=1e-6)
-        cosines = [float(encoding.pooled @ other.mean(0) / np.linalg.norm(other.mean(0))) for other in alone]
+        cosines = [
+            float(encoding.pooled @ other.mean(0) / np.linalg.norm(other.mean(0)))
+            for other in alone
+        ]
         order = np.argsort(cosines)
         assert order[-1] == index
         assert cosines[order[-2]] < 0.98 * cosines[index]
@@ -91,7 +96,9 @@ def test_what_is_no_video_or_no_loaded_model_is_refused_at_the_door(engine: Engi
         ([[1.0, 2.0], [-1.0, -2.0], [0.0, 0.0]], "length zero"),
     ],
 )
-def test_numbers_that_cannot_be_searched_are_an_error(engine: Engine, monkeypatch, vectors, message: str) -> None:
+def test_numbers_that_cannot_be_searched_are_an_error(
+    engine: Engine, monkeypatch, vectors, message: str
+) -> None:
     answer = Encoded(np.array(vectors, np.float32), {})
     monkeypatch.setattr(probe.Probe, "encode", lambda self, windows, label_sets: answer)
     future = engine.submit(KEY, synthetic_frames(1), (), timeout_seconds=10)
@@ -113,7 +120,9 @@ CudaOutOfMemory = type("OutOfMemoryError", (RuntimeError,), {})
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "device_error"),
     ],
 )
-def test_a_failing_device_has_its_code(engine: Engine, monkeypatch, failure: Exception, code: str) -> None:
+def test_a_failing_device_has_its_code(
+    engine: Engine, monkeypatch, failure: Exception, code: str
+) -> None:
     def fail(self, windows, label_sets):
         raise failure
 
@@ -144,6 +153,7 @@ def test_pretrained_weights_without_a_folder_say_what_to_set() -> None:
     from workers.weights.loading import folder_of
 
     with pytest.raises(
-        RefusedConfigurationError, match=r"vivit: there are no weights, as REELVEC_MODELS_DIR is not set"
+        RefusedConfigurationError,
+        match=r"vivit: there are no weights, as REELVEC_MODELS_DIR is not set",
     ):
         folder_of(SPEC, Weights("pretrained"))

@@ -36,7 +36,8 @@ def test_an_unknown_backbone_names_the_nearest() -> None:
 
 def test_an_unknown_kind_of_weights_names_the_kinds() -> None:
     with pytest.raises(
-        UsageError, match="'tiny' is no kind of weights; there are pretrained, random-tiny, random-full"
+        UsageError,
+        match="'tiny' is no kind of weights; there are pretrained, random-tiny, random-full",
     ):
         Weights("tiny")
 
@@ -47,7 +48,9 @@ def test_each_spec_agrees_with_its_name_and_windows_fill_a_video() -> None:
         assert spec.name == name
         assert spec.windows_per_video * spec.frames_per_window == FRAMES_PER_VIDEO
         assert spec.batch_windows % spec.windows_per_video == 0
-        assert spec.has_text == (spec.vocabulary in VOCABULARIES), "what reads text says in whose ids"
+        assert spec.has_text == (spec.vocabulary in VOCABULARIES), (
+            "what reads text says in whose ids"
+        )
 
 
 def test_only_permissive_backbones_are_the_default_and_the_probe_never_is(tmp_path: Path) -> None:
@@ -80,7 +83,11 @@ def test_the_affine_is_the_two_steps_of_the_checkpoints_processor() -> None:
 
     assert ends("vivit")[0] == pytest.approx((-3, 1))
     assert ends("timesformer")[0] == pytest.approx((-2, 0.55 / 0.225))
-    imagenet = [(-0.485 / 0.229, 0.515 / 0.229), (-0.456 / 0.224, 0.544 / 0.224), (-0.406 / 0.225, 0.594 / 0.225)]
+    imagenet = [
+        (-0.485 / 0.229, 0.515 / 0.229),
+        (-0.456 / 0.224, 0.544 / 0.224),
+        (-0.406 / 0.225, 0.594 / 0.225),
+    ]
     assert ends("siglip2")[0] == pytest.approx((-1, 1))
     for name in ("videomae", "x-clip", "vjepa2"):
         for low_high, expected in zip(ends(name), imagenet, strict=True):

@@ -28,9 +28,13 @@ def double(payloads: Sequence[int]) -> list[int]:
 
 
 class Plain:
-    """`Work` of a function from a batch's payloads to their outcomes. Remembers batches; `lazy`: computes at the end."""
+    """`Work` of a function from a batch's payloads to their outcomes. Remembers batches; `lazy`:
+    computes at the end.
+    """
 
-    def __init__(self, run: Callable[[list[int]], Sequence[Any]] = double, *, lazy: bool = False) -> None:
+    def __init__(
+        self, run: Callable[[list[int]], Sequence[Any]] = double, *, lazy: bool = False
+    ) -> None:
         self.run = run
         self.lazy = lazy
         self.batches: list[list[int]] = []
@@ -99,7 +103,9 @@ def code_of(future: Future) -> str:
 def test_each_item_gets_its_own_result(lazy: bool) -> None:
     with batcher(Plain(lazy=lazy), delay=0.01) as engine:
         futures = [engine.submit(lane, value, windows=1) for value in range(50) for lane in "ab"]
-        assert [future.result(SOON) for future in futures] == [2 * value for value in range(50) for _ in "ab"]
+        assert [future.result(SOON) for future in futures] == [
+            2 * value for value in range(50) for _ in "ab"
+        ]
 
 
 def test_a_batch_holds_whole_items_up_to_its_windows_and_one_lane() -> None:
@@ -133,11 +139,20 @@ def test_the_next_batch_is_started_before_the_last_one_is_waited_for() -> None:
         rest = [engine.submit("a", value, windows=1) for value in (1, 2)]
         gate.opened.set()
         wait([first, *rest], SOON)
-    assert gate.events == ["start [0]", "finish [0]", "start [1]", "start [2]", "finish [1]", "finish [2]"]
+    assert gate.events == [
+        "start [0]",
+        "finish [0]",
+        "start [1]",
+        "start [2]",
+        "finish [1]",
+        "finish [2]",
+    ]
 
 
 def test_what_is_there_at_once_is_handed_out_before_the_next_batch_is_begun() -> None:
-    """On the CPU a batch is through when it is started; its video shall not wait for another one."""
+    """On the CPU a batch is through when it is started; its video shall not wait for another
+    one.
+    """
     work = Plain()
     with batcher(work, delay=3600.0, sizes=(1,)) as engine:
         wait([engine.submit("a", value, windows=1) for value in (0, 1)], SOON)
@@ -164,12 +179,16 @@ def test_who_must_be_alone_shares_no_batch() -> None:
     with batcher(gate) as engine:
         first = engine.submit("a", 0, windows=1)
         assert gate.entered.wait(SOON)
-        rest = [engine.submit("a", value, windows=1, alone=value in (2, 3)) for value in range(1, 6)]
+        rest = [
+            engine.submit("a", value, windows=1, alone=value in (2, 3)) for value in range(1, 6)
+        ]
         gate.opened.set()
         wait([first, *rest], SOON)
     assert gate.batches == [[0], [1], [2], [3], [4, 5]]
     with batcher(Plain(), delay=3600.0) as engine:
-        assert engine.submit("a", 1, windows=1, alone=True).result(SOON) == 2, "it need not wait for anybody"
+        assert engine.submit("a", 1, windows=1, alone=True).result(SOON) == 2, (
+            "it need not wait for anybody"
+        )
 
 
 def test_opening_a_lane_again_keeps_what_waits_in_it() -> None:
@@ -195,7 +214,15 @@ def test_a_failing_item_fails_alone(lazy: bool) -> None:
             futures[5].result(SOON)
         assert (caught.value.code, caught.value.stage) == ("device_error", "encode")
         assert isinstance(caught.value.__cause__, ValueError)
-        assert [futures[value].result(SOON) for value in (0, 1, 2, 3, 4, 6, 7)] == [0, 2, 4, 6, 8, 12, 14]
+        assert [futures[value].result(SOON) for value in (0, 1, 2, 3, 4, 6, 7)] == [
+            0,
+            2,
+            4,
+            6,
+            8,
+            12,
+            14,
+        ]
 
 
 def test_an_outcome_may_be_an_error() -> None:
@@ -210,8 +237,14 @@ def test_an_outcome_may_be_an_error() -> None:
 def test_a_wrong_number_of_outcomes_is_an_error_and_nobody_gets_anothers_result() -> None:
     with batcher(Plain(lambda _: [7]), delay=3600.0, sizes=(2,)) as engine:
         futures = [engine.submit("a", value, windows=1) for value in range(2)]
-        assert [future.result(SOON) for future in futures] == [7, 7]  # run again one by one: one outcome for one item
-    with batcher(Plain(lambda _: [])) as engine, pytest.raises(VideoError, match="0 outcomes for 1 pieces"):
+        assert [future.result(SOON) for future in futures] == [
+            7,
+            7,
+        ]  # run again one by one: one outcome for one item
+    with (
+        batcher(Plain(lambda _: [])) as engine,
+        pytest.raises(VideoError, match="0 outcomes for 1 pieces"),
+    ):
         engine.submit("a", 0, windows=1).result(SOON)
 
 
@@ -272,7 +305,9 @@ def test_a_result_that_is_not_finite_is_asked_for_once_more_alone_and_in_full_pr
             started = super().start(lane, pieces, precise=precise)
             bad = {5: True, 6: not precise}
             return [
-                VideoError("nonfinite", "NaN", stage="encode") if bad.get(piece.item.payload) else value
+                VideoError("nonfinite", "NaN", stage="encode")
+                if bad.get(piece.item.payload)
+                else value
                 for piece, value in zip(pieces, started, strict=True)
             ]
 
@@ -293,7 +328,9 @@ def test_an_item_past_its_deadline_is_not_run() -> None:
     with batcher(gate, clock=lambda: now[0]) as engine:
         first = engine.submit("a", 0, windows=1)
         assert gate.entered.wait(SOON)
-        late, patient = (engine.submit("a", value, windows=1, timeout_seconds=5 * value) for value in (1, 2))
+        late, patient = (
+            engine.submit("a", value, windows=1, timeout_seconds=5 * value) for value in (1, 2)
+        )
         now[0] = 7.0
         gate.opened.set()
         assert first.result(SOON) == 0
@@ -320,7 +357,9 @@ def test_a_cancelled_item_is_not_run_and_makes_room_at_once() -> None:
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_video_is_let_go_of_once_it_has_its_outcome(lazy: bool) -> None:
-    """Without waiting for the garbage collector: the memory of frames is used again for the next video."""
+    """Without waiting for the garbage collector: the memory of frames is used again for the next
+    video.
+    """
 
     class Frames:
         pass
@@ -436,7 +475,9 @@ def test_a_lost_device_or_dead_thread_ends_everything_and_says_so_first(
     (only,) = told
     assert only[0] is cause
     assert text in only[1]
-    assert only[2] == 0, "the process is to end before a task can write down what became of its video"
+    assert only[2] == 0, (
+        "the process is to end before a task can write down what became of its video"
+    )
 
 
 def test_closing_finishes_the_running_batch_and_ends_the_rest() -> None:
@@ -470,7 +511,9 @@ def test_closing_does_not_wait_for_a_stalled_device() -> None:
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_many_threads_lose_and_swap_nothing(lazy: bool) -> None:
-    """32 threads, bad items, results that are not finite, too little memory, cancelled and expired callers."""
+    """32 threads, bad items, results that are not finite, too little memory, cancelled and expired
+    callers.
+    """
 
     class Rough(Plain):
         def start(self, lane: str, pieces: Sequence[Piece], *, precise: bool) -> Any:
@@ -504,7 +547,9 @@ def test_many_threads_lose_and_swap_nothing(lazy: bool) -> None:
                 continue
             error = future.exception(SOON)
             expected = None if error else (2 * value, 1 + value % 11)
-            if (error is None) == (value % 37 == 0) or (error is None and future.result() != expected):
+            if (error is None) == (value % 37 == 0) or (
+                error is None and future.result() != expected
+            ):
                 wrong.append((value, error or future.result()))
 
     with batcher(Rough(lazy=lazy), delay=0.001, limit=40, sizes=(4, 8)) as engine:

@@ -1,4 +1,6 @@
-"""Asking a broker that is there in no ordinary way. A real one is asked in tests/acceptance/test_status.py."""
+"""Asking a broker that is there in no ordinary way. A real one is asked in
+tests/acceptance/test_status.py.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from producer.status.broker import Question, ask, client_url
     [
         ("redis://:pw@h:1/2", "redis://:pw@h:1/2"),
         ("rediss://h/0?ssl_cert_reqs=CERT_NONE", "rediss://h/0?ssl_cert_reqs=none"),
-        ("redis://h:1/0?ssl_cert_reqs=none", "rediss://h:1/0?ssl_cert_reqs=none"),  # TLS, as Celery has it
+        (
+            "redis://h:1/0?ssl_cert_reqs=none",
+            "rediss://h:1/0?ssl_cert_reqs=none",
+        ),  # TLS, as Celery has it
         ("rediss://h:1/0", "rediss://h:1/0?ssl_cert_reqs=none"),
         ("redis:///1", "redis:///1"),
         ("redis+socket:///run/x.sock?virtual_host=3", "unix:///run/x.sock?db=3"),
@@ -38,10 +43,16 @@ def test_nobody_listens() -> None:
 
 def test_the_next_broker_is_asked_where_the_first_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask_one(url: str, shown: str) -> broker.Broker:
-        return broker.Broker(shown, messages=7) if url == "redis://b:1/0" else broker.Broker(shown, error="away")
+        return (
+            broker.Broker(shown, messages=7)
+            if url == "redis://b:1/0"
+            else broker.Broker(shown, error="away")
+        )
 
     monkeypatch.setattr(broker, "_ask_one", ask_one)
-    assert ask("redis://a:1/0;redis://b:1/0") == broker.Broker("redis://a:1/0;redis://b:1/0", messages=7)
+    assert ask("redis://a:1/0;redis://b:1/0") == broker.Broker(
+        "redis://a:1/0;redis://b:1/0", messages=7
+    )
     assert ask("redis://a:1/0;redis://c:1/0").error == "away"
 
 
@@ -58,6 +69,8 @@ def test_whatever_hangs_costs_a_bounded_time(monkeypatch: pytest.MonkeyPatch) ->
     assert "has not answered" in (Question("redis://:pw@h").answer().error or "")
 
 
-@pytest.mark.parametrize("url", ["redis://h:1/0?no_such_option=1", "redis://h:1/?socket_timeout=soon"])
+@pytest.mark.parametrize(
+    "url", ["redis://h:1/0?no_such_option=1", "redis://h:1/?socket_timeout=soon"]
+)
 def test_an_address_the_client_cannot_read_is_an_answer(url: str) -> None:
     assert ask(url).error

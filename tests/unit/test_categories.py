@@ -1,4 +1,6 @@
-"""The shipped categories are the notebook's; users bring their own; bad label files are named with their line."""
+"""The shipped categories are the notebook's; users bring their own; bad label files are named with
+their line.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ class TestShipped:
 
     def test_ids_keep_their_position_up_to_19_and_are_three_more_from_design_on(self) -> None:
         for position, category in enumerate(load_shipped().all):
-            expected = position if position < 20 else None if category.slug in WITHOUT_ID else position + 3
+            expected = (
+                position if position < 20 else None if category.slug in WITHOUT_ID else position + 3
+            )
             assert category.id == expected, category.slug
         assert [category.slug for category in load_shipped().all[20:26]] == WITHOUT_ID
 
@@ -207,7 +211,9 @@ class TestLabelFile:
             ("category,prompt\na," + "x" * (1 << 20) + "y" + "\nb,y\n", "line 2: field larger"),
         ],
     )
-    def test_a_bad_file_is_refused_with_its_line(self, tmp_path: Path, text: str | bytes, message: str) -> None:
+    def test_a_bad_file_is_refused_with_its_line(
+        self, tmp_path: Path, text: str | bytes, message: str
+    ) -> None:
         path = write(tmp_path, text)
         for read in (label_sets_from_file, categories_from_label_file):
             with pytest.raises(UsageError) as caught:

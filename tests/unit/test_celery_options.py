@@ -1,4 +1,6 @@
-"""Celery's own options for a worker: honoured, or refused with what to do instead. And whose modules it runs."""
+"""Celery's own options for a worker: honoured, or refused with what to do instead. And whose
+modules it runs.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ def test_what_fits_is_taken(queues: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("queues", "told"),
-    [(("other",), "listen to other, .* in the queue reelvec: leave -Q"), ((), "no queue"), (("reelvecs",), "reelvecs")],
+    [
+        (("other",), "listen to other, .* in the queue reelvec: leave -Q"),
+        ((), "no queue"),
+        (("reelvecs",), "reelvecs"),
+    ],
 )
 def test_a_queue_where_nothing_comes(queues: tuple[str, ...], told: str) -> None:
     with pytest.raises(AssertionError, match=told):
@@ -51,7 +57,10 @@ def test_a_queue_where_nothing_comes(queues: tuple[str, ...], told: str) -> None
     ("changed", "told"),
     [
         ({"pool_cls": solo.TaskPool}, "--pool solo"),
-        ({"concurrency": 4}, "--concurrency 4: this worker has 10 videos in hand.* REELVEC_SAMPLERS"),
+        (
+            {"concurrency": 4},
+            "--concurrency 4: this worker has 10 videos in hand.* REELVEC_SAMPLERS",
+        ),
         ({"options": {"autoscale": (3, 1)}}, "--autoscale"),
         ({"options": {"beat": True}}, "--beat"),
         ({"max_tasks_per_child": 3}, "REELVEC_RECYCLE_VIDEOS"),
@@ -81,7 +90,11 @@ def test_a_log_file_gets_every_line_and_no_secret(tmp_path: Path) -> None:
         for handler in set(logging.getLogger().handlers) - set(before):
             logging.getLogger().removeHandler(handler)
             handler.close()
-    assert (tmp_path / "w1.log.1").read_text().endswith("WARNING workers.tasks: at postgresql://ann:***@h/v\n")
+    assert (
+        (tmp_path / "w1.log.1")
+        .read_text()
+        .endswith("WARNING workers.tasks: at postgresql://ann:***@h/v\n")
+    )
     assert path.read_text().endswith("workers.tasks: again\n")
 
 
@@ -95,13 +108,33 @@ def test_another_db_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_supervised_worker_imports_nothing_from_the_current_folder(tmp_path: Path) -> None:
-    """Every name that a worker imports stands in its folder, too; what is started there gets to Celery's own help."""
-    for name in ("workers", "db", "producer", "celery", "kombu", "numpy", "torch", "av", "secrets", "random"):
+    """Every name that a worker imports stands in its folder, too; what is started there gets to
+    Celery's own help.
+    """
+    for name in (
+        "workers",
+        "db",
+        "producer",
+        "celery",
+        "kombu",
+        "numpy",
+        "torch",
+        "av",
+        "secrets",
+        "random",
+    ):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text(f"raise RuntimeError('the {name} of somebody else')\n")
+        (tmp_path / name / "__init__.py").write_text(
+            f"raise RuntimeError('the {name} of somebody else')\n"
+        )
     command = [*supervisor.command_of("cpu"), "--help"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=supervisor.environment_of(None, 1), capture_output=True, text=True, check=False
+        command,
+        cwd=tmp_path,
+        env=supervisor.environment_of(None, 1),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "somebody else" not in done.stderr
     assert (done.returncode, "Start worker instance" in done.stdout) == (0, True)
@@ -122,7 +155,9 @@ def test_celery_itself_says_in_one_line_whose_db_it_found(tmp_path: Path) -> Non
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_celery_finds_no_task_of_ours_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_celery_finds_no_task_of_ours_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "theirs_alone.py").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModuleNotFoundError):

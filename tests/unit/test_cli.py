@@ -44,20 +44,34 @@ def test_version_and_completion(
     assert capsys.readouterr().out.strip() == ("status" if script == "reelvec" else "--category")
 
 
-@pytest.mark.parametrize("words", [("status",), ("status", "--failed"), ("status", "--log"), ("status", "--watch")])
+@pytest.mark.parametrize(
+    "words", [("status",), ("status", "--failed"), ("status", "--log"), ("status", "--watch")]
+)
 def test_who_only_looks_starts_no_stack_that_was_stopped(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: tuple[str, ...],
 ) -> None:
     make_stopped_stack(tmp_path / "none")
     monkeypatch.setattr(local_stack.LocalStack, "up", lambda self: pytest.fail("it was started"))
     assert run(monkeypatch, "reelvec", *words) == ExitCode.UNAVAILABLE
-    assert f"the local stack in {tmp_path / 'none'} is stopped: `reelvec up` starts it" in capsys.readouterr().err
+    assert (
+        f"the local stack in {tmp_path / 'none'} is stopped: `reelvec up` starts it"
+        in capsys.readouterr().err
+    )
 
 
-def test_help_shows_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_every_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(monkeypatch, "reelvec", "--help") == 0
     shown = capsys.readouterr().out
-    commands = [info.name or info.callback.__name__ for info in cli.reelvec.registered_commands if info.callback]
+    commands = [
+        info.name or info.callback.__name__
+        for info in cli.reelvec.registered_commands
+        if info.callback
+    ]
     assert {"sample", "doctor"} < set(commands)
     assert [name for name in commands if f" {name} " not in shown] == []
 

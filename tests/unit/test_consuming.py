@@ -1,4 +1,6 @@
-"""When a worker that takes nothing connects again, when it ends, and when it is right to take nothing."""
+"""When a worker that takes nothing connects again, when it ends, and when it is right to take
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from workers.delivery.consuming import Consumption, Watch
 
 
 class Worker:
-    """A worker of two places with messages waiting; `events` are what its watch did, at which second."""
+    """A worker of two places with messages waiting; `events` are what its watch did, at which
+    second.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -89,7 +93,10 @@ def test_a_process_that_was_stopped_does_not_count_the_time_it_slept(worker: Wor
 
 def test_a_worker_that_never_becomes_ready_ends(worker: Worker) -> None:
     worker.watch = Watch(
-        Consumption(), idle_seconds=60, waiting=lambda: 5, end=lambda _: worker.events.append((worker.now, "end"))
+        Consumption(),
+        idle_seconds=60,
+        waiting=lambda: 5,
+        end=lambda _: worker.events.append((worker.now, "end")),
     )
     worker.watch.look(now=0.0)
     worker.idle(300)

@@ -10,11 +10,15 @@ import demo.__main__ as demonstration
 from db.stack import local_stack
 
 
-def test_each_checkout_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_each_checkout_has_a_folder_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("REELVEC_DATA_DIR", raising=False)
     folders = {}
     for checkout in ("one/reelvec", "two/reelvec"):
-        monkeypatch.setattr(demonstration, "__file__", str(tmp_path / checkout / "demo" / "__main__.py"))
+        monkeypatch.setattr(
+            demonstration, "__file__", str(tmp_path / checkout / "demo" / "__main__.py")
+        )
         folders[checkout] = demonstration.data_folder()
         assert demonstration.data_folder() == folders[checkout], "and finds it again"
     assert len(set(folders.values())) == 2
@@ -23,7 +27,9 @@ def test_each_checkout_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, 
     assert demonstration.data_folder().parent == tmp_path / "mine"
 
 
-def test_it_is_removed_and_nothing_beside_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_is_removed_and_nothing_beside_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("REELVEC_DATA_DIR", str(tmp_path))
     folder = demonstration.data_folder()
     (folder / "videos").mkdir(parents=True)

@@ -1,4 +1,5 @@
-"""docker-compose.yml, Dockerfile and .env.example against the code: every command, variable, port and file they name.
+"""docker-compose.yml, Dockerfile and .env.example against the code: every command, variable, port
+and file they name.
 
 No Docker is needed: the files are read, and what is Python or shell in them is run.
 """
@@ -105,7 +106,9 @@ def last(stage: str, word: str) -> str:
 
 
 def reaches_builder(path: str) -> bool:
-    """What .dockerignore lets through: the last pattern that matches a path or a folder above it decides."""
+    """What .dockerignore lets through: the last pattern that matches a path or a folder above it
+    decides.
+    """
     kept = True
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         if not line or line.startswith("#"):
@@ -127,13 +130,18 @@ def test_every_image_is_pinned_to_a_release() -> None:
     for image in foreign:
         assert re.fullmatch(r"[a-z0-9./-]+:\d+\.\d+[\w.-]*", image), image
     for name in OURS:
-        assert SERVICES[name]["image"] == f"reelvec-{SERVICES[name]['build']['target']}:{PROJECT['version']}"
+        assert (
+            SERVICES[name]["image"]
+            == f"reelvec-{SERVICES[name]['build']['target']}:{PROJECT['version']}"
+        )
 
 
 def test_the_dockerfile_builds_what_compose_asks_for() -> None:
     for name in OURS:
         stage = dockerfile()[SERVICES[name]["build"]["target"]]
-        installs = [rest for word, rest in stage if word == "RUN" and rest.startswith("pip install")]
+        installs = [
+            rest for word, rest in stage if word == "RUN" and rest.startswith("pip install")
+        ]
         assert "-c constraints.txt" in installs[0]
         extras = re.findall(r"\.\[([\w,]+)\]", installs[0])
         assert extras == (["worker"] if name in WORKERS else [])
@@ -142,12 +150,16 @@ def test_the_dockerfile_builds_what_compose_asks_for() -> None:
 
 def test_everything_copied_exists_and_reaches_the_builder() -> None:
     stages = dockerfile()
-    copies = {(stage, rest) for stage, lines in stages.items() for word, rest in lines if word == "COPY"}
+    copies = {
+        (stage, rest) for stage, lines in stages.items() for word, rest in lines if word == "COPY"
+    }
     copied = set()
     for stage, rest in copies:
         *sources, target = rest.split()
         if sources[0].startswith("--from="):
-            assert list(stages).index(sources[0].removeprefix("--from=")) < list(stages).index(stage)
+            assert list(stages).index(sources[0].removeprefix("--from=")) < list(stages).index(
+                stage
+            )
             continue
         for source in sources:
             assert (ROOT / source).exists(), source
@@ -159,7 +171,13 @@ def test_everything_copied_exists_and_reaches_the_builder() -> None:
         assert package in copied
         assert reaches_builder(f"{package}/settings.py")
     assert reaches_builder("producer/labels/rutube.csv")
-    for kept_out in (".env", ".git/config", "tests/conftest.py", "videos/film.mp4", "db/__pycache__/settings.pyc"):
+    for kept_out in (
+        ".env",
+        ".git/config",
+        "tests/conftest.py",
+        "videos/film.mp4",
+        "db/__pycache__/settings.pyc",
+    ):
         assert not reaches_builder(kept_out), kept_out
 
 
@@ -171,7 +189,9 @@ def check_command(words: list[str]) -> None:
     module, _, function = PROJECT["scripts"][words[0]].partition(":")
     assert module == "producer.cli"
     assert callable(getattr(cli, function))
-    command: Any = typer.main.get_command(cli.enqueue_alone if words[0] == "enqueue" else cli.reelvec)
+    command: Any = typer.main.get_command(
+        cli.enqueue_alone if words[0] == "enqueue" else cli.reelvec
+    )
     rest = words[1:]
     while hasattr(command, "commands"):
         command = command.commands[rest.pop(0)]
@@ -196,7 +216,9 @@ def test_every_command_exists() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_the_code_takes_the_environment_it_is_given(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_takes_the_environment_it_is_given(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = environment(name)
     ours = {variable for variable in given if not variable.startswith("AWS_")}
     assert ours <= worker_settings.known_variables() | ADDRESS_VARIABLES
@@ -214,13 +236,19 @@ def test_the_code_takes_the_environment_it_is_given(name: str, monkeypatch: pyte
     assert facts == (server["POSTGRES_USER"], server["POSTGRES_DB"], server["POSTGRES_PASSWORD"])
     assert broker.password == environment(str(broker.hostname))["REDISCLI_AUTH"]
     for url in (database, broker):
-        assert url.port in {int(port.rsplit(":", 1)[1]) for port in SERVICES[str(url.hostname)]["ports"]}
+        assert url.port in {
+            int(port.rsplit(":", 1)[1]) for port in SERVICES[str(url.hostname)]["ports"]
+        }
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_an_address_in_dotenv_is_none_for_the_containers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_in_dotenv_is_none_for_the_containers(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for variable in ("REELVEC_DATABASE_URL", "REELVEC_BROKER_URL", *ADDRESS_VARIABLES):
-        monkeypatch.setenv(variable, "postgresql://me@127.0.0.1/x" if "DATA" in variable else "redis://127.0.0.1")
+        monkeypatch.setenv(
+            variable, "postgresql://me@127.0.0.1/x" if "DATA" in variable else "redis://127.0.0.1"
+        )
     for variable, value in environment(name).items():
         monkeypatch.setenv(variable, value)
     assert "127.0.0.1" not in str(addresses.resolve(start=False))
@@ -230,7 +258,9 @@ def test_no_password_is_written_down_and_none_has_a_default() -> None:
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
             if SECRET_NAME.search(variable):
-                assert re.fullmatch(r"\$\{\w+:\?[^}]+\}|\$\{AWS_\w+:-\}", value), f"{name}: {variable}"
+                assert re.fullmatch(r"\$\{\w+:\?[^}]+\}|\$\{AWS_\w+:-\}", value), (
+                    f"{name}: {variable}"
+                )
         for text in strings(service):
             for password in re.findall(r"://[^/@]*:([^@/]*)@", expand(text)):
                 assert password in ("<POSTGRES_PASSWORD>", "<REDIS_PASSWORD>"), f"{name}: {text}"
@@ -246,7 +276,9 @@ def test_every_variable_of_compose_stands_in_the_example() -> None:
     optional = {match[1] for match in found if match[2] == ":-"}
     assert {match[3] for match in found if match[2] == ":-"} == {""}, "a variable has a default"
     lines = (ROOT / ".env.example").read_text().splitlines()
-    assert {line for line in lines if line and not line.startswith("#")} == {f"{name}=" for name in required}
+    assert {line for line in lines if line and not line.startswith("#")} == {
+        f"{name}=" for name in required
+    }
     assert optional <= {line[1:].partition("=")[0] for line in lines if line.startswith("#")}
 
 
@@ -256,10 +288,14 @@ def test_the_example_and_the_documentation_are_generated() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_defaults_shown_in_the_example_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_defaults_shown_in_the_example_are_the_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     classes = (DatabaseSettings, WorkerSettings, ProducerSettings)
     before = [settings.load(one) for one in classes]
-    shown = dict(re.findall(r"^#(REELVEC_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    shown = dict(
+        re.findall(r"^#(REELVEC_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    )
     assert shown.keys() == worker_settings.known_variables()
     assert sum(map(bool, shown.values())) > 10
     for name, value in shown.items():
@@ -314,7 +350,9 @@ def test_a_worker_that_hangs_is_unhealthy(name: str) -> None:
         port = listening.getsockname()[1]
     ends = []
     for status in (200, 503):
-        with server.serving(Tcp("127.0.0.1", port), {"/healthz": lambda status=status: Answer(status, "")}):  # type: ignore[misc]
+        with server.serving(
+            Tcp("127.0.0.1", port), {"/healthz": lambda status=status: Answer(status, "")}
+        ):  # type: ignore[misc]
             command = [sys.executable, "-c", script.replace(":9100", f":{port}")]
             ends.append(subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode)
     assert ends == [0, 1]
@@ -330,8 +368,18 @@ def test_producer_and_workers_see_the_same_folders() -> None:
 
 
 def test_what_decides_an_enqueue_is_passed_to_the_producer() -> None:
-    wanted = ProducerSettings.variables() | {"REELVEC_MODELS_DIR", "REELVEC_LICENSE", "REELVEC_STALE_SECONDS"}
-    wanted |= {"AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"}
+    wanted = ProducerSettings.variables() | {
+        "REELVEC_MODELS_DIR",
+        "REELVEC_LICENSE",
+        "REELVEC_STALE_SECONDS",
+    }
+    wanted |= {
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_REGION",
+    }
     assert wanted <= environment("producer").keys()
 
 
@@ -342,8 +390,15 @@ def test_only_the_gpu_worker_reserves_gpus_and_each_worker_has_its_profile() -> 
     # with some only, device files keep their numbers while CUDA counts from 0
     assert reserved == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
     assert environment("worker-cpu")["REELVEC_DEVICE"] == "cpu"
-    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
-    assert profiles == {"producer": ["producer"], "worker": ["gpu"], "worker-cpu": ["cpu"], "s3": ["s3"]}
+    profiles = {
+        name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service
+    }
+    assert profiles == {
+        "producer": ["producer"],
+        "worker": ["gpu"],
+        "worker-cpu": ["cpu"],
+        "s3": ["s3"],
+    }
 
 
 # --- servers and order
@@ -356,7 +411,9 @@ def test_nothing_of_ours_starts_before_what_it_needs() -> None:
         assert needs.keys() == wanted
         for other, how in needs.items():
             one_shot = other == "migrate"
-            assert how == {"condition": "service_completed_successfully" if one_shot else "service_healthy"}
+            assert how == {
+                "condition": "service_completed_successfully" if one_shot else "service_healthy"
+            }
             assert one_shot != ("healthcheck" in SERVICES[other])
     assert "restart" not in SERVICES["migrate"]
 
@@ -364,8 +421,13 @@ def test_nothing_of_ours_starts_before_what_it_needs() -> None:
 def test_servers_keep_their_data() -> None:
     declared = yaml.safe_load(COMPOSE_TEXT)["volumes"].keys()
     kept = {name: SERVICES[name]["volumes"] for name in SERVERS}
-    # images of Postgres 18 keep everything below /var/lib/postgresql; an older path would be an unused volume
-    assert kept == {"postgres": ["postgres:/var/lib/postgresql"], "redis": ["redis:/data"], "s3": ["s3:/data"]}
+    # images of Postgres 18 keep everything below /var/lib/postgresql; an older path would be an
+    # unused volume
+    assert kept == {
+        "postgres": ["postgres:/var/lib/postgresql"],
+        "redis": ["redis:/data"],
+        "s3": ["s3:/data"],
+    }
     assert {volume.partition(":")[0] for volumes in kept.values() for volume in volumes} == declared
     words = SERVICES["redis"]["command"][1:]
     flags = dict(zip(words[::2], words[1::2], strict=True))
@@ -388,8 +450,14 @@ def test_object_storage_starts_with_keys() -> None:
 
 def run_s3_entrypoint(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """The entrypoint as a container would run it, with `echo` in the image's place."""
-    words = [expand(word).replace("/entrypoint.sh", "echo") for word in SERVICES["s3"]["entrypoint"]]
+    words = [
+        expand(word).replace("/entrypoint.sh", "echo") for word in SERVICES["s3"]["entrypoint"]
+    ]
     words += SERVICES["s3"]["command"]
     return subprocess.run(
-        words, env={"PATH": "/bin:/usr/bin", **variables}, capture_output=True, text=True, check=False
+        words,
+        env={"PATH": "/bin:/usr/bin", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
     )

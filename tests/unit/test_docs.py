@@ -40,14 +40,21 @@ def test_the_pages_show_commands() -> None:
 @pytest.mark.parametrize("line", command_lines())
 def test_a_line_is_a_command_with_options_it_has(line: str) -> None:
     command, rest = find(shlex.split(line))
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    known = {
+        option
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
     used = {word for word in rest if word.startswith("--")}
     assert used <= known | {"--help"}
 
 
 def commands(command: Any, path: str) -> list[tuple[str, Any]]:
     inner = getattr(command, "commands", {})
-    return [(path, command), *(found for name, one in inner.items() for found in commands(one, f"{path} {name}"))]
+    return [
+        (path, command),
+        *(found for name, one in inner.items() for found in commands(one, f"{path} {name}")),
+    ]
 
 
 @pytest.mark.parametrize(("path", "command"), commands(typer.main.get_command(reelvec), "reelvec"))
@@ -60,11 +67,17 @@ def test_every_command_and_option_has_help(path: str, command: Any) -> None:
 def test_every_variable_that_is_not_ours_is_read_somewhere() -> None:
     """By our own code, or by the library that is said to."""
     listed = re.findall(
-        r"^\| `([A-Z_0-9]+)` \|", (ROOT / "docs/configuration.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^\| `([A-Z_0-9]+)` \|",
+        (ROOT / "docs/configuration.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
     others = {name for name in listed if not name.startswith("REELVEC_")}
-    files = [path for folder in ("db", "workers", "producer") for path in (ROOT / folder).rglob("*.py")]
-    code = "\n".join(path.read_text(encoding="utf-8") for path in [*files, ROOT / "docker-compose.yml"])
+    files = [
+        path for folder in ("db", "workers", "producer") for path in (ROOT / folder).rglob("*.py")
+    ]
+    code = "\n".join(
+        path.read_text(encoding="utf-8") for path in [*files, ROOT / "docker-compose.yml"]
+    )
     theirs = {"AWS_SESSION_TOKEN": "minio.credentials.providers", "HF_ENDPOINT": "huggingface_hub.constants",
               "HF_TOKEN": "huggingface_hub.utils._auth", "TMPDIR": "tempfile", "OMP_NUM_THREADS": None}  # fmt: skip
     assert len(others) > 20

@@ -80,12 +80,18 @@ class TestRunner:
         assert "KeyError" in found[1].fact
         assert "0.05 s" in found[3].fact
 
-    def test_secrets_are_masked_wherever_they_turn_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_secrets_are_masked_wherever_they_turn_up(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("DATABASE_URL", "postgresql://u:sec%2Fret@h/n")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3tkey+/x")
 
         def tells() -> Iterator[Finding]:
-            yield warn("x", "bad login sec/ret, or sec%2Fret", "not s3cr3tkey+/x, use postgresql://a:hunter2@h/n\nnow")
+            yield warn(
+                "x",
+                "bad login sec/ret, or sec%2Fret",
+                "not s3cr3tkey+/x, use postgresql://a:hunter2@h/n\nnow",
+            )
             raise ValueError("sec/ret")
 
         told, broke = check.run([Check("g", "x", tells)])
@@ -99,7 +105,10 @@ class TestRunner:
             ([ok("a", ""), skipped("b", "")], "all well"),
             ([warn("a", "", "")], "nothing failed, 1 to look at"),
             ([fail("a", "", "")], "1 thing to do"),
-            ([fail("a", "", ""), fail("b", "", ""), warn("c", "", "")], "2 things to do, and 1 to look at"),
+            (
+                [fail("a", "", ""), fail("b", "", ""), warn("c", "", "")],
+                "2 things to do, and 1 to look at",
+            ),
         ],
     )
     def test_the_last_line(self, findings: list[Finding], line: str) -> None:
@@ -141,7 +150,9 @@ class TestPython:
             ((3, 12, 0), "Linux", False, "fail"),
         ],
     )
-    def test_interpreter(self, version: tuple[int, ...], system: str, wide: bool, status: str) -> None:
+    def test_interpreter(
+        self, version: tuple[int, ...], system: str, wide: bool, status: str
+    ) -> None:
         assert python.judge_interpreter(version, system, "x86_64", wide).status == status
 
     LINES: ClassVar = [
@@ -177,7 +188,9 @@ class TestPython:
 
     def test_shadowed_names(self, tmp_path: Path) -> None:
         ours = {"workers": "/env/site-packages/workers"}
-        same = python.judge_names(tmp_path, ours, {**ours, "torch": "/env/site-packages/torch", "av": None})
+        same = python.judge_names(
+            tmp_path, ours, {**ours, "torch": "/env/site-packages/torch", "av": None}
+        )
         assert same.status == "ok"
         for found in (
             {"workers": str(tmp_path / "workers")},
@@ -187,7 +200,9 @@ class TestPython:
             judged = python.judge_names(tmp_path, ours, found)
             assert judged.status == "fail"
             assert str(tmp_path) in judged.fact
-        inside = python.judge_names(tmp_path, ours, {**ours, "torch": f"{tmp_path}/.venv/site-packages/torch"})
+        inside = python.judge_names(
+            tmp_path, ours, {**ours, "torch": f"{tmp_path}/.venv/site-packages/torch"}
+        )
         assert inside.status == "ok", "a virtual environment in the folder shadows nothing"
 
 
@@ -204,8 +219,16 @@ class TestGpu:
         [
             (GOOD, "ok", "cuda:0 (NVIDIA H100), torch built for CUDA 13.0, driver 580.95.05"),
             (CPU, "ok", "shows no GPU"),
-            (dataclasses.replace(CPU, asked="cpu", visible=("nvidia0",)), "ok", "nvidia0 stay unused"),
-            (dataclasses.replace(CPU, driver="580.1", hidden=True), "ok", "CUDA_VISIBLE_DEVICES hides"),
+            (
+                dataclasses.replace(CPU, asked="cpu", visible=("nvidia0",)),
+                "ok",
+                "nvidia0 stay unused",
+            ),
+            (
+                dataclasses.replace(CPU, driver="580.1", hidden=True),
+                "ok",
+                "CUDA_VISIBLE_DEVICES hides",
+            ),
             (dataclasses.replace(CPU, driver="580.1"), "warn", "no GPU is visible"),
             (dataclasses.replace(REFUSED, cuda=None), "fail", "torch is a build for the CPU"),
             (
@@ -214,9 +237,17 @@ class TestGpu:
                 "too old for torch built for CUDA 13.0, which needs 580",
             ),
             (dataclasses.replace(REFUSED, cuda="12.8", driver="535.104"), "fail", "torch says no"),
-            (dataclasses.replace(REFUSED, cuda="12.8", driver="470.10"), "fail", "needs 525.60 or newer"),
+            (
+                dataclasses.replace(REFUSED, cuda="12.8", driver="470.10"),
+                "fail",
+                "needs 525.60 or newer",
+            ),
             (dataclasses.replace(REFUSED, driver=None), "fail", "no driver"),
-            (dataclasses.replace(REFUSED, driver=None, visible=(), asked="cuda:7"), "fail", "torch says no"),
+            (
+                dataclasses.replace(REFUSED, driver=None, visible=(), asked="cuda:7"),
+                "fail",
+                "torch says no",
+            ),
         ],
     )
     def test_device(self, facts: GpuFacts, status: str, words: str) -> None:
@@ -228,11 +259,13 @@ class TestGpu:
         ("text", "version"),
         [
             (
-                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 01:44:30 UTC 2024\nGCC",
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 01:44:30 "
+                "UTC 2024\nGCC",
                 "550.54.14",
             ),
             (
-                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (x)\nGCC version: 12.2.0",
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build "
+                " (x)\nGCC version: 12.2.0",
                 "580.95.05",
             ),
             ("something else", None),
@@ -265,8 +298,13 @@ class TestPostgres:
             ({"encoding": "SQL_ASCII"}, 0.001, {"server": "ok", "encoding": "fail"}),
         ],
     )
-    def test_server(self, changes: dict[str, Any], seconds: float, expected: dict[str, str]) -> None:
-        assert statuses(postgres.judge_server(dataclasses.replace(self.FACTS, **changes), seconds)) == expected
+    def test_server(
+        self, changes: dict[str, Any], seconds: float, expected: dict[str, str]
+    ) -> None:
+        assert (
+            statuses(postgres.judge_server(dataclasses.replace(self.FACTS, **changes), seconds))
+            == expected
+        )
 
     @pytest.mark.parametrize(
         ("facts", "status", "words"),
@@ -277,9 +315,17 @@ class TestPostgres:
                 "0.8.1 installed in schema public, and compares vectors",
             ),
             (VectorFacts(None, "0.8.1", may_install=True), "ok", "reelvec db upgrade installs it"),
-            (VectorFacts(None, "0.8.1", may_install=False), "fail", "CREATE EXTENSION vector WITH SCHEMA public"),
+            (
+                VectorFacts(None, "0.8.1", may_install=False),
+                "fail",
+                "CREATE EXTENSION vector WITH SCHEMA public",
+            ),
             (VectorFacts(None, None, may_install=False), "fail", "install pgvector 0.8 or newer"),
-            (VectorFacts("0.7.4", "0.8.1", may_install=True), "fail", "ALTER EXTENSION vector UPDATE"),
+            (
+                VectorFacts("0.7.4", "0.8.1", may_install=True),
+                "fail",
+                "ALTER EXTENSION vector UPDATE",
+            ),
             (VectorFacts("0.7.4", "0.7.4", may_install=True), "fail", "install it on the server"),
         ],
     )
@@ -292,12 +338,19 @@ class TestPostgres:
         ("reader", "enqueuer", "worker", "status", "fact"),
         [
             ([], [], [], "ok", "role ann may read, enqueue and work"),
-            ([], [], ["INSERT on scores"], "ok", "may read and enqueue; to work it lacks INSERT on scores"),
-            ([], list("abcdefg"), ["x"], "warn", "may read; to enqueue it lacks a, b, c, d, e and 2 more; to work it lacks x"),
-            (["SELECT on jobs"], ["y"], ["x"], "fail", "may not read: to read it lacks SELECT on jobs"),
+            ([], [], ["INSERT on "
+"scores"], "ok", "may read and enqueue; to work it lacks INSERT on "
+"scores"),
+            ([], list("abcdefg"), ["x"], "warn", "may read; to enqueue it lacks a, b, c, d, e and "
+"2 more; to work it lacks x"),
+            (["SELECT on "
+"jobs"], ["y"], ["x"], "fail", "may not read: to read it lacks SELECT on "
+"jobs"),
         ],
     )  # fmt: skip
-    def test_rights(self, reader: list[str], enqueuer: list[str], worker: list[str], status: str, fact: str) -> None:
+    def test_rights(
+        self, reader: list[str], enqueuer: list[str], worker: list[str], status: str, fact: str
+    ) -> None:
         judged = postgres.judge_rights("ann", {READER: reader, ENQUEUER: enqueuer, WORKER: worker})
         assert judged.status == status
         assert fact in judged.fact
@@ -323,10 +376,18 @@ class TestBroker:
                 "Valkey 8.1.0, may lose",
             ),
             ({"redis_version": "6.0.16"}, {"server": "fail", "memory": "ok"}, "too old"),
-            ({"maxmemory_policy": "allkeys-lru"}, {"server": "ok", "memory": "warn"}, "deletes messages of the queue"),
+            (
+                {"maxmemory_policy": "allkeys-lru"},
+                {"server": "ok", "memory": "warn"},
+                "deletes messages of the queue",
+            ),
             ({"maxmemory": 1 << 20}, {"server": "ok", "memory": "warn"}, "nearly full"),
             ({"role": "slave"}, {"server": "ok", "role": "fail", "memory": "ok"}, "replica"),
-            ({"cluster_enabled": 1}, {"server": "ok", "cluster": "fail", "memory": "ok"}, "cluster"),
+            (
+                {"cluster_enabled": 1},
+                {"server": "ok", "cluster": "fail", "memory": "ok"},
+                "cluster",
+            ),
         ],
     )
     def test_server(self, changes: dict[str, Any], expected: dict[str, str], words: str) -> None:
@@ -344,9 +405,14 @@ class TestFleet:
         assert self.judge(("1.0", 2), ("1.0", 44)) == {"workers": "ok"}
         assert self.judge() == {"workers": "ok"}
         assert self.judge(waiting=True) == {"workers": "warn"}
-        assert self.judge(("1.0", 46), waiting=True) == {"workers": "warn", "silent workers": "warn"}
+        assert self.judge(("1.0", 46), waiting=True) == {
+            "workers": "warn",
+            "silent workers": "warn",
+        }
         assert self.judge(("1.0", 2), ("0.9", 2)) == {"workers": "ok", "versions": "warn"}
-        assert self.judge(("0.9", 2)) == {"workers": "ok", "versions": "warn"}, "also when only this machine differs"
+        assert self.judge(("0.9", 2)) == {"workers": "ok", "versions": "warn"}, (
+            "also when only this machine differs"
+        )
 
 
 class TestMachine:
@@ -380,7 +446,14 @@ class TestMachine:
 class TestModels:
     def held(self, backbone: str = "vivit", **facts: Any) -> Held:
         return Held(
-            **{"backbone": backbone, "checkpoint": "c", "ref": "main", "license": "MIT", "state": "fetched", **facts}
+            **{
+                "backbone": backbone,
+                "checkpoint": "c",
+                "ref": "main",
+                "license": "MIT",
+                "state": "fetched",
+                **facts,
+            }
         )
 
     def judge(self, *held: Held, allowed: str = "any", desk: bool = False) -> dict[str, str]:
@@ -394,30 +467,47 @@ class TestModels:
 
     def test_a_folder_of_another_name_is_named(self) -> None:
         hint = "found /models/vivit_model, expected /models/vivit: rename it"
-        found = list(models.judge([self.held(state="missing", problem=hint)], ["vivit"], "/models", "any", desk=False))
+        found = list(
+            models.judge(
+                [self.held(state="missing", problem=hint)], ["vivit"], "/models", "any", desk=False
+            )
+        )
         assert found[0].fact == "found /models/vivit_model, expected /models/vivit"
 
     def test_of_weights_put_there_by_hand_no_license_is_known(self) -> None:
-        (found,) = models.judge([self.held(state="by hand", license=None)], ["vivit"], "/models", "any", desk=False)
+        (found,) = models.judge(
+            [self.held(state="by hand", license=None)], ["vivit"], "/models", "any", desk=False
+        )
         assert "put there by hand, so its license is not known" in found.fact
 
     def test_license(self) -> None:
         free, restricted = self.held(), self.held("videomae", license="CC-BY-NC-4.0")
         assert self.judge(free, restricted) == {"vivit": "ok", "videomae": "ok"}
-        assert self.judge(free, restricted, allowed="commercial") == {"vivit": "ok", "videomae": "warn"}
+        assert self.judge(free, restricted, allowed="commercial") == {
+            "vivit": "ok",
+            "videomae": "warn",
+        }
 
     def test_what_videos_wait_for(self) -> None:
         def judge(wanted: Encoder, held: Held, *, desk: bool = False) -> list[str]:
-            return [str(finding.status) for finding in models.judge_wanted([wanted], {"vivit": held}, desk=desk)]
+            return [
+                str(finding.status)
+                for finding in models.judge_wanted([wanted], {"vivit": held}, desk=desk)
+            ]
 
         wanted = encoder("vivit")
         bound = dataclasses.replace(wanted, weights_digest="aaa")
         assert judge(wanted, self.held(state="missing")) == ["fail"]
         assert judge(wanted, self.held(state="missing"), desk=True) == []
-        assert judge(dataclasses.replace(wanted, weights="random-tiny"), self.held(state="missing")) == []
+        assert (
+            judge(dataclasses.replace(wanted, weights="random-tiny"), self.held(state="missing"))
+            == []
+        )
         assert judge(bound, self.held(weights_digest="aaa")) == []
         assert judge(bound, self.held(weights_digest="bbb")) == ["fail"]
-        assert judge(bound, self.held()) == [], "weights put there by hand have no digest until they are read"
+        assert judge(bound, self.held()) == [], (
+            "weights put there by hand have no digest until they are read"
+        )
 
     def test_a_folder_by_hand_is_looked_into(self, tmp_path: Path) -> None:
         def problem(backbone: str) -> str:
@@ -442,7 +532,9 @@ class TestModels:
             (folder / name).write_text("{}")
         assert problem("x-clip") == ""
         folder.rename(tmp_path / "siglip2")
-        assert f"{tmp_path}/siglip2/tokenizer.json does not exist: its tags need" in problem("siglip2")
+        assert f"{tmp_path}/siglip2/tokenizer.json does not exist: its tags need" in problem(
+            "siglip2"
+        )
 
 
 class TestConfiguration:
@@ -490,7 +582,9 @@ def _broker_findings(monkeypatch: pytest.MonkeyPatch, url: str) -> list[Finding]
     ],
 )
 def test_an_odd_broker_address_breaks_no_check(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    found = [finding for finding in _broker_findings(monkeypatch, url) if finding.status is Status.FAIL]
+    found = [
+        finding for finding in _broker_findings(monkeypatch, url) if finding.status is Status.FAIL
+    ]
     assert found
     assert all("does not answer" in finding.fact for finding in found)
     assert "s3cret" not in str(found)
@@ -498,13 +592,18 @@ def test_an_odd_broker_address_breaks_no_check(monkeypatch: pytest.MonkeyPatch, 
 
 def test_tls_that_checks_no_certificate_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     first = _broker_findings(monkeypatch, "rediss://127.0.0.1:1/0")[0]
-    assert (first.status, first.advice) == (Status.WARN, "add ?ssl_cert_reqs=required to the address")
+    assert (first.status, first.advice) == (
+        Status.WARN,
+        "add ?ssl_cert_reqs=required to the address",
+    )
 
 
 def test_the_classes_of_every_backbone_are_tried() -> None:
     with_weights = [name for name in registry.names() if registry.get(name).checkpoint]
     for name in with_weights:
-        source = Path(import_module(registry.BACKBONES[name]).__file__ or "").read_text(encoding="utf-8")
+        source = Path(import_module(registry.BACKBONES[name]).__file__ or "").read_text(
+            encoding="utf-8"
+        )
         assert set(re.findall(r'"(\w+Model)"', source)) <= set(probes.MODEL_CLASSES), name
     said = packages._say_transformers({"version": "5.17"})
     assert said == f"5.17, the classes of all {len(with_weights)} models load"

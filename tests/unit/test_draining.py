@@ -1,4 +1,6 @@
-"""What a worker's end is made of: the notice, the lock of a GPU, the lot of a process, and the drain."""
+"""What a worker's end is made of: the notice, the lock of a GPU, the lot of a process, and the
+drain.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def answering(*answers: tuple[int, bytes]) -> Callable[[Handler], bool]:
         [(500, b"TRUE"), (302, b"TRUE"), (200, b"")],
     ],
 )
-def test_an_address_gives_notice(answers: list[tuple[int, bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_gives_notice(
+    answers: list[tuple[int, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     given = threading.Event()
     server: WebServer
@@ -64,14 +68,20 @@ def test_an_address_gives_notice(answers: list[tuple[int, bytes]], monkeypatch: 
 
 
 def trouble(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if "REELVEC_SPOT_NOTICE cannot be asked" in record.message]
+    return [
+        record.message
+        for record in caplog.records
+        if "REELVEC_SPOT_NOTICE cannot be asked" in record.message
+    ]
 
 
 def test_a_command_gives_notice_and_one_that_cannot_be_run_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     given, count = threading.Event(), tmp_path / "count"
-    notice.watch(f"echo >> {count}; n=$(wc -l < {count}); [ $n -gt 2 ] || exit 127; [ $n -gt 4 ]", given.set)
+    notice.watch(
+        f"echo >> {count}; n=$(wc -l < {count}); [ $n -gt 2 ] || exit 127; [ $n -gt 4 ]", given.set
+    )
     assert given.wait(SOON)
     assert len(count.read_text().splitlines()) == 5
     assert len(trouble(caplog)) == 1
@@ -105,14 +115,17 @@ def test_a_lifeline_ends_with_its_supervisor() -> None:
     line.cut()
     assert gone.wait(SOON)
     os.close(theirs)
-    with pytest.raises(UsageError, match=f"REELVEC_LIFELINE_FD is {theirs}, which is no open descriptor"):
+    with pytest.raises(
+        UsageError, match=f"REELVEC_LIFELINE_FD is {theirs}, which is no open descriptor"
+    ):
         lifeline.watch(theirs, gone.set)
 
 
 # --- one worker per GPU
 
 HOLD = (
-    "import sys, time; from workers.node import gpu_lock; lock = gpu_lock.take(sys.argv[1], wait_seconds=0);"
+    "import sys, time; from workers.node import gpu_lock; lock = gpu_lock.take(sys.argv[1], "
+    "wait_seconds=0);"
     "print(1, flush=True); time.sleep(60)"
 )
 
@@ -162,7 +175,10 @@ def test_a_process_has_a_limit_of_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     limited = Recycling(None, 1000)
     amounts = iter([999, 1000])
     monkeypatch.setattr(recycling, "held_bytes", lambda: next(amounts))
-    assert [limited.count_video() for _ in range(2)] == [None, "1000 bytes of memory after 2 videos"]
+    assert [limited.count_video() for _ in range(2)] == [
+        None,
+        "1000 bytes of memory after 2 videos",
+    ]
 
 
 # --- the drain
@@ -196,7 +212,9 @@ def test_a_process_that_is_not_ready_yet_ends_at_once(monkeypatch: pytest.Monkey
     assert not process.stopped.is_set(), "Celery has not begun"
 
 
-def test_what_threads_do_not_hand_back_is_handed_back_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_threads_do_not_hand_back_is_handed_back_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The first who asked says what the end is called; a database that is away is waited for."""
     process = Process(monkeypatch, hard_seconds=SOON)
     tries = iter([UnavailableError("away"), UnavailableError("away"), None])
@@ -214,7 +232,9 @@ def test_what_threads_do_not_hand_back_is_handed_back_for_them(monkeypatch: pyte
     assert list(tries) == []
 
 
-def test_the_hard_limit_holds_when_nothing_can_be_handed_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hard_limit_holds_when_nothing_can_be_handed_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     process = Process(monkeypatch, hard_seconds=0.2)
 
     def give_back() -> None:

@@ -1,4 +1,6 @@
-"""What containers say about encryption, read from bytes of any kind: exact for whole ones, harmless for broken ones."""
+"""What containers say about encryption, read from bytes of any kind: exact for whole ones, harmless
+for broken ones.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,11 @@ def test_runs_end() -> None:
 
 def test_samples_have_the_description_of_their_chunk() -> None:
     rows = [(1, 2, 1), (3, 1, 2)]  # two chunks of two samples, then chunks of one
-    stsc = bytes(4) + len(rows).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for row in rows for n in row)
+    stsc = (
+        bytes(4)
+        + len(rows).to_bytes(4, "big")
+        + b"".join(n.to_bytes(4, "big") for row in rows for n in row)
+    )
     assert numbers(cenc.description_runs(stsc), 6) == [0, 0, 0, 0, 1, 1]
 
 
@@ -49,7 +55,9 @@ def test_groups_of_each_version(version: int) -> None:
 def test_groups_of_another_kind_are_none() -> None:
     for box in (enc.seig(1), enc.in_groups((1, 1)), enc.compact_groups(1, [1])):
         other = content(box.replace(b"seig", b"roll"))
-        assert cenc.groups(other) is cenc.group_runs(other) is cenc.compact_group_runs(other) is None
+        assert (
+            cenc.groups(other) is cenc.group_runs(other) is cenc.compact_group_runs(other) is None
+        )
 
 
 def test_compact_groups_follow_their_pattern() -> None:
@@ -80,7 +88,11 @@ def test_sample_descriptions(kind: bytes, inside: bytes, expected: bool) -> None
 def test_a_note_may_say_that_nothing_of_a_packet_is_encrypted() -> None:
     def note(*protected: int) -> bytes:
         head = b"".join(number.to_bytes(4, "big") for number in (0, 0, 0, 16, 8, len(protected)))
-        return head + bytes(24) + b"".join(bytes([0, 0, 0, 5]) + one.to_bytes(4, "big") for one in protected)
+        return (
+            head
+            + bytes(24)
+            + b"".join(bytes([0, 0, 0, 5]) + one.to_bytes(4, "big") for one in protected)
+        )
 
     assert cenc.protects_nothing(note(0, 0))
     assert not cenc.protects_nothing(note(0, 16))
@@ -93,10 +105,21 @@ def test_tracks_of_a_webm() -> None:
         return enc.element(0xAE, enc.element(0x83, bytes([kind])), part)
 
     tracks = (
-        *(track(2, enc.encodings()), track(1, b""), track(1, enc.encodings()), track(1, enc.encodings(kind=0))),
+        *(
+            track(2, enc.encodings()),
+            track(1, b""),
+            track(1, enc.encodings()),
+            track(1, enc.encodings(kind=0)),
+        ),
         *(track(1, enc.encodings(algorithm=0)), track(1, enc.encodings(per_frame=True))),
     )
-    assert mkv.picture_tracks(b"".join(tracks)) == [Kind.CLEAR, Kind.ENCRYPTED, Kind.CLEAR, Kind.CLEAR, Kind.PER_FRAME]
+    assert mkv.picture_tracks(b"".join(tracks)) == [
+        Kind.CLEAR,
+        Kind.ENCRYPTED,
+        Kind.CLEAR,
+        Kind.CLEAR,
+        Kind.PER_FRAME,
+    ]
 
 
 def test_packets_of_a_program_stream_are_followed_from_one_to_the_next() -> None:
@@ -107,7 +130,14 @@ def test_packets_of_a_program_stream_are_followed_from_one_to_the_next() -> None
         return b"\0\0\1" + bytes([code]) + len(body).to_bytes(2, "big") + body
 
     looks_like_one = pes(0xC0, 0x80, b"\0\0\1\xe0\0\x20\x90" + bytes(9))
-    data = pack + looks_like_one + pes(0xE0, 0x80, bytes(20)) + b"damage" + pes(0xE1, 0x90, bytes(20)) + bytes(20)
+    data = (
+        pack
+        + looks_like_one
+        + pes(0xE0, 0x80, bytes(20))
+        + b"damage"
+        + pes(0xE1, 0x90, bytes(20))
+        + bytes(20)
+    )
     heads, after = mpegps.picture_packets(data, 1000)
     assert [(head.stream_id, head.is_scrambled) for head in heads] == [(0xE0, False), (0xE1, True)]
     assert heads[0].position == 1000 + len(pack + looks_like_one)
@@ -116,7 +146,10 @@ def test_packets_of_a_program_stream_are_followed_from_one_to_the_next() -> None
 
 def test_a_watched_stream_is_the_same_in_pieces_of_any_size(tmp_path: Path) -> None:
     path = media.make_clip(tmp_path / "clip.ts", seconds=1, width=160, height=96)
-    for data in (enc.scrambled_ts(path.read_bytes(), lambda number: number > 40), enc.sample_aes(path.read_bytes())):
+    for data in (
+        enc.scrambled_ts(path.read_bytes(), lambda number: number > 40),
+        enc.sample_aes(path.read_bytes()),
+    ):
         found = set()
         for piece in (100, 188, 1000, len(data)):
             watch = mpegts.TsEncryption(io.BytesIO(data), data[:2048])

@@ -24,7 +24,9 @@ KEY = ModelKey("probe", "pretrained")
 
 
 def signed(number: int) -> np.ndarray:
-    """A video that says which it is: its colour, in steps of 8, and another one in its second window."""
+    """A video that says which it is: its colour, in steps of 8, and another one in its second
+    window.
+    """
     colours = np.empty((96, 1, 1, 3), np.uint8)
     colours[:] = np.array([number % 32, number // 32, 5], np.uint8) * 8
     colours[32:64, ..., 2] = 200
@@ -50,7 +52,9 @@ def engine(monkeypatch: pytest.MonkeyPatch):
     made.close()
 
 
-def test_every_vector_belongs_to_its_video_under_32_threads(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_vector_belongs_to_its_video_under_32_threads(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batches: list[int] = []
     encode = probe.Probe.encode
 
@@ -60,11 +64,16 @@ def test_every_vector_belongs_to_its_video_under_32_threads(engine: Engine, monk
 
     monkeypatch.setattr(probe.Probe, "encode", counted)
     wrong: list[tuple[int, int]] = []
-    alone = {number: engine.submit(KEY, signed(number), (), timeout_seconds=60).result() for number in range(4)}
+    alone = {
+        number: engine.submit(KEY, signed(number), (), timeout_seconds=60).result()
+        for number in range(4)
+    }
 
     def client(slot: int) -> None:
         for number in range(slot, 128, 32):
-            made = engine.submit(KEY, signed(number), (), timeout_seconds=60, alone=number == 77).result()
+            made = engine.submit(
+                KEY, signed(number), (), timeout_seconds=60, alone=number == 77
+            ).result()
             if read_signature(made) != number:
                 wrong.append((number, read_signature(made)))
             if number in alone:
@@ -83,10 +92,15 @@ def test_a_video_that_is_to_be_alone_is(engine: Engine, monkeypatch: pytest.Monk
     batches: list[int] = []
     encode = probe.Probe.encode
     monkeypatch.setattr(
-        probe.Probe, "encode", lambda self, windows, sets: batches.append(len(windows)) or encode(self, windows, sets)
+        probe.Probe,
+        "encode",
+        lambda self, windows, sets: batches.append(len(windows)) or encode(self, windows, sets),
     )
     for alone in (True, False):
-        futures = [engine.submit(KEY, signed(number), (), timeout_seconds=60, alone=alone) for number in (1, 2)]
+        futures = [
+            engine.submit(KEY, signed(number), (), timeout_seconds=60, alone=alone)
+            for number in (1, 2)
+        ]
         assert [read_signature(future.result()) for future in futures] == [1, 2]
     assert batches == [3, 3, 6]
 
@@ -94,13 +108,17 @@ def test_a_video_that_is_to_be_alone_is(engine: Engine, monkeypatch: pytest.Monk
 def test_loading_may_take_longer_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     load, ended = probe.load, []
     monkeypatch.setattr(probe, "load", lambda *arguments: time.sleep(0.5) or load(*arguments))
-    slow = Engine(device="cpu", models_dir=None, stall_seconds=0.1, ended=lambda *why: ended.append(why))
+    slow = Engine(
+        device="cpu", models_dir=None, stall_seconds=0.1, ended=lambda *why: ended.append(why)
+    )
     assert slow.load(KEY).dim == 64
     slow.close()
     assert not ended
 
 
-def test_a_vector_that_is_not_finite_is_made_once_more(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vector_that_is_not_finite_is_made_once_more(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encode, calls = probe.Probe.encode, []
 
     def rough(self, windows, label_sets):
@@ -142,17 +160,33 @@ class InductorError(Exception):
     ("error", "answers", "expected", "code"),
     [
         (MemoryError("no"), False, VideoError, "device_out_of_memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), False, VideoError, "device_out_of_memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            False,
+            VideoError,
+            "device_out_of_memory",
+        ),
         (ValueError("five"), True, VideoError, "device_error"),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), False, DeviceLostError, None),
+        (
+            RuntimeError("CUDA error: an illegal memory access was encountered"),
+            False,
+            DeviceLostError,
+            None,
+        ),
         (InductorError("no compiler"), True, RefusedConfigurationError, None),
         (VideoError("nonfinite", "NaN", stage="encode"), True, VideoError, "nonfinite"),
     ],
 )
 def test_what_an_error_on_a_gpu_means(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, answers: bool, expected: type[Exception], code: str | None
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    answers: bool,
+    expected: type[Exception],
+    code: str | None,
 ) -> None:
-    """A GPU that still answers has lost one batch; one that does not has lost everything in this process."""
+    """A GPU that still answers has lost one batch; one that does not has lost everything in this
+    process.
+    """
     made = Device("cpu", None)
     made.load(KEY)
 
@@ -201,16 +235,29 @@ def test_a_gpu_that_is_lost_while_it_computes_is_found_when_its_batch_is_finishe
     ],
 )
 def test_where_models_are_compiled(
-    monkeypatch: pytest.MonkeyPatch, caplog, setting: str, on_gpu: bool, missing: str | None, expected: bool
+    monkeypatch: pytest.MonkeyPatch,
+    caplog,
+    setting: str,
+    on_gpu: bool,
+    missing: str | None,
+    expected: bool,
 ) -> None:
     monkeypatch.setattr(compiling, "_missing", lambda: missing)
     assert compiling.wants_compiling(setting, on_gpu=on_gpu) is expected
-    assert ("a C compiler is not there" in caplog.text) == (setting == "auto" and missing is not None)
+    assert ("a C compiler is not there" in caplog.text) == (
+        setting == "auto" and missing is not None
+    )
 
 
 @pytest.mark.parametrize(
     ("batch", "on_gpu", "sizes"),
-    [(4, True, (3, 6, 12)), (3, True, (3, 6)), (1, True, (3,)), (64, True, (3, 6, 12)), (4, False, (3,))],
+    [
+        (4, True, (3, 6, 12)),
+        (3, True, (3, 6)),
+        (1, True, (3,)),
+        (64, True, (3, 6, 12)),
+        (4, False, (3,)),
+    ],
 )
 def test_batches_have_the_windows_of_1_2_and_4_videos(
     monkeypatch: pytest.MonkeyPatch, batch: int, on_gpu: bool, sizes: tuple[int, ...]
@@ -232,7 +279,9 @@ def test_batches_have_the_windows_of_1_2_and_4_videos(
         ("raise SystemExit", 73, "the engine's thread died: SystemExit"),
     ],
 )
-def test_a_process_whose_device_is_gone_says_where_it_stands_and_ends(fault: str, code: int, said: str) -> None:
+def test_a_process_whose_device_is_gone_says_where_it_stands_and_ends(
+    fault: str, code: int, said: str
+) -> None:
     program = f"""
 import logging, time
 logging.basicConfig()
@@ -250,7 +299,9 @@ engine.submit(KEY, signed(1), (), timeout_seconds=30).exception()
 time.sleep(30)
 """
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Current thread" in done.stderr

@@ -1,4 +1,6 @@
-"""One table of exit codes: what errors carry, what the supervisor does, and nobody who writes a number of his own."""
+"""One table of exit codes: what errors carry, what the supervisor does, and nobody who writes a
+number of his own.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,22 @@ def test_nobody_ends_with_a_number_of_his_own() -> None:
     """0 and 1 are everybody's; any other is named, so that the table holds it."""
     ends = {"Exit", "exit", "_exit", "SystemExit", "end_process"}
     found = []
-    for path in [path for folder in ("db", "workers", "producer", "demo") for path in (ROOT / folder).rglob("*.py")]:
+    for path in [
+        path
+        for folder in ("db", "workers", "producer", "demo")
+        for path in (ROOT / folder).rglob("*.py")
+    ]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if name in ends and node.args[0].value not in (0, 1) and isinstance(node.args[0].value, int):
+                name = (
+                    node.func.attr
+                    if isinstance(node.func, ast.Attribute)
+                    else getattr(node.func, "id", "")
+                )
+                if (
+                    name in ends
+                    and node.args[0].value not in (0, 1)
+                    and isinstance(node.args[0].value, int)
+                ):
                     found.append(f"{path}:{node.lineno}")
     assert found == []

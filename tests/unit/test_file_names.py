@@ -1,4 +1,6 @@
-"""Whatever a file is called, that file is read and no other; whatever has a name but is no file is refused for good."""
+"""Whatever a file is called, that file is read and no other; whatever has a name but is no file is
+refused for good.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from producer.sources.uris import canonical
 from workers.sources.file import open_file
 
 NAMES = [
-    "plain.mp4", "emoji 😀.mp4", "rtl\u202egpj.mp4", "trailing dot.", " space ", "..mp4", "...", "-rf", "100%.mp4", "%2e%2e",
+    "plain.mp4", "emoji "
+"😀.mp4", "rtl\u202egpj.mp4", "trailing "
+"dot.", " space ", "..mp4", "...", "-rf", "100%.mp4", "%2e%2e",
     "%2e%2e%2fx", "a#b?c", "back\\slash", "quote\"'`$(x)", "n" * 255, unicodedata.normalize("NFC", "й.mp4"),
     unicodedata.normalize("NFD", "й.mp4"),
 ]  # fmt: skip
@@ -26,13 +30,17 @@ def test_every_name_leads_to_its_own_file(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(name.encode())
     assert len(list(tmp_path.iterdir())) == len(NAMES)
     for name in NAMES:
-        written = f"./{name}" if "\\" in name else name  # without it, the name is taken for one of Windows
+        written = (
+            f"./{name}" if "\\" in name else name
+        )  # without it, the name is taken for one of Windows
         uri = canonical(written, base=tmp_path, s3_endpoint=None).uri
         with open_file(uri, (tmp_path,)) as source:
             assert source.read(0, source.size_bytes) == name.encode()
 
 
-@pytest.mark.parametrize("name", ["../secret", "%2e%2e/secret", "in/../../secret", "link/secret", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "name", ["../secret", "%2e%2e/secret", "in/../../secret", "link/secret", "/etc/passwd"]
+)
 def test_no_name_leads_out_of_the_roots(tmp_path: Path, name: str) -> None:
     root = tmp_path / "root"
     (root / "in").mkdir(parents=True)
@@ -73,7 +81,9 @@ def test_what_is_no_file_is_refused_for_good(
 
 
 @pytest.mark.parametrize("name", ["n" * 256, "n" * 4096, "n/" * 3000])
-def test_a_name_that_no_file_can_have_is_refused_for_good_in_a_short_message(tmp_path: Path, name: str) -> None:
+def test_a_name_that_no_file_can_have_is_refused_for_good_in_a_short_message(
+    tmp_path: Path, name: str
+) -> None:
     with pytest.raises(VideoError) as caught:
         open_file(f"file://{tmp_path}/{name}", None)
     assert (caught.value.code, caught.value.error_class) == ("not_a_file", ErrorClass.PERMANENT)

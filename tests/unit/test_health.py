@@ -1,4 +1,6 @@
-"""What follows from what a process knows of itself, for one and for many, and where that is served."""
+"""What follows from what a process knows of itself, for one and for many, and where that is
+served.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ from workers.app import HubPulse
 from workers.engine.engine import Load
 from workers.health import metrics, node, pulse
 from workers.health.address import Tcp, parse
-from workers.health.facts import HUB_SECONDS, STALL_GRACE_SECONDS, Facts, why_not_alive, why_not_ready
+from workers.health.facts import (
+    HUB_SECONDS,
+    STALL_GRACE_SECONDS,
+    Facts,
+    why_not_alive,
+    why_not_ready,
+)
 from workers.health.node import Look, Pages, judge
 from workers.health.process import facts_of
 from workers.health.server import Answer
@@ -58,9 +66,12 @@ def test_every_form_of_an_address(value: str, address: Tcp | Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["localhost", "host:", "::1:9100", ":0", "65536", "host:port", "http://host:9100", "a b:1"]
+    "value",
+    ["localhost", "host:", "::1:9100", ":0", "65536", "host:port", "http://host:9100", "a b:1"],
 )
-def test_what_is_no_address_is_refused_with_the_forms(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_address_is_refused_with_the_forms(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REELVEC_HEALTH", value)
     with pytest.raises(UsageError, match=r"REELVEC_HEALTH=.*host:port, \[IPv6\]:port"):
         settings.load(WorkerSettings)
@@ -173,7 +184,11 @@ def samples(text: str) -> dict[str, float]:
 
 def test_the_metrics_of_one_process() -> None:
     found = samples(metrics.of_this_process(FINE))
-    ours = {name.removeprefix("reelvec_worker_"): value for name, value in found.items() if name.startswith("reelvec_")}
+    ours = {
+        name.removeprefix("reelvec_worker_"): value
+        for name, value in found.items()
+        if name.startswith("reelvec_")
+    }
     assert ours == {
         "up": 1, "ready": 1, "draining": 0, "broker_connected": 1, "hub_age_seconds": 0.5, "beat_age_seconds": 9,
         "batch_age_seconds": 0, "slots": 34, "videos_in_hand": 3, "oldest_video_seconds": 2.5, "queued_windows": 36,
@@ -187,7 +202,9 @@ def test_ages_of_what_never_was_are_left_out() -> None:
     found = samples(metrics.of_this_process(replace(FINE, hub_seconds=None, beat_seconds=None)))
     assert {"reelvec_worker_hub_age_seconds", "reelvec_worker_beat_age_seconds"}.isdisjoint(found)
     assert (found["reelvec_worker_up"], found["reelvec_worker_ready"]) == (1, 0)
-    preparing = {name for name in samples(metrics.of_this_process(None)) if name.startswith("reelvec_")}
+    preparing = {
+        name for name in samples(metrics.of_this_process(None)) if name.startswith("reelvec_")
+    }
     assert preparing == {"reelvec_worker_up", "reelvec_worker_ready"}
 
 
@@ -201,7 +218,10 @@ def test_the_metrics_of_a_node_have_the_gpu_and_each_family_once() -> None:
     }  # fmt: skip
     assert found["reelvec_worker_ready{gpu=gpu1}"] == 0
     assert found["reelvec_worker_videos_total{gpu=gpu0,outcome=done}"] == 7
-    assert (found["reelvec_worker_slots{gpu=gpu0}"], found['reelvec_worker_slots{gpu=gpu"2"}']) == (34, 6)
+    assert (found["reelvec_worker_slots{gpu=gpu0}"], found['reelvec_worker_slots{gpu=gpu"2"}']) == (
+        34,
+        6,
+    )
     assert "reelvec_worker_slots{gpu=gpu1}" not in found
     assert found["process_open_fds{gpu=gpu0}"] > 0
     types = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
@@ -212,18 +232,27 @@ def test_the_metrics_of_a_node_have_the_gpu_and_each_family_once() -> None:
 
 
 def pages(alive: int, ready: int, told: str) -> Pages:
-    alive_page, ready_page = (Answer(status, "ok\n" if status == 200 else told) for status in (alive, ready))
+    alive_page, ready_page = (
+        Answer(status, "ok\n" if status == 200 else told) for status in (alive, ready)
+    )
     return Pages(alive_page, ready_page, Answer(200, "m"))
 
 
 def test_what_a_process_answers_is_what_is_said_of_it() -> None:
     assert judge(pages(200, 200, "")) == Look(True, True, "ok", "ok", "m")
-    assert judge(pages(200, 503, "draining\nand more\n")) == Look(True, False, "ok", "draining; and more", "m")
+    assert judge(pages(200, 503, "draining\nand more\n")) == Look(
+        True, False, "ok", "draining; and more", "m"
+    )
     assert judge(pages(503, 503, "stuck\n")) == Look(False, False, "stuck", "stuck", "m")
 
 
 GOOD, STUCK = judge(pages(200, 200, "")), judge(pages(503, 503, "stuck\n"))
-AGAIN = Look(True, False, "ended with 71; starting it again in 5 s", "ended with 71; starting it again in 5 s")
+AGAIN = Look(
+    True,
+    False,
+    "ended with 71; starting it again in 5 s",
+    "ended with 71; starting it again in 5 s",
+)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +260,11 @@ AGAIN = Look(True, False, "ended with 71; starting it again in 5 s", "ended with
     [
         ({"gpu0": GOOD, "gpu1": GOOD}, (200, "gpu0: ok\ngpu1: ok\n"), 200),
         ({"gpu0": GOOD, "gpu1": STUCK}, (503, "gpu0: ok\ngpu1: not healthy: stuck\n"), 200),
-        ({"gpu0": node.STARTING, "gpu1": AGAIN}, (200, f"gpu0: starting\ngpu1: {AGAIN.why_not_alive}\n"), 503),
+        (
+            {"gpu0": node.STARTING, "gpu1": AGAIN},
+            (200, f"gpu0: starting\ngpu1: {AGAIN.why_not_alive}\n"),
+            503,
+        ),
         ({"gpu0": node.silent()}, (503, "gpu0: not healthy: it gave no answer in 2 s\n"), 503),
     ],
 )
@@ -243,5 +276,6 @@ def test_a_node_is_alive_with_all_and_ready_with_one(
     status, body, _ = served["/readyz"]()
     assert status == ready
     assert body.splitlines() == [
-        f"{name}: ok" if look.ready else f"{name}: not ready: {look.why_not_ready}" for name, look in looks.items()
+        f"{name}: ok" if look.ready else f"{name}: not ready: {look.why_not_ready}"
+        for name, look in looks.items()
     ]

@@ -29,7 +29,9 @@ def free_port() -> int:
 @pytest.fixture
 def served() -> Iterator[Tcp]:
     address = Tcp("127.0.0.1", free_port())
-    with server.serving(address, {"/good": lambda: Answer(200, "ja\n"), "/bad": lambda: Answer(503, "why\n")}):
+    with server.serving(
+        address, {"/good": lambda: Answer(200, "ja\n"), "/bad": lambda: Answer(503, "why\n")}
+    ):
         yield address
 
 
@@ -74,7 +76,9 @@ def test_pages_are_served_and_nothing_else(served: Tcp) -> None:
 @pytest.mark.parametrize(
     "garbage",
     [b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\n", b"GET " + b"/a" * 100_000 + b" HTTP/1.1\r\n\r\n",
-     b"GET /good HTTP/1.1\r\n" + b"".join(b"x%d: y\r\n" % n for n in range(20_000)) + b"\r\n", b"GET /good HTTP/9.9\r\n\r\n"],
+     b"GET /good "
+b"HTTP/1.1\r\n" + b"".join(b"x%d: "
+b"y\r\n" % n for n in range(20_000)) + b"\r\n", b"GET /good HTTP/9.9\r\n\r\n"],
 )  # fmt: skip
 def test_garbage_harms_nobody(served: Tcp, garbage: bytes) -> None:
     with contextlib.suppress(ConnectionError):  # more is sent than is read
@@ -84,14 +88,20 @@ def test_garbage_harms_nobody(served: Tcp, garbage: bytes) -> None:
 
 def test_no_more_is_read_than_a_page_takes(served: Tcp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_REQUEST_BYTES", 10)
-    assert b" 200 " in talk(served, b"GET /good HTTP/1.1\r\n"), "an end of the request is not waited for"
+    assert b" 200 " in talk(served, b"GET /good HTTP/1.1\r\n"), (
+        "an end of the request is not waited for"
+    )
 
 
-def test_many_silent_clients_keep_no_probe_out(served: Tcp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_silent_clients_keep_no_probe_out(
+    served: Tcp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server, "REQUEST_SECONDS", 3600.0)
     monkeypatch.setattr("workers.health.server._Handler.timeout", 3600.0)
     threads = threading.active_count()
-    silent = [socket.create_connection(served, timeout=SOON) for _ in range(5 * server.MAX_CONNECTIONS)]
+    silent = [
+        socket.create_connection(served, timeout=SOON) for _ in range(5 * server.MAX_CONNECTIONS)
+    ]
     try:
         assert request(served, "GET", "/good") == (200, "ja\n")
         assert silent[0].recv(1) == b"", "the oldest was cut"
@@ -117,7 +127,9 @@ def test_a_client_that_trickles_is_cut(served: Tcp, monkeypatch: pytest.MonkeyPa
 
 def test_a_page_that_fails_is_logged_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
     address = Tcp("localhost", free_port())
-    with server.serving(address, {"/good": lambda: Answer(200, "ja\n"), "/odd": lambda: Answer(int("x"), "")}):
+    with server.serving(
+        address, {"/good": lambda: Answer(200, "ja\n"), "/odd": lambda: Answer(int("x"), "")}
+    ):
         assert talk(address, b"GET /odd HTTP/1.1\r\n\r\n") == b""
         assert request(address, "GET", "/good") == (200, "ja\n")
     assert "invalid literal" in caplog.text
@@ -135,7 +147,12 @@ def test_it_listens_where_it_is_told_to(host: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    [None, Tcp("no-such-host.invalid", 9100), Path("/nonexistent/folder/health.sock"), Path("/tmp/" + 200 * "x")],
+    [
+        None,
+        Tcp("no-such-host.invalid", 9100),
+        Path("/nonexistent/folder/health.sock"),
+        Path("/tmp/" + 200 * "x"),
+    ],
 )
 def test_an_address_that_cannot_be_had_is_a_warning(
     address: Address | None, served: Tcp, caplog: pytest.LogCaptureFixture
@@ -193,8 +210,14 @@ def test_a_node_asks_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         says(200, "starting")
         process.running = node.START_SECONDS + 1
         says(503, "not healthy: it gave no answer in 0.2 s")
-        own = {"/healthz": Answer(200, "ok\n"), "/readyz": Answer(200, "ok\n"), "/metrics": Answer(200, "up 1\n")}
-        with server.serving(path, {page: lambda answer=answer: answer for page, answer in own.items()}):  # type: ignore[misc]
+        own = {
+            "/healthz": Answer(200, "ok\n"),
+            "/readyz": Answer(200, "ok\n"),
+            "/metrics": Answer(200, "up 1\n"),
+        }
+        with server.serving(
+            path, {page: lambda answer=answer: answer for page, answer in own.items()}
+        ):  # type: ignore[misc]
             says(200, "ok")
             assert request(address, "GET", "/readyz") == (200, "gpu0: ok\n")
             assert 'up{gpu="gpu0"} 1.0' in request(address, "GET", "/metrics")[1]

@@ -1,4 +1,6 @@
-"""Videos at web addresses: bytes right whatever the server does, or the code that says what it did."""
+"""Videos at web addresses: bytes right whatever the server does, or the code that says what it
+did.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ def test_ranges_are_read_and_the_first_block_only_once(server: WebServer, store:
 
 @pytest.mark.parametrize("stated_length", [True, False])
 @pytest.mark.parametrize("size", [0, 5, FIRST_BYTES, len(BODY)])
-def test_a_server_without_ranges_is_asked_once(store: HttpStore, stated_length: bool, size: int) -> None:
+def test_a_server_without_ranges_is_asked_once(
+    store: HttpStore, stated_length: bool, size: int
+) -> None:
     with serving(files={"/v": BODY[:size]}, ranges=False, stated_length=stated_length) as server:
         assert read_all(store, server.url("/v")) == BODY[:size]
         assert len(server.requests) == 1
@@ -121,7 +125,9 @@ def test_after_a_cut_only_the_rest_is_asked_for(server: WebServer, store: HttpSt
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_one_that_cuts_every_time_has_its_code(server: WebServer, store: HttpStore, ranges: bool) -> None:
+def test_one_that_cuts_every_time_has_its_code(
+    server: WebServer, store: HttpStore, ranges: bool
+) -> None:
     server.ranges = ranges
     server.bend = cut_first(100, after=10)  # type: ignore[assignment]
     assert code_of(store, server.url(PATH)) == "fetch_cut"
@@ -135,7 +141,9 @@ def test_silence_and_trickle_end_at_the_deadline(server: WebServer) -> None:
         return True
 
     def trickle(handler: Handler) -> bool:
-        handler.begin(200 if not handler.shared.ranges else 206, 1000, {"Content-Range": "bytes 0-999/1000"})
+        handler.begin(
+            200 if not handler.shared.ranges else 206, 1000, {"Content-Range": "bytes 0-999/1000"}
+        )
         for _ in range(1000):
             handler.wfile.write(b"x")
             if handler.shared.closing.wait(0.02):
@@ -203,7 +211,9 @@ def test_no_pause_goes_beyond_the_deadline(
         (451, "request_refused"),
     ],
 )
-def test_every_status_has_its_code(server: WebServer, store: HttpStore, status: int, code: str) -> None:
+def test_every_status_has_its_code(
+    server: WebServer, store: HttpStore, status: int, code: str
+) -> None:
     def refuse(handler: Handler) -> bool:
         handler.answer(status, b"no")
         return True
@@ -247,7 +257,9 @@ def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(
         assert (slept[0] > 1) == (said == "1")
 
 
-def test_once_stopped_nothing_is_tried_again(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_once_stopped_nothing_is_tried_again(
+    server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A worker that drains waits for one stalled read at most, and for no pause."""
     monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 60)
     stopped = Limits(300, 100_000, 1 << 20)
@@ -277,7 +289,9 @@ def test_what_is_no_answer_to_the_question_is_refused(server: WebServer, store: 
         return True
 
     def compressed_range(handler: Handler) -> bool:
-        handler.answer(206, b"\x1f\x8b", {"Content-Encoding": "gzip", "Content-Range": "bytes 0-1/2"})
+        handler.answer(
+            206, b"\x1f\x8b", {"Content-Encoding": "gzip", "Content-Range": "bytes 0-1/2"}
+        )
         return True
 
     for server.bend in (other_range, compressed, compressed_range):
@@ -295,7 +309,9 @@ def test_an_impossible_size_is_refused(server: WebServer, store: HttpStore, size
 
 
 def test_a_body_over_the_limit_is_not_taken(server: WebServer) -> None:
-    small = HttpStore(Limits(1.5, 100_000, spool_bytes=2000), allow_private=True, s3_host=None, connections=1)
+    small = HttpStore(
+        Limits(1.5, 100_000, spool_bytes=2000), allow_private=True, s3_host=None, connections=1
+    )
     server.ranges = False
     for server.stated_length in (True, False):
         assert code_of(small, server.url(PATH)) == "over_limits"
@@ -303,7 +319,9 @@ def test_a_body_over_the_limit_is_not_taken(server: WebServer) -> None:
 
 
 class Flood:
-    """Answers without an end. `taken`: what the client let through before it left, what lies in sockets included."""
+    """Answers without an end. `taken`: what the client let through before it left, what lies in
+    sockets included.
+    """
 
     def __init__(self, status: int, *headers: tuple[str, str]) -> None:
         self._status, self._headers = status, headers
@@ -314,7 +332,9 @@ class Flood:
         for name, value in self._headers:
             handler.send_header(name, value)
         handler.end_headers()
-        piece = b"10000\r\n" + bytes(1 << 16) + b"\r\n"  # one of Transfer-Encoding: chunked, or just bytes
+        piece = (
+            b"10000\r\n" + bytes(1 << 16) + b"\r\n"
+        )  # one of Transfer-Encoding: chunked, or just bytes
         while self.taken < 64 << 20 and not handler.shared.closing.is_set():
             handler.wfile.write(piece)
             self.taken += len(piece)
@@ -333,7 +353,10 @@ TEN_TERABYTES = str(10 * 10**12)
         (Flood(200, ("Content-Length", TEN_TERABYTES)), "over_limits"),
         (Flood(200, ("Content-Length", "9" * 5000)), "over_limits"),
         (Flood(200, CHUNKED, ("Content-Encoding", "gzip")), "request_refused"),
-        (Flood(206, CHUNKED, ("Content-Encoding", "gzip"), ("Content-Range", "bytes 0-9/10")), "request_refused"),
+        (
+            Flood(206, CHUNKED, ("Content-Encoding", "gzip"), ("Content-Range", "bytes 0-9/10")),
+            "request_refused",
+        ),
         (Flood(404, CHUNKED), "not_found"),
         (Flood(302, CHUNKED, ("Location", "ftp://host/")), "address_refused"),
     ],
@@ -341,9 +364,13 @@ TEN_TERABYTES = str(10 * 10**12)
 def test_a_body_without_an_end_is_not_read(
     server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flood: Flood, code: str
 ) -> None:
-    """Of an endless body, one of ten terabytes, or a bomb that unpacks to more, at most the limit is taken."""
+    """Of an endless body, one of ten terabytes, or a bomb that unpacks to more, at most the limit
+    is taken.
+    """
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    small = HttpStore(Limits(1.5, 100_000, spool_bytes=2 << 20), allow_private=True, s3_host=None, connections=1)
+    small = HttpStore(
+        Limits(1.5, 100_000, spool_bytes=2 << 20), allow_private=True, s3_host=None, connections=1
+    )
     server.bend = flood
     with pytest.raises(VideoError) as caught:
         small.open(server.url(PATH))
@@ -353,7 +380,9 @@ def test_a_body_without_an_end_is_not_read(
     small.close()
 
 
-def test_of_an_object_of_ten_terabytes_only_what_is_asked_for_is_read(server: WebServer, store: HttpStore) -> None:
+def test_of_an_object_of_ten_terabytes_only_what_is_asked_for_is_read(
+    server: WebServer, store: HttpStore
+) -> None:
     span = ("Content-Range", f"bytes 0-{FIRST_BYTES - 1}/{TEN_TERABYTES}")
     server.bend = flood = Flood(206, span, ("Content-Length", TEN_TERABYTES))
     with store.open(server.url(PATH)) as source:
@@ -396,7 +425,11 @@ def small_disk(size_bytes: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("missing", [1, 100, 1 << 20, len(BODY)])
 def test_a_full_disk_is_not_the_videos_fault_and_keeps_nothing(
-    server: WebServer, store: HttpStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int
+    server: WebServer,
+    store: HttpStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: int,
 ) -> None:
     """Wherever the room ends: among the last bytes, which may wait in a buffer, too."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -427,7 +460,9 @@ def test_few_redirects_are_followed(server: WebServer, store: HttpStore) -> None
 
 def test_a_redirect_may_not_leave_https(store: HttpStore) -> None:
     asker = Asker(store, "https://host.example/v.mp4")
-    assert asker.redirected("http://host.example/v.mp4", "https://host.example/v.mp4").startswith("https:")
+    assert asker.redirected("http://host.example/v.mp4", "https://host.example/v.mp4").startswith(
+        "https:"
+    )
     with pytest.raises(VideoError, match="from https: to http:"):
         asker.redirected("https://host.example/v.mp4", "http://host.example/v.mp4")
 
@@ -436,9 +471,13 @@ PUBLIC, OTHER = "93.184.215.14", "93.184.215.15"
 
 
 class Internet:
-    """Names as they are to be resolved, one list of addresses per question; public addresses lead to one server."""
+    """Names as they are to be resolved, one list of addresses per question; public addresses lead
+    to one server.
+    """
 
-    def __init__(self, server: WebServer, monkeypatch: pytest.MonkeyPatch, **names: list[list[str]]) -> None:
+    def __init__(
+        self, server: WebServer, monkeypatch: pytest.MonkeyPatch, **names: list[list[str]]
+    ) -> None:
         self._server, self._names = server, names
         self._resolve = socket.getaddrinfo
         self.reached: list[str] = []
@@ -449,7 +488,9 @@ class Internet:
         if host not in self._names:
             return list(self._resolve(host, port, *arguments, **options))
         addresses = self._names[host].pop(0)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses
+        ]
 
     def _connected(self, address: tuple[str, int], *_: object, **__: object) -> socket.socket:
         self.reached.append(address[0])
@@ -483,7 +524,8 @@ def test_a_name_that_changes_its_mind_is_judged_at_every_connection(
 
 
 @pytest.mark.parametrize(
-    "address", ["10.1.2.3", "127.0.0.1", "169.254.169.254", "::1", "fd00::1", "::ffff:192.168.0.1", "0.0.0.0"]
+    "address",
+    ["10.1.2.3", "127.0.0.1", "169.254.169.254", "::1", "fd00::1", "::ffff:192.168.0.1", "0.0.0.0"],
 )
 def test_a_name_of_a_private_address_is_refused(
     server: WebServer, strict: HttpStore, monkeypatch: pytest.MonkeyPatch, address: str
@@ -528,7 +570,9 @@ def test_a_public_server_may_send_us_to_another(
     assert internet.reached == [PUBLIC, OTHER]
 
 
-def test_a_redirect_that_had_its_time_is_asked_for_again(server: WebServer, store: HttpStore) -> None:
+def test_a_redirect_that_had_its_time_is_asked_for_again(
+    server: WebServer, store: HttpStore
+) -> None:
     expired: list[str] = []
 
     def signed(handler: Handler) -> bool:
@@ -563,7 +607,15 @@ def test_public_addresses_are_public() -> None:
 
 def test_private_addresses_are_refused_where_the_connection_is_made(server: WebServer) -> None:
     strict = HttpStore(LIMITS, allow_private=False, s3_host=None, connections=1)
-    for host in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.1", "[::ffff:127.0.0.1]", "2130706433"):
+    for host in (
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "0.0.0.0",
+        "127.1",
+        "[::ffff:127.0.0.1]",
+        "2130706433",
+    ):
         with pytest.raises(VideoError, match="REELVEC_HTTP_ALLOW_PRIVATE") as caught:
             strict.open(f"http://{host}:{server.port}{PATH}")
         assert caught.value.code == "address_refused"
@@ -572,10 +624,15 @@ def test_private_addresses_are_refused_where_the_connection_is_made(server: WebS
 
 
 def test_the_s3_endpoint_may_be_private_and_redirects_to_others_may_not(server: WebServer) -> None:
-    exempt = HttpStore(LIMITS, allow_private=False, s3_host=f"127.0.0.1:{server.port}", connections=1)
+    exempt = HttpStore(
+        LIMITS, allow_private=False, s3_host=f"127.0.0.1:{server.port}", connections=1
+    )
     server.bend = redirect
     assert read_all(exempt, server.url(PATH)) == BODY
-    assert code_of(exempt, server.url(f"/to/http://localhost:{server.port}{PATH}")) == "address_refused"
+    assert (
+        code_of(exempt, server.url(f"/to/http://localhost:{server.port}{PATH}"))
+        == "address_refused"
+    )
     exempt.close()
 
 
@@ -585,7 +642,9 @@ def test_nobody_there_is_unreachable(store: HttpStore) -> None:
 
 
 def test_an_address_that_does_not_answer_is_unreachable() -> None:
-    """As behind a firewall that drops what it does not like: here, a queue of connections that is full."""
+    """As behind a firewall that drops what it does not like: here, a queue of connections that is
+    full.
+    """
     quick = HttpStore(Limits(0.6, 100_000, 1), allow_private=True, s3_host=None, connections=1)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
         waiting = [socket.socket() for _ in range(4)]

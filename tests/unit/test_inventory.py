@@ -19,10 +19,14 @@ DIGEST = "ab" * 32
 def put(folder: Path, backbone: str) -> None:
     """Something with that backbone's config.json."""
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": registry.get(backbone).model_type}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": registry.get(backbone).model_type})
+    )
 
 
-def test_weights_under_another_name_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_under_another_name_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REELVEC_MODELS_DIR", str(tmp_path))
     put(tmp_path / "vivit_model", "vivit")  # as the notebook has it
     put(tmp_path / "xclip_model", "x-clip")
@@ -31,9 +35,15 @@ def test_weights_under_another_name_are_named(tmp_path: Path, monkeypatch: pytes
     put(tmp_path / "videomae_old", "videomae")  # the right one is there
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("[")
-    assert inventory.misnamed(tmp_path) == {"vivit": tmp_path / "vivit_model", "x-clip": tmp_path / "xclip_model"}
+    assert inventory.misnamed(tmp_path) == {
+        "vivit": tmp_path / "vivit_model",
+        "x-clip": tmp_path / "xclip_model",
+    }
     hint = f"found {tmp_path}/vivit_model, expected {tmp_path}/vivit: rename it"
-    states = {one.backbone: (one.state, one.problem) for one in inventory.inventory(tmp_path, verify=False)}
+    states = {
+        one.backbone: (one.state, one.problem)
+        for one in inventory.inventory(tmp_path, verify=False)
+    }
     assert states["vivit"] == ("missing", hint)
     assert states["timesformer"] == ("missing", None)
     assert hint in misnamed_weights()
@@ -42,17 +52,24 @@ def test_weights_under_another_name_are_named(tmp_path: Path, monkeypatch: pytes
 
 def test_what_was_put_there_by_hand_claims_no_origin(tmp_path: Path) -> None:
     put(tmp_path / "vivit", "vivit")
-    held = next(one for one in inventory.inventory(tmp_path, verify=False) if one.backbone == "vivit")
+    held = next(
+        one for one in inventory.inventory(tmp_path, verify=False) if one.backbone == "vivit"
+    )
     assert (held.state, held.checkpoint, held.ref, held.license) == ("by hand", None, None, None)
     assert held.where == str(tmp_path / "vivit")
 
 
 def test_a_license_is_known_of_the_numbers_it_was_given_with(tmp_path: Path) -> None:
     settings = WorkerSettings(models_dir=str(tmp_path))
-    assert inventory.license_of("vivit", "pretrained", DIGEST, settings) == inventory.UNKNOWN_LICENSE
+    assert (
+        inventory.license_of("vivit", "pretrained", DIGEST, settings) == inventory.UNKNOWN_LICENSE
+    )
     files = {"config.json": FileFacts(2, "cd" * 32)}
     lock.write(tmp_path, {"vivit": Entry("google/vivit", "main", "ef" * 20, "MIT", DIGEST, files)})
     assert inventory.license_of("vivit", "pretrained", DIGEST, settings) == "MIT"
-    assert inventory.license_of("vivit", "pretrained", "00" * 32, settings) == inventory.UNKNOWN_LICENSE
+    assert (
+        inventory.license_of("vivit", "pretrained", "00" * 32, settings)
+        == inventory.UNKNOWN_LICENSE
+    )
     assert inventory.license_of("vivit", "random-tiny", DIGEST, settings) is None
     assert inventory.license_of("probe", "pretrained", DIGEST, settings) is None

@@ -22,10 +22,21 @@ def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "form",
-    [SECRET, quote(SECRET, safe=""), quote(SECRET).lower(), quote_plus(SECRET), repr(SECRET)[1:-1], SECRET.upper()],
+    [
+        SECRET,
+        quote(SECRET, safe=""),
+        quote(SECRET).lower(),
+        quote_plus(SECRET),
+        repr(SECRET)[1:-1],
+        SECRET.upper(),
+    ],
 )
-@pytest.mark.parametrize("around", ["{}", 'could not translate host name "{}"', "%3A{}%40host", "x{}x"])
-def test_every_form_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch, form: str, around: str) -> None:
+@pytest.mark.parametrize(
+    "around", ["{}", 'could not translate host name "{}"', "%3A{}%40host", "x{}x"]
+)
+def test_every_form_is_masked_wherever_it_stands(
+    monkeypatch: pytest.MonkeyPatch, form: str, around: str
+) -> None:
     text = around.format(form)
     assert "4ry" in mask(text) or "4RY" in mask(text)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -44,9 +55,14 @@ def test_every_form_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch
         ("HF_TOKEN", "c4n4ry/pw"),
     ],
 )
-def test_the_password_of_every_address_is_known(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_the_password_of_every_address_is_known(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(name, value)
-    assert mask("no host named c4n4ry/pw, nor c4n4ry%2Fpw, nor x") == "no host named ***, nor ***, nor x"
+    assert (
+        mask("no host named c4n4ry/pw, nor c4n4ry%2Fpw, nor x")
+        == "no host named ***, nor ***, nor x"
+    )
 
 
 def test_what_is_remembered_is_masked_until_something_newer_takes_its_place() -> None:
@@ -66,7 +82,9 @@ def test_words_of_ours_short_ones_and_parts_of_words_stay(monkeypatch: pytest.Mo
     monkeypatch.setenv("PGPASSWORD", "reelvec")
     monkeypatch.setenv("HF_TOKEN", "video")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "123456")
-    assert mask("reelvec embeds video 1234567, not 123456") == "reelvec embeds video 1234567, not ***"
+    assert (
+        mask("reelvec embeds video 1234567, not 123456") == "reelvec embeds video 1234567, not ***"
+    )
 
 
 def test_an_error_of_ours_never_says_one(monkeypatch: pytest.MonkeyPatch) -> None:

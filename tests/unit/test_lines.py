@@ -14,7 +14,9 @@ from producer.wording import duration, first_line, listed
 
 ALIVE = Fleet(alive=2, draining=0, in_flight=6, gpus=2, last_beat_seconds=3.0)
 WORKER = FleetWorker("gpu-3", 4711, "cuda:0 (H100)", False, 34, 15, 15.5, 4, beat_seconds=720.0)
-KEY = Outage("bad_credentials", 158_000, newest_try_seconds=20.0, waited_seconds=720.0, example="no key AK")
+KEY = Outage(
+    "bad_credentials", 158_000, newest_try_seconds=20.0, waited_seconds=720.0, example="no key AK"
+)
 BUCKET = Outage("no_bucket", 893, newest_try_seconds=50.0, waited_seconds=29.0, example="gone")
 
 
@@ -28,7 +30,9 @@ def test_the_waiting_line_names_code_example_and_remedy() -> None:
 
 
 def test_every_outage_has_a_remedy() -> None:
-    assert {code for code, kind in VIDEO_ERROR_CLASSES.items() if kind is ErrorClass.INFRA} == lines.REMEDIES.keys()
+    assert {
+        code for code, kind in VIDEO_ERROR_CLASSES.items() if kind is ErrorClass.INFRA
+    } == lines.REMEDIES.keys()
 
 
 def test_workers_that_went_missing_are_named() -> None:
@@ -46,18 +50,26 @@ def test_what_is_closed_refused_and_paused_has_a_line_each() -> None:
     refusal = RefusingWorker("node-1", "gpu0", 7, "s3://good", 200.0, "access_denied", "403")
     paused = PausedBackbone("vivit", "device_error", 60.0)
     assert lines.halted(Halts(7, (place,) * 7, (refusal,), (paused,)))[4:] == [
-        "CLOSED  s3://bad for 90 s: bad_credentials (no such key); one video is tried every 10 s, and all go on when it"
+        "CLOSED  s3://bad for 90 s: bad_credentials (no such key); one video is tried every 10 s, "
+        "and all go on when it"
         " succeeds",
         "CLOSED  2 more places: reelvec status --json",
-        "REFUSED  gpu0 on node-1 could not read s3://good for 3 min, but others can: access_denied (403)",
+        "REFUSED  gpu0 on node-1 could not read s3://good for 3 min, but others can: access_denied "
+        "(403)",
         "PAUSED  vivit for 60 s: device_error; go on with: reelvec pause --backbone vivit --resume",
     ]
     assert lines.halted(Halts()) == []
 
 
 def test_the_broker_is_told_either_way() -> None:
-    assert lines.broker(Broker("redis://h", messages=1200)) == "broker answers, 1,200 messages wait in it"
-    assert lines.broker(Broker("redis://h", error="refused")) == "broker redis://h does not answer: refused"
+    assert (
+        lines.broker(Broker("redis://h", messages=1200))
+        == "broker answers, 1,200 messages wait in it"
+    )
+    assert (
+        lines.broker(Broker("redis://h", error="refused"))
+        == "broker redis://h does not answer: refused"
+    )
 
 
 def test_counts_tell_their_age_when_it_is_more_than_a_moment() -> None:
@@ -66,16 +78,20 @@ def test_counts_tell_their_age_when_it_is_more_than_a_moment() -> None:
 
 def test_a_worker_in_one_row() -> None:
     told = replace(WORKER, name="gpu0", beat_seconds=3.0, claimed_seconds=2.0, videos_done=1234, videos_failed=5,
-                   videos_per_second=2.25, last_error="truncated: it\tends", last_error_seconds=70.0,
+                   videos_per_second=2.25, last_error="truncated: "
+"it\tends", last_error_seconds=70.0,
                    models=("probe", "vivit", "vivit-random-tiny"), refused=("siglip2",))  # fmt: skip
     assert lines.worker_cells(told, is_alive=True, refuses=["s3://b"]) == [
-        "gpu-3", "gpu0", "4711", "cuda:0 (H100)", "working", "3 s ago", "2 s ago", "2.2", "1,234", "5",
+        "gpu-3", "gpu0", "4711", "cuda:0 "
+"(H100)", "working", "3 s ago", "2 s ago", "2.2", "1,234", "5",
         "probe vivit (not siglip2)", "s3://b",
         "70 s ago: truncated: it ends",
     ]  # fmt: skip
     silent = lines.worker_cells(WORKER, is_alive=False, refuses=[])
     assert silent[4:] == ["silent", "12 min ago", "never", "-", "-", "-", "-", "-", "-"]
-    assert lines.worker_cells(replace(told, draining=True), is_alive=True, refuses=[])[4] == "draining"
+    assert (
+        lines.worker_cells(replace(told, draining=True), is_alive=True, refuses=[])[4] == "draining"
+    )
     assert len(silent) == len(lines.WORKER_COLUMNS)
 
 
@@ -91,7 +107,12 @@ def test_the_first_line_of_an_error_is_safe_to_print() -> None:
 
 
 def test_durations_read_like_speech() -> None:
-    assert [duration(seconds) for seconds in (40, 180, 8700, 400000)] == ["40 s", "3 min", "2 h 25 min", "5 days"]
+    assert [duration(seconds) for seconds in (40, 180, 8700, 400000)] == [
+        "40 s",
+        "3 min",
+        "2 h 25 min",
+        "5 days",
+    ]
 
 
 def test_long_lists_are_cut() -> None:

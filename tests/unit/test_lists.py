@@ -30,7 +30,9 @@ AS_JSON_LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in AS
 
 def read(source: str | Path) -> list[VideoRow | RowError]:
     storage = Storage(load(WorkerSettings), roots=None)
-    rows = read_source(str(source), categories=load_shipped(), match=None, s3_endpoint=None, storage=storage)
+    rows = read_source(
+        str(source), categories=load_shipped(), match=None, s3_endpoint=None, storage=storage
+    )
     return list(rows)
 
 
@@ -43,7 +45,9 @@ def written(folder: Path, content: str | bytes, name: str = "list.csv") -> Path:
 def told(rows: list[VideoRow | RowError]) -> list[object]:
     """What each row is: a video's address, id and title, or where a bad row stands."""
     return [
-        (row.uri.removeprefix("file://"), row.external_id, row.title) if isinstance(row, VideoRow) else row.where
+        (row.uri.removeprefix("file://"), row.external_id, row.title)
+        if isinstance(row, VideoRow)
+        else row.where
         for row in rows
     ]
 
@@ -87,11 +91,17 @@ def test_every_list_says_the_same(tmp_path: Path, name: str, content: str | byte
     assert told(read(written(tmp_path, raw, name))) == TWO
     for ending, pack in ((".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)):
         assert told(read(written(tmp_path, pack(raw), name + ending))) == TWO
-        assert told(read(written(tmp_path, pack(raw), name))) == TWO, "by its first bytes, whatever the name says"
-    assert told(read(written(tmp_path, raw, f"{name}.gz"))) == TWO, "unpacked on the way, and the name was kept"
+        assert told(read(written(tmp_path, pack(raw), name))) == TWO, (
+            "by its first bytes, whatever the name says"
+        )
+    assert told(read(written(tmp_path, raw, f"{name}.gz"))) == TWO, (
+        "unpacked on the way, and the name was kept"
+    )
 
 
-def test_zstandard_is_read_where_pyarrow_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zstandard_is_read_where_pyarrow_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "list.csv.zst"
     with pa.CompressedOutputStream(str(path), "zstd") as stream:
         stream.write(TABLE.encode())
@@ -102,7 +112,9 @@ def test_zstandard_is_read_where_pyarrow_is(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_packed_list_of_lines(tmp_path: Path) -> None:
-    path = written(tmp_path, gzip.compress("/a.mp4\r\n# no\r\n/b c.mp4\r\n".encode("utf-16")), "list.txt.gz")
+    path = written(
+        tmp_path, gzip.compress("/a.mp4\r\n# no\r\n/b c.mp4\r\n".encode("utf-16")), "list.txt.gz"
+    )
     assert told(read(path)) == [("/a.mp4", None, "a"), ("/b%20c.mp4", None, "b c")]
 
 
@@ -141,10 +153,14 @@ def test_where_a_packed_list_is_cut_is_told(tmp_path: Path, name: str) -> None:
         ),
     ],
 )
-def test_a_quote_that_is_not_closed_costs_its_own_row(tmp_path: Path, lines: list[str], expected: list[str]) -> None:
+def test_a_quote_that_is_not_closed_costs_its_own_row(
+    tmp_path: Path, lines: list[str], expected: list[str]
+) -> None:
     rows = read(written(tmp_path, "\n".join(["uri,title", *lines]) + "\n"))
     found = [
-        row.uri.removeprefix("file://") if isinstance(row, VideoRow) else row.where.removeprefix("list.csv ")
+        row.uri.removeprefix("file://")
+        if isinstance(row, VideoRow)
+        else row.where.removeprefix("list.csv ")
         for row in rows
     ]
     assert found == expected
@@ -173,10 +189,14 @@ def test_a_line_without_end_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["cp1251", "latin-1"])
 def test_another_encoding_is_told_by_its_line(tmp_path: Path, encoding: str) -> None:
     word = "Ночь" if encoding == "cp1251" else "café"
-    rows = read(written(tmp_path, f"uri,title\n/a.mp4,x\n/b.mp4,{word}\n/c.mp4,y\n".encode(encoding)))
+    rows = read(
+        written(tmp_path, f"uri,title\n/a.mp4,x\n/b.mp4,{word}\n/c.mp4,y\n".encode(encoding))
+    )
     assert told(rows) == [("/a.mp4", None, "x"), "list.csv line 3", ("/c.mp4", None, "y")]
     assert "iconv -f cp1251 -t utf-8" in reasons(rows)[0]
-    (only,) = reasons(read(written(tmp_path, f"/a.mp4\n/{word}.mp4\n".encode(encoding), "list.txt")))
+    (only,) = reasons(
+        read(written(tmp_path, f"/a.mp4\n/{word}.mp4\n".encode(encoding), "list.txt"))
+    )
     assert "iconv" in only
 
 
@@ -200,10 +220,16 @@ class TestLayouts:
         ]
 
     def test_kinetics_says_what_to_add(self, tmp_path: Path) -> None:
-        text = "label,youtube_id,time_start,time_end,split\ntesting apple,---QUuC4vJs,84,94,validate\n"
-        with pytest.raises(UsageError, match=r"'youtube_id' holds ids of YouTube.*add a column uri"):
+        text = (
+            "label,youtube_id,time_start,time_end,split\ntesting apple,---QUuC4vJs,84,94,validate\n"
+        )
+        with pytest.raises(
+            UsageError, match=r"'youtube_id' holds ids of YouTube.*add a column uri"
+        ):
             read(written(tmp_path, text))
-        with_path = text.replace("split\n", "split,path\n").replace("validate\n", "validate,/clips/a.mp4\n")
+        with_path = text.replace("split\n", "split,path\n").replace(
+            "validate\n", "validate,/clips/a.mp4\n"
+        )
         assert read(written(tmp_path, with_path)) == [
             VideoRow(
                 "file:///clips/a.mp4",
@@ -216,28 +242,45 @@ class TestLayouts:
     def test_panda(self, tmp_path: Path) -> None:
         text = (
             "videoID,url,timestamp,caption,matching_score\n"
-            "--210,https://www.youtube.com/watch?v=--210,\"[['0:00:00.000', '0:00:10.000']]\",\"['a cat']\",[0.4]\n"
+            "--210,https://www.youtube.com/watch?v=--210,\"[['0:00:00.000', "
+            "'0:00:10.000']]\",\"['a cat']\",[0.4]\n"
         )
         (row,) = read(written(tmp_path, text))
         assert isinstance(row, RowError)
         assert "a page of youtube.com" in row.reason
-        (row,) = read(written(tmp_path, text.replace("https://www.youtube.com/watch?v=--210", "s3://bucket/a.mp4")))
+        (row,) = read(
+            written(
+                tmp_path, text.replace("https://www.youtube.com/watch?v=--210", "s3://bucket/a.mp4")
+            )
+        )
         assert isinstance(row, VideoRow)
         assert (row.uri, row.external_id) == ("s3://bucket/a.mp4", "--210")
         assert row.attributes["timestamp"] == "[['0:00:00.000', '0:00:10.000']]"
 
     def test_openvid(self, tmp_path: Path) -> None:
-        text = 'video,caption,aesthetic score,seconds\n--2ol_2_0to128.mp4,"A man, talking",4.6,5.1\n'
+        text = (
+            'video,caption,aesthetic score,seconds\n--2ol_2_0to128.mp4,"A man, talking",4.6,5.1\n'
+        )
         (row,) = read(written(tmp_path, text))
         assert isinstance(row, VideoRow)
         assert row.uri == f"file://{tmp_path}/--2ol_2_0to128.mp4"
-        assert row.attributes == {"caption": "A man, talking", "aesthetic score": "4.6", "seconds": "5.1"}
+        assert row.attributes == {
+            "caption": "A man, talking",
+            "aesthetic score": "4.6",
+            "seconds": "5.1",
+        }
 
     @pytest.mark.parametrize("indent", [None, 2])
     def test_activitynet_is_refused_with_advice(self, tmp_path: Path, indent: int | None) -> None:
-        entry = {"duration": 82.7, "subset": "training", "url": "https://www.youtube.com/watch?v=x", "annotations": []}
+        entry = {
+            "duration": 82.7,
+            "subset": "training",
+            "url": "https://www.youtube.com/watch?v=x",
+            "annotations": [],
+        }
         text = json.dumps(
-            {"version": "1.3", "database": {f"v{i}": entry for i in range(3)}, "taxonomy": []}, indent=indent
+            {"version": "1.3", "database": {f"v{i}": entry for i in range(3)}, "taxonomy": []},
+            indent=indent,
         )
         with pytest.raises(UsageError, match="ActivityNet"):
             read(written(tmp_path, text, "activity_net.json"))
@@ -248,21 +291,29 @@ class TestLayouts:
         assert (row.category, row.attributes) == (None, {"label": "48"})
 
 
-@pytest.mark.parametrize("mark", ["nan", "NaN", "NULL", "null", "None", "<NA>", "N/A", "n/a", "NaT", "NA", "#N/A", " "])
+@pytest.mark.parametrize(
+    "mark", ["nan", "NaN", "NULL", "null", "None", "<NA>", "N/A", "n/a", "NaT", "NA", "#N/A", " "]
+)
 def test_a_missing_id_is_none_and_no_attribute(tmp_path: Path, mark: str) -> None:
     (row,) = read(written(tmp_path, f"uri,id,category\n/a.mp4,{mark},{mark}\n"))
     assert row == VideoRow("file:///a.mp4")
 
 
-@pytest.mark.parametrize(("text", "external_id"), [("1.0", "1"), ("12.00", "12"), ("1.5", "1.5"), ("v1.0", "v1.0")])
-def test_a_whole_number_is_the_same_id_everywhere(tmp_path: Path, text: str, external_id: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "external_id"), [("1.0", "1"), ("12.00", "12"), ("1.5", "1.5"), ("v1.0", "v1.0")]
+)
+def test_a_whole_number_is_the_same_id_everywhere(
+    tmp_path: Path, text: str, external_id: str
+) -> None:
     lists = [
         written(tmp_path, f"uri,id\n/a.mp4,{text}\n"),
         written(tmp_path, json.dumps({"uri": "/a.mp4", "id": text}), "list.jsonl"),
     ]
     if text[0].isdigit():
         lists.append(written(tmp_path, f'{{"uri": "/a.mp4", "id": {text}}}', "numbers.jsonl"))
-        parquet.write_table(pa.table({"uri": ["/a.mp4"], "id": [float(text)]}), tmp_path / "list.parquet")
+        parquet.write_table(
+            pa.table({"uri": ["/a.mp4"], "id": [float(text)]}), tmp_path / "list.parquet"
+        )
         lists.append(tmp_path / "list.parquet")
     for path in lists:
         assert read(path) == [VideoRow("file:///a.mp4", external_id)]
@@ -270,21 +321,39 @@ def test_a_whole_number_is_the_same_id_everywhere(tmp_path: Path, text: str, ext
 
 class TestJson:
     def test_bad_objects_are_named_and_the_rest_goes_on(self, tmp_path: Path) -> None:
-        bad = ["{broken", "7", '{"uri": ["/x.mp4"]}', '{"id": 1}', '{"uri": "/b.mp4", "a\\u0000": 1}']
-        bad += [f'{{"uri": "/c.mp4", "deep": {"[" * depth + "]" * depth}}}' for depth in (30, 3_000)]
+        bad = [
+            "{broken",
+            "7",
+            '{"uri": ["/x.mp4"]}',
+            '{"id": 1}',
+            '{"uri": "/b.mp4", "a\\u0000": 1}',
+        ]
+        bad += [
+            f'{{"uri": "/c.mp4", "deep": {"[" * depth + "]" * depth}}}' for depth in (30, 3_000)
+        ]
         last = '{"uri": "/z.mp4", "n": NaN, "i": 1e999, "s": {"k": [1.0]}}'
-        rows = read(written(tmp_path, "\n".join(['{"uri": "/a.mp4"}', "", *bad, last]), "list.jsonl"))
+        rows = read(
+            written(tmp_path, "\n".join(['{"uri": "/a.mp4"}', "", *bad, last]), "list.jsonl")
+        )
         assert told(rows)[1:-1] == [f"list.jsonl line {number}" for number in (3, 4, 5, 6, 7, 8, 9)]
         assert isinstance(rows[-1], VideoRow)
         assert rows[-1].attributes == {"s": {"k": [1]}}
 
     def test_an_array_that_breaks_off_is_read_so_far(self, tmp_path: Path) -> None:
-        rows = read(written(tmp_path, '[{"uri": "/a.mp4"},\n {"uri": "/b.mp4"}, {"uri": ', "list.json"))
+        rows = read(
+            written(tmp_path, '[{"uri": "/a.mp4"},\n {"uri": "/b.mp4"}, {"uri": ', "list.json")
+        )
         assert told(rows) == [("/a.mp4", None, None), ("/b.mp4", None, None), "list.json item 3"]
         assert "nothing behind it was read" in reasons(rows)[0]
 
     def test_the_key_of_the_address_is_the_same_for_all(self, tmp_path: Path) -> None:
-        rows = read(written(tmp_path, '{"url": "https://page.org/1"}\n{"s3_url": "s3://bucket/a.mp4"}\n', "list.jsonl"))
+        rows = read(
+            written(
+                tmp_path,
+                '{"url": "https://page.org/1"}\n{"s3_url": "s3://bucket/a.mp4"}\n',
+                "list.jsonl",
+            )
+        )
         assert told(rows) == ["list.jsonl line 1", ("s3://bucket/a.mp4", None, None)]
 
     @pytest.mark.parametrize(
@@ -305,7 +374,8 @@ class TestJson:
 
 class TestNoList:
     @pytest.mark.parametrize(
-        "name", ["list.xlsx", "list.zip", "list.csv.7z", "q.py", "page.HTML", "a.jpg", "list.unknown.gz"]
+        "name",
+        ["list.xlsx", "list.zip", "list.csv.7z", "q.py", "page.HTML", "a.jpg", "list.unknown.gz"],
     )
     def test_other_files_are_refused_and_the_lists_named(self, tmp_path: Path, name: str) -> None:
         path = written(tmp_path, b"PK\x03\x04\xff\xfe", name)
@@ -325,7 +395,9 @@ class TestNoList:
     def test_prose_and_code_are_no_lists(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: str
     ) -> None:
-        with pytest.raises(UsageError, match=f"no list of videos: {line} is no path and no address"):
+        with pytest.raises(
+            UsageError, match=f"no list of videos: {line} is no path and no address"
+        ):
             read(written(tmp_path, text, "readme.txt"))
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
         with pytest.raises(UsageError, match="standard input is no list of videos"):
@@ -375,7 +447,12 @@ def test_addresses_of_other_systems_are_named(tmp_path: Path, address: str, said
 
 @pytest.mark.parametrize(
     "address",
-    ["arn:aws:s3:::bucket/a/k.mp4", "arn:aws-cn:s3:::bucket/a/k.mp4", "s3a://bucket/a/k.mp4", "S3N://bucket/a/k.mp4"],
+    [
+        "arn:aws:s3:::bucket/a/k.mp4",
+        "arn:aws-cn:s3:::bucket/a/k.mp4",
+        "s3a://bucket/a/k.mp4",
+        "S3N://bucket/a/k.mp4",
+    ],
 )
 def test_other_spellings_of_an_object_mean_it(address: str) -> None:
     assert read(address) == [VideoRow("s3://bucket/a/k.mp4", title="k")]

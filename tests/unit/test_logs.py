@@ -35,9 +35,15 @@ def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
         ("postgresql://ann:p@ss/w0rd#1@db/v", "postgresql://ann:***@db/v"),
         ("postgresql://ann:p w?x@db/v", "postgresql://ann:***@db/v"),
         ("redis://:p/1@a:1/0;rediss://:p#2@b:2/0", "redis://***@a:1/0;rediss://***@b:2/0"),
-        ("redis+socket://:s3cret@/run/v.sock?virtual_host=0", "redis+socket://***@/run/v.sock?virtual_host=0"),
+        (
+            "redis+socket://:s3cret@/run/v.sock?virtual_host=0",
+            "redis+socket://***@/run/v.sock?virtual_host=0",
+        ),
         ("https://s3cret@files.example.com/a.mp4", "https://***@files.example.com/a.mp4"),
-        ("https://files.example.com:8443/films/@channel/a.mp4", "https://files.example.com:8443/films/@channel/a.mp4"),
+        (
+            "https://files.example.com:8443/films/@channel/a.mp4",
+            "https://files.example.com:8443/films/@channel/a.mp4",
+        ),
         ("s3://bucket/films/ann:b@channel/a.mp4", "s3://bucket/films/ann:b@channel/a.mp4"),
     ],
 )
@@ -45,9 +51,13 @@ def test_masks_one_address_and_leaves_names_alone(url: str, shown: str) -> None:
     assert mask_url(url) == shown
 
 
-@pytest.mark.parametrize("name", ["X-Amz-Signature", "x-amz-credential", "X-Amz-Security-Token", "Signature", "token"])
+@pytest.mark.parametrize(
+    "name", ["X-Amz-Signature", "x-amz-credential", "X-Amz-Security-Token", "Signature", "token"]
+)
 def test_masks_presigned_query_strings(name: str) -> None:
-    text = mask(f"GET https://s3.example.com/b/a.mp4?partNumber=2&{name}=s3cret%2Fx&X-Amz-Expires=60 failed")
+    text = mask(
+        f"GET https://s3.example.com/b/a.mp4?partNumber=2&{name}=s3cret%2Fx&X-Amz-Expires=60 failed"
+    )
     assert "s3cret" not in text
     assert "partNumber=2" in text
     assert "X-Amz-Expires=60 failed" in text
@@ -56,7 +66,10 @@ def test_masks_presigned_query_strings(name: str) -> None:
 def test_masks_keys_and_named_secrets_but_not_a_fencing_token() -> None:
     # Put together here, so that no scanner takes this file for a leak.
     key = "AKIA" + "IOSFODNN7EXAMPLE"
-    text = mask(f"key {key}, AWS_SECRET_ACCESS_KEY=s3cret, {{'password': 's3cret'}}, token=17, password authentication")
+    text = mask(
+        f"key {key}, AWS_SECRET_ACCESS_KEY=s3cret, {{'password': 's3cret'}}, token=17, password "
+        "authentication"
+    )
     assert "s3cret" not in text
     assert key not in text
     assert "token=17" in text
@@ -137,7 +150,8 @@ def test_configured_lines_are_masked_and_not_doubled(capsys: pytest.CaptureFixtu
         log.exception("gave up", stack_info=True)
     lines = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO reelvec.test: connecting to redis://\*\*\*@h:6379/0", lines[0]
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO reelvec.test: connecting to redis://\*\*\*@h:6379/0",
+        lines[0],
     )
     assert "ConnectionError: cannot reach postgresql://ann:***@db/v" in lines
     assert "s3cret" not in "\n".join(line for line in lines if "raise " not in line)
@@ -155,7 +169,9 @@ def test_source_lines_of_a_traceback_are_masked_too() -> None:
 
 
 def test_a_wrong_format_string_still_gives_a_masked_line() -> None:
-    record = logging.LogRecord("n", logging.INFO, __file__, 1, "%d of %s", ("redis://:s3cret@h",), None)
+    record = logging.LogRecord(
+        "n", logging.INFO, __file__, 1, "%d of %s", ("redis://:s3cret@h",), None
+    )
     assert RedactionFilter().filter(record)
     assert "redis://***@h" in record.getMessage()
 
@@ -164,4 +180,6 @@ def test_what_a_message_quotes_cannot_pass_for_another_record() -> None:
     quoted = "a.mp4\n2026-01-01T00:00:00Z INFO all is well\x1b[2K\r\u202e"
     record = logging.LogRecord("n", logging.INFO, __file__, 1, "cannot read %s", (quoted,), None)
     RedactionFilter().filter(record)
-    assert record.getMessage() == ("cannot read a.mp4\n  2026-01-01T00:00:00Z INFO all is well\\x1b[2K\\r\\u202e")
+    assert record.getMessage() == (
+        "cannot read a.mp4\n  2026-01-01T00:00:00Z INFO all is well\\x1b[2K\\r\\u202e"
+    )

@@ -1,4 +1,6 @@
-"""Limits of control groups, read from folders made as the kernel and the container engines make them."""
+"""Limits of control groups, read from folders made as the kernel and the container engines make
+them.
+"""
 
 from __future__ import annotations
 
@@ -60,14 +62,17 @@ def test_version_2_of_a_service_and_the_slice_above_it(groups: Groups) -> None:
     groups.member_of("0::/work.slice/reelvec.service")
     groups.write(**{
         "work.slice/cpu.max": "400000 100000", "work.slice/memory.max": "max",
-        "work.slice/reelvec.service/cpu.max": "max 100000", "work.slice/reelvec.service/memory.max": str(32 << 20),
+        "work.slice/reelvec.service/cpu.max": "max "
+"100000", "work.slice/reelvec.service/memory.max": str(32 << 20),
         "other.slice/cpu.max": "100000 100000",
     })  # fmt: skip
     assert found() == (4, 32 << 20)
 
 
 def test_version_1_in_a_container_that_sees_the_hosts_path(groups: Groups) -> None:
-    groups.member_of("9:name=systemd:/", "4:memory:/docker/abc", "3:cpu,cpuacct:/docker/abc", "0::/")
+    groups.member_of(
+        "9:name=systemd:/", "4:memory:/docker/abc", "3:cpu,cpuacct:/docker/abc", "0::/"
+    )
     groups.write(**{
         "cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000", "memory/memory.limit_in_bytes": str(16 << 20),
     })  # fmt: skip
@@ -91,9 +96,18 @@ def test_more_quota_than_cores_gives_no_more(groups: Groups) -> None:
 
 @pytest.mark.parametrize(
     ("allowed", "gpus"),
-    [("", []), ("-1", []), ("NoDevFiles", []), ("2,5", ["2", "5"]), ("GPU-abc", ["GPU-abc"]), (None, ["0", "1"])],
+    [
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("2,5", ["2", "5"]),
+        ("GPU-abc", ["GPU-abc"]),
+        (None, ["0", "1"]),
+    ],
 )
-def test_visible_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, allowed: str | None, gpus: list[str]) -> None:
+def test_visible_gpus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, allowed: str | None, gpus: list[str]
+) -> None:
     for name in ("nvidia2", "nvidia5", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
     monkeypatch.setattr(machine, "DEVICE_FILES", tmp_path)

@@ -1,4 +1,6 @@
-"""CSV manifests: columns by name, ids as pandas writes them, and bad rows that do not stop the good ones."""
+"""CSV manifests: columns by name, ids as pandas writes them, and bad rows that do not stop the good
+ones.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def test_the_notebooks_own_file(tmp_path: Path) -> None:
     rows = read(
         tmp_path,
         ",url,s3_url,manual_category_id,parsed_category,views\n"
-        "0,https://page.org/1,https://storage.example.net/bucket/a.mp4,48.0,\"('Кино', 'Фильмы')\",10\n"
+        "0,https://page.org/1,https://storage.example.net/bucket/a.mp4,48.0,\"('Кино', "
+        "'Фильмы')\",10\n"
         "1,https://page.org/2,https://storage.example.net/bucket/b.mp4,,\"('B', None)\",nan\n"
         "2,https://page.org/3,,48.0,\"('C',)\",\n"
         "3,https://page.org/4,https://storage.example.net/bucket/d.mp4,23.0,\"('D',)\",\n",
@@ -44,7 +47,9 @@ def test_the_notebooks_own_file(tmp_path: Path) -> None:
         title="Кино",
         attributes={"url": "https://page.org/1", "views": "10"},
     )
-    assert rows[1] == VideoRow("s3://bucket/b.mp4", title="B", attributes={"url": "https://page.org/2"})
+    assert rows[1] == VideoRow(
+        "s3://bucket/b.mp4", title="B", attributes={"url": "https://page.org/2"}
+    )
     assert errors(rows) == [
         ("videos.csv line 4", "no address in column s3_url"),
         (
@@ -61,7 +66,12 @@ def test_every_known_column(tmp_path: Path) -> None:
         ' s3://bucket/a.mp4 , x1 ,TV shows,"A, B","channel ""7""",2024-01-01\r\n',
     )
     assert row == VideoRow(
-        "s3://bucket/a.mp4", "x1", "tv-shows", "A, B", 'channel "7"', attributes={"Uploaded At": "2024-01-01"}
+        "s3://bucket/a.mp4",
+        "x1",
+        "tv-shows",
+        "A, B",
+        'channel "7"',
+        attributes={"Uploaded At": "2024-01-01"},
     )
 
 
@@ -99,7 +109,9 @@ def test_relative_paths_start_from_the_manifest(tmp_path: Path) -> None:
 
 
 def test_a_signed_address_warns(tmp_path: Path) -> None:
-    row = read_one(tmp_path, "uri\nhttps://storage.example.net/bucket/a.mp4?X-Amz-Signature=SECRET\n")
+    row = read_one(
+        tmp_path, "uri\nhttps://storage.example.net/bucket/a.mp4?X-Amz-Signature=SECRET\n"
+    )
     assert row.uri == "s3://bucket/a.mp4"
     assert "X-Amz-Signature" in (row.warning or "")
 
@@ -194,7 +206,9 @@ def test_a_bad_row_is_named_and_the_rest_goes_on(tmp_path: Path, line: bytes, re
 
 def test_short_rows_trailing_commas_long_fields_and_repeats_are_accepted(tmp_path: Path) -> None:
     rows = read(tmp_path, f"\nuri,id,note\na.mp4\na.mp4,1,{'x' * 900_000},,\n,,\n")
-    assert [row.uri for row in rows if isinstance(row, VideoRow)] == [f"file://{tmp_path}/a.mp4"] * 2
+    assert [row.uri for row in rows if isinstance(row, VideoRow)] == [
+        f"file://{tmp_path}/a.mp4"
+    ] * 2
     assert not errors(rows)
 
 
@@ -209,7 +223,10 @@ def test_the_line_is_the_files_own_behind_a_text_of_several_lines(tmp_path: Path
     ("text", "message"),
     [
         ("", "found: none"),
-        ("link,name\na,b\n", "(found: link, name); accepted: uri, s3_url, s3_uri, contenturl, video_url, url, path"),
+        (
+            "link,name\na,b\n",
+            "(found: link, name); accepted: uri, s3_url, s3_uri, contenturl, video_url, url, path",
+        ),
         ("link,name\na,b\n", "if 'link' holds it, rename that column to uri"),
         ("link;name\na;b\n", "found: link, name"),
         ("uri,title,Title\na,b,c\n", "column 'title' twice"),
@@ -219,7 +236,9 @@ def test_the_line_is_the_files_own_behind_a_text_of_several_lines(tmp_path: Path
         ),
     ],
 )
-def test_a_wrong_file_is_refused_before_any_row(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_a_wrong_file_is_refused_before_any_row(
+    tmp_path: Path, text: str | bytes, message: str
+) -> None:
     path = tmp_path / "videos.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UsageError) as caught:
@@ -229,7 +248,9 @@ def test_a_wrong_file_is_refused_before_any_row(tmp_path: Path, text: str | byte
 
 def test_rows_are_not_held_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "videos.csv"
-    path.write_text("uri,title\n" + "".join(f"s3://bucket/{n}.mp4,{'t' * 200}\n" for n in range(5_000)))
+    path.write_text(
+        "uri,title\n" + "".join(f"s3://bucket/{n}.mp4,{'t' * 200}\n" for n in range(5_000))
+    )
     count = 0
     tracemalloc.start()
     try:

@@ -1,4 +1,6 @@
-"""Only the id of a video is believed; whatever else lies in the queue has a reason for being dropped."""
+"""Only the id of a video is believed; whatever else lies in the queue has a reason for being
+dropped.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ def test_garbage_is_refused_with_a_reason(kind: str) -> None:
 @pytest.mark.parametrize("kind", FORGED)
 def test_of_a_forged_message_only_the_id_is_left(kind: str) -> None:
     clean = messages.write(messages.read(FORGED[kind]), queue="reelvec", tag="t")
-    assert clean["headers"] == {"task": "reelvec.embed", "id": "t", "argsrepr": "", "kwargsrepr": ""}
+    assert clean["headers"] == {
+        "task": "reelvec.embed",
+        "id": "t",
+        "argsrepr": "",
+        "kwargsrepr": "",
+    }
     assert clean["properties"].keys() == {"body_encoding", "delivery_tag", "delivery_info"}
 
 

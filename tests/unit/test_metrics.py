@@ -20,13 +20,21 @@ from producer.status.verdict import Verdict
 
 LINE = re.compile(r"(reelvec_[a-z_]+)(\{[^{}]*\})? (\S+)")
 
-WORKER = FleetWorker("gpu-1", 7, 'cuda:0 (a "card")', draining=False, in_flight=34, samplers=15, cores=15.5,
+WORKER = FleetWorker("gpu-1", 7, 'cuda:0 (a '
+'"card")', draining=False, in_flight=34, samplers=15, cores=15.5,
                     videos_per_batch=4, queued_windows=36, running_windows=12, name="gpu0", beat_seconds=1.5,
                     claimed_seconds=2.5, videos_done=70, videos_failed=3, videos_per_second=0.5,
                     last_error="truncated: ...", last_error_seconds=60.0)  # fmt: skip
 SILENT = replace(WORKER, host="gpu-9", beat_seconds=99.0)
 LOOK = Snapshot(
-    Verdict("RUNNING", "RUNNING ...", 0, videos_per_second=2.25, failed_per_second=0.25, seconds_left=3600.0),
+    Verdict(
+        "RUNNING",
+        "RUNNING ...",
+        0,
+        videos_per_second=2.25,
+        failed_per_second=0.25,
+        seconds_left=3600.0,
+    ),
     Bottleneck("decode", "more cores"),
     Stages(40, fetch_seconds=0.2, decode_seconds=2.2, wait_seconds=0.5, device_seconds=0.04),
     [Progress("(all)", 1_234_580, 1_234_567, 2, 3, 4, 4), Progress("films", 9, 9, 0, 0, 0, 0)],
@@ -42,12 +50,16 @@ LOOK = Snapshot(
     [Outage("no_bucket", 3, 1.0, 60.0, "gone")],
     unclaimed_seconds=4.0,
     counts_age_seconds=6.5,
-    models=(ModelProgress("siglip2", wanted=9, embedded=4, failed=2, waiting=3, waiting_for_weights=3),),
+    models=(
+        ModelProgress("siglip2", wanted=9, embedded=4, failed=2, waiting=3, waiting_for_weights=3),
+    ),
 )
 
 
 def samples(look: Snapshot) -> dict[str, float]:
-    """Every line is a comment or a sample, and samples of one name stand together below their type."""
+    """Every line is a comment or a sample, and samples of one name stand together below their
+    type.
+    """
     found: dict[str, float] = {}
     typed: list[str] = []
     for line in metrics.text(look).splitlines():
@@ -93,7 +105,9 @@ def test_a_fleet_at_work() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    old = replace(WORKER, queued_windows=None, running_windows=None, name=None, claimed_seconds=None)
+    old = replace(
+        WORKER, queued_windows=None, running_windows=None, name=None, claimed_seconds=None
+    )
     stalled = replace(LOOK.verdict, state="STALLED", exit_code=1, seconds_left=None)
     nobody = replace(
         LOOK, verdict=stalled, bottleneck=None, stages=Stages(0), rows=[], codes=[], outages=[], halts=Halts(),

@@ -1,4 +1,6 @@
-"""Where weights are, which files of a tree are needed, and folders that are filled by one process at a time."""
+"""Where weights are, which files of a tree are needed, and folders that are filled by one process
+at a time.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def test_a_folder_or_a_prefix(text: str, expected: Path | str) -> None:
     assert (found.uri if isinstance(found, Bucket) else found) == expected
 
 
-@pytest.mark.parametrize("text", ["s3://", "s3:bucket", "s3://B/x", "https://host/x", "gs://bucket/x"])
+@pytest.mark.parametrize(
+    "text", ["s3://", "s3:bucket", "s3://B/x", "https://host/x", "gs://bucket/x"]
+)
 def test_another_address_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(UsageError, match=rf"--to='{text}': .*s3://bucket"):
         models_dir.parse(text, SETTINGS, "--to")
@@ -55,7 +59,9 @@ def test_a_user_without_any_folder_has_none(monkeypatch) -> None:
 
     monkeypatch.setattr(local_stack, "default_data_dir", no_home)
     assert models_dir.resolve(WorkerSettings()) is None
-    with pytest.raises(RefusedConfigurationError, match="need a folder for copies: no folder for the local stack"):
+    with pytest.raises(
+        RefusedConfigurationError, match="need a folder for copies: no folder for the local stack"
+    ):
         bucket.cache_dir()
 
 
@@ -64,7 +70,13 @@ def test_a_user_without_any_folder_has_none(monkeypatch) -> None:
     [
         (
             "vivit",
-            {"config.json", "model.safetensors", "pytorch_model.bin", "preprocessor_config.json", "README.md"},
+            {
+                "config.json",
+                "model.safetensors",
+                "pytorch_model.bin",
+                "preprocessor_config.json",
+                "README.md",
+            },
             ["config.json", "model.safetensors"],
         ),
         (
@@ -90,23 +102,39 @@ def test_a_user_without_any_folder_has_none(monkeypatch) -> None:
         ),
         (
             "siglip2",
-            {"config.json", "model.safetensors", "tokenizer.model", "tokenizer_config.json", "tokenizer.json"},
+            {
+                "config.json",
+                "model.safetensors",
+                "tokenizer.model",
+                "tokenizer_config.json",
+                "tokenizer.json",
+            },
             ["config.json", "model.safetensors", "tokenizer.json"],
         ),
     ],
 )
-def test_only_what_loading_needs_is_fetched(backbone: str, names: set[str], expected: list[str]) -> None:
+def test_only_what_loading_needs_is_fetched(
+    backbone: str, names: set[str], expected: list[str]
+) -> None:
     assert hub.needed(registry.get(backbone), names) == expected
 
 
 @pytest.mark.parametrize(
     ("backbone", "names", "told"),
     [
-        ("vivit", {"config.json", "pytorch_model.bin"}, r"only pytorch_model\.bin.* run code.*save_pretrained"),
+        (
+            "vivit",
+            {"config.json", "pytorch_model.bin"},
+            r"only pytorch_model\.bin.* run code.*save_pretrained",
+        ),
         ("vivit", {"config.json"}, r"has no model\.safetensors.*REELVEC_MODELS_DIR as vivit/"),
         ("vivit", {"model.safetensors"}, r"has no config\.json"),
         ("x-clip", {"config.json", "model.safetensors", "vocab.json"}, r"has no merges\.txt"),
-        ("siglip2", {"config.json", "model.safetensors", "vocab.json", "merges.txt"}, r"has no tokenizer\.json"),
+        (
+            "siglip2",
+            {"config.json", "model.safetensors", "vocab.json", "merges.txt"},
+            r"has no tokenizer\.json",
+        ),
     ],
 )
 def test_a_tree_that_cannot_be_loaded_is_refused(backbone: str, names: set[str], told: str) -> None:
@@ -151,11 +179,15 @@ with shared_folders.exclusive(Path(sys.argv[1]), "fetch", "X"):
 
 def test_a_folder_that_may_not_be_made_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RefusedConfigurationError, match=r"cannot be made: .* set REELVEC_X to one of yours"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"cannot be made: .* set REELVEC_X to one of yours"
+    ):
         shared_folders.exclusive(tmp_path / "file" / "folder", "fetch", "REELVEC_X").__enter__()
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     shared_folders.refuse_full_disk(tmp_path, 1, "move")
-    with pytest.raises(RefusedConfigurationError, match=r"1,000,000,000,000\.0 MB have to go to .* MB free: move"):
+    with pytest.raises(
+        RefusedConfigurationError, match=r"1,000,000,000,000\.0 MB have to go to .* MB free: move"
+    ):
         shared_folders.refuse_full_disk(tmp_path, 10**18, "move")

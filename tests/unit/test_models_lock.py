@@ -42,7 +42,10 @@ def test_what_is_written_is_read_again_sorted(tmp_path: Path) -> None:
     assert lock.read(tmp_path) == entries
     content = json.loads((tmp_path / "models.lock").read_text())
     assert list(content) == ["vivit", "x-clip"]
-    assert content["vivit"]["files"]["config.json"] == {"sha256": facts(b"{}").sha256, "size_bytes": 2}
+    assert content["vivit"]["files"]["config.json"] == {
+        "sha256": facts(b"{}").sha256,
+        "size_bytes": 2,
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["models.lock"]
     assert entries["vivit"].size_bytes == 9
 
@@ -53,9 +56,14 @@ def test_what_is_written_is_read_again_sorted(tmp_path: Path) -> None:
         (lambda entry: entry.pop("sha"), "sha"),
         (lambda entry: entry.update(sha="main"), "'main' is no digest"),
         (lambda entry: entry.update(weights_digest="../../etc"), "no digest"),
-        (lambda entry: entry["files"].update({"../config.json": entry["files"]["config.json"]}), "no file of a model"),
         (
-            lambda entry: entry["files"].update({"pytorch_model.bin": entry["files"]["config.json"]}),
+            lambda entry: entry["files"].update({"../config.json": entry["files"]["config.json"]}),
+            "no file of a model",
+        ),
+        (
+            lambda entry: entry["files"].update(
+                {"pytorch_model.bin": entry["files"]["config.json"]}
+            ),
             "no file of a model",
         ),
         (lambda entry: entry["files"].pop("config.json"), "without config.json"),
@@ -66,7 +74,9 @@ def test_a_lock_that_is_none_is_refused_with_its_place(tmp_path: Path, change, t
     content = json.loads(lock.dump({"vivit": entry_of()}))
     change(content["vivit"])
     (tmp_path / "models.lock").write_text(json.dumps(content))
-    with pytest.raises(RefusedConfigurationError, match=rf"models\.lock is no models\.lock .*{told}"):
+    with pytest.raises(
+        RefusedConfigurationError, match=rf"models\.lock is no models\.lock .*{told}"
+    ):
         lock.read(tmp_path)
 
 
@@ -106,12 +116,17 @@ def test_a_file_that_changes_again_is_read_again(folder: Path) -> None:
 
 def test_a_short_and_a_missing_file_are_named(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"weight")
-    assert lock.damage(folder, entry_of(), sizes_only=True) == f"{folder}/model.safetensors has 6 bytes, not 7"
+    assert (
+        lock.damage(folder, entry_of(), sizes_only=True)
+        == f"{folder}/model.safetensors has 6 bytes, not 7"
+    )
     (folder / "config.json").unlink()
     assert lock.damage(folder, entry_of()) == f"{folder}/config.json does not exist"
 
 
-@pytest.mark.parametrize("name", ["model.safetensors.index.json", "model-00001-of-00002.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors.index.json", "model-00001-of-00002.safetensors", "tokenizer.json"]
+)
 def test_a_file_that_loading_would_take_instead_is_named(folder: Path, name: str) -> None:
     (folder / name).write_text("{}")
     assert lock.damage(folder, entry_of()) == f"{folder}/{name} belongs to another model"
@@ -119,6 +134,7 @@ def test_a_file_that_loading_would_take_instead_is_named(folder: Path, name: str
 
 def test_an_entry_of_another_checkpoint_is_refused(folder: Path) -> None:
     with pytest.raises(
-        RefusedConfigurationError, match=r"has other/vivit \(refs/pr/3\), and this version needs google/vi"
+        RefusedConfigurationError,
+        match=r"has other/vivit \(refs/pr/3\), and this version needs google/vi",
     ):
         lock.verify(SPEC, folder, entry_of(checkpoint="other/vivit"))

@@ -22,7 +22,9 @@ def test_half_an_hour_has_what_has_to_be_shown() -> None:
     assert counts["kill"] > 250
     assert counts["sampler-kill"] > 200
     assert counts.keys() == {*nemesis.WORKER_ACTIONS, *nemesis.SERVER_ACTIONS}
-    assert nemesis.SPARED not in {action.worker for action in plan if action.name in ("kill", "stop", "term")}
+    assert nemesis.SPARED not in {
+        action.worker for action in plan if action.name in ("kill", "stop", "term")
+    }
     assert nemesis.SPARED in {action.worker for action in plan if action.name == "sampler-kill"}
 
 
@@ -42,7 +44,10 @@ def test_a_row_is_all_runs_of_the_newest_commit() -> None:
     said = faults_table.table([*old, *new]).splitlines()
     assert said[0] == "At commit a."
     what = STRIKES["worker-kill"].what
-    assert said[-1] == f"| `worker-kill`: {what} | 1-6 | 1 | 1/20 | 3 | 1-3 | 1 | 0 | 0 | 0 | 1 | 2.0 | 9.0 |"
+    assert (
+        said[-1]
+        == f"| `worker-kill`: {what} | 1-6 | 1 | 1/20 | 3 | 1-3 | 1 | 0 | 0 | 0 | 1 | 2.0 | 9.0 |"
+    )
 
 
 def test_every_strike_says_what_it_does() -> None:

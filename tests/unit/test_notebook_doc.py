@@ -1,4 +1,6 @@
-"""`docs/notebook.md` and `docs/guide.md` name only files, commands, options, variables, tables and codes there are."""
+"""`docs/notebook.md` and `docs/guide.md` name only files, commands, options, variables, tables and
+codes there are.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ INLINE = re.compile(r"`([^`\n]+)`")
 CODE_LINE = re.compile(r"^(?: {4,}|\t)(?:\$ )?(.+)$", re.MULTILINE)
 SUBSTITUTION = re.compile(r"\$\(([^)\n]+)\)")
 RELATION = re.compile(r"\b(?:FROM|JOIN|TABLE) (?!LATERAL)(\w+)\b(?!\()")
-MIGRATIONS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "db/migrations/versions").glob("[0-9]*.py"))
+MIGRATIONS = "".join(
+    path.read_text(encoding="utf-8") for path in (ROOT / "db/migrations/versions").glob("[0-9]*.py")
+)
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -40,7 +44,9 @@ def inline(page: Path) -> list[str]:
 
 
 def shell_words(text: str) -> list[list[str]]:
-    """The commands of one line of shell, each as words: without comment, variables before it and redirections."""
+    """The commands of one line of shell, each as words: without comment, variables before it and
+    redirections.
+    """
     lexer = shlex.shlex(text, posix=True, punctuation_chars="|&;<>")
     lexer.whitespace_split = True
     lexer.commenters = "#"
@@ -58,11 +64,19 @@ def commands(page: Path) -> Iterator[list[str]]:
     text = page.read_text(encoding="utf-8")
     for line in (*CODE_LINE.findall(text), *INLINE.findall(text), *SUBSTITUTION.findall(text)):
         if re.search(r"\b(?:enqueue|reelvec) ", line):
-            yield from (words for words in shell_words(line) if words[0] in ("enqueue", "reelvec") and words[1:])
+            yield from (
+                words
+                for words in shell_words(line)
+                if words[0] in ("enqueue", "reelvec") and words[1:]
+            )
 
 
 def options_of(command: Any) -> set[str]:
-    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return {
+        option
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
 
 
 def all_options(command: Any) -> set[str]:
@@ -72,7 +86,9 @@ def all_options(command: Any) -> set[str]:
 
 @every_page
 def test_files_exist(page: Path) -> None:
-    paths = [word for text in inline(page) for word in text.split() if word.partition("/")[0] in FOLDERS]
+    paths = [
+        word for text in inline(page) for word in text.split() if word.partition("/")[0] in FOLDERS
+    ]
     assert page == GUIDE or len(paths) > 40
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
@@ -85,7 +101,9 @@ def test_modules_exist(page: Path) -> None:
         for word in text.split()
         if re.fullmatch(r"(?:db|workers|producer)(?:\.[a-z_]+)+", word)
     ]
-    missing = [name for name in names if not (ROOT / name.replace(".", "/")).with_suffix(".py").exists()]
+    missing = [
+        name for name in names if not (ROOT / name.replace(".", "/")).with_suffix(".py").exists()
+    ]
     assert missing == []
 
 
@@ -115,7 +133,10 @@ def test_options_named_alone_exist(page: Path) -> None:
 def test_variables_exist(page: Path) -> None:
     named = set(re.findall(r"\bREELVEC_[A-Z_]+\b", page.read_text(encoding="utf-8")))
     assert named
-    assert named - worker_settings.known_variables() - producer_settings.ProducerSettings.variables() == set()
+    assert (
+        named - worker_settings.known_variables() - producer_settings.ProducerSettings.variables()
+        == set()
+    )
 
 
 @every_page
@@ -140,5 +161,9 @@ def test_checkpoints_are_asked_for_by_name(page: Path) -> None:
 
 
 def test_the_guide_explains_every_code_with_its_class() -> None:
-    rows = re.findall(r"^\| `([a-z_]+)` \| ([a-z_ ]+) \|", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert dict(rows) == {code: kind.value.replace("_", " ") for code, kind in VIDEO_ERROR_CLASSES.items()}
+    rows = re.findall(
+        r"^\| `([a-z_]+)` \| ([a-z_ ]+) \|", GUIDE.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert dict(rows) == {
+        code: kind.value.replace("_", " ") for code, kind in VIDEO_ERROR_CLASSES.items()
+    }

@@ -1,4 +1,6 @@
-"""S3 services as they are: other regions, listings that lead nowhere, refusals that say what is missing."""
+"""S3 services as they are: other regions, listings that lead nowhere, refusals that say what is
+missing.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def server() -> Iterator[WebServer]:
 
 def store_at(server: WebServer, *, region: str | None = "us-east-1", keys: bool = True) -> S3Store:
     chain = Chain({"environment": StaticProvider("key", "secret")} if keys else {})
-    account = Account(f"127.0.0.1:{server.port}", secure=False, region=region, credentials=chain, asked=ASKED)
+    account = Account(
+        f"127.0.0.1:{server.port}", secure=False, region=region, credentials=chain, asked=ASKED
+    )
     return S3Store(account, LIMITS, connections=2)
 
 
@@ -50,7 +54,13 @@ def read(store: S3Store) -> bytes:
         return source.read(0, len(BODY))
 
 
-def refuse(handler: Handler, status: int, code: str, inside: str = "", headers: dict[str, str] | None = None) -> bool:
+def refuse(
+    handler: Handler,
+    status: int,
+    code: str,
+    inside: str = "",
+    headers: dict[str, str] | None = None,
+) -> bool:
     body = f'<?xml version="1.0"?><Error><Code>{code}</Code>{inside}</Error>'
     handler.answer(status, body.encode(), XML | (headers or {}))
     return True
@@ -78,14 +88,21 @@ def signed_region(handler: Handler) -> str:
         (307, "TemporaryRedirect", "<Endpoint>bucket.s3.eu-west-3.amazonaws.com</Endpoint>", {}),
         (403, "AccessDenied", "", {"x-amz-bucket-region": "eu-west-3"}),
         (400, "AuthorizationHeaderMalformed", "<Region>eu-west-3</Region>", {}),
-        (400, "AuthorizationHeaderMalformed", "<Message>region 'a' is wrong; expecting 'eu-west-3'</Message>", {}),
+        (
+            400,
+            "AuthorizationHeaderMalformed",
+            "<Message>region 'a' is wrong; expecting 'eu-west-3'</Message>",
+            {},
+        ),
     ],
 )
 def test_a_bucket_is_followed_to_its_region_and_that_is_remembered(
     server: WebServer, status: int, code: str, inside: str, headers: dict[str, str]
 ) -> None:
     def elsewhere(handler: Handler) -> bool:
-        return signed_region(handler) != "eu-west-3" and refuse(handler, status, code, inside, headers)
+        return signed_region(handler) != "eu-west-3" and refuse(
+            handler, status, code, inside, headers
+        )
 
     server.bend = elsewhere
     store = store_at(server)
@@ -97,8 +114,12 @@ def test_a_bucket_is_followed_to_its_region_and_that_is_remembered(
 
 def test_a_region_that_cannot_be_followed_is_named(server: WebServer) -> None:
     regions = iter(f"eu-west-{number}" for number in range(100))
-    server.bend = lambda handler: refuse(handler, 301, "PermanentRedirect", "", {"x-amz-bucket-region": next(regions)})
-    with pytest.raises(VideoError, match=r"in the region 'eu-west-2'.*AWS_REGION=eu-west-2") as caught:
+    server.bend = lambda handler: refuse(
+        handler, 301, "PermanentRedirect", "", {"x-amz-bucket-region": next(regions)}
+    )
+    with pytest.raises(
+        VideoError, match=r"in the region 'eu-west-2'.*AWS_REGION=eu-west-2"
+    ) as caught:
         read(store_at(server))
     assert caught.value.code == "no_bucket"  # of class infra: the video is not to blame
     assert len(server.requests) == 3
@@ -110,16 +131,23 @@ def test_a_request_is_not_signed_for_another_host(server: WebServer) -> None:
             handler, 302, "Moved", "", {"Location": other.url("/bucket/v.mp4?x=SECRET")}
         )
         other_name = f"http://localhost:{other.port}"
-        server.bend = lambda handler: refuse(handler, 302, "Moved", "", {"Location": f"{other_name}/v.mp4?x=SECRET"})
+        server.bend = lambda handler: refuse(
+            handler, 302, "Moved", "", {"Location": f"{other_name}/v.mp4?x=SECRET"}
+        )
         with pytest.raises(VideoError, match=f"redirects this to {other_name}/v.mp4") as caught:
             read(store_at(server))
-        assert (caught.value.code, "SECRET" in str(caught.value), other.requests) == ("no_bucket", False, [])
+        assert (caught.value.code, "SECRET" in str(caught.value), other.requests) == (
+            "no_bucket",
+            False,
+            [],
+        )
 
 
 def test_a_redirect_within_the_service_is_followed(server: WebServer) -> None:
     server.files["/moved/v.mp4"] = BODY
     server.bend = lambda handler: (
-        handler.path.startswith("/bucket") and refuse(handler, 307, "Moved", "", {"Location": "/moved/v.mp4"})
+        handler.path.startswith("/bucket")
+        and refuse(handler, 307, "Moved", "", {"Location": "/moved/v.mp4"})
     )
     assert read(store_at(server)) == BODY
 
@@ -132,17 +160,26 @@ def test_regions_have_hosts_of_their_own_on_aws() -> None:
 
     assert host("s3.amazonaws.com") == "bucket.s3.eu-west-3.amazonaws.com"
     assert host("s3.us-east-1.amazonaws.com") == "bucket.s3.eu-west-3.amazonaws.com"
-    assert host("s3.dualstack.us-east-1.amazonaws.com") == "bucket.s3.dualstack.eu-west-3.amazonaws.com"
-    assert host("s3.amazonaws.com", "my.bucket") == "s3.eu-west-3.amazonaws.com"  # no certificate is for its dots
+    assert (
+        host("s3.dualstack.us-east-1.amazonaws.com")
+        == "bucket.s3.dualstack.eu-west-3.amazonaws.com"
+    )
+    assert (
+        host("s3.amazonaws.com", "my.bucket") == "s3.eu-west-3.amazonaws.com"
+    )  # no certificate is for its dots
     assert host("minio.example:9000") == "minio.example:9000"
 
 
 @pytest.mark.parametrize("inside", ["<ActualObjectSize>768</ActualObjectSize>", ""])
 @pytest.mark.parametrize("headers", [{"Content-Range": "bytes */768"}, {}])
-def test_a_range_past_the_end_is_asked_for_again(server: WebServer, inside: str, headers: dict[str, str]) -> None:
+def test_a_range_past_the_end_is_asked_for_again(
+    server: WebServer, inside: str, headers: dict[str, str]
+) -> None:
     def strict(handler: Handler) -> bool:
         asked = handler.headers.get("Range", "")
-        return asked.endswith(f"-{(1 << 20) - 1}") and refuse(handler, 416, "InvalidRange", inside, headers)
+        return asked.endswith(f"-{(1 << 20) - 1}") and refuse(
+            handler, 416, "InvalidRange", inside, headers
+        )
 
     server.bend = strict
     assert read(store_at(server)) == BODY
@@ -151,13 +188,19 @@ def test_a_range_past_the_end_is_asked_for_again(server: WebServer, inside: str,
 # listings
 
 
-def entry(key: str, inside: str = "<LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>7</Size>") -> str:
+def entry(
+    key: str, inside: str = "<LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>7</Size>"
+) -> str:
     return f"<Contents><Key>{key}</Key>{inside}</Contents>"
 
 
-def answer_page(handler: Handler, inside: str, *, truncated: bool = False, root: str = "ListBucketResult") -> bool:
+def answer_page(
+    handler: Handler, inside: str, *, truncated: bool = False, root: str = "ListBucketResult"
+) -> bool:
     more = f"<IsTruncated>{str(truncated).lower()}</IsTruncated>"
-    handler.answer(200, f'<{root} xmlns="http://any.example/">{inside}{more}</{root}>'.encode(), XML)
+    handler.answer(
+        200, f'<{root} xmlns="http://any.example/">{inside}{more}</{root}>'.encode(), XML
+    )
     return True
 
 
@@ -195,7 +238,11 @@ def version_1(handler: Handler) -> bool:
 
 
 def refuses_version_2(handler: Handler) -> bool:
-    return refuse(handler, 501, "NotImplemented") if "list-type" in asked_for(handler) else version_1(handler)
+    return (
+        refuse(handler, 501, "NotImplemented")
+        if "list-type" in asked_for(handler)
+        else version_1(handler)
+    )
 
 
 def cut_at_first(handler: Handler) -> bool:
@@ -208,7 +255,9 @@ def cut_at_first(handler: Handler) -> bool:
 
 
 @pytest.mark.parametrize("bend", [no_token, version_1, refuses_version_2, cut_at_first])
-def test_a_listing_goes_on_however_it_says_where(server: WebServer, bend: Callable[[Handler], bool]) -> None:
+def test_a_listing_goes_on_however_it_says_where(
+    server: WebServer, bend: Callable[[Handler], bool]
+) -> None:
     server.bend = bend
     assert listed(server) == KEYS
 
@@ -229,7 +278,9 @@ def new_tokens_for_ever(handler: Handler) -> bool:
 
 
 def same_token_for_ever(handler: Handler) -> bool:
-    return answer_page(handler, "<NextContinuationToken>same</NextContinuationToken>", truncated=True)
+    return answer_page(
+        handler, "<NextContinuationToken>same</NextContinuationToken>", truncated=True
+    )
 
 
 def nothing_for_ever(handler: Handler) -> bool:
@@ -271,16 +322,29 @@ def error_as_success(handler: Handler) -> bool:
         (error_as_success, "it is an error, InternalError: sorry"),
     ],
 )
-def test_a_bad_listing_ends_and_is_called_one(server: WebServer, bend: Callable[[Handler], bool], said: str) -> None:
+def test_a_bad_listing_ends_and_is_called_one(
+    server: WebServer, bend: Callable[[Handler], bool], said: str
+) -> None:
     server.bend = bend
-    with pytest.raises(UnavailableError, match=f"answer to a listing cannot be used: .*{said}.*{ASKED}"):
-        list(bucket_rows("bucket", "p/", categories=load_shipped(), match=None, storage=store_at(server)))  # type: ignore[arg-type]
+    with pytest.raises(
+        UnavailableError, match=f"answer to a listing cannot be used: .*{said}.*{ASKED}"
+    ):
+        list(
+            bucket_rows(
+                "bucket", "p/", categories=load_shipped(), match=None, storage=store_at(server)
+            )
+        )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("inside", "size_bytes", "etag"),
     [
-        ('<LastModified>Sat, 28 Nov 2026 10:00:00 GMT</LastModified><Size>7</Size><ETag>"e"</ETag>', 7, "e"),
+        (
+            "<LastModified>Sat, 28 Nov 2026 10:00:00 "
+            'GMT</LastModified><Size>7</Size><ETag>"e"</ETag>',
+            7,
+            "e",
+        ),
         ("<LastModified>1764324000</LastModified><Size></Size><ETag></ETag>", None, None),
         ("<LastModified/><Size>many</Size>", None, None),
         ("<Size> 7 </Size><Owner><ID>x</ID></Owner><ETag>&quot;e-2&quot;</ETag>", 7, "e-2"),
@@ -291,12 +355,18 @@ def test_what_a_listing_does_not_need_is_not_insisted_on(
     server: WebServer, inside: str, size_bytes: int | None, etag: str | None
 ) -> None:
     server.bend = lambda handler: answer_page(handler, entry("p/a.mp4", inside))
-    rows = list(bucket_rows("bucket", "p/", categories=load_shipped(), match=None, storage=store_at(server)))  # type: ignore[arg-type]
-    assert [(row.uri, row.size_bytes, row.etag) for row in rows] == [("s3://bucket/p/a.mp4", size_bytes, etag)]  # type: ignore[union-attr]
+    rows = list(
+        bucket_rows("bucket", "p/", categories=load_shipped(), match=None, storage=store_at(server))
+    )  # type: ignore[arg-type]
+    assert [(row.uri, row.size_bytes, row.etag) for row in rows] == [
+        ("s3://bucket/p/a.mp4", size_bytes, etag)
+    ]  # type: ignore[union-attr]
 
 
 def test_encoded_keys_are_read_as_they_are_only_where_the_answer_says_so(server: WebServer) -> None:
-    server.bend = lambda handler: answer_page(handler, entry("p/a%2Bb+c.mp4") + "<EncodingType>url</EncodingType>")
+    server.bend = lambda handler: answer_page(
+        handler, entry("p/a%2Bb+c.mp4") + "<EncodingType>url</EncodingType>"
+    )
     assert listed(server) == ["p/a+b c.mp4"]
     server.bend = lambda handler: answer_page(handler, entry("p/a%2Bb+c.mp4"))
     assert listed(server) == ["p/a%2Bb+c.mp4"]
@@ -307,7 +377,9 @@ def test_encoded_keys_are_read_as_they_are_only_where_the_answer_says_so(server:
 
 @pytest.mark.parametrize("keys", [True, False])
 @pytest.mark.parametrize("with_words", [True, False])
-def test_a_refusal_names_the_right_that_is_missing(server: WebServer, keys: bool, with_words: bool) -> None:
+def test_a_refusal_names_the_right_that_is_missing(
+    server: WebServer, keys: bool, with_words: bool
+) -> None:
     def deny(handler: Handler) -> bool:
         if with_words:
             return refuse(handler, 403, "AccessDenied", "<Message>no\nexplicit  allow</Message>")
@@ -325,10 +397,18 @@ def test_a_refusal_names_the_right_that_is_missing(server: WebServer, keys: bool
         list(store.list("bucket", ""))
 
 
-def test_without_an_endpoint_an_error_says_that_aws_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_endpoint_an_error_says_that_aws_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from workers.sources.s3_account import account
 
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+    for name in (
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL",
+        "AWS_PROFILE",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")

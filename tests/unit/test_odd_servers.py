@@ -1,4 +1,6 @@
-"""Web servers as they are: caps, ranges they do not like, odd headers, other ports. The bytes are right all the same."""
+"""Web servers as they are: caps, ranges they do not like, odd headers, other ports. The bytes are
+right all the same.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def store() -> Iterator[HttpStore]:
 
 def read_all(store: HttpStore, url: str) -> bytes:
     with store.open(url) as source:
-        return b"".join(source.read(offset, FIRST_BYTES) for offset in range(0, source.size_bytes, FIRST_BYTES))
+        return b"".join(
+            source.read(offset, FIRST_BYTES) for offset in range(0, source.size_bytes, FIRST_BYTES)
+        )
 
 
 def failure_of(store: HttpStore, url: str) -> VideoError:
@@ -58,9 +62,12 @@ def body_of(handler: Handler) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "said", ["bytes */{}", "Bytes */{}", "bytes */ {} ", "bytes */1", "bytes */9999999", None, "junk"]
+    "said",
+    ["bytes */{}", "Bytes */{}", "bytes */ {} ", "bytes */1", "bytes */9999999", None, "junk"],
 )
-def test_a_range_past_the_end_is_asked_for_again(server: WebServer, store: HttpStore, said: str | None) -> None:
+def test_a_range_past_the_end_is_asked_for_again(
+    server: WebServer, store: HttpStore, said: str | None
+) -> None:
     """With the size the answer gives; where it gives none or a wrong one, without a range."""
 
     def strict(handler: Handler) -> bool:
@@ -119,35 +126,56 @@ def test_an_answer_without_a_byte_is_no_progress(server: WebServer, store: HttpS
 def test_a_byte_at_a_time_ends_at_the_deadline(server: WebServer) -> None:
     def grudging(handler: Handler) -> bool:
         first, _ = asked_range(handler) or (0, 0)
-        handler.answer(206, BODY[first : first + 1], {"Content-Range": f"bytes {first}-{first}/{len(BODY)}"})
+        handler.answer(
+            206, BODY[first : first + 1], {"Content-Range": f"bytes {first}-{first}/{len(BODY)}"}
+        )
         return True
 
     server.bend = grudging
-    quick = HttpStore(Limits(0.9, 1 << 22, 1 << 30), allow_private=True, s3_host=None, connections=1)
+    quick = HttpStore(
+        Limits(0.9, 1 << 22, 1 << 30), allow_private=True, s3_host=None, connections=1
+    )
     assert failure_of(quick, server.url("/v")).code == "fetch_timeout"
     quick.close()
 
 
 @pytest.mark.parametrize(
     "written",
-    ["bytes {}-{}/{}", "Bytes {}-{}/{}", "bytes  {} - {} / {}", "bytes={}-{}/{}", "BYTES: {}-{}/{}", "bytes {}-{}/*"],
+    [
+        "bytes {}-{}/{}",
+        "Bytes {}-{}/{}",
+        "bytes  {} - {} / {}",
+        "bytes={}-{}/{}",
+        "BYTES: {}-{}/{}",
+        "bytes {}-{}/*",
+    ],
 )
-def test_a_content_range_is_understood_however_it_is_written(server: WebServer, store: HttpStore, written: str) -> None:
+def test_a_content_range_is_understood_however_it_is_written(
+    server: WebServer, store: HttpStore, written: str
+) -> None:
     def ranged(handler: Handler) -> bool:
         asked = asked_range(handler)
         if asked is None:
             return False
         last = min(asked[1], len(BODY) - 1)
-        handler.answer(206, BODY[asked[0] : last + 1], {"Content-Range": written.format(asked[0], last, len(BODY))})
+        handler.answer(
+            206,
+            BODY[asked[0] : last + 1],
+            {"Content-Range": written.format(asked[0], last, len(BODY))},
+        )
         return True
 
     server.bend = ranged
     assert read_all(store, server.url("/v")) == BODY
-    assert sum(not asked for _, asked in server.requests) == written.endswith("*")  # its size is asked for, once
+    assert sum(not asked for _, asked in server.requests) == written.endswith(
+        "*"
+    )  # its size is asked for, once
 
 
 @pytest.mark.parametrize("said", [None, "bytes", "bytes 5-3/10", "items 0-9/10"])
-def test_a_range_that_cannot_be_is_asked_for_whole(server: WebServer, store: HttpStore, said: str | None) -> None:
+def test_a_range_that_cannot_be_is_asked_for_whole(
+    server: WebServer, store: HttpStore, said: str | None
+) -> None:
     def odd(handler: Handler) -> bool:
         if asked_range(handler) is None:
             return False
@@ -168,16 +196,21 @@ def before_each_answer(*said: bytes) -> Callable[[Handler], bool]:
 
 def test_what_comes_before_the_answer_is_passed_over(server: WebServer, store: HttpStore) -> None:
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x.css>; rel=preload\r\nContent-Length: 9\r\n\r\n"
-    server.bend = before_each_answer(b"HTTP/1.1 100 Continue\r\n\r\n", hints, b"HTTP/1.1 102 Processing\r\n\r\n", hints)
+    server.bend = before_each_answer(
+        b"HTTP/1.1 100 Continue\r\n\r\n", hints, b"HTTP/1.1 102 Processing\r\n\r\n", hints
+    )
     assert read_all(store, server.url("/v")) == BODY
     server.bend = before_each_answer(*[hints] * 50)
     assert failure_of(store, server.url("/v")).code == "fetch_cut"
 
 
 @pytest.mark.parametrize(
-    "coding", ["utf-8", "none", "identity", "aws-chunked", "binary", "", "UTF-8, aws-chunked", "mp4"]
+    "coding",
+    ["utf-8", "none", "identity", "aws-chunked", "binary", "", "UTF-8, aws-chunked", "mp4"],
 )
-def test_a_coding_that_is_no_compression_changes_nothing(server: WebServer, store: HttpStore, coding: str) -> None:
+def test_a_coding_that_is_no_compression_changes_nothing(
+    server: WebServer, store: HttpStore, coding: str
+) -> None:
     def coded(handler: Handler) -> bool:
         first, last = asked_range(handler) or (0, 0)
         part = BODY[first : last + 1]
@@ -190,12 +223,15 @@ def test_a_coding_that_is_no_compression_changes_nothing(server: WebServer, stor
 
 
 @pytest.mark.parametrize(
-    "coding", ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "aws-chunked,GZip"]
+    "coding",
+    ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "aws-chunked,GZip"],
 )
 def test_a_compression_is_refused(server: WebServer, store: HttpStore, coding: str) -> None:
     def coded(handler: Handler) -> bool:
         handler.answer(
-            206, SMALL, {"Content-Encoding": coding, "Content-Range": f"bytes 0-{len(SMALL) - 1}/{len(SMALL)}"}
+            206,
+            SMALL,
+            {"Content-Encoding": coding, "Content-Range": f"bytes 0-{len(SMALL) - 1}/{len(SMALL)}"},
         )
         return True
 
@@ -215,7 +251,8 @@ def test_https_at_a_port_without_tls_says_so(server: WebServer, store: HttpStore
 @pytest.mark.parametrize(
     "said",
     [
-        b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nThe plain HTTP request was sent to HTTPS port",
+        b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nThe plain HTTP request was sent to "
+        b"HTTPS port",
         b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
         b"\x15\x03\x01\x00\x02\x02\x46",
     ],

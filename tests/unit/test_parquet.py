@@ -27,7 +27,9 @@ def write(folder: Path, columns: dict[str, Any]) -> Path:
 
 
 def read(path: Path) -> list[VideoRow | RowError]:
-    return list(read_parquet(path, Context(path.parent, load_shipped(), "https://storage.example.net")))
+    return list(
+        read_parquet(path, Context(path.parent, load_shipped(), "https://storage.example.net"))
+    )
 
 
 def test_columns_by_name_and_ten_more_as_they_are(tmp_path: Path) -> None:
@@ -71,7 +73,11 @@ def test_bad_rows_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
 
 
 def test_missing_numbers_are_missing(tmp_path: Path) -> None:
-    (row,) = read(write(tmp_path, {"uri": ["a.mp4"], "id": [math.nan], "views": [math.nan], "raw": pa.nulls(1)}))
+    (row,) = read(
+        write(
+            tmp_path, {"uri": ["a.mp4"], "id": [math.nan], "views": [math.nan], "raw": pa.nulls(1)}
+        )
+    )
     assert isinstance(row, VideoRow)
     assert (row.external_id, row.attributes) == (None, {})
 
@@ -110,7 +116,11 @@ def test_odd_values_become_nothing_text_or_one_bad_row(tmp_path: Path) -> None:
         "price": "1.50", "day": "2024-05-01", "raw": "text", "nested": {"k": [{"t": 1, "i": None}]}, "kept": [["a", 1]],
     }  # fmt: skip
     assert empty.attributes == {}
-    assert (last.attributes["rating"], last.attributes["price"], last.attributes["raw"]) == (1.5, 12, "Ночь")
+    assert (last.attributes["rating"], last.attributes["price"], last.attributes["raw"]) == (
+        1.5,
+        12,
+        "Ночь",
+    )
 
 
 def test_what_python_cannot_hold_costs_its_row(tmp_path: Path) -> None:
@@ -118,7 +128,9 @@ def test_what_python_cannot_hold_costs_its_row(tmp_path: Path) -> None:
         {
             "uri": ["a.mp4", "b.mp4", "c.mp4", "d.mp4"],
             "made": pa.array([0, 2**62, 0, 0], pa.timestamp("us")),
-            "owner": pa.array([[("na\0me", 1)], None, None, None], pa.map_(pa.string(), pa.int32())),
+            "owner": pa.array(
+                [[("na\0me", 1)], None, None, None], pa.map_(pa.string(), pa.int32())
+            ),
             "raw": [None, None, b"\xff", None],
         }
     )
@@ -127,7 +139,9 @@ def test_what_python_cannot_hold_costs_its_row(tmp_path: Path) -> None:
     rows = read(path)
     assert [type(row) for row in rows] == [RowError, RowError, RowError, VideoRow]
     reasons = [row.reason for row in rows if isinstance(row, RowError)]
-    assert [word in reason for word, reason in zip(("NUL", "'made'", "bytes"), reasons, strict=True)] == [True] * 3
+    assert [
+        word in reason for word, reason in zip(("NUL", "'made'", "bytes"), reasons, strict=True)
+    ] == [True] * 3
 
 
 def test_a_nul_in_the_key_of_a_structure_costs_its_row(tmp_path: Path) -> None:
@@ -161,7 +175,9 @@ def test_what_is_no_manifest_is_refused_at_once(tmp_path: Path) -> None:
         read_parquet(tmp_path / "videos.parquet", context)
 
 
-def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyarrow_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path, {"uri": ["a.mp4"]})
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(UsageError, match=r"reelvec\[parquet\]"):
@@ -171,10 +187,15 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
 def test_rows_are_not_held_in_memory(tmp_path: Path) -> None:
     uris = [f"s3://bucket/{number}.mp4" for number in range(20_000)]
     path = tmp_path / "videos.parquet"
-    parquet.write_table(pa.table({"uri": uris, "title": ["t" * 200] * 20_000}), path, row_group_size=1_000)
+    parquet.write_table(
+        pa.table({"uri": uris, "title": ["t" * 200] * 20_000}), path, row_group_size=1_000
+    )
     tracemalloc.start()
     try:
-        count = sum(isinstance(row, VideoRow) for row in read_parquet(path, Context(tmp_path, load_shipped(), None)))
+        count = sum(
+            isinstance(row, VideoRow)
+            for row in read_parquet(path, Context(tmp_path, load_shipped(), None))
+        )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -13,7 +13,9 @@ from workers.sampling.plan import FRAMES, POLICIES, plan
 
 
 def notebook_indices(fps: float, duration: float, total: int) -> list[int]:
-    """The notebook's arithmetic, restated: a step in whole frames, and every position cut at the last frame."""
+    """The notebook's arithmetic, restated: a step in whole frames, and every position cut at the
+    last frame.
+    """
     target = duration if duration < 60 else 60
     rate = math.floor(fps * target / 96)
     if rate < 1:
@@ -46,7 +48,9 @@ def test_notebook_policy_is_the_notebook(fps: float, duration: float) -> None:
         (25, 0.04, 1, 1, 0),
     ],
 )
-def test_notebook_policy_by_hand(fps: float, duration: float, total: int, step: int, last: int) -> None:
+def test_notebook_policy_by_hand(
+    fps: float, duration: float, total: int, step: int, last: int
+) -> None:
     indices = plan("notebook", fps=fps, duration_seconds=duration, frame_count=total)
     assert indices[:2].tolist() == [0, min(step, total - 1)]
     assert indices[-1] == last
@@ -62,7 +66,9 @@ def test_notebook_policy_by_hand(fps: float, duration: float, total: int, step: 
         (25, 0.04, 1, [0] * 10),
     ],
 )
-def test_uniform_policy_by_hand(fps: float, duration: float, total: int, first_ten: list[int]) -> None:
+def test_uniform_policy_by_hand(
+    fps: float, duration: float, total: int, first_ten: list[int]
+) -> None:
     indices = plan("uniform", fps=fps, duration_seconds=duration, frame_count=total)
     assert indices[:10].tolist() == first_ten
 
@@ -94,7 +100,8 @@ def test_unknown_policy_names_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fps", "duration", "total"), [(0, 4, 100), (25, -1, 100), (25, 4, 0), (math.nan, 4, 9), (25, math.inf, 9)]
+    ("fps", "duration", "total"),
+    [(0, 4, 100), (25, -1, 100), (25, 4, 0), (math.nan, 4, 9), (25, math.inf, 9)],
 )
 def test_facts_of_no_video_are_refused(fps: float, duration: float, total: int) -> None:
     with pytest.raises(ValueError, match="no frames to plan"):

@@ -1,4 +1,6 @@
-"""Proxies that the environment names: used as curl uses them, and never a way around the guard of private addresses."""
+"""Proxies that the environment names: used as curl uses them, and never a way around the guard of
+private addresses.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 class WebProxy:
-    """Leads every request to one server, whatever host it names. `asked`: the first lines; `logins`: with a password."""
+    """Leads every request to one server, whatever host it names. `asked`: the first lines;
+    `logins`: with a password.
+    """
 
     def __init__(self, server: WebServer) -> None:
         self._server = server
@@ -65,7 +69,11 @@ class WebProxy:
             head += client.recv(4096)
         line, _, rest = head.partition(b"\r\n")
         self.asked.append(line.decode())
-        self.logins += [each[21:] for each in rest.decode().split("\r\n") if each.startswith("Proxy-Authorization: ")]
+        self.logins += [
+            each[21:]
+            for each in rest.decode().split("\r\n")
+            if each.startswith("Proxy-Authorization: ")
+        ]
         if self.refuses:
             client.sendall(f"HTTP/1.1 {self.refuses}\r\nContent-Length: 0\r\n\r\n".encode())
             client.close()
@@ -137,7 +145,10 @@ def test_a_web_address_is_asked_of_the_proxy_by_its_name(proxy: WebProxy) -> Non
 
 def test_an_s3_service_is_asked_of_the_proxy(proxy: WebProxy, server: WebServer) -> None:
     account = Account(
-        "s3.invalid", secure=False, region="x", credentials=Chain({"environment": StaticProvider("k", "s")})
+        "s3.invalid",
+        secure=False,
+        region="x",
+        credentials=Chain({"environment": StaticProvider("k", "s")}),
     )
     store = S3Store(account, LIMITS, connections=1)
     with store.open("s3://bucket/v.mp4") as source:
@@ -146,7 +157,9 @@ def test_an_s3_service_is_asked_of_the_proxy(proxy: WebProxy, server: WebServer)
     store.close()
 
 
-def test_a_password_of_the_proxy_is_sent_and_never_shown(proxy: WebProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_of_the_proxy_is_sent_and_never_shown(
+    proxy: WebProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://ann:s%40cr3t@{proxy.address}")
     assert read("http://videos.invalid/v.mp4") == BODY
     assert proxy.logins == ["Basic YW5uOnNAY3IzdA=="]
@@ -190,22 +203,32 @@ def test_each_scheme_has_its_variable(proxy: WebProxy, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "value", ["socks5://ann:s3cret@host:1080", "https://host", "http://ann:s3cret@", "http://host/p"]
+    "value",
+    ["socks5://ann:s3cret@host:1080", "https://host", "http://ann:s3cret@", "http://host/p"],
 )
-def test_a_proxy_that_cannot_be_used_is_refused(proxy: WebProxy, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_proxy_that_cannot_be_used_is_refused(
+    proxy: WebProxy, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", value)
-    with pytest.raises(RefusedConfigurationError, match="HTTP_PROXY names a proxy that cannot be used") as caught:
+    with pytest.raises(
+        RefusedConfigurationError, match="HTTP_PROXY names a proxy that cannot be used"
+    ) as caught:
         read("http://videos.invalid/v.mp4")
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_proxy_that_is_not_there_is_blamed(proxy: WebProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_is_not_there_is_blamed(
+    proxy: WebProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "127.0.0.1:9")
     monkeypatch.setenv("HTTPS_PROXY", "127.0.0.1:9")
     for scheme in ("http", "https"):
         failed = failure_of(f"{scheme}://videos.invalid/v.mp4")
         assert (failed.code, failed.error_class) == ("unreachable", ErrorClass.INFRA)
-        assert f"the proxy 127.0.0.1:9 that {scheme.upper()}_PROXY names does not connect to it" in str(failed)
+        assert (
+            f"the proxy 127.0.0.1:9 that {scheme.upper()}_PROXY names does not connect to it"
+            in str(failed)
+        )
 
 
 def test_a_tunnel_that_is_refused_is_told(proxy: WebProxy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +250,9 @@ def test_a_proxy_is_no_way_to_a_private_address(
     assert proxy.asked == []
 
 
-def test_a_proxy_leads_to_the_address_that_was_judged(proxy: WebProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_leads_to_the_address_that_was_judged(
+    proxy: WebProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is not asked for the name, which it might find to be another address."""
     resolves(monkeypatch, **{"videos.example": PUBLIC})
     assert read("http://videos.example/v.mp4", allow_private=False) == BODY

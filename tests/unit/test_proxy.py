@@ -111,7 +111,9 @@ def test_rst_and_fin(proxy: Proxy, client: socket.socket) -> None:
     assert proxy.live() == 0
 
 
-def test_a_black_hole_takes_everything_and_gives_nothing(proxy: Proxy, client: socket.socket) -> None:
+def test_a_black_hole_takes_everything_and_gives_nothing(
+    proxy: Proxy, client: socket.socket
+) -> None:
     assert proxy.black_hole() == 1
     client.sendall(b"x" * (16 << 20))  # more than all buffers hold: it is taken, and acknowledged
     assert_silent(client)
@@ -194,7 +196,11 @@ def test_broken_after_so_many_bytes(proxy: Proxy, client: socket.socket) -> None
 
 def test_broken_at_a_word() -> None:
     """The word arrives; its answer does not."""
-    with socket.create_server(("127.0.0.1", 0)) as listening, through(listening) as proxy, dial(proxy) as client:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        through(listening) as proxy,
+        dial(proxy) as client,
+    ):
         server, _ = listening.accept()
         with server:
             proxy.trap(direction="request", at=b"COMMIT")

@@ -30,7 +30,12 @@ SIZES = [
     (3, 5),
     (1, 1),
 ]
-VIEWS = [View(swap, flip_x, flip_y) for swap in (False, True) for flip_x in (False, True) for flip_y in (False, True)]
+VIEWS = [
+    View(swap, flip_x, flip_y)
+    for swap in (False, True)
+    for flip_x in (False, True)
+    for flip_y in (False, True)
+]
 
 
 def resize_then_crop(picture: np.ndarray) -> np.ndarray:
@@ -40,7 +45,9 @@ def resize_then_crop(picture: np.ndarray) -> np.ndarray:
         new_height, new_width = 224, int(224 * width / height)
     else:
         new_height, new_width = int(224 * height / width), 224
-    resized = np.asarray(Image.fromarray(picture).resize((new_width, new_height), Image.Resampling.BILINEAR))
+    resized = np.asarray(
+        Image.fromarray(picture).resize((new_width, new_height), Image.Resampling.BILINEAR)
+    )
     top, left = (new_height - 224) // 2, (new_width - 224) // 2
     return resized[top : top + 224, left : left + 224]
 
@@ -51,11 +58,15 @@ def to_square(picture: np.ndarray, view: View = AS_STORED) -> np.ndarray:
 
 
 def noise(width: int, height: int) -> np.ndarray:
-    return np.random.default_rng(width * 10007 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return np.random.default_rng(width * 10007 + height).integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
 
 
 def smooth(width: int, height: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(noise(5, 5)).resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(
+        Image.fromarray(noise(5, 5)).resize((width, height), Image.Resampling.BICUBIC)
+    )
 
 
 def levels_apart(one: np.ndarray, other: np.ndarray) -> int:
@@ -137,10 +148,14 @@ ASPECTS = [
 def test_row_53_pixels_that_are_not_square_are_shown_as_wide_as_they_are(
     width: int, height: int, aspect: Fraction, turn: View
 ) -> None:
-    """Against a picture stretched first, then turned, then resized and cut: twice resampled, so smooth ones are compared."""
+    """Against a picture stretched first, then turned, then resized and cut: twice resampled, so
+    smooth ones are compared.
+    """
     view = turn._replace(pixel_aspect=float(aspect))
     stored = smooth(width, height)
-    shown = np.asarray(Image.fromarray(stored).resize((round(width * aspect), height), Image.Resampling.BICUBIC))
+    shown = np.asarray(
+        Image.fromarray(stored).resize((round(width * aspect), height), Image.Resampling.BICUBIC)
+    )
     shown = shown.transpose(1, 0, 2) if view.swap else shown
     shown = np.ascontiguousarray(shown[:: -1 if view.flip_y else 1, :: -1 if view.flip_x else 1])
     assert view.shown_size(width, height) == (shown.shape[1], shown.shape[0])
@@ -169,8 +184,12 @@ def test_absurd_pixels_count_as_square(aspect: Fraction | None, followed: float)
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("aspect", [1.0, 4.0, 0.25, 1 / 3, 40 / 33])
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 5), (1, 4000), (4000, 1), (17, 4000), (4000, 17), (8191, 3)])
-def test_row_55_the_kept_box_lies_in_the_picture(width: int, height: int, aspect: float, view: View) -> None:
+@pytest.mark.parametrize(
+    ("width", "height"), [(1, 1), (3, 5), (1, 4000), (4000, 1), (17, 4000), (4000, 17), (8191, 3)]
+)
+def test_row_55_the_kept_box_lies_in_the_picture(
+    width: int, height: int, aspect: float, view: View
+) -> None:
     left, top, right, bottom = stored_box(width, height, view._replace(pixel_aspect=aspect))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height

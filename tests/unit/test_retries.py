@@ -8,8 +8,12 @@ from db.errors import VIDEO_ERROR_CLASSES, ErrorClass, VideoError
 from db.jobs import retries
 
 
-def decide(kind: ErrorClass, *, attempts: int = 1, strikes: int = 0, chance: float = 1.0) -> retries.Decision:
-    return retries.decide(kind, "code", attempts=attempts, strikes=strikes, first_delay_seconds=5.0, chance=chance)
+def decide(
+    kind: ErrorClass, *, attempts: int = 1, strikes: int = 0, chance: float = 1.0
+) -> retries.Decision:
+    return retries.decide(
+        kind, "code", attempts=attempts, strikes=strikes, first_delay_seconds=5.0, chance=chance
+    )
 
 
 @pytest.mark.parametrize("kind", [ErrorClass.PERMANENT, ErrorClass.BAD_OUTPUT])
@@ -21,7 +25,12 @@ def test_what_would_fail_again_fails_at_once(kind: ErrorClass) -> None:
 def test_delays_double_up_to_a_quarter_of_an_hour(kind: ErrorClass) -> None:
     delays = [decide(kind, attempts=attempts).delay_seconds for attempts in (1, 2, 3, 7)]
     assert delays == [5.0, 10.0, 20.0, 320.0]
-    assert retries.decide(kind, "c", attempts=7, strikes=0, first_delay_seconds=50, chance=1.0).delay_seconds == 900.0
+    assert (
+        retries.decide(
+            kind, "c", attempts=7, strikes=0, first_delay_seconds=50, chance=1.0
+        ).delay_seconds
+        == 900.0
+    )
 
 
 def test_the_eighth_attempt_is_the_last() -> None:
@@ -52,7 +61,13 @@ def test_a_long_outage_is_looked_at_ever_more_rarely() -> None:
 
 def test_one_that_is_alone_with_its_trouble_fails() -> None:
     decision = retries.decide(
-        ErrorClass.INFRA, "access_denied", attempts=3, strikes=0, first_delay_seconds=5.0, chance=1.0, is_alone=True
+        ErrorClass.INFRA,
+        "access_denied",
+        attempts=3,
+        strikes=0,
+        first_delay_seconds=5.0,
+        chance=1.0,
+        is_alone=True,
     )
     assert decision == retries.Decision("failed", "access_denied", 3, 0)
 

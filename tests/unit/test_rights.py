@@ -13,7 +13,8 @@ from db.administration.rights import ENQUEUER, WORKER, Right
 DB = Path(rights.__file__).parents[1]
 STATEMENT = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM) reelvec\.(\w+)")
 MODULES_OF_DB = sorted(path for path in DB.rglob("*.py") if "migrations" not in path.parts)
-#: Whose statements a module of `db/` holds. `places` holds the feeder's, too, which are every enqueuer's.
+#: Whose statements a module of `db/` holds. `places` holds the feeder's, too, which are every
+#: enqueuer's.
 MODULES = {
     "backbone_breaker": {WORKER},
     "catalogue": {ENQUEUER},
@@ -27,12 +28,16 @@ MODULES = {
     "recheck": {ENQUEUER},
     "steering": {ENQUEUER},
 }
-#: `invariants` holds cures that `doctor --data` prints for an administrator; of `encoders` each does a part.
+#: `invariants` holds cures that `doctor --data` prints for an administrator; of `encoders` each
+#: does a part.
 OTHERS = {"invariants", "encoders"}
 
 
 def written(module: Path) -> set[tuple[str, str]]:
-    return {(verb.split()[0], table) for verb, table in STATEMENT.findall(module.read_text(encoding="utf-8"))}
+    return {
+        (verb.split()[0], table)
+        for verb, table in STATEMENT.findall(module.read_text(encoding="utf-8"))
+    }
 
 
 def granted(role: str) -> set[tuple[str, str]]:
@@ -42,7 +47,9 @@ def granted(role: str) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("module", MODULES_OF_DB, ids=lambda path: path.stem)
 def test_what_a_module_writes_is_granted(module: Path) -> None:
     roles = MODULES.get(module.stem)
-    assert roles or module.stem in OTHERS or not written(module), "say above who runs these statements"
+    assert roles or module.stem in OTHERS or not written(module), (
+        "say above who runs these statements"
+    )
     for role in roles or ():
         assert written(module) - granted(role) == set(), role
 
@@ -61,7 +68,8 @@ def test_a_worker_deletes_in_its_results_and_in_what_it_says_of_itself_only() ->
 
 def test_columns_are_taken_apart() -> None:
     assert [right for right in rights.rights(WORKER) if right.table == "encoders"] == [
-        Right(WORKER, "encoders", "UPDATE", column) for column in ("weights_digest", "dim", "pooling", "license")
+        Right(WORKER, "encoders", "UPDATE", column)
+        for column in ("weights_digest", "dim", "pooling", "license")
     ]
     assert Right(WORKER, "scores", "DELETE", None) in rights.rights(WORKER)
 
@@ -70,10 +78,18 @@ def test_columns_are_taken_apart() -> None:
     ("said", "statement", "lacks"),
     [
         ("permission denied for table jobs", "UPDATE reelvec.jobs SET x = 1", "UPDATE on jobs"),
-        ("permission denied for table videos", "WITH made AS (INSERT INTO reelvec.videos (uri) ...", "INSERT on videos"),
-        ("permission denied for table scores", "DELETE FROM reelvec.scores WHERE ...", "DELETE on scores"),
-        ("permission denied for table embeddings", "COPY reelvec.embeddings (a) FROM STDIN", "INSERT on embeddings"),
-        ("permission denied for table embeddings", "COPY reelvec.embeddings (a) TO STDOUT BINARY", "SELECT on embeddings"),
+        ("permission denied for table "
+"videos", "WITH made AS (INSERT INTO reelvec.videos (uri) "
+"...", "INSERT on videos"),
+        ("permission denied for table "
+"scores", "DELETE FROM reelvec.scores WHERE "
+"...", "DELETE on scores"),
+        ("permission denied for table "
+"embeddings", "COPY reelvec.embeddings (a) FROM "
+"STDIN", "INSERT on embeddings"),
+        ("permission denied for table "
+"embeddings", "COPY reelvec.embeddings (a) TO STDOUT "
+"BINARY", "SELECT on embeddings"),
         ("permission denied for view tags", "SELECT * FROM tags", "SELECT on tags"),
         ("permission denied for schema reelvec", "SELECT 1", "a right"),
         ("permission denied for table jobs", None, "a right"),

@@ -9,9 +9,17 @@ from workers.sources.s3_endpoint import VARIABLES, endpoint
 
 
 @pytest.mark.parametrize(
-    "value", ["http://ann:s3cret@host", "ann:s3cret@host:9000", "http://ann:s3/cret@host", "https://s3cret@[host"]
+    "value",
+    [
+        "http://ann:s3cret@host",
+        "ann:s3cret@host:9000",
+        "http://ann:s3/cret@host",
+        "https://s3cret@[host",
+    ],
 )
-def test_a_login_in_the_endpoint_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_login_in_the_endpoint_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", value)
@@ -22,7 +30,9 @@ def test_a_login_in_the_endpoint_is_refused_and_not_shown(monkeypatch: pytest.Mo
     assert not any(word in str(caught.value) for word in ("ann", "s3cret", "cret"))
 
 
-@pytest.mark.parametrize("value", ["https://host/path", "ftp://host", "https://host:port", "https://[host", "https://"])
+@pytest.mark.parametrize(
+    "value", ["https://host/path", "ftp://host", "https://host:port", "https://[host", "https://"]
+)
 def test_what_is_no_address_is_shown(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", value)
     with pytest.raises(UsageError, match="is no address of an S3 service") as caught:
@@ -31,7 +41,9 @@ def test_what_is_no_address_is_shown(monkeypatch: pytest.MonkeyPatch, value: str
 
 
 @pytest.mark.parametrize("value", ["http://ann:s3cret%40host", "http://ann:s3cret%40host:9000/"])
-def test_a_login_that_is_percent_encoded_is_not_shown(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_login_that_is_percent_encoded_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", value)
     with pytest.raises(UsageError, match="is no address of an S3 service") as caught:
         endpoint()

@@ -27,7 +27,12 @@ def test_nothing_asked_is_everything() -> None:
 
 
 def test_a_category_is_its_slug_and_what_was_written() -> None:
-    assert parse(["Фильмы", "48.0"], None, None, None).categories == ("Фильмы", "films", "48.0", "films")
+    assert parse(["Фильмы", "48.0"], None, None, None).categories == (
+        "Фильмы",
+        "films",
+        "48.0",
+        "films",
+    )
     assert parse(["my own"], None, None, None).categories == ("my own",)
 
 
@@ -39,11 +44,15 @@ def test_codes_are_checked() -> None:
         parse(None, ["qqq"], None, None)
 
 
-def test_sources_are_the_beginning_of_canonical_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_are_the_beginning_of_canonical_uris(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "48.0_my films").mkdir()
     here = f"file://{tmp_path}"
-    assert prefix("48.0_my films") == f"{here}/48.0_my%20films/", "a folder, not one beside it that begins like it"
+    assert prefix("48.0_my films") == f"{here}/48.0_my%20films/", (
+        "a folder, not one beside it that begins like it"
+    )
     assert prefix("48") == f"{here}/48"
     assert prefix("gone/") == f"{here}/gone/"
     assert prefix("file:///data/a b/") == "file:///data/a%20b/"
@@ -90,15 +99,20 @@ def test_a_moment_beyond_all_times_is_refused(monkeypatch: pytest.MonkeyPatch) -
     time.tzset()
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2", "h", "-2h", "2x", "123456d", "2026-13-01", "0001-01-01"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2", "h", "-2h", "2x", "123456d", "2026-13-01", "0001-01-01"]
+)
 def test_since_in_no_known_form(text: str) -> None:
     with pytest.raises(UsageError, match="2h, 3d"):
         since(text)
 
 
 def test_the_condition_asks_only_what_was_asked() -> None:
-    sql, facts = condition(Selection(codes=("truncated",), since=timedelta(hours=2)), moment="j.enqueued_at")
+    sql, facts = condition(
+        Selection(codes=("truncated",), since=timedelta(hours=2)), moment="j.enqueued_at"
+    )
     assert (
-        sql == " AND j.error_code = ANY(CAST(:codes AS text[])) AND j.enqueued_at >= now() - CAST(:since AS interval)"
+        sql == " AND j.error_code = ANY(CAST(:codes AS text[])) AND j.enqueued_at >= now() - "
+        "CAST(:since AS interval)"
     )
     assert facts == {"codes": ["truncated"], "since": timedelta(hours=2)}

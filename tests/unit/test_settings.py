@@ -36,7 +36,9 @@ def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_two_classes_share_a_variable() -> None:
     classes = (settings.DatabaseSettings, WorkerSettings, ProducerSettings)
-    assert len(set.union(*(one.variables() for one in classes))) == sum(len(one.variables()) for one in classes)
+    assert len(set.union(*(one.variables() for one in classes))) == sum(
+        len(one.variables()) for one in classes
+    )
 
 
 def test_roots_are_folders(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ def test_machines(
 
 
 def test_what_was_chosen_is_taken() -> None:
-    made = shape.choose(cores=4, memory_bytes=GIB, processes=1, on_gpu=True, samplers=9, videos_per_batch=2)
+    made = shape.choose(
+        cores=4, memory_bytes=GIB, processes=1, on_gpu=True, samplers=9, videos_per_batch=2
+    )
     assert (made.samplers, made.videos_per_batch, made.in_flight) == (9, 2, 20)
 
 
@@ -56,7 +58,11 @@ def test_cards(card_bytes: int | None, videos: int) -> None:
 def test_what_is_said_at_the_start() -> None:
     made = shape.choose(cores=16, memory_bytes=128 * GIB, processes=1, on_gpu=True)
     assert shape.describe(made, 4) == (
-        "15 samplers (16 cores less one), 34 videos in flight, batches of 4 videos; REELVEC_SAMPLERS changes it"
+        "15 samplers (16 cores less one), 34 videos in flight, batches of 4 videos; "
+        "REELVEC_SAMPLERS changes it"
     )
     made = shape.choose(cores=16, memory_bytes=128 * GIB, processes=1, on_gpu=False, samplers=1)
-    assert shape.describe(made, 1) == "1 sampler (REELVEC_SAMPLERS), 3 videos in flight, batches of 1 video"
+    assert (
+        shape.describe(made, 1)
+        == "1 sampler (REELVEC_SAMPLERS), 3 videos in flight, batches of 1 video"
+    )

@@ -1,4 +1,6 @@
-"""The contact sheet: every frame in its place, its time legible, repeats dimmed, nothing over the edge."""
+"""The contact sheet: every frame in its place, its time legible, repeats dimmed, nothing over the
+edge.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,18 @@ import pytest
 from PIL import ImageFont
 
 from workers.sampling import sheet
-from workers.sampling.sheet import BACKGROUND, CAPTION, COLUMNS, GAP, MARGIN, THUMB, TITLE, clock, contact_sheet, fitted
+from workers.sampling.sheet import (
+    BACKGROUND,
+    CAPTION,
+    COLUMNS,
+    GAP,
+    MARGIN,
+    THUMB,
+    TITLE,
+    clock,
+    contact_sheet,
+    fitted,
+)
 
 FACTS = {"video": "h264, 320 x 180", "frames": "0 to 95"}
 FRAMES, DIFFERENT = 96, 30
@@ -68,10 +81,16 @@ def test_repeats_are_dimmed_and_the_frame_they_repeat_is_not(drawn: np.ndarray) 
     assert caption(drawn, DIFFERENT).max() < caption(drawn, DIFFERENT - 1).max() / 2
 
 
-def test_captions_tell_time_and_position(drawn: np.ndarray, frames: np.ndarray, indices: np.ndarray) -> None:
+def test_captions_tell_time_and_position(
+    drawn: np.ndarray, frames: np.ndarray, indices: np.ndarray
+) -> None:
     half = THUMB // 2
-    later = np.asarray(contact_sheet(frames, indices, indices / 25 + 60, title="clip.mp4", facts=FACTS))
-    moved = np.asarray(contact_sheet(frames, indices + 1000, indices / 25, title="clip.mp4", facts=FACTS))
+    later = np.asarray(
+        contact_sheet(frames, indices, indices / 25 + 60, title="clip.mp4", facts=FACTS)
+    )
+    moved = np.asarray(
+        contact_sheet(frames, indices + 1000, indices / 25, title="clip.mp4", facts=FACTS)
+    )
     for slot in (0, 29, 95):
         told, of_later, of_moved = caption(drawn, slot), caption(later, slot), caption(moved, slot)
         assert (told[:, :half] != of_later[:, :half]).any()
@@ -80,22 +99,29 @@ def test_captions_tell_time_and_position(drawn: np.ndarray, frames: np.ndarray, 
 
 
 def test_a_long_heading_ends_within_the_sheet(frames: np.ndarray, indices: np.ndarray) -> None:
-    drawn = np.asarray(contact_sheet(frames, indices, indices / 25, title="W" * 999, facts={"video": "W" * 999}))
+    drawn = np.asarray(
+        contact_sheet(frames, indices, indices / 25, title="W" * 999, facts={"video": "W" * 999})
+    )
     titled, known = np.split(drawn[: corner(drawn, 0)[0] - 1], [MARGIN + TITLE - 4])
     for heading in (titled, known):
         assert (heading[:, -MARGIN:] == BACKGROUND).all()
-        assert (heading[:, -2 * MARGIN :] != BACKGROUND).any()  # and it is cut no earlier than it has to be
+        assert (
+            heading[:, -2 * MARGIN :] != BACKGROUND
+        ).any()  # and it is cut no earlier than it has to be
 
 
 def test_a_row_need_not_be_full(frames: np.ndarray, indices: np.ndarray) -> None:
     count = COLUMNS + 1
-    drawn = contact_sheet(frames[:count], indices[:count], indices[:count] / 25, title="clip.mp4", facts={})
+    drawn = contact_sheet(
+        frames[:count], indices[:count], indices[:count] / 25, title="clip.mp4", facts={}
+    )
     centre = (MARGIN + THUMB // 2, drawn.height - MARGIN - CAPTION - THUMB // 2)
     assert drawn.getpixel(centre) == tuple(colour(COLUMNS))
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0, "0:00.0"), (9.94, "0:09.9"), (59.94, "0:59.9"), (59.96, "1:00.0"), (754.3, "12:34.3")]
+    ("seconds", "told"),
+    [(0, "0:00.0"), (9.94, "0:09.9"), (59.94, "0:59.9"), (59.96, "1:00.0"), (754.3, "12:34.3")],
 )
 def test_the_clock_never_shows_sixty_seconds(seconds: float, told: str) -> None:
     assert clock(seconds) == told

@@ -29,10 +29,19 @@ def read(source: Path | str, *, match: str | None = None) -> list[VideoRow | Row
 
 
 def opened(
-    source: Path | str, *, match: str | None = None, s3_endpoint: str = "https://storage.example.net"
+    source: Path | str,
+    *,
+    match: str | None = None,
+    s3_endpoint: str = "https://storage.example.net",
 ) -> Iterator[VideoRow | RowError]:
     storage = Storage(load(WorkerSettings), roots=None)
-    return read_source(str(source), categories=load_shipped(), match=match, s3_endpoint=s3_endpoint, storage=storage)
+    return read_source(
+        str(source),
+        categories=load_shipped(),
+        match=match,
+        s3_endpoint=s3_endpoint,
+        storage=storage,
+    )
 
 
 def videos(rows: list[VideoRow | RowError]) -> list[VideoRow]:
@@ -103,7 +112,18 @@ class TestFolder:
         assert [row.category for row in videos(read(tmp_path / "48.0_films"))] == ["films", "films"]
 
     def test_only_what_the_sampler_opens_sorted_without_hidden(self, tmp_path: Path) -> None:
-        for name in ["b.mp4", "a.MOV", "c.webm", "d.ts", "B.mkv", "e.avi", "sub/a.3gp", "a.txt", "x.flv", "no"]:
+        for name in [
+            "b.mp4",
+            "a.MOV",
+            "c.webm",
+            "d.ts",
+            "B.mkv",
+            "e.avi",
+            "sub/a.3gp",
+            "a.txt",
+            "x.flv",
+            "no",
+        ]:
             make(tmp_path / name)
         for name in [".hidden.mp4", ".trash/a.mp4", "._b.mp4", "sub/.x.mp4"]:
             make(tmp_path / name)
@@ -111,7 +131,16 @@ class TestFolder:
         assert names == ["B.mkv", "a.MOV", "b.mp4", "c.webm", "d.ts", "e.avi", "a.3gp"]
 
     def test_odd_names_lead_back_to_their_file(self, tmp_path: Path) -> None:
-        odd = ["a b.mp4", "100%.mp4", "%41.mp4", "#1?.mp4", "~x.mp4", "s3:x.mp4", " a.mp4", "«Ж».mp4"]
+        odd = [
+            "a b.mp4",
+            "100%.mp4",
+            "%41.mp4",
+            "#1?.mp4",
+            "~x.mp4",
+            "s3:x.mp4",
+            " a.mp4",
+            "«Ж».mp4",
+        ]
         odd += [unicodedata.normalize(form, "й.mp4") for form in ("NFC", "NFD")]
         for name in odd:
             make(tmp_path / name)
@@ -126,7 +155,10 @@ class TestFolder:
         rows = read(tmp_path)
         broken = [row for row in rows if isinstance(row, RowError)]
         assert len(rows) == 3
-        assert [row.reason.split(";")[0].split(" at")[0] for row in broken] == ["not UTF-8", r"control character '\n'"]
+        assert [row.reason.split(";")[0].split(" at")[0] for row in broken] == [
+            "not UTF-8",
+            r"control character '\n'",
+        ]
         assert all(row.where.isprintable() for row in broken)
 
     def test_links_are_followed_inside_and_named_outside(self, tmp_path: Path) -> None:
@@ -141,7 +173,9 @@ class TestFolder:
         (root / "self.mp4").symlink_to(root / "self.mp4")
         os.mkfifo(root / "pipe.mp4")
         rows = read(root)
-        assert [Path(key_of(row.uri)).name for row in rows if isinstance(row, VideoRow)] == ["in.mp4"]
+        assert [Path(key_of(row.uri)).name for row in rows if isinstance(row, VideoRow)] == [
+            "in.mp4"
+        ]
         said = {Path(row.where).name: row.reason for row in rows if isinstance(row, RowError)}
         assert said.keys() == {"out.mp4", "out", "gone.mp4", "self.mp4", "pipe.mp4"}
         assert "leads out" in said["out.mp4"]
@@ -151,7 +185,9 @@ class TestFolder:
     def test_a_linked_source_keeps_the_users_path(self, tmp_path: Path) -> None:
         make(tmp_path / "real" / "a.mp4")
         (tmp_path / "link").symlink_to(tmp_path / "real")
-        assert [row.uri for row in videos(read(tmp_path / "link"))] == [f"file://{tmp_path}/link/a.mp4"]
+        assert [row.uri for row in videos(read(tmp_path / "link"))] == [
+            f"file://{tmp_path}/link/a.mp4"
+        ]
 
     def test_a_folder_that_cannot_be_read_is_reported(self, tmp_path: Path) -> None:
         make(tmp_path / "a.mp4")
@@ -167,7 +203,10 @@ class TestFolder:
 class TestList:
     def test_paths_and_addresses_with_comments(self, tmp_path: Path) -> None:
         path = tmp_path / "list.txt"
-        path.write_text("\ufeff# mine\r\n\r\nsub/a b.mp4\r\n  s3://bucket/x#1.mp4  \nhttps://host.org/c.mp4?v=1\n")
+        path.write_text(
+            "\ufeff# mine\r\n\r\nsub/a b.mp4\r\n  s3://bucket/x#1.mp4  "
+            "\nhttps://host.org/c.mp4?v=1\n"
+        )
         assert [(row.uri, row.title, row.category) for row in videos(read(path))] == [
             (f"file://{tmp_path}/sub/a%20b.mp4", "a b", None),
             ("s3://bucket/x#1.mp4", "x#1", None),
@@ -183,7 +222,9 @@ class TestList:
 
     def test_standard_input(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a.mp4\ns3://bucket\n")))
+        monkeypatch.setattr(
+            sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a.mp4\ns3://bucket\n"))
+        )
         first, second = read("-")
         assert isinstance(first, VideoRow)
         assert first.uri == f"file://{tmp_path}/a.mp4"
@@ -201,7 +242,9 @@ class TestSingle:
             assert replace(row, etag=None) == expected
 
     def test_an_address(self) -> None:
-        assert read("https://host.org/a%20b.mp4") == [VideoRow("https://host.org/a%20b.mp4", title="a b")]
+        assert read("https://host.org/a%20b.mp4") == [
+            VideoRow("https://host.org/a%20b.mp4", title="a b")
+        ]
         assert read("s3://bucket/a/b.mp4") == [VideoRow("s3://bucket/a/b.mp4", title="b")]
         (row,) = videos(read("https://storage.example.net/bucket/b.mp4?X-Amz-Signature=SECRET"))
         assert row.uri == "s3://bucket/b.mp4"
@@ -242,7 +285,9 @@ def test_everything_else_is_refused_at_once(
 
 
 def test_what_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # tests may run as root, who may read all
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: False
+    )  # tests may run as root, who may read all
     with pytest.raises(UsageError, match="may not be read"):
         opened(tmp_path)
 
@@ -252,7 +297,9 @@ def test_match_is_a_glob_on_the_name_or_the_key(tmp_path: Path) -> None:
         make(tmp_path / name)
     assert [row.title for row in videos(read(tmp_path, match="clip*"))] == ["clip1"]
     path = tmp_path / "list.txt"
-    path.write_text("s3://bucket/films/clip1.mp4\ns3://bucket/other/clip2.mp4\nfilms/x.mp4\nftp://host.org/bad\n")
+    path.write_text(
+        "s3://bucket/films/clip1.mp4\ns3://bucket/other/clip2.mp4\nfilms/x.mp4\nftp://host.org/bad\n"
+    )
     for glob, titles in [("films/*", ["clip1"]), ("clip?.mp4", ["clip1", "clip2"]), ("*.mkv", [])]:
         rows = read(path, match=glob)
         assert [row.title for row in rows if isinstance(row, VideoRow)] == titles

@@ -1,4 +1,6 @@
-"""Which GPUs get a process, what each is told, and what becomes of one that ends. The processes here are small shells."""
+"""Which GPUs get a process, what each is told, and what becomes of one that ends. The processes
+here are small shells.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ def test_a_machine_without_any(monkeypatch: pytest.MonkeyPatch) -> None:
         supervisor.choose_gpus("0", None)
 
 
-def test_each_process_gets_its_gpu_and_knows_how_many_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_gets_its_gpu_and_knows_how_many_share_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = supervisor.environment_of("3", 8)
     assert (made["CUDA_VISIBLE_DEVICES"], made["REELVEC_PROCESSES"]) == ("3", "8")
     assert "REELVEC_DEVICE" not in made
@@ -123,7 +127,9 @@ def draining(ready: Path, told: Path) -> str:
 
 
 @pytest.mark.parametrize("code", [1, 17, 69, 70, 71, 72, 73, 75])
-def test_one_that_dies_is_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int) -> None:
+def test_one_that_dies_is_started_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
     count = tmp_path / "starts"
     dying = child("gpu0", counting(count, f"[ $n -ge 3 ] || exit {code}"))
     assert supervisor.supervise([dying]) == 0
@@ -135,7 +141,9 @@ def test_one_that_recycles_is_started_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     count = tmp_path / "starts"
-    monkeypatch.setattr(supervisor, "next_delay_seconds", lambda *_: pytest.fail("it must not wait"))
+    monkeypatch.setattr(
+        supervisor, "next_delay_seconds", lambda *_: pytest.fail("it must not wait")
+    )
     assert supervisor.supervise([child("gpu0", counting(count, "[ $n -ge 3 ] || exit 76"))]) == 0
     assert starts(count) == 3
     assert "worker gpu0 ended with 76; starting it again at once" in capsys.readouterr().err
@@ -162,9 +170,13 @@ def test_one_that_refused_is_not_and_the_others_go_on(
     assert children[0].said == f"ended with {code} and is not started again"
 
 
-def test_one_that_waits_to_be_started_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_waits_to_be_started_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     long_dead, other = tmp_path / "dead", tmp_path / "other"
-    monkeypatch.setattr(supervisor, "next_delay_seconds", lambda *_: 60.0 if starts(other) == 0 else 0.01)
+    monkeypatch.setattr(
+        supervisor, "next_delay_seconds", lambda *_: 60.0 if starts(other) == 0 else 0.01
+    )
     children = [
         child("gpu0", counting(long_dead, "exit 1")),
         child("gpu1", f"while [ ! -s {long_dead} ]; do sleep 0.01; done; sleep 0.1;"
@@ -194,7 +206,10 @@ def test_a_signal_reaches_every_process_as_sigterm_and_its_answer_is_waited_for(
         os.kill(os.getpid(), number)
 
     # a script may be ready before whoever started it knows of it
-    stopper = when(lambda: starts(ready) == 2 and None not in [one.running_seconds() for one in children], twice)
+    stopper = when(
+        lambda: starts(ready) == 2 and None not in [one.running_seconds() for one in children],
+        twice,
+    )
     assert supervisor.supervise(children) == 0
     stopper.join()
     assert starts(told) == 2
@@ -220,12 +235,19 @@ def test_a_spot_notice_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(notice, "INTERVAL_SECONDS", 0.02)
     ready, told = tmp_path / "ready", tmp_path / "told"
     children = [child(name, draining(ready, told)) for name in ("gpu0", "gpu1")]
-    assert supervisor.supervise(children, spot_notice=f"[ -e {ready} ] && [ $(wc -l < {ready}) = 2 ]") == 0
+    assert (
+        supervisor.supervise(children, spot_notice=f"[ -e {ready} ] && [ $(wc -l < {ready}) = 2 ]")
+        == 0
+    )
     assert starts(told) == 2
 
 
-@pytest.mark.parametrize(("script", "code"), [("exit 76", 0), ("kill -TERM $$", 0), ("exit 75", 75), ("exit 1", 1)])
-def test_what_a_process_that_was_told_to_end_may_end_with(tmp_path: Path, script: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 76", 0), ("kill -TERM $$", 0), ("exit 75", 75), ("exit 1", 1)]
+)
+def test_what_a_process_that_was_told_to_end_may_end_with(
+    tmp_path: Path, script: str, code: int
+) -> None:
     """Still starting it dies of the SIGTERM itself; about to recycle it ends with 76."""
     ready = tmp_path / "ready"
     answer = f"trap 'trap - TERM; {script}' TERM; echo >> {ready}; while :; do sleep 0.02; done"
@@ -244,17 +266,22 @@ def test_one_that_does_not_end_is_killed(tmp_path: Path) -> None:
 
 
 def test_the_end_of_the_supervisor_reaches_its_processes_however_it_came(tmp_path: Path) -> None:
-    """A supervisor of its own, killed with SIGKILL: both of its processes see their pipe end, though one knows the other."""
+    """A supervisor of its own, killed with SIGKILL: both of its processes see their pipe end,
+    though one knows the other.
+    """
     ready, told = tmp_path / "ready", tmp_path / "told"
     script = (
-        f"[ -e /dev/fd/$REELVEC_LIFELINE_FD ] && echo >> {ready}; read nothing <&$REELVEC_LIFELINE_FD; echo >> {told}"
+        f"[ -e /dev/fd/$REELVEC_LIFELINE_FD ] && echo >> {ready}; read nothing "
+        f"<&$REELVEC_LIFELINE_FD; echo >> {told}"
     )
     program = (
-        "import sys; from workers.node import supervisor; supervisor.command_of = lambda name: ['sh', '-c', sys.argv[1]];"
+        "import sys; from workers.node import supervisor; supervisor.command_of = lambda name: "
+        "['sh', '-c', sys.argv[1]];"
         "supervisor.run()"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", program, script], env={"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "0,1"}
+        [sys.executable, "-c", program, script],
+        env={"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "0,1"},
     )
     when(lambda: starts(ready) == 2, process.kill).join()
     assert process.wait() == -signal.SIGKILL
@@ -270,4 +297,7 @@ def test_a_program_that_cannot_be_started_is_tried_again(
     stopper = when(again.is_set, terminate)
     assert supervisor.supervise([Child("gpu0", ["/nonexistent/program"], {})]) == 126
     stopper.join()
-    assert "worker gpu0 [Errno 2] No such file or directory: '/nonexistent/program'" in capsys.readouterr().err
+    assert (
+        "worker gpu0 [Errno 2] No such file or directory: '/nonexistent/program'"
+        in capsys.readouterr().err
+    )

@@ -47,5 +47,10 @@ def test_json_keeps_letters_where_stdout_has_them_and_is_the_same_where_not(
 
 
 def test_one_is_no_plural() -> None:
-    assert [plural(count, "video") for count in (0, 1, 2, 1234)] == ["0 videos", "1 video", "2 videos", "1,234 videos"]
+    assert [plural(count, "video") for count in (0, 1, 2, 1234)] == [
+        "0 videos",
+        "1 video",
+        "2 videos",
+        "1,234 videos",
+    ]
     assert plural(1, "video waits", "videos wait") == "1 video waits"

@@ -41,7 +41,9 @@ def test_an_address_without_a_path_has_a_name_too(tmp_path: Path) -> None:
         ("sheets", [A, "https://host.example/a.mp4"], "run them apart"),
     ],
 )
-def test_what_cannot_be_written_is_told(tmp_path: Path, given: str, uris: list[str], told: str) -> None:
+def test_what_cannot_be_written_is_told(
+    tmp_path: Path, given: str, uris: list[str], told: str
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=told):
         targets("--sheet", tmp_path / given, ".png", uris)
@@ -50,7 +52,10 @@ def test_what_cannot_be_written_is_told(tmp_path: Path, given: str, uris: list[s
 
 def test_a_folder_that_cannot_be_made_after_all_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"), whole_file(tmp_path / "file" / "x.npz"):
+    with (
+        pytest.raises(UsageError, match="cannot be written"),
+        whole_file(tmp_path / "file" / "x.npz"),
+    ):
         pass
 
 
@@ -88,6 +93,9 @@ def test_the_folder_is_made_with_the_first_file(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_is_told_by_path(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"x\.npz cannot be written: No space left"), whole_file(tmp_path / "x.npz"):
+    with (
+        pytest.raises(UsageError, match=r"x\.npz cannot be written: No space left"),
+        whole_file(tmp_path / "x.npz"),
+    ):
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())

@@ -40,14 +40,20 @@ def uri(text: str, endpoint: str | None = ENDPOINT) -> str:
 )
 def test_odd_names_round_trip(name: str) -> None:
     path = f"/videos/{name}"
-    for result in (uri(path), file_uri(Path(path)), uri(f"file://{file_uri(Path(path)).removeprefix('file://')}")):
+    for result in (
+        uri(path),
+        file_uri(Path(path)),
+        uri(f"file://{file_uri(Path(path)).removeprefix('file://')}"),
+    ):
         assert unquote(urlsplit(result).path) == path
         assert key_of(result) == path
         assert uri(result) == result
 
 
 def test_unicode_twins_stay_two_files() -> None:
-    assert uri(unicodedata.normalize("NFC", "/й.mp4")) != uri(unicodedata.normalize("NFD", "/й.mp4"))
+    assert uri(unicodedata.normalize("NFC", "/й.mp4")) != uri(
+        unicodedata.normalize("NFD", "/й.mp4")
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,8 +83,14 @@ def test_unicode_twins_stay_two_files() -> None:
         ("https://storage.example.net/bucket/a/b%20c.mp4", "s3://bucket/a/b c.mp4"),
         ("http://storage.example.net:80/bucket/a.mp4", "s3://bucket/a.mp4"),
         ("https://my.bucket.storage.example.net/a/b%23.mp4", "s3://my.bucket/a/b#.mp4"),
-        ("https://otherstorage.example.net/bucket/a.mp4", "https://otherstorage.example.net/bucket/a.mp4"),
-        ("https://storage.example.net:9000/bucket/a.mp4", "https://storage.example.net:9000/bucket/a.mp4"),
+        (
+            "https://otherstorage.example.net/bucket/a.mp4",
+            "https://otherstorage.example.net/bucket/a.mp4",
+        ),
+        (
+            "https://storage.example.net:9000/bucket/a.mp4",
+            "https://storage.example.net:9000/bucket/a.mp4",
+        ),
     ],
 )
 def test_spellings(text: str, expected: str) -> None:
@@ -114,15 +126,27 @@ def test_endpoint_with_and_without_scheme_and_port(endpoint: str | None, expecte
             "s3://bucket/a.mp4",
             "X-Amz-Signature, x-id",
         ),
-        ("https://bucket.storage.example.net/a.mp4?versionId=SECRET", "s3://bucket/a.mp4", "versionId"),
+        (
+            "https://bucket.storage.example.net/a.mp4?versionId=SECRET",
+            "s3://bucket/a.mp4",
+            "versionId",
+        ),
         ("https://cdn.org/a.mp4?v=1&token=SECRET&w=2", "https://cdn.org/a.mp4?v=1&w=2", "token"),
         (
             "https://cdn.org/a.mp4?AWSAccessKeyId=SECRET&Expires=1&Signature=SECRET%3D",
             "https://cdn.org/a.mp4",
             "AWSAccessKeyId, Expires, Signature",
         ),
-        ("https://cdn.org/a.mp4?x-amz-security-token=SECRET", "https://cdn.org/a.mp4", "x-amz-security-token"),
-        ("https://cdn.org/a.mp4?X%2DAmz-Signature=SECRET", "https://cdn.org/a.mp4", "X%2DAmz-Signature"),
+        (
+            "https://cdn.org/a.mp4?x-amz-security-token=SECRET",
+            "https://cdn.org/a.mp4",
+            "x-amz-security-token",
+        ),
+        (
+            "https://cdn.org/a.mp4?X%2DAmz-Signature=SECRET",
+            "https://cdn.org/a.mp4",
+            "X%2DAmz-Signature",
+        ),
     ],
 )
 def test_signatures_are_dropped_and_warned_about(text: str, expected: str, names: str) -> None:
@@ -147,7 +171,10 @@ def test_signatures_are_dropped_and_warned_about(text: str, expected: str, names
         ("file:///caf%E9.mp4", "not percent-encoded UTF-8"),
         ("file://other/a.mp4", "host 'other'"),
         ("file:a.mp4", "absolute path"),
-        ("ftp://host.org/a.mp4", "scheme ftp: is not supported; allowed are a path, file:, s3:, http: or https:"),
+        (
+            "ftp://host.org/a.mp4",
+            "scheme ftp: is not supported; allowed are a path, file:, s3:, http: or https:",
+        ),
         ("s3:bucket/a.mp4", "followed by //"),
         ("s3://bucket", "names no object"),
         ("s3://bucket/prefix/", "names no object"),
@@ -176,15 +203,24 @@ def test_refusals_name_the_reason_and_no_secret(text: str, reason: str) -> None:
         ("https://bucket.s3.eu-west-1.amazonaws.com/a.mp4", "s3://bucket/a.mp4"),
         ("https://my.bucket.s3-eu-west-1.amazonaws.com/x/a.mp4", "s3://my.bucket/x/a.mp4"),
         ("https://bucket.s3.dualstack.us-east-2.amazonaws.com/a.mp4", "s3://bucket/a.mp4"),
-        ("https://bucket.s3.amazonaws.com.example.org/a.mp4", "https://bucket.s3.amazonaws.com.example.org/a.mp4"),
+        (
+            "https://bucket.s3.amazonaws.com.example.org/a.mp4",
+            "https://bucket.s3.amazonaws.com.example.org/a.mp4",
+        ),
         ("https://cloudfront.amazonaws.com/a.mp4", "https://cloudfront.amazonaws.com/a.mp4"),
         ("https://s3-us-gov-west-1.amazonaws.com/bucket/a.mp4", "s3://bucket/a.mp4"),
         ("https://bucket.s3-fips.dualstack.us-east-1.amazonaws.com/a.mp4", "s3://bucket/a.mp4"),
         ("https://bucket.s3-accelerate.amazonaws.com/a.mp4", "s3://bucket/a.mp4"),
         ("https://bucket.s3-accelerate.dualstack.amazonaws.com/a.mp4", "s3://bucket/a.mp4"),
         ("https://my.s3.bucket.s3.eu-west-1.amazonaws.com/a.mp4", "s3://my.s3.bucket/a.mp4"),
-        ("https://mine.bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com/a.mp4", "s3://mine/a.mp4"),
-        ("https://bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com/mine/a.mp4", "s3://mine/a.mp4"),
+        (
+            "https://mine.bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com/a.mp4",
+            "s3://mine/a.mp4",
+        ),
+        (
+            "https://bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com/mine/a.mp4",
+            "s3://mine/a.mp4",
+        ),
     ],
 )
 def test_aws_has_one_name_in_every_region(address: str, expected: str) -> None:
@@ -209,19 +245,29 @@ def test_a_host_that_names_no_bucket_of_the_service_stays_a_web_address(host: st
     assert bucket_place(address, s3_endpoint="s3.amazonaws.com") is None
 
 
-@pytest.mark.parametrize("source", ["s3://bucket/a.mp4?versionId=abc", "S3://bucket/x/?VersionID=null"])
+@pytest.mark.parametrize(
+    "source", ["s3://bucket/a.mp4?versionId=abc", "S3://bucket/x/?VersionID=null"]
+)
 def test_a_version_is_refused_by_name_and_is_no_part_of_a_key(source: str) -> None:
     for read in (
         lambda: canonical(source, base=BASE, s3_endpoint=None),
         lambda: bucket_place(source, s3_endpoint=None),
     ):
-        with pytest.raises(ValueError, match=r"(?i)\?versionId=\w+ asks for one version of an object"):
+        with pytest.raises(
+            ValueError, match=r"(?i)\?versionId=\w+ asks for one version of an object"
+        ):
             read()
 
 
 def test_any_aws_endpoint_means_aws_everywhere() -> None:
-    for endpoint in ("s3.eu-west-1.amazonaws.com", "bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com"):
-        for address in ("https://mine.s3.us-east-2.amazonaws.com/a.mp4", f"https://{endpoint}/mine/a.mp4"):
+    for endpoint in (
+        "s3.eu-west-1.amazonaws.com",
+        "bucket.vpce-1a2b-3c.s3.us-east-1.vpce.amazonaws.com",
+    ):
+        for address in (
+            "https://mine.s3.us-east-2.amazonaws.com/a.mp4",
+            f"https://{endpoint}/mine/a.mp4",
+        ):
             assert canonical(address, base=BASE, s3_endpoint=endpoint).uri == "s3://mine/a.mp4"
 
 

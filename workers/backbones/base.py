@@ -1,7 +1,8 @@
-"""What a backbone is: facts about it (`Spec`), where its weights come from (`Weights`), what it does (`Loaded`).
+"""What a backbone is: facts about it (`Spec`), where its weights come from (`Weights`), what it
+does (`Loaded`).
 
-A backbone is one module with `SPEC` and `load`. Importing it loads neither torch nor transformers: the producer
-declares encoders from the registry without loading anything.
+A backbone is one module with `SPEC` and `load`. Importing it loads neither torch nor transformers:
+the producer declares encoders from the registry without loading anything.
 """
 
 from __future__ import annotations
@@ -20,32 +21,39 @@ from db.labels import LabelSet
 if TYPE_CHECKING:
     from workers.backbones.tower import Tower
 
-#: Frames sampled from every video, and their height and width: every backbone gets the same uint8 [96, 224, 224, 3].
+#: Frames sampled from every video, and their height and width: every backbone gets the same uint8
+#: [96, 224, 224, 3].
 FRAMES_PER_VIDEO = 96
 SIDE_PX = 224
 FRAMES_SHAPE = (FRAMES_PER_VIDEO, SIDE_PX, SIDE_PX, 3)
 
-#: `pretrained` reads a folder; the other two are seeded random numbers for demonstration, tests and benches.
+#: `pretrained` reads a folder; the other two are seeded random numbers for demonstration, tests and
+#: benches.
 WEIGHTS_KINDS = ("pretrained", "random-tiny", "random-full")
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
-#: uint8 [n, T, 224, 224, 3]: a torch tensor on the device for a backbone with `needs_torch`, else a numpy array.
+#: uint8 [n, T, 224, 224, 3]: a torch tensor on the device for a backbone with `needs_torch`, else a
+#: numpy array.
 Windows: TypeAlias = Any
 
 
 @dataclass(frozen=True)
 class Spec:
-    """The facts of one backbone; numbers are those of the published checkpoint and its preprocessor_config.json."""
+    """The facts of one backbone; numbers are those of the published checkpoint and its
+    preprocessor_config.json.
+    """
 
     name: str
-    #: The published checkpoint and the ref in whose tree its safetensors file lies; None: it has no weights.
+    #: The published checkpoint and the ref in whose tree its safetensors file lies; None: it has no
+    #: weights.
     checkpoint: str | None
     ref: str | None
     license: str
     commercial: bool
     frames_per_window: int
-    #: Of the published checkpoint. What was really loaded (random-tiny is smaller) is said by `Loaded`.
+    #: Of the published checkpoint. What was really loaded (random-tiny is smaller) is said by
+    #: `Loaded`.
     dim: int
     pooling: str
     #: A pixel becomes `(pixel * scale - offset - mean) / std`, per channel.
@@ -55,20 +63,22 @@ class Spec:
     std: tuple[float, float, float]
     #: `model_type` in config.json.
     model_type: str
-    #: Keys a checkpoint may hold although the model has no place for them (whole-key regular expressions): the heads
-    #: of the published task models. No key may be missing: a missing key means random numbers in its place.
+    #: Keys a checkpoint may hold although the model has no place for them (whole-key regular
+    #: expressions): the heads of the published task models. No key may be missing: a missing key
+    #: means random numbers in its place.
     allowed_unexpected: tuple[str, ...]
     #: Scores label sets, too.
     has_text: bool
-    #: Windows of one batch on a GPU: 25,000-50,000 tokens, where matrix products reach >= 0.9 of a card's rate.
+    #: Windows of one batch on a GPU: 25,000-50,000 tokens, where matrix products reach >= 0.9 of a
+    #: card's rate.
     batch_windows: int
     needs_torch: bool = True
-    #: Whose token ids its prompts become (`prompts.VOCABULARIES`), and whether their vectors depend on no video: only
-    #: then can words be searched.
+    #: Whose token ids its prompts become (`prompts.VOCABULARIES`), and whether their vectors depend
+    #: on no video: only then can words be searched.
     vocabulary: str | None = None
     text_alone: bool = False
-    #: What config.json must say, by dotted name; empty: frames and pictures under their usual names. Values it may choose
-    #: from, and pairs that must be the same.
+    #: What config.json must say, by dotted name; empty: frames and pictures under their usual
+    #: names. Values it may choose from, and pairs that must be the same.
     needs: Mapping[str, Any] = field(default_factory=dict, hash=False)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     same: tuple[tuple[str, str], ...] = ()
@@ -80,9 +90,13 @@ class Spec:
         return FRAMES_PER_VIDEO // self.frames_per_window
 
     def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Per channel `a` and `b` of `pixel * a + b`: scaling and normalising in one step (4.8e-7 from two)."""
+        """Per channel `a` and `b` of `pixel * a + b`: scaling and normalising in one step (4.8e-7
+        from two).
+        """
         gain = tuple(self.scale / std for std in self.std)
-        shift = tuple(-(self.offset + mean) / std for mean, std in zip(self.mean, self.std, strict=True))
+        shift = tuple(
+            -(self.offset + mean) / std for mean, std in zip(self.mean, self.std, strict=True)
+        )
         return gain, shift
 
 
@@ -95,14 +109,18 @@ class Weights:
 
     def __post_init__(self) -> None:
         if self.kind not in WEIGHTS_KINDS:
-            raise UsageError(f"{self.kind!r} is no kind of weights; there are {', '.join(WEIGHTS_KINDS)}")
+            raise UsageError(
+                f"{self.kind!r} is no kind of weights; there are {', '.join(WEIGHTS_KINDS)}"
+            )
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Results of n windows: embeddings float32 [n, dim]; per label set digest float32 [n, K], rows sum to 1.
+    """Results of n windows: embeddings float32 [n, dim]; per label set digest float32 [n, K], rows
+    sum to 1.
 
-    torch tensors on the device, which may still be computing them, for a backbone with `needs_torch`; else numpy arrays.
+    torch tensors on the device, which may still be computing them, for a backbone with
+    `needs_torch`; else numpy arrays.
     """
 
     embeddings: Any
@@ -129,7 +147,9 @@ class Loaded(Protocol):
         ...
 
     def encode(self, windows: Windows, label_sets: Sequence[LabelSet]) -> Encoded:
-        """Embeddings of `windows`; probabilities of every label set where `spec.has_text`, else none."""
+        """Embeddings of `windows`; probabilities of every label set where `spec.has_text`, else
+        none.
+        """
         ...
 
 
@@ -137,7 +157,9 @@ class ReadsText(Protocol):
     """What a `Loaded` whose spec says `text_alone` does as well."""
 
     def text_vectors(self, texts: Sequence[str]) -> FloatArray:
-        """float32 [P, dim], length 1, in the space of the embeddings. Raises `UsageError` naming a text too long."""
+        """float32 [P, dim], length 1, in the space of the embeddings. Raises `UsageError` naming a
+        text too long.
+        """
         ...
 
 
@@ -147,5 +169,7 @@ class Backbone(Protocol):
     SPEC: Spec
 
     def load(self, weights: Weights, device: str) -> Loaded:
-        """Weights onto a torch device. Raises `RefusedConfigurationError` if they are not this backbone's."""
+        """Weights onto a torch device. Raises `RefusedConfigurationError` if they are not this
+        backbone's.
+        """
         ...

@@ -1,4 +1,6 @@
-"""Parts of published models that compute the same with fewer passes over memory, put in the place of the originals."""
+"""Parts of published models that compute the same with fewer passes over memory, put in the place
+of the originals.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from torch.nn import functional
 class PatchProjection(nn.Module):
     """A convolution whose kernel is its stride, as one matrix product.
 
-    cuDNN has no fast kernel for those in bfloat16: of ViViT's and VideoMAE's time on an H100 they took 12 and 14 %.
+    cuDNN has no fast kernel for those in bfloat16: of ViViT's and VideoMAE's time on an H100 they
+    took 12 and 14 %.
     """
 
     def __init__(self, convolution: nn.Conv2d | nn.Conv3d) -> None:
@@ -35,27 +38,36 @@ class PatchProjection(nn.Module):
 
 
 class JointAttention(nn.Module):
-    """Self-attention with the projections to query, key and value in one matrix product: of 768 columns each alone makes
-    442 TFLOP/s on an H100, the three together 569."""
+    """Self-attention with the projections to query, key and value in one matrix product: of 768
+    columns each alone makes 442 TFLOP/s on an H100, the three together 569."""
 
     def __init__(self, attention: nn.Module, projections: Sequence[str]) -> None:
         super().__init__()
         parts: list[nn.Linear] = [getattr(attention, name) for name in projections]
         weight = torch.cat([part.weight for part in parts]).detach()
         biases: list[torch.Tensor] = [
-            part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias for part in parts
+            part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias
+            for part in parts
         ]
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.cat(biases).detach())
         self.heads = getattr(attention, "num_attention_heads", None) or attention.num_heads
-        self.out = getattr(attention, "o_proj", None) or getattr(attention, "out_proj", None) or nn.Identity()
+        self.out = (
+            getattr(attention, "o_proj", None)
+            or getattr(attention, "out_proj", None)
+            or nn.Identity()
+        )
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
     ) -> tuple[torch.Tensor, None]:
         """`[..., tokens, width]` to the same, and no attention weights."""
-        joint = functional.linear(hidden_states, self.weight, self.bias).unflatten(-1, (3, self.heads, -1))
+        joint = functional.linear(hidden_states, self.weight, self.bias).unflatten(
+            -1, (3, self.heads, -1)
+        )
         query, key, value = (part.transpose(-2, -3) for part in joint.unbind(-3))
-        context = functional.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
+        context = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=attention_mask
+        )
         return self.out(context.transpose(-2, -3).flatten(-2)), None
 
 
@@ -69,7 +81,8 @@ ATTENTION = {
 
 
 def fuse(model: nn.Module) -> None:
-    """Replace patch convolutions, attention, and the activations that transformers spells out, in place.
+    """Replace patch convolutions, attention, and the activations that transformers spells out, in
+    place.
 
     In float32 the results differ by 1e-6.
     """

@@ -1,7 +1,8 @@
 """A backbone without a model: block means of a few frames through a fixed random matrix, in numpy.
 
-For fault, soak, scale and overhead tests: under 10 ms a video, no torch, the same on every machine, and far enough
-apart for different videos that a test can tell whose vector it holds. It is never a default.
+For fault, soak, scale and overhead tests: under 10 ms a video, no torch, the same on every machine,
+and far enough apart for different videos that a test can tell whose vector it holds. It is never a
+default.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ SPEC = Spec(
     needs_torch=False,
 )
 
-#: Frames of a window that are looked at, the side of a block, and which of its pixels: every 4th in both directions.
+#: Frames of a window that are looked at, the side of a block, and which of its pixels: every 4th in
+#: both directions.
 FRAMES = (0, 10, 21, 31)
 BLOCK_PX, STEP_PX = 56, 4
 BLOCKS = SIDE_PX // BLOCK_PX
@@ -65,7 +67,9 @@ class Probe:
         side = BLOCK_PX // STEP_PX
         blocks = picked.reshape(len(windows), len(FRAMES), BLOCKS, side, BLOCKS, side, 3)
         means = blocks.mean(axis=(3, 5), dtype=np.float32).reshape(len(windows), -1)
-        features = np.concatenate([means * SPEC.scale - SPEC.offset, np.ones((len(windows), 1), np.float32)], axis=1)
+        features = np.concatenate(
+            [means * SPEC.scale - SPEC.offset, np.ones((len(windows), 1), np.float32)], axis=1
+        )
         return Encoded((features @ self._matrix).astype(np.float32), {})
 
 

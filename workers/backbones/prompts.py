@@ -1,4 +1,6 @@
-"""Prompts to token ids. Loads neither torch nor transformers where the checkpoint brings a tokenizer.json."""
+"""Prompts to token ids. Loads neither torch nor transformers where the checkpoint brings a
+tokenizer.json.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,11 @@ from workers.weights.loading import folder_of, transformers
 Tokenize: TypeAlias = Callable[[str], list[int]]
 IdArray: TypeAlias = npt.NDArray[np.int64]
 
-#: Ids every prompt of CLIP begins and ends with. The text vector is read at the highest id, the end.
+#: Ids every prompt of CLIP begins and ends with. The text vector is read at the highest id, the
+#: end.
 CLIP_START, CLIP_END = 49406, 49407
-#: Gemma's ids. SigLIP 2 reads prompts in lower case, without a start, and pools at the last of its positions, which is
-#: padding for all but the longest prompts.
+#: Gemma's ids. SigLIP 2 reads prompts in lower case, without a start, and pools at the last of its
+#: positions, which is padding for all but the longest prompts.
 GEMMA_PAD, GEMMA_END = 0, 1
 
 
@@ -31,7 +34,8 @@ class Vocabulary:
 
     owner: str
     max_tokens: int
-    #: What fills a row after a prompt, up to the longest prompt, or to `max_tokens` where the tower wants it `full`.
+    #: What fills a row after a prompt, up to the longest prompt, or to `max_tokens` where the tower
+    #: wants it `full`.
     padding: int
     full: bool
     #: Files in which the tokenizer comes, any one of these groups.
@@ -50,13 +54,16 @@ class Tokenizer:
     tokenize: Tokenize
 
     def batch(self, prompts: Sequence[str]) -> tuple[IdArray, IdArray]:
-        """Ids and attention mask, int64 [P, longest]. Raises `UsageError` naming a prompt with too many tokens."""
+        """Ids and attention mask, int64 [P, longest]. Raises `UsageError` naming a prompt with too
+        many tokens.
+        """
         own = self.vocabulary
         rows = [self.tokenize(prompt) for prompt in prompts]
         for prompt, row in zip(prompts, rows, strict=True):
             if len(row) > own.max_tokens:
                 raise UsageError(
-                    f"prompt {prompt!r} is {len(row)} tokens long; {own.owner} reads {own.max_tokens}: shorten it"
+                    f"prompt {prompt!r} is {len(row)} tokens long; {own.owner} reads "
+                    f"{own.max_tokens}: shorten it"
                 )
         longest = own.max_tokens if own.full else max(map(len, rows))
         ids = np.full((len(rows), longest), own.padding, np.int64)
@@ -82,22 +89,30 @@ def folder_tokenizer(spec: Spec, folder: Path) -> Tokenizer:
     """The tokenizer beside a checkpoint's weights. Raises as `tokenizer_of` does."""
     vocabulary = VOCABULARIES[str(spec.vocabulary)]
     if missing := missing_tokenizer(spec, folder):
-        raise RefusedConfigurationError(f"{spec.name}: {missing}; copy the checkpoint's tokenizer there")
+        raise RefusedConfigurationError(
+            f"{spec.name}: {missing}; copy the checkpoint's tokenizer there"
+        )
     try:
         return Tokenizer(vocabulary, vocabulary.read(folder))
     except RefusedConfigurationError:
         raise
     except Exception as error:
-        raise RefusedConfigurationError(f"the tokenizer in {folder} cannot be read: {error}") from error
+        raise RefusedConfigurationError(
+            f"the tokenizer in {folder} cannot be read: {error}"
+        ) from error
 
 
 def tokenizer_files(spec: Spec) -> tuple[tuple[str, ...], ...]:
-    """Groups of files any one of which is the tokenizer of a backbone; none where it reads no text."""
+    """Groups of files any one of which is the tokenizer of a backbone; none where it reads no
+    text.
+    """
     return VOCABULARIES[spec.vocabulary].files if spec.vocabulary else ()
 
 
 def missing_tokenizer(spec: Spec, folder: Path) -> str | None:
-    """Half a sentence naming the files one would look for; None if one group is whole in `folder`, or none is needed."""
+    """Half a sentence naming the files one would look for; None if one group is whole in `folder`,
+    or none is needed.
+    """
     groups = [[folder / name for name in names] for names in tokenizer_files(spec)]
     if not groups or any(all(path.is_file() for path in paths) for paths in groups):
         return None
@@ -114,12 +129,15 @@ def gemma_bytes(prompt: str) -> list[int]:
 
 
 def read_clip(folder: Path) -> Tokenize:
-    tokenizer = _from_file(folder) if (folder / "tokenizer.json").exists() else _from_vocabulary(folder)
+    tokenizer = (
+        _from_file(folder) if (folder / "tokenizer.json").exists() else _from_vocabulary(folder)
+    )
     _uncut(tokenizer)
     ids = tokenizer.encode("a").ids
     if len(ids) < 3 or ids[0] != CLIP_START or ids[-1] != CLIP_END:
         raise RefusedConfigurationError(
-            f"the tokenizer in {folder} is not CLIP's: 'a' is {ids}, not {CLIP_START} ... {CLIP_END}"
+            f"the tokenizer in {folder} is not CLIP's: 'a' is {ids}, not {CLIP_START} ... "
+            f"{CLIP_END}"
         )
     return lambda prompt: list(tokenizer.encode(prompt).ids)
 
@@ -132,11 +150,15 @@ def read_gemma(folder: Path) -> Tokenize:
     found = tuple(tokenizer.token_to_id(token) for token in ("<pad>", "<eos>"))
     if found != (GEMMA_PAD, GEMMA_END):
         raise RefusedConfigurationError(
-            f"the tokenizer in {folder} is not Gemma's: <pad> and <eos> are {found}, not {(GEMMA_PAD, GEMMA_END)}"
+            f"the tokenizer in {folder} is not Gemma's: <pad> and <eos> are {found}, not "
+            f"{(GEMMA_PAD, GEMMA_END)}"
         )
-    # whether the file lowers depends on what wrote it, as does what it puts around a prompt; twice changes nothing
+    # whether the file lowers depends on what wrote it, as does what it puts around a prompt; twice
+    # changes nothing
     lower = normalizers.Lowercase()
-    tokenizer.normalizer = normalizers.Sequence([lower, tokenizer.normalizer]) if tokenizer.normalizer else lower
+    tokenizer.normalizer = (
+        normalizers.Sequence([lower, tokenizer.normalizer]) if tokenizer.normalizer else lower
+    )
     return lambda prompt: [*tokenizer.encode(prompt, add_special_tokens=False).ids, GEMMA_END]
 
 
@@ -147,7 +169,9 @@ def _from_file(folder: Path) -> Any:
 
 
 def _from_vocabulary(folder: Path) -> Any:
-    made = transformers().CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
+    made = transformers().CLIPTokenizer(
+        vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt")
+    )
     return made.backend_tokenizer
 
 

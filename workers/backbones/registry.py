@@ -24,10 +24,12 @@ BACKBONES = {
     "probe": "workers.backbones.probe",
 }
 
-#: Those whose checkpoints allow commercial use: the default where no weights are there to say otherwise.
+#: Those whose checkpoints allow commercial use: the default where no weights are there to say
+#: otherwise.
 DEFAULT_PERMISSIVE = ("vivit", "x-clip")
 
-#: How frames became 224 px (stored with every encoder): Pillow's bilinear filter, short edge 224, centre crop.
+#: How frames became 224 px (stored with every encoder): Pillow's bilinear filter, short edge 224,
+#: centre crop.
 PREPROCESSING = "pil-bilinear-224-centre"
 
 
@@ -50,7 +52,9 @@ def get(name: str) -> Spec:
 
 
 def encoder_name(backbone: str, weights: str = "pretrained", sampling: str = "notebook") -> str:
-    """Name of an embedding space: what is not the default is said, `vivit`, `vivit-random-tiny-uniform`."""
+    """Name of an embedding space: what is not the default is said, `vivit`,
+    `vivit-random-tiny-uniform`.
+    """
     parts = [get(backbone).name]
     parts += [weights] if weights != "pretrained" else []
     parts += [sampling] if sampling != "notebook" else []
@@ -58,7 +62,8 @@ def encoder_name(backbone: str, weights: str = "pretrained", sampling: str = "no
 
 
 def default_backbones(models_dir: Path | Bucket | None) -> list[str]:
-    """Those whose weights are in `models_dir`, else the permissive ones. `probe` has none and is never a default.
+    """Those whose weights are in `models_dir`, else the permissive ones. `probe` has none and is
+    never a default.
 
     Of a bucket models.lock alone is read. Raises as `Bucket.lock` does.
     """

@@ -1,9 +1,10 @@
-"""SigLIP 2 B/16 at 224 px (Tschannen et al. 2025), picture by picture: the mean of 8 frames, text, and tags.
+"""SigLIP 2 B/16 at 224 px (Tschannen et al. 2025), picture by picture: the mean of 8 frames, text,
+and tags.
 
-A window's vector is the mean of its frames' normalised vectors, normalised: to compare it with a text is to compare each
-frame and take the mean. A text's vector depends on no video, so a label set's are made once, and any words can be
-searched. A probability here is a softmax over a label set's categories; the published sigmoid judges pairs on their
-own. Motion is not seen.
+A window's vector is the mean of its frames' normalised vectors, normalised: to compare it with a
+text is to compare each frame and take the mean. A text's vector depends on no video, so a label
+set's are made once, and any words can be searched. A probability here is a softmax over a label
+set's categories; the published sigmoid judges pairs on their own. Motion is not seen.
 
 Only the vision tower runs in bfloat16 on a GPU: logits are 100 times a cosine.
 """
@@ -53,7 +54,12 @@ SPEC = Spec(
 )
 
 FULL = {"text_config": {"vocab_size": 256000}}
-_SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
 TINY = {"text_config": {**_SMALL, "vocab_size": 320}, "vision_config": _SMALL}
 
 
@@ -63,7 +69,9 @@ def load(weights: Weights, device: str) -> Loaded:
 
 
 class Siglip2:
-    """`Loaded` of SigLIP 2, and `ReadsText`. `model` is a `SiglipModel` in float32; it is moved to `device`."""
+    """`Loaded` of SigLIP 2, and `ReadsText`. `model` is a `SiglipModel` in float32; it is moved to
+    `device`.
+    """
 
     spec = SPEC
     pooling = SPEC.pooling
@@ -101,7 +109,8 @@ class Siglip2:
         return _unit(_unit(frames).view(*pixels.shape[:2], -1).mean(dim=1))
 
     def _score(self, vectors: torch.Tensor, labels: LabelSet) -> torch.Tensor:
-        """Probabilities [n, K]: the prompts' logits, averaged per category, through a softmax over the K categories.
+        """Probabilities [n, K]: the prompts' logits, averaged per category, through a softmax over
+        the K categories.
 
         The published bias is the same for every prompt: no softmax sees it.
         """
@@ -112,7 +121,9 @@ class Siglip2:
 
     def _text_vectors(self, prompts: Sequence[str]) -> torch.Tensor:
         """float32 [P, dim], length 1."""
-        ids, _ = self._tokenizer.batch(prompts)  # no mask: the model was trained to read the padding, too
+        ids, _ = self._tokenizer.batch(
+            prompts
+        )  # no mask: the model was trained to read the padding, too
         return _unit(pooled_texts(self._model.text_model, ids, None, device=self._device))
 
 

@@ -1,7 +1,8 @@
 """TimeSformer-base (Bertasius et al. 2021): 8 frames to the mean of all tokens.
 
-The mean is the notebook's and includes the class token. The published checkpoint attends in time and space by turns
-(`divided_space_time`); those that attend to space alone or to both at once are run as well.
+The mean is the notebook's and includes the class token. The published checkpoint attends in time
+and space by turns (`divided_space_time`); those that attend to space alone or to both at once are
+run as well.
 """
 
 from __future__ import annotations
@@ -36,10 +37,16 @@ SPEC = Spec(
     choices={"attention_type": ("divided_space_time", "space_only", "joint_space_time")},
 )
 
-#: Sequences of the temporal attention that share one on a GPU, at most; 196 patches are 14 times as many.
+#: Sequences of the temporal attention that share one on a GPU, at most; 196 patches are 14 times as
+#: many.
 GROUP = 14
 
-TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
 
 
 def load(weights: Weights, device: str) -> Loaded:
@@ -47,7 +54,9 @@ def load(weights: Weights, device: str) -> Loaded:
 
     from workers.backbones.tower import Tower
 
-    model, digest = obtain(SPEC, weights, "TimesformerModel", "TimesformerConfig", tiny=TINY, full={})
+    model, digest = obtain(
+        SPEC, weights, "TimesformerModel", "TimesformerConfig", tiny=TINY, full={}
+    )
     tower = Tower(model, SPEC, device)
     patches = (SIDE_PX // model.config.patch_size) ** 2
     group = max(size for size in range(1, GROUP + 1) if patches % size == 0)
@@ -70,17 +79,23 @@ def load(weights: Weights, device: str) -> Loaded:
 
 
 def block_mask(tokens: int, group: int = GROUP) -> torch.Tensor:
-    """What is added to the scores of `group` sequences of so many tokens in one, float32: 0 within a sequence, else -inf."""
+    """What is added to the scores of `group` sequences of so many tokens in one, float32: 0 within
+    a sequence, else -inf.
+    """
     import torch
 
     own = torch.block_diag(*(torch.ones(tokens, tokens) for _ in range(group)))
     return torch.zeros_like(own).masked_fill_(own == 0, -torch.inf)
 
 
-def fused_attention(self: Any, hidden_states: torch.Tensor, output_attentions: bool = False) -> tuple[torch.Tensor]:
-    """`TimesformerSelfAttention.forward` with torch's fused kernel, which transformers 5.23 lacks here (4.8e-7 off).
+def fused_attention(
+    self: Any, hidden_states: torch.Tensor, output_attentions: bool = False
+) -> tuple[torch.Tensor]:
+    """`TimesformerSelfAttention.forward` with torch's fused kernel, which transformers 5.23 lacks
+    here (4.8e-7 off).
 
-    With `self.mask` several sequences share one: a kernel's tile is 128 tokens, and 8 would leave it nearly empty.
+    With `self.mask` several sequences share one: a kernel's tile is 128 tokens, and 8 would leave
+    it nearly empty.
     """
     del output_attentions  # the caller passes it; the fused kernel has none to give
     from torch.nn.functional import scaled_dot_product_attention

@@ -1,4 +1,6 @@
-"""The part of a model that does nearly all of the work: in bfloat16 on a GPU, its layers compiled where that is wanted."""
+"""The part of a model that does nearly all of the work: in bfloat16 on a GPU, its layers compiled
+where that is wanted.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,11 @@ class Tower:
 
     def __init__(self, module: nn.Module, spec: Spec, device: str) -> None:
         self._compute = compute_dtype(device)
-        # rows of all channels, as long inner loops are what runs fast on the CPU; made here, as taking numbers to a GPU
-        # later would wait for all that it still computes
-        self._gain, self._shift = (torch.tensor(part).repeat(SIDE_PX).to(device) for part in spec.affine())
+        # rows of all channels, as long inner loops are what runs fast on the CPU; made here, as
+        # taking numbers to a GPU later would wait for all that it still computes
+        self._gain, self._shift = (
+            torch.tensor(part).repeat(SIDE_PX).to(device) for part in spec.affine()
+        )
         fuse(module)
         self.module = module.to(device, self._compute)
 
@@ -47,7 +51,9 @@ class Tower:
 
     @contextmanager
     def precise(self) -> Iterator[None]:
-        """Everything in float32, for a batch that came out wrong. bfloat16 weights come back as they were."""
+        """Everything in float32, for a batch that came out wrong. bfloat16 weights come back as
+        they were.
+        """
         self.module.float()
         try:
             with torch.compiler.set_stance("force_eager"):
@@ -56,10 +62,15 @@ class Tower:
             self.module.to(self._compute)
 
     def pixels(self, windows: Windows) -> torch.Tensor:
-        """uint8 [n, T, H, W, 3] to [n, T, 3, H, W] in `dtype`: one affine per channel, computed in float32.
+        """uint8 [n, T, H, W, 3] to [n, T, 3, H, W] in `dtype`: one affine per channel, computed in
+        float32.
 
         In memory the channels stay last, where a patch projection reads them in runs.
         """
         scaled = windows.flatten(3).to(torch.float32)
         out = scaled if self.dtype == torch.float32 else torch.empty_like(scaled, dtype=self.dtype)
-        return torch.addcmul(self._shift, scaled, self._gain, out=out).view(windows.shape).permute(0, 1, 4, 2, 3)
+        return (
+            torch.addcmul(self._shift, scaled, self._gain, out=out)
+            .view(windows.shape)
+            .permute(0, 1, 4, 2, 3)
+        )

@@ -1,6 +1,8 @@
-"""VideoMAE-base (Tong et al. 2022, pre-trained only): 16 frames to the mean of all tokens, as in the notebook.
+"""VideoMAE-base (Tong et al. 2022, pre-trained only): 16 frames to the mean of all tokens, as in
+the notebook.
 
-The fine-tuned checkpoints (`use_mean_pooling`, a trained `fc_norm` after the mean) are another model and are refused.
+The fine-tuned checkpoints (`use_mean_pooling`, a trained `fc_norm` after the mean) are another
+model and are refused.
 """
 
 from __future__ import annotations
@@ -34,7 +36,13 @@ SPEC = Spec(
 )
 
 FULL = {"use_mean_pooling": False}
-TINY = {**FULL, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+TINY = {
+    **FULL,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
 
 
 def load(weights: Weights, device: str) -> Loaded:
@@ -42,7 +50,8 @@ def load(weights: Weights, device: str) -> Loaded:
 
     model, digest = obtain(SPEC, weights, "VideoMAEModel", "VideoMAEConfig", tiny=TINY, full=FULL)
     tower = Tower(model, SPEC, device)
-    # a plain tensor, no buffer: `.to` leaves it behind and every forward would copy it to the device again
+    # a plain tensor, no buffer: `.to` leaves it behind and every forward would copy it to the
+    # device again
     model.embeddings.position_embeddings = model.embeddings.position_embeddings.to(device)
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """ViViT-B/16x2 (Arnab et al. 2021): 32 frames to one vector.
 
-The published Kinetics-400 checkpoint has no pooler, so its vector is the class token. The notebook took
-`pooler_output`, which without pooler weights is a random projection; weights that have a pooler are pooled by it.
+The published Kinetics-400 checkpoint has no pooler, so its vector is the class token. The notebook
+took `pooler_output`, which without pooler weights is a random projection; weights that have a
+pooler are pooled by it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ SPEC = Spec(
     batch_windows=12,
 )
 
-TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
 
 
 def load(weights: Weights, device: str) -> Loaded:

@@ -1,8 +1,9 @@
 """V-JEPA 2 ViT-L (Assran et al. 2025): 32 frames to the mean of all tokens.
 
-The checkpoint was trained on 64 frames of 256 px; its positions are rotations, so any number of frames and any grid
-runs. It gets the 224 px frames that every backbone gets, a grid of 14 x 14 patches: what that costs in accuracy has not
-been measured against labels. The predictor of masked parts is loaded, as the file holds it, and dropped.
+The checkpoint was trained on 64 frames of 256 px; its positions are rotations, so any number of
+frames and any grid runs. It gets the 224 px frames that every backbone gets, a grid of 14 x 14
+patches: what that costs in accuracy has not been measured against labels. The predictor of masked
+parts is loaded, as the file holds it, and dropped.
 """
 
 from __future__ import annotations
@@ -40,7 +41,12 @@ SPEC = Spec(
 
 TINY = {
     **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2},
-    **{"pred_hidden_size": 32, "pred_num_hidden_layers": 1, "pred_num_attention_heads": 2, "pred_mlp_ratio": 2},
+    **{
+        "pred_hidden_size": 32,
+        "pred_num_hidden_layers": 1,
+        "pred_num_attention_heads": 2,
+        "pred_mlp_ratio": 2,
+    },
 }
 
 
@@ -62,10 +68,12 @@ def load(weights: Weights, device: str) -> Loaded:
 
 
 def rotary_tables(config: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """`cos` and signed `sin`, float32 [tokens, 1, head width]: `x * cos + swapped(x) * sin` rotates a window's tokens.
+    """`cos` and signed `sin`, float32 [tokens, 1, head width]: `x * cos + swapped(x) * sin` rotates
+    a window's tokens.
 
-    A third of a head's numbers each is turned by the token's frame, row and column; what is left over stays. Of each
-    pair the two numbers turn by angles of their own, as in the published model: angle i stands at i and at i + width/2.
+    A third of a head's numbers each is turned by the token's frame, row and column; what is left
+    over stays. Of each pair the two numbers turn by angles of their own, as in the published model:
+    angle i stands at i and at i + width/2.
     """
     import torch
 
@@ -86,7 +94,8 @@ def rotary_attention(
 ) -> tuple[torch.Tensor, None]:
     """`VJEPA2RopeAttention.forward` with the rotations made once (1.4e-6 off in float32).
 
-    transformers 5.23 makes them anew in every layer, in the dtype it computes in: in bfloat16 angles are off by 0.03.
+    transformers 5.23 makes them anew in every layer, in the dtype it computes in: in bfloat16
+    angles are off by 0.03.
     """
     del position_mask  # for the predictor, which sees some of the tokens
     from torch.nn.functional import scaled_dot_product_attention

@@ -1,10 +1,13 @@
-"""X-CLIP-B/16, 32 frames (Ni et al. 2022): the normalised video vector, and probabilities of every label set.
+"""X-CLIP-B/16, 32 frames (Ni et al. 2022): the normalised video vector, and probabilities of every
+label set.
 
-A prompt's text vector is conditioned on the window: `base + prompt_generator(base, what the patches show)`. Only `base`
-(text tower and projection) is kept per label set; the generator runs for every window. Leaving it out would be another
-model. Prompts do not see each other, so they may be computed in chunks.
+A prompt's text vector is conditioned on the window: `base + prompt_generator(base, what the patches
+show)`. Only `base` (text tower and projection) is kept per label set; the generator runs for every
+window. Leaving it out would be another model. Prompts do not see each other, so they may be
+computed in chunks.
 
-Only the vision tower runs in bfloat16 on a GPU: logits are 100 times a cosine, and everything behind the tower costs
+Only the vision tower runs in bfloat16 on a GPU: logits are 100 times a cosine, and everything
+behind the tower costs
 0.1 % of a window (in float32 the largest error of a probability falls from 0.016 to 0.005).
 """
 
@@ -42,7 +45,11 @@ SPEC = Spec(
     has_text=True,
     batch_windows=6,
     vocabulary="clip",
-    needs={"vision_config.num_frames": 32, "vision_config.image_size": SIDE_PX, "vision_config.num_channels": 3},
+    needs={
+        "vision_config.num_frames": 32,
+        "vision_config.image_size": SIDE_PX,
+        "vision_config.num_channels": 3,
+    },
     same=(("projection_dim", "vision_config.mit_hidden_size"),),
 )
 
@@ -50,10 +57,20 @@ FULL = {"vision_config": {"patch_size": 16, "num_frames": 32}}
 TINY = {
     "projection_dim": 32,
     "prompt_num_attention_heads": 2,
-    "text_config": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "text_config": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    },
     "vision_config": {
         **FULL["vision_config"],
-        **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+        **{
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+        },
         **{"mit_hidden_size": 32, "mit_intermediate_size": 64, "mit_num_attention_heads": 2},
     },
 }
@@ -68,7 +85,9 @@ def load(weights: Weights, device: str) -> Loaded:
 
 
 class XClip:
-    """`Loaded` of X-CLIP. `model` is an `XCLIPModel` in float32 on the CPU; it is moved to `device`."""
+    """`Loaded` of X-CLIP. `model` is an `XCLIPModel` in float32 on the CPU; it is moved to
+    `device`.
+    """
 
     spec = SPEC
     pooling = SPEC.pooling
@@ -93,7 +112,9 @@ class XClip:
             return Encoded(video, self._scores(video, context, label_sets))
 
     def _see(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised video vectors [n, dim], and what the patches show, [n, 196, dim]: the mean over frames."""
+        """Normalised video vectors [n, dim], and what the patches show, [n, 196, dim]: the mean
+        over frames.
+        """
         model, (windows, frames) = self._model, pixels.shape[:2]
         vision = model.vision_model(pixel_values=pixels.flatten(0, 1))
         framewise = model.visual_projection(vision.pooler_output.float()).view(windows, frames, -1)
@@ -106,8 +127,8 @@ class XClip:
     def _scores(
         self, video: torch.Tensor, context: torch.Tensor, label_sets: Sequence[LabelSet]
     ) -> dict[str, torch.Tensor]:
-        """Probabilities [n, K] of each set: the prompts' logits, averaged per category, through a softmax over the K
-        categories. The prompts of all sets go through the generator together."""
+        """Probabilities [n, K] of each set: the prompts' logits, averaged per category, through a
+        softmax over the K categories. The prompts of all sets go through the generator together."""
         import torch
 
         if not label_sets:

@@ -1,4 +1,5 @@
-"""What a worker does about places and backbones that fail: leave them to others, say so, close and open them.
+"""What a worker does about places and backbones that fail: leave them to others, say so, close and
+open them.
 
 One line is logged for each change, not one for each video.
 """
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: A message of a refused place is held this long before others get it: the others' share of the queue is what counts.
+#: A message of a refused place is held this long before others get it: the others' share of the
+#: queue is what counts.
 HOLD_SECONDS = 0.5
 
 
@@ -60,7 +62,11 @@ def was_read(runtime: Runtime, claimed: Claim) -> None:
             places.say_reading(connection, runtime.worker_id, [claimed.place_id])
             opened = places.open_again(connection, claimed.place_id) if claimed.is_probe else None
     except UnavailableError as error:
-        log.warning("cannot record that the place of video %d can be read again: %s", claimed.video_id, error)
+        log.warning(
+            "cannot record that the place of video %d can be read again: %s",
+            claimed.video_id,
+            error,
+        )
         return
     if opened is not None:
         runtime.look_now.set()  # what waited for the place can be published
@@ -70,12 +76,16 @@ def was_read(runtime: Runtime, claimed: Claim) -> None:
 
 
 def settle(runtime: Runtime, claimed: Claim, failure: Failure | None, state: str) -> None:
-    """After a video that failed and is `state` now: whether its place is to blame, or has answered after all."""
+    """After a video that failed and is `state` now: whether its place is to blame, or has answered
+    after all.
+    """
     if failure is None or failure.stage != FETCH:
         return
     if failure.error_class is ErrorClass.PERMANENT:
         was_read(runtime, claimed)
-    elif failure.error_class is ErrorClass.INFRA and state == "pending":  # else the video itself was found at fault
+    elif (
+        failure.error_class is ErrorClass.INFRA and state == "pending"
+    ):  # else the video itself was found at fault
         is_refused = runtime.refusals.failed(claimed.place_id, failure.code)
         if is_refused and not claimed.is_probe:
             _refuse(runtime, claimed, failure)
@@ -86,11 +96,19 @@ def _refuse(runtime: Runtime, claimed: Claim, failure: Failure) -> None:
     try:
         with session.transaction(runtime.engine) as connection:
             refused = places.say_failing(
-                connection, claimed.place_id, runtime.worker_id, code=failure.code, error=failure.message
+                connection,
+                claimed.place_id,
+                runtime.worker_id,
+                code=failure.code,
+                error=failure.message,
             )
         if refused is not None:
             log.warning(
-                "%s takes no more videos of %s: %s: %s", runtime.name, refused.place, refused.code, refused.error
+                "%s takes no more videos of %s: %s: %s",
+                runtime.name,
+                refused.place,
+                refused.code,
+                refused.error,
             )
         _close(runtime)
     except UnavailableError as error:
@@ -98,9 +116,13 @@ def _refuse(runtime: Runtime, claimed: Claim, failure: Failure) -> None:
 
 
 def keep(runtime: Runtime) -> None:
-    """One round: vouch for places, close those that nobody can read, pause backbones that fail. Raises `UnavailableError`."""
+    """One round: vouch for places, close those that nobody can read, pause backbones that fail.
+    Raises `UnavailableError`.
+    """
     with session.transaction(runtime.engine) as connection:
-        places.say_reading(connection, runtime.worker_id, runtime.refusals.read_within(places.VOUCH_SECONDS))
+        places.say_reading(
+            connection, runtime.worker_id, runtime.refusals.read_within(places.VOUCH_SECONDS)
+        )
         paused = backbone_breaker.pause_failing(connection)
     for pause in paused:
         what = f"backbone {pause.backbone} is" if pause.backbone else "all videos are"
@@ -111,12 +133,15 @@ def keep(runtime: Runtime) -> None:
 def _close(runtime: Runtime) -> None:
     chosen = runtime.settings
     with session.transaction(runtime.engine) as connection:
-        closed = places.close_failing(connection, stale_seconds=chosen.stale_seconds, beat_seconds=chosen.beat_seconds)
+        closed = places.close_failing(
+            connection, stale_seconds=chosen.stale_seconds, beat_seconds=chosen.beat_seconds
+        )
     if closed:
         runtime.look_now.set()  # there is room for others in the broker
     for change in closed:
         log.warning(
-            "%s is closed, no worker can read it: %s: %s (seen by %s). Its videos wait, one is tried every %g s",
+            "%s is closed, no worker can read it: %s: %s (seen by %s). Its videos wait, one is "
+            "tried every %g s",
             change.place,
             change.code,
             change.error,

@@ -1,7 +1,8 @@
 """Whether this worker still takes messages, judged apart from the transport.
 
-Slots free, messages waiting, none taken for a while: the consumer is made to connect again; the same once more: the
-process ends. A broker that is away, an empty queue, a full house or a drain is no reason for either.
+Slots free, messages waiting, none taken for a while: the consumer is made to connect again; the
+same once more: the process ends. A broker that is away, an empty queue, a full house or a drain is
+no reason for either.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ log = logging.getLogger(__name__)
 
 
 class Consumption:
-    """What this process takes, counted where tasks begin and end, not where the transport thinks they do.
+    """What this process takes, counted where tasks begin and end, not where the transport thinks
+    they do.
 
     It takes from everybody's queue and from those of the encoders that it can make.
     """
@@ -65,12 +67,16 @@ class Consumption:
         return self._consumer is None or self._busy < self._consumer.pool.num_processes
 
     def reconnect(self) -> None:
-        """Raise a lost connection in Celery's event loop, which then makes connection, channel and consumer anew."""
+        """Raise a lost connection in Celery's event loop, which then makes connection, channel and
+        consumer anew.
+        """
         if self._consumer is not None and self._consumer.hub is not None:
             self._consumer.hub.call_soon(_lose_connection)
 
     def _listen(self) -> None:
-        """In Celery's event loop. Without a connection it is done with the next beat; -Q may have chosen otherwise."""
+        """In Celery's event loop. Without a connection it is done with the next beat; -Q may have
+        chosen otherwise.
+        """
         listed = self._consumer.app.amqp.queues.consume_from
         if self._consumer.task_consumer is None or contract.QUEUE not in listed:
             return
@@ -91,13 +97,20 @@ consumption = Consumption()
 
 
 class Watch:
-    """Looks at a `Consumption` again and again; `waiting` asks the broker on a connection of its own.
+    """Looks at a `Consumption` again and again; `waiting` asks the broker on a connection of its
+    own.
 
-    `waiting` returns how many messages there are and may raise `UnavailableError`; `end` ends the process.
+    `waiting` returns how many messages there are and may raise `UnavailableError`; `end` ends the
+    process.
     """
 
     def __init__(
-        self, consumption: Consumption, *, idle_seconds: float, waiting: Callable[[], int], end: Callable[[str], None]
+        self,
+        consumption: Consumption,
+        *,
+        idle_seconds: float,
+        waiting: Callable[[], int],
+        end: Callable[[str], None],
     ) -> None:
         self._consumption = consumption
         self._idle_seconds = idle_seconds
@@ -110,7 +123,9 @@ class Watch:
     def look(self, now: float | None = None) -> None:
         """One look; `now` is monotonic, in seconds."""
         now = time.monotonic() if now is None else now
-        slept = now - self._looked > self._idle_seconds  # who was stopped itself knows nothing of the time in between
+        slept = (
+            now - self._looked > self._idle_seconds
+        )  # who was stopped itself knows nothing of the time in between
         self._looked = now
         if slept or not self._is_idle():
             self._taken, self._since, self._reconnected = self._consumption.taken, now, False
@@ -119,12 +134,16 @@ class Watch:
         if idle_seconds >= 2 * self._idle_seconds:
             self._end(f"messages wait, slots are free, and none was taken for {idle_seconds:.0f} s")
         elif idle_seconds >= self._idle_seconds and not self._reconnected:
-            log.warning("messages wait, but none was taken for %.0f s: connecting again", idle_seconds)
+            log.warning(
+                "messages wait, but none was taken for %.0f s: connecting again", idle_seconds
+            )
             self._consumption.reconnect()
             self._reconnected = True
 
     def _is_idle(self) -> bool:
-        """Nothing taken since the last look, though it could have been. The broker is asked last: mostly not at all."""
+        """Nothing taken since the last look, though it could have been. The broker is asked last:
+        mostly not at all.
+        """
         if self._consumption.taken != self._taken or not self._consumption.has_slot():
             return False
         try:

@@ -1,8 +1,9 @@
 """Which messages are ours, and what of them is believed: the id of one video, nothing else.
 
-Whoever reaches the broker can write into the queue, and kombu and Celery act on what a message says: they decode and
-unpack it, publish what its callbacks ask for, hold it back until its ETA. So each message is read here first, and they
-get one that was made anew from the id. Pure: knows neither of them.
+Whoever reaches the broker can write into the queue, and kombu and Celery act on what a message
+says: they decode and unpack it, publish what its callbacks ask for, hold it back until its ETA. So
+each message is read here first, and they get one that was made anew from the id. Pure: knows
+neither of them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ MAX_BYTES = 16_384
 
 
 def read(raw: bytes) -> int:
-    """The id of the video a message from the queue names. Raises `MalformedMessageError` with the reason."""
+    """The id of the video a message from the queue names. Raises `MalformedMessageError` with the
+    reason.
+    """
     if len(raw) > MAX_BYTES:
         raise MalformedMessageError(f"{len(raw)} bytes, more than {MAX_BYTES}")
     match _parsed(raw, "it"):
-        case {"headers": {"task": contract.TASK_NAME}, "properties": {"body_encoding": "base64"}} as envelope:
+        case {
+            "headers": {"task": contract.TASK_NAME},
+            "properties": {"body_encoding": "base64"},
+        } as envelope:
             return _video_of(envelope)
         case {"headers": {"task": str()}}:
             raise MalformedMessageError("another task, or an unknown body_encoding")
@@ -48,7 +54,11 @@ def write(video_id: int, *, queue: str, tag: str) -> dict[str, Any]:
 
 def _video_of(envelope: object) -> int:
     match envelope:
-        case {"content-type": "application/json", "content-encoding": "utf-8", "body": str(encoded)}:
+        case {
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "body": str(encoded),
+        }:
             pass
         case _:
             raise MalformedMessageError("its body is not text of type application/json in utf-8")

@@ -1,7 +1,8 @@
-"""Which places this process does not take, because only it may be unable to read them. Pure but for a clock.
+"""Which places this process does not take, because only it may be unable to read them. Pure but for
+a clock.
 
-A wrong key on one node must not cost the others' videos: a worker that fails at a place again and again leaves the
-place's messages to others, and tries one of its videos now and then.
+A wrong key on one node must not cost the others' videos: a worker that fails at a place again and
+again leaves the place's messages to others, and tries one of its videos now and then.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 
-#: Failures in a row, with no video of the place read in between, after which a worker stops taking it.
+#: Failures in a row, with no video of the place read in between, after which a worker stops taking
+#: it.
 FAILURES = 3
 #: 401 and 403 may be about single objects, so that they need more to be about the place.
 FAILURES_IF_DENIED = 10
 DENIED = "access_denied"
-#: A refused place is tried again after so many beats: longer than the fleet's own probes, which others can read.
+#: A refused place is tried again after so many beats: longer than the fleet's own probes, which
+#: others can read.
 RETRY_BEATS = 3.0
 
 
@@ -31,7 +34,9 @@ class Refusals:
         self._read_at: dict[int, float] = {}
 
     def __bool__(self) -> bool:
-        """Whether any place is refused: while none is, nobody needs to know a video's place before its claim."""
+        """Whether any place is refused: while none is, nobody needs to know a video's place before
+        its claim.
+        """
         return bool(self._retry_at)
 
     def refuses(self, place_id: int | None) -> bool:
@@ -39,7 +44,9 @@ class Refusals:
         return place_id in self._retry_at
 
     def takes(self, place_id: int | None) -> bool:
-        """Whether a video of this place may be claimed. One that is refused is let through when it is time to try it."""
+        """Whether a video of this place may be claimed. One that is refused is let through when it
+        is time to try it.
+        """
         with self._lock:
             now = self._clock()
             if place_id is None or now >= self._retry_at.get(place_id, now):
@@ -58,7 +65,9 @@ class Refusals:
             return self._retry_at.pop(place_id, None) is not None
 
     def failed(self, place_id: int | None, code: str) -> bool:
-        """The place gave an error that is no video's fault. True: it is refused, from now on or still."""
+        """The place gave an error that is no video's fault. True: it is refused, from now on or
+        still.
+        """
         if place_id is None:
             return False
         with self._lock:

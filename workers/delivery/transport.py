@@ -1,11 +1,13 @@
-"""The way from the broker's list to Celery: kombu's Redis transport without its bookkeeping, and deaf to forged messages.
+"""The way from the broker's list to Celery: kombu's Redis transport without its bookkeeping, and
+deaf to forged messages.
 
-kombu remembers what it has popped in the broker (`unacked`) until it is acknowledged. Here nothing needs that: what a
-dead worker held is in Postgres. It cost three round trips a message instead of one, and each of its writes could fail:
-an acknowledgement that failed kept its slot for ever (a busy worker took nothing any more after the broker was away),
-a broker out of memory ended the worker, a lost connection had every running video delivered again, a killed worker's
-messages stayed for an hour. A message that is popped here is gone from the broker; `db/jobs/lost_messages.py` finds the
-video whose message never reached a claim.
+kombu remembers what it has popped in the broker (`unacked`) until it is acknowledged. Here nothing
+needs that: what a dead worker held is in Postgres. It cost three round trips a message instead of
+one, and each of its writes could fail: an acknowledgement that failed kept its slot for ever (a
+busy worker took nothing any more after the broker was away), a broker out of memory ended the
+worker, a lost connection had every running video delivered again, a killed worker's messages stayed
+for an hour. A message that is popped here is gone from the broker; `db/jobs/lost_messages.py` finds
+the video whose message never reached a claim.
 """
 
 from __future__ import annotations
@@ -30,12 +32,15 @@ log = logging.getLogger(__name__)
 
 #: A broker that answers, but refuses (read-only, no permission), is asked again after this long.
 REFUSED_SECONDS = 1.0
-#: Between attempts to connect, in seconds. kombu's own grow from 2 to 30: too long for "back to work within 30 s".
+#: Between attempts to connect, in seconds. kombu's own grow from 2 to 30: too long for "back to
+#: work within 30 s".
 PAUSES = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 5.0}
 
 
 class Sparing:
-    """At most one warning per second, which says how many were left out: garbage may come by thousands."""
+    """At most one warning per second, which says how many were left out: garbage may come by
+    thousands.
+    """
 
     def __init__(self) -> None:
         self._next = 0.0
@@ -57,7 +62,8 @@ _sparing = Sparing()
 class QoS(virtual.QoS):
     """Counts the slots that are taken. To acknowledge only frees one: it cannot fail."""
 
-    #: A channel closes when its connection is lost: what runs goes on, and must not be delivered again.
+    #: A channel closes when its connection is lost: what runs goes on, and must not be delivered
+    #: again.
     restore_at_shutdown = False
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
@@ -73,7 +79,9 @@ class QoS(virtual.QoS):
 
 
 class RareFirst(round_robin_cycle):
-    """What few can make they take first: everybody else can take the rest. The queues of rare encoders take turns."""
+    """What few can make they take first: everybody else can take the rest. The queues of rare
+    encoders take turns.
+    """
 
     def consume(self, n: int) -> list[str]:
         return sorted(self.items[:n], key=lambda queue: queue == contract.QUEUE)
@@ -106,13 +114,17 @@ class Channel(redis.Channel):
         except MalformedMessageError as error:
             _sparing.warning("dropped a message that is not ours: %s: %r", error, raw[:80])
             raise Empty from None
-        self.connection._deliver(messages.write(video_id, queue=queue, tag=self._next_delivery_tag()), queue)
+        self.connection._deliver(
+            messages.write(video_id, queue=queue, tag=self._next_delivery_tag()), queue
+        )
         return True
 
     def _popped(self, **options: Any) -> tuple[bytes, bytes] | None:
         line = self.client.connection
         try:
-            popped: tuple[bytes, bytes] | None = self.client.parse_response(line, "BRPOP", **options)
+            popped: tuple[bytes, bytes] | None = self.client.parse_response(
+                line, "BRPOP", **options
+            )
         except self.connection_errors:
             line.disconnect()
             raise
@@ -124,7 +136,9 @@ class Channel(redis.Channel):
         return popped
 
     def _queue_bind(self, *arguments: Any) -> None:
-        """Our messages name their list; a broker that is full or read-only need not note the binding."""
+        """Our messages name their list; a broker that is full or read-only need not note the
+        binding.
+        """
         try:
             super()._queue_bind(*arguments)
         except self.ResponseError as error:
@@ -149,8 +163,9 @@ class Transport(redis.Transport):
 class Connection(connection.Connection):
     """Always our transport, whatever the address.
 
-    Celery's setting `broker_transport` would do for `redis://` alone: kombu goes by the address again for
-    `redis+socket://` and at a failover, and encrypts `rediss://` only where the transport has that very name.
+    Celery's setting `broker_transport` would do for `redis://` alone: kombu goes by the address
+    again for `redis+socket://` and at a failover, and encrypts `rediss://` only where the transport
+    has that very name.
     """
 
     def get_transport_cls(self) -> type[Transport]:

@@ -1,4 +1,6 @@
-"""The signals that tell a worker, and the supervisor of several, to end. All mean the same: drain, and exit code 0."""
+"""The signals that tell a worker, and the supervisor of several, to end. All mean the same: drain,
+and exit code 0.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 class EndSignals:
-    """Calls `told` with a signal's name, in the main thread between any two steps of it: `told` may only make a note.
+    """Calls `told` with a signal's name, in the main thread between any two steps of it: `told` may
+    only make a note.
 
     A signal that was ignored from the start, as nohup has it for SIGHUP, stays ignored.
     """

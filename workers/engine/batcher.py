@@ -1,14 +1,17 @@
-"""Windows of many videos, gathered into batches: one lane per kind of work, one thread that runs them all.
+"""Windows of many videos, gathered into batches: one lane per kind of work, one thread that runs
+them all.
 
-Every submitted item ends in exactly one outcome: its result, its error, `engine_timeout` at its deadline, or its own
-cancellation, whatever happens to the thread, to the batch it was in or to the batcher. A batch begins with the first
-item that waits and runs when the lane is full or that item has waited `max_delay_seconds`. The next batch is started
-before the last one's results are waited for, so that a device never waits for this thread.
+Every submitted item ends in exactly one outcome: its result, its error, `engine_timeout` at its
+deadline, or its own cancellation, whatever happens to the thread, to the batch it was in or to the
+batcher. A batch begins with the first item that waits and runs when the lane is full or that item
+has waited `max_delay_seconds`. The next batch is started before the last one's results are waited
+for, so that a device never waits for this thread.
 
-A batch that fails is run again in halves, down to the item that fails alone. One that does not fit into memory is run
-again in halves as well, and the lane's batches stay that small until `GOOD_BATCHES` of them have gone well. A result that
-is not finite is asked for once more, alone and in full precision. When the device is lost, when a batch takes longer than
-`stall_seconds` and when a thread dies, `ended` is called, once, before anybody hears of it.
+A batch that fails is run again in halves, down to the item that fails alone. One that does not fit
+into memory is run again in halves as well, and the lane's batches stay that small until
+`GOOD_BATCHES` of them have gone well. A result that is not finite is asked for once more, alone and
+in full precision. When the device is lost, when a batch takes longer than `stall_seconds` and when
+a thread dies, `ended` is called, once, before anybody hears of it.
 
 What an item is and what running means is not known here: that is `Work`.
 """
@@ -54,32 +57,46 @@ class Batcher:
         self._ended: str | None = None  # why nothing is taken any more
         self._changed = threading.Condition()
         self._threads = [
-            threading.Thread(target=self._guarded, args=(loop,), name=f"engine{loop.__name__}", daemon=True)
+            threading.Thread(
+                target=self._guarded, args=(loop,), name=f"engine{loop.__name__}", daemon=True
+            )
             for loop in (self._serve, self._watch)
         ]
         for thread in self._threads:
             thread.start()
 
-    def lane(self, name: str, sizes: Sequence[int], max_delay_seconds: float, *, may_stall: bool = True) -> None:
-        """Open a lane, once. A batch has one of the `sizes` (windows, ascending) where the items allow it: the largest
-        that those waiting fill. An item larger than all of them runs alone. `may_stall`: `stall_seconds` holds here."""
+    def lane(
+        self, name: str, sizes: Sequence[int], max_delay_seconds: float, *, may_stall: bool = True
+    ) -> None:
+        """Open a lane, once. A batch has one of the `sizes` (windows, ascending) where the items
+        allow it: the largest that those waiting fill. An item larger than all of them runs alone.
+        `may_stall`: `stall_seconds` holds here."""
         with self._changed:
             self._lanes.setdefault(name, Lane(name, tuple(sizes), max_delay_seconds, may_stall))
 
     def submit(
-        self, lane: str, payload: Any, *, windows: int, timeout_seconds: float = math.inf, alone: bool = False
+        self,
+        lane: str,
+        payload: Any,
+        *,
+        windows: int,
+        timeout_seconds: float = math.inf,
+        alone: bool = False,
     ) -> Future[Any]:
-        """Queue an item; blocks while the queue is full. What goes wrong is the outcome of the future.
+        """Queue an item; blocks while the queue is full. What goes wrong is the outcome of the
+        future.
 
-        The outcome is a result of `Work` or a `ReelvecError`: its own, or `VideoError` `engine_timeout` or
-        `device_error`. Cancelling the future works until its batch is started. `alone`: no other item shares its batch.
+        The outcome is a result of `Work` or a `ReelvecError`: its own, or `VideoError`
+        `engine_timeout` or `device_error`. Cancelling the future works until its batch is started.
+        `alone`: no other item shares its batch.
         """
         waiting_lane = self._lanes[lane]
         now = self._clock()
         item = Item(payload, windows, now, now + timeout_seconds, alone)
         with self._changed:
             entered = self._changed.wait_for(
-                lambda: self._ended or self._room(windows), None if timeout_seconds == math.inf else timeout_seconds
+                lambda: self._ended or self._room(windows),
+                None if timeout_seconds == math.inf else timeout_seconds,
             )
             self._live.add(item)
             if entered and not self._ended:
@@ -89,7 +106,8 @@ class Batcher:
             self._settle(item, VideoError("device_error", self._ended, stage=STAGE))
         elif not entered:
             self._settle(item, self._late(item))
-        # cancelled, it makes room at once; weakly, as a circle would keep a video's frames until the collector comes
+        # cancelled, it makes room at once; weakly, as a circle would keep a video's frames until
+        # the collector comes
         known = weakref.ref(item)
         item.future.add_done_callback(lambda _: self._forget(known()))
         return item.future
@@ -107,7 +125,9 @@ class Batcher:
             return self._clock() - min(started) if started else 0.0
 
     def close(self, wait_seconds: float = 10.0) -> None:
-        """Let the running batch finish (at most `wait_seconds`); items without an outcome end in `device_error`."""
+        """Let the running batch finish (at most `wait_seconds`); items without an outcome end in
+        `device_error`.
+        """
         self._end("the engine is closed", lambda item: not item.running)
         self._threads[0].join(wait_seconds)
         self._end("the engine is closed", lambda _: True)
@@ -128,7 +148,9 @@ class Batcher:
             self._die(Ended.DEVICE_LOST, f"the device is lost: {error}")
         except BaseException as error:
             log.exception("the engine's thread %s died", threading.current_thread().name)
-            self._die(Ended.THREAD_DIED, f"the engine's thread died: {type(error).__name__}: {error}")
+            self._die(
+                Ended.THREAD_DIED, f"the engine's thread died: {type(error).__name__}: {error}"
+            )
 
     def _serve(self) -> None:
         ahead: tuple[Batch, Any] | None = None  # started, not finished
@@ -146,12 +168,18 @@ class Batcher:
             ahead, batch = started, None  # a video's frames are not kept until the next one comes
 
     def _watch(self) -> None:
-        """Ends items at their deadlines, those too that a stalled device is working on, and then the device."""
+        """Ends items at their deadlines, those too that a stalled device is working on, and then
+        the device.
+        """
         while True:
             with self._changed:
                 now = self._clock()
                 late = [item for item in self._live if item.deadline <= now]
-                started = [at for batch, at in self._running.items() if batch.lane.may_stall and not self._ended]
+                started = [
+                    at
+                    for batch, at in self._running.items()
+                    if batch.lane.may_stall and not self._ended
+                ]
                 stalls_at = min(started, default=math.inf) + self._stall_seconds
                 if self._ended and not self._live:
                     return
@@ -162,18 +190,22 @@ class Batcher:
             for item in late:
                 self._settle(item, self._late(item))
             if stalls_at <= now:
-                self._die(Ended.STALLED, f"the device gave no result in {self._stall_seconds:.0f} seconds")
+                self._die(
+                    Ended.STALLED, f"the device gave no result in {self._stall_seconds:.0f} seconds"
+                )
 
     # ---- batches
 
     def _take(self, *, wait: bool) -> Batch | None:
-        """The next batch; None at the end, or where none is due and `wait` is False. Of lanes that are due the one whose
-        first item is oldest."""
+        """The next batch; None at the end, or where none is due and `wait` is False. Of lanes that
+        are due the one whose first item is oldest."""
         while not self._ended:
             now = self._clock()
             waits = [math.inf]
             for lane in self._lanes.values():
-                lane.waiting = [item for item in lane.waiting if item in self._live and item.deadline > now]
+                lane.waiting = [
+                    item for item in lane.waiting if item in self._live and item.deadline > now
+                ]
             busy = [lane for lane in self._lanes.values() if lane.waiting]
             for lane in sorted(busy, key=lambda lane: lane.waiting[0].arrived):
                 seconds = lane.waiting[0].arrived + lane.max_delay_seconds - now
@@ -218,7 +250,8 @@ class Batcher:
         for piece, outcome in zip(batch.pieces, outcomes, strict=True):
             if not precise and isinstance(outcome, VideoError) and outcome.code == "nonfinite":
                 log.warning(
-                    "a result in lane %s contains NaN or infinity; computing it again, alone and in float32",
+                    "a result in lane %s contains NaN or infinity; computing it again, alone and "
+                    "in float32",
                     batch.lane.name,
                 )
                 self._run(Batch(batch.lane, [piece]), precise=True)
@@ -254,7 +287,9 @@ class Batcher:
     # ---- outcomes
 
     def _part(self, piece: Piece, outcome: Any) -> None:
-        """One piece's outcome; the item has its own when all of its windows have one, or one has failed."""
+        """One piece's outcome; the item has its own when all of its windows have one, or one has
+        failed.
+        """
         if isinstance(outcome, Exception):
             self._settle(piece.item, outcome)
             return
@@ -264,14 +299,18 @@ class Batcher:
 
     def _settle(self, item: Item, outcome: Any) -> None:
         """Give an item its one outcome; a second one is dropped."""
-        if not self._forget(item) or not (item.running or item.future.set_running_or_notify_cancel()):
+        if not self._forget(item) or not (
+            item.running or item.future.set_running_or_notify_cancel()
+        ):
             return
         if not isinstance(outcome, Exception):
             item.future.set_result(outcome)
         elif isinstance(outcome, ReelvecError):
             item.future.set_exception(outcome)
         else:
-            wrapped = VideoError("device_error", f"{type(outcome).__name__}: {outcome}", stage=STAGE)
+            wrapped = VideoError(
+                "device_error", f"{type(outcome).__name__}: {outcome}", stage=STAGE
+            )
             wrapped.__cause__ = outcome
             item.future.set_exception(wrapped)
 
@@ -286,7 +325,9 @@ class Batcher:
 
     def _late(self, item: Item) -> VideoError:
         waited = item.deadline - item.arrived
-        return VideoError("engine_timeout", f"the engine gave no result in {waited:.0f} seconds", stage=STAGE)
+        return VideoError(
+            "engine_timeout", f"the engine gave no result in {waited:.0f} seconds", stage=STAGE
+        )
 
     def _die(self, cause: Ended, reason: str) -> None:
         with self._changed:

@@ -9,15 +9,19 @@ from workers.node import machine
 
 
 def choose_device(requested: str | None) -> str:
-    """The torch device to use. Raises `RefusedConfigurationError` if it does not work: no silent run on the CPU."""
-    # before torch is imported: threads that spin while they wait take the samplers' cores (1.1 s of CPU a video became 2.8)
+    """The torch device to use. Raises `RefusedConfigurationError` if it does not work: no silent
+    run on the CPU.
+    """
+    # before torch is imported: threads that spin while they wait take the samplers' cores (1.1 s of
+    # CPU a video became 2.8)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     gpus = machine.visible_gpus()
     if requested is None and gpus and not torch.cuda.is_available():
         raise RefusedConfigurationError(
-            f"this machine shows {len(gpus)} GPU ({', '.join(gpus)}), but torch {torch.__version__} cannot use one; install "
+            f"this machine shows {len(gpus)} GPU ({', '.join(gpus)}), but torch "
+            f"{torch.__version__} cannot use one; install "
             "a torch built for its driver, or set REELVEC_DEVICE=cpu to compute on the CPU"
         )
     device = requested or ("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -25,9 +29,12 @@ def choose_device(requested: str | None) -> str:
         torch.ones(1, device=device).add_(1).item()
     except Exception as error:
         raise RefusedConfigurationError(
-            f"device {device!r} does not work with torch {torch.__version__}: {error}; set REELVEC_DEVICE to another, "
+            f"device {device!r} does not work with torch {torch.__version__}: {error}; set "
+            "REELVEC_DEVICE to another, "
             "such as cuda:0 or cpu"
         ) from error
-    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # torch does not see a container's quota
+    if (
+        device == "cpu" and "OMP_NUM_THREADS" not in os.environ
+    ):  # torch does not see a container's quota
         torch.set_num_threads(min(torch.get_num_threads(), max(1, int(machine.cores()))))
     return device

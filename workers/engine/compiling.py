@@ -13,7 +13,9 @@ log = logging.getLogger(__name__)
 
 
 def wants_compiling(setting: str, *, on_gpu: bool) -> bool:
-    """`setting` is auto, on or off. auto: on a GPU, if what torch needs for it is there; on the CPU it does not pay."""
+    """`setting` is auto, on or off. auto: on a GPU, if what torch needs for it is there; on the CPU
+    it does not pay.
+    """
     if setting != "auto":
         return setting == "on"
     missing = _missing() if on_gpu else None
@@ -23,7 +25,9 @@ def wants_compiling(setting: str, *, on_gpu: bool) -> bool:
 
 
 def _missing() -> str | None:
-    """What compiling for a GPU lacks: triton, and the C compiler and Python's headers it builds its launcher with."""
+    """What compiling for a GPU lacks: triton, and the C compiler and Python's headers it builds its
+    launcher with.
+    """
     if importlib.util.find_spec("triton") is None:
         return "triton"
     if not any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")):

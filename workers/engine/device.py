@@ -1,11 +1,12 @@
-"""What happens on the one thread that owns the device: models are loaded, batches started and finished.
+"""What happens on the one thread that owns the device: models are loaded, batches started and
+finished.
 
-torch is imported at once where a GPU is asked for or visible, so that one it cannot use is refused before any work;
-else when the first backbone that needs it is loaded. On the CPU it uses one thread per core this process may use, or
-`OMP_NUM_THREADS`.
+torch is imported at once where a GPU is asked for or visible, so that one it cannot use is refused
+before any work; else when the first backbone that needs it is loaded. On the CPU it uses one thread
+per core this process may use, or `OMP_NUM_THREADS`.
 
-A video's frames go to a GPU once, on a stream of their own, and stay there for all models as long as the sampled frames
-are in use here. Nothing is waited for until a batch is finished.
+A video's frames go to a GPU once, on a stream of their own, and stay there for all models as long
+as the sampled frames are in use here. Nothing is waited for until a batch is finished.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Started:
-    """A batch on its way. `began` and `ended` are events of the GPU's stream, on the CPU times: `encoded` is complete then."""
+    """A batch on its way. `began` and `ended` are events of the GPU's stream, on the CPU times:
+    `encoded` is complete then.
+    """
 
     loaded: Loaded
     pieces: Sequence[Piece]
@@ -51,10 +54,11 @@ class Started:
 
 
 class Device:
-    """`requested`: a torch device, or None for the first GPU torch sees, else the CPU. `videos_per_batch`: None for
-    what suits the device's memory. `compile`: auto, on or off.
+    """`requested`: a torch device, or None for the first GPU torch sees, else the CPU.
+    `videos_per_batch`: None for what suits the device's memory. `compile`: auto, on or off.
 
-    Raises `RefusedConfigurationError` for a device that does not work, or a visible GPU that torch cannot use.
+    Raises `RefusedConfigurationError` for a device that does not work, or a visible GPU that torch
+    cannot use.
     """
 
     def __init__(
@@ -78,7 +82,9 @@ class Device:
 
     @property
     def name(self) -> str:
-        """`cpu`, or the GPU with its model; before a torch backbone is loaded what was asked for, else `cpu`."""
+        """`cpu`, or the GPU with its model; before a torch backbone is loaded what was asked for,
+        else `cpu`.
+        """
         if self._torch_device is None or not self._on_gpu:
             return self._torch_device or self._requested or "cpu"
         import torch
@@ -107,15 +113,17 @@ class Device:
     def new_frames(self) -> npt.NDArray[np.uint8]:
         """Memory for a video's frames, uint8 [96, 224, 224, 3]. From any thread.
 
-        For a GPU it is page-locked, which torch keeps and uses again: copying from it takes 0.3 ms instead of 1.1, and
-        no thread.
+        For a GPU it is page-locked, which torch keeps and uses again: copying from it takes 0.3 ms
+        instead of 1.1, and no thread.
         """
         if not self._on_gpu:
             return np.empty(FRAMES_SHAPE, np.uint8)
         import torch
 
         with torch.cuda.device(self._torch_device):
-            frames: npt.NDArray[np.uint8] = torch.empty(FRAMES_SHAPE, dtype=torch.uint8, pin_memory=True).numpy()
+            frames: npt.NDArray[np.uint8] = torch.empty(
+                FRAMES_SHAPE, dtype=torch.uint8, pin_memory=True
+            ).numpy()
         return frames
 
     def load(self, key: ModelKey) -> Bound:
@@ -123,7 +131,9 @@ class Device:
         if key not in self._loaded:
             module = registry.module(key.backbone)
             from_files = module.SPEC.checkpoint is not None and key.weights == "pretrained"
-            weights = Weights(key.weights, local_folder(self._models_dir, key.backbone) if from_files else None)
+            weights = Weights(
+                key.weights, local_folder(self._models_dir, key.backbone) if from_files else None
+            )
             if module.SPEC.needs_torch and self._torch_device is None:
                 self._torch_device = choose_device(self._requested)
             if self._on_gpu and self._copies is None:
@@ -133,7 +143,9 @@ class Device:
                 self._copies = torch.cuda.Stream()
             started = time.perf_counter()
             loaded = module.load(weights, self._torch_device or "cpu")
-            compiled = loaded.tower is not None and wants_compiling(self._compile, on_gpu=self._on_gpu)
+            compiled = loaded.tower is not None and wants_compiling(
+                self._compile, on_gpu=self._on_gpu
+            )
             if loaded.tower is not None and compiled:
                 loaded.tower.compile()
             self._loaded[key] = loaded
@@ -143,20 +155,31 @@ class Device:
                 del self._loaded[key]
                 raise
             how = ", its layers compiled" if compiled else ""
-            log.info("%s loaded on %s in %.1f s%s", key, self.name, time.perf_counter() - started, how)
+            log.info(
+                "%s loaded on %s in %.1f s%s", key, self.name, time.perf_counter() - started, how
+            )
         loaded = self._loaded[key]
         return Bound(loaded.digest, loaded.dim, loaded.pooling)
 
     def sizes(self, key: ModelKey) -> tuple[int, ...]:
-        """Windows a batch may have: those of 1, 2, 4 ... videos. On the CPU those of one: more only take memory there."""
+        """Windows a batch may have: those of 1, 2, 4 ... videos. On the CPU those of one: more only
+        take memory there.
+        """
         spec = self._loaded[key].spec
-        most = min(self.videos_per_batch, spec.batch_windows // spec.windows_per_video) if self._on_gpu else 1
-        return tuple(spec.windows_per_video << doublings for doublings in range(max(1, most).bit_length()))
+        most = (
+            min(self.videos_per_batch, spec.batch_windows // spec.windows_per_video)
+            if self._on_gpu
+            else 1
+        )
+        return tuple(
+            spec.windows_per_video << doublings for doublings in range(max(1, most).bit_length())
+        )
 
     def start(self, pieces: Sequence[Piece], *, precise: bool = False) -> Started:
         """Begin to encode windows of one model in one batch; `precise`: in float32.
 
-        Raises what fails the batch as a whole, `DeviceLostError` if the device does not answer any more.
+        Raises what fails the batch as a whole, `DeviceLostError` if the device does not answer any
+        more.
         """
         try:
             return self._start(pieces, precise=precise)
@@ -177,12 +200,20 @@ class Device:
                 started.ended.synchronize()
         except Exception as error:
             raise self._meaning(error) from error
-        seconds = started.began.elapsed_time(started.ended) / 1000 if self._on_gpu else started.ended - started.began
+        seconds = (
+            started.began.elapsed_time(started.ended) / 1000
+            if self._on_gpu
+            else started.ended - started.began
+        )
         each = seconds / sum(piece.windows for piece in started.pieces)
         outcomes, row = [], 0
         for piece in started.pieces:
             rows = slice(row, row + piece.windows)
-            outcomes.append(outcome(piece.item.payload, started.encoded, rows, started.dtype, each * piece.windows))
+            outcomes.append(
+                outcome(
+                    piece.item.payload, started.encoded, rows, started.dtype, each * piece.windows
+                )
+            )
             row += piece.windows
         return outcomes
 
@@ -192,7 +223,9 @@ class Device:
 
     def _start(self, pieces: Sequence[Piece], *, precise: bool) -> Started:
         loaded = self._loaded[pieces[0].item.payload.key]
-        label_sets = {labels.digest: labels for piece in pieces for labels in piece.item.payload.label_sets}
+        label_sets = {
+            labels.digest: labels for piece in pieces for labels in piece.item.payload.label_sets
+        }
         windows = self._together(loaded, pieces)
         began = self._mark()
         in_float32 = precise and loaded.tower is not None
@@ -211,11 +244,15 @@ class Device:
             return parts[0] if len(parts) == 1 else np.concatenate(parts)
         import torch
 
-        tensors = [_windows(self._on_device(piece.item.payload.frames), piece, length) for piece in pieces]
+        tensors = [
+            _windows(self._on_device(piece.item.payload.frames), piece, length) for piece in pieces
+        ]
         return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
     def _on_device(self, frames: npt.NDArray[np.uint8]) -> Any:
-        """A video's frames as a tensor on the device, which all models share while `frames` lives."""
+        """A video's frames as a tensor on the device, which all models share while `frames`
+        lives.
+        """
         import torch
 
         # torch has no read-only tensors, and warns
@@ -227,7 +264,9 @@ class Device:
             with torch.cuda.stream(self._copies):
                 there = here.to(self._torch_device, non_blocking=True)
             computing.wait_stream(self._copies)
-            there.record_stream(computing)  # its memory is not given to others before the last batch has read it
+            there.record_stream(
+                computing
+            )  # its memory is not given to others before the last batch has read it
             self._resident[id(frames)] = there
             weakref.finalize(frames, self._resident.pop, id(frames), None)
         return self._resident[id(frames)]
@@ -238,7 +277,9 @@ class Device:
             return numbers
         import torch
 
-        return torch.empty(numbers.shape, dtype=torch.float32, pin_memory=True).copy_(numbers, non_blocking=True)
+        return torch.empty(numbers.shape, dtype=torch.float32, pin_memory=True).copy_(
+            numbers, non_blocking=True
+        )
 
     def _mark(self) -> Any:
         """Now: on a GPU an event of the stream, which can be waited for without using a core."""
@@ -251,7 +292,9 @@ class Device:
         return mark
 
     def _warm_up(self, key: ModelKey, *, compiled: bool) -> None:
-        """A batch of black of every size: no video shall wait for the device's libraries, or find them broken."""
+        """A batch of black of every size: no video shall wait for the device's libraries, or find
+        them broken.
+        """
         loaded = self._loaded[key]
         for size in self.sizes(key) if self._on_gpu or compiled else (1,):
             black = Job(key, np.zeros(FRAMES_SHAPE, np.uint8), ())
@@ -283,7 +326,9 @@ class Device:
         torch.cuda.empty_cache()
 
     def _answers(self) -> bool:
-        """Whether the GPU still computes: after some errors nothing works any more in this process."""
+        """Whether the GPU still computes: after some errors nothing works any more in this
+        process.
+        """
         import torch
 
         try:
@@ -293,5 +338,7 @@ class Device:
 
 
 def _windows(frames: Any, piece: Piece, length: int) -> Any:
-    """A piece's windows, [n, length, 224, 224, 3], of a video's frames (numpy or torch, not copied)."""
+    """A piece's windows, [n, length, 224, 224, 3], of a video's frames (numpy or torch, not
+    copied).
+    """
     return frames.reshape(-1, length, *frames.shape[1:])[piece.start : piece.stop]

@@ -26,20 +26,23 @@ from workers.weights.bucket import Bucket
 
 __all__ = ["Bound", "Encoding", "Ended", "Engine", "Load", "ModelKey"]
 
-#: Windows that may wait, of all models together: about 40 videos for all four. Beyond it `submit` blocks.
+#: Windows that may wait, of all models together: about 40 videos for all four. Beyond it `submit`
+#: blocks.
 MAX_QUEUED_WINDOWS = 1024
-#: How long the first video of a batch waits for company. On the CPU a batch is full with its first video.
+#: How long the first video of a batch waits for company. On the CPU a batch is full with its first
+#: video.
 MAX_DELAY_SECONDS = 0.03
 
 LOAD_LANE = "load"
 
 
 class Engine:
-    """`device`: a torch device; None: a GPU if torch sees one, else the CPU. `models_dir`: the pretrained weights.
+    """`device`: a torch device; None: a GPU if torch sees one, else the CPU. `models_dir`: the
+    pretrained weights.
 
-    `videos_per_batch`: most videos of a batch; None: what suits the device's memory. `compile`: auto, on or off.
-    `ended` is called, once, when nothing can be computed in this process any more; a batch that takes longer than
-    `stall_seconds` is one such reason.
+    `videos_per_batch`: most videos of a batch; None: what suits the device's memory. `compile`:
+    auto, on or off. `ended` is called, once, when nothing can be computed in this process any more;
+    a batch that takes longer than `stall_seconds` is one such reason.
     """
 
     def __init__(
@@ -52,8 +55,12 @@ class Engine:
         stall_seconds: float = math.inf,
         ended: Callable[[Ended, str], None] = lambda _cause, _reason: None,
     ) -> None:
-        self._device = Device(device, models_dir, videos_per_batch=videos_per_batch, compile=compile)
-        self._batcher = Batcher(self, max_queued_windows=MAX_QUEUED_WINDOWS, stall_seconds=stall_seconds, ended=ended)
+        self._device = Device(
+            device, models_dir, videos_per_batch=videos_per_batch, compile=compile
+        )
+        self._batcher = Batcher(
+            self, max_queued_windows=MAX_QUEUED_WINDOWS, stall_seconds=stall_seconds, ended=ended
+        )
         # weights may have to come from a bucket first
         self._batcher.lane(LOAD_LANE, (1,), 0, may_stall=False)
         self._bound: dict[ModelKey, Bound] = {}
@@ -74,7 +81,9 @@ class Engine:
         return self._device.videos_per_batch
 
     def new_frames(self) -> npt.NDArray[np.uint8]:
-        """Memory for a video's frames from which the device reads fastest, uint8 [96, 224, 224, 3]."""
+        """Memory for a video's frames from which the device reads fastest, uint8 [96, 224, 224,
+        3].
+        """
         return self._device.new_frames()
 
     def busy(self) -> Load:
@@ -88,9 +97,10 @@ class Engine:
     def load(self, key: ModelKey) -> Bound:
         """Load and warm up a model; at once if that was done before.
 
-        Raises `UsageError` for an unknown backbone or kind of weights, `RefusedConfigurationError` for weights that are
-        not there, damaged or not this backbone's and for a GPU torch cannot use, `UnavailableError` for weights in a
-        bucket that does not answer, `VideoError` if the device fails while loading.
+        Raises `UsageError` for an unknown backbone or kind of weights, `RefusedConfigurationError`
+        for weights that are not there, damaged or not this backbone's and for a GPU torch cannot
+        use, `UnavailableError` for weights in a bucket that does not answer, `VideoError` if the
+        device fails while loading.
         """
         if key not in self._bound:
             self._bound[key] = self._batcher.submit(LOAD_LANE, key, windows=1).result()
@@ -105,11 +115,13 @@ class Engine:
         timeout_seconds: float,
         alone: bool = False,
     ) -> Future[Encoding]:
-        """Encode one video's frames, uint8 [96, 224, 224, 3], with a loaded model; blocks while too much waits.
+        """Encode one video's frames, uint8 [96, 224, 224, 3], with a loaded model; blocks while too
+        much waits.
 
-        `alone`: in batches of its own. The frames are read, not copied, until the future has its outcome: an `Encoding`,
-        or a `VideoError` of stage encode (`engine_timeout` after `timeout_seconds` at the latest, `device_error`,
-        `device_out_of_memory`, `nonfinite`), or a `UsageError` for a prompt the model cannot read.
+        `alone`: in batches of its own. The frames are read, not copied, until the future has its
+        outcome: an `Encoding`, or a `VideoError` of stage encode (`engine_timeout` after
+        `timeout_seconds` at the latest, `device_error`, `device_out_of_memory`, `nonfinite`), or a
+        `UsageError` for a prompt the model cannot read.
         """
         if frames.shape != FRAMES_SHAPE or frames.dtype != np.uint8:
             raise ValueError(f"frames are {frames.dtype} {frames.shape}, not uint8 {FRAMES_SHAPE}")
@@ -117,7 +129,9 @@ class Engine:
             raise ValueError(f"{key} is not loaded")
         windows = registry.get(key.backbone).windows_per_video
         job = Job(key, frames, label_sets)
-        return self._batcher.submit(str(key), job, windows=windows, timeout_seconds=timeout_seconds, alone=alone)
+        return self._batcher.submit(
+            str(key), job, windows=windows, timeout_seconds=timeout_seconds, alone=alone
+        )
 
     def close(self) -> None:
         """Finish the running batch; whatever else waits ends in `VideoError` `device_error`."""

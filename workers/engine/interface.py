@@ -18,7 +18,9 @@ STAGE = "encode"
 
 
 class Ended(IntEnum):
-    """Why an engine is of no use any more: the exit code of its process, which is then started again."""
+    """Why an engine is of no use any more: the exit code of its process, which is then started
+    again.
+    """
 
     DEVICE_LOST = ExitCode.DEVICE_LOST
     STALLED = ExitCode.DEVICE_STALLED
@@ -51,7 +53,9 @@ class Bound:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One video for one model: frames uint8 [96, 224, 224, 3], and label sets for a model that scores them."""
+    """One video for one model: frames uint8 [96, 224, 224, 3], and label sets for a model that
+    scores them.
+    """
 
     key: ModelKey
     frames: npt.NDArray[np.uint8]
@@ -60,9 +64,11 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """One video's result: `windows` float32 [w, d], `pooled` [d] their mean, per label set digest [w, K].
+    """One video's result: `windows` float32 [w, d], `pooled` [d] their mean, per label set digest
+    [w, K].
 
-    `dtype` is what the model computed in; `device_seconds` is the video's share of its batch's time.
+    `dtype` is what the model computed in; `device_seconds` is the video's share of its batch's
+    time.
     """
 
     windows: FloatArray

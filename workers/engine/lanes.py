@@ -1,4 +1,6 @@
-"""What waits for the device and how it is grouped: items, the pieces of them in a batch, lanes. No threads."""
+"""What waits for the device and how it is grouped: items, the pieces of them in a batch, lanes. No
+threads.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class Load(NamedTuple):
 
 @dataclass(eq=False)
 class Item:
-    """`windows` of one video for one model. It stands in one lane, and is cut only where it is larger than a batch."""
+    """`windows` of one video for one model. It stands in one lane, and is cut only where it is
+    larger than a batch.
+    """
 
     payload: Any
     windows: int
@@ -61,8 +65,8 @@ class Work(Protocol):
     """What is done with batches. Called from one thread only."""
 
     def start(self, lane: str, pieces: Sequence[Piece], *, precise: bool) -> Any:
-        """Begin a batch; what comes back is given to `finish`. Raises what fails the batch as a whole, and
-        `DeviceLostError` if nothing will work any more."""
+        """Begin a batch; what comes back is given to `finish`. Raises what fails the batch as a
+        whole, and `DeviceLostError` if nothing will work any more."""
         ...
 
     def is_done(self, started: Any) -> bool:
@@ -111,9 +115,11 @@ class Lane:
         return self.waiting[0].alone or sum(item.windows_left for item in self.waiting) >= self.cap
 
     def take(self) -> Batch:
-        """The next batch from the front of the lane: whole items, as many as make up the largest size they can.
+        """The next batch from the front of the lane: whole items, as many as make up the largest
+        size they can.
 
-        The first one in any case, and a part of it where the memory holds no more. Marks what it takes as running.
+        The first one in any case, and a part of it where the memory holds no more. Marks what it
+        takes as running.
         """
         pieces: list[Piece] = []
         room = self._room()
@@ -136,7 +142,9 @@ class Lane:
         return Batch(self, pieces)
 
     def _room(self) -> int:
-        """Windows of the next batch: the largest size within the cap that the waiting items fill, else the smallest."""
+        """Windows of the next batch: the largest size within the cap that the waiting items fill,
+        else the smallest.
+        """
         waiting = sum(item.windows_left for item in self.waiting)
         fitting = [size for size in self.sizes if size <= min(waiting, self.cap)]
         return fitting[-1] if fitting else min(self.sizes[0], self.cap)
@@ -155,7 +163,9 @@ class Lane:
 
 
 def halves(pieces: Sequence[Piece], *, split: bool) -> list[list[Piece]]:
-    """The pieces in two lists; `split`: a single piece is cut in two. One list where nothing can be halved."""
+    """The pieces in two lists; `split`: a single piece is cut in two. One list where nothing can be
+    halved.
+    """
     if len(pieces) > 1:
         return [list(pieces[: len(pieces) // 2]), list(pieces[len(pieces) // 2 :])]
     (piece,) = pieces

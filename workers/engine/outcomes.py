@@ -12,17 +12,26 @@ from workers.backbones.base import Encoded, FloatArray
 from workers.engine.interface import STAGE, Encoding, Job
 
 
-def outcome(job: Job, encoded: Encoded, rows: slice, dtype: str, seconds: float) -> Encoding | VideoError:
-    """One video's rows of a batch. Numbers that cannot be stored or searched are an error, never a row."""
+def outcome(
+    job: Job, encoded: Encoded, rows: slice, dtype: str, seconds: float
+) -> Encoding | VideoError:
+    """One video's rows of a batch. Numbers that cannot be stored or searched are an error, never a
+    row.
+    """
     vectors = _rows(encoded.embeddings, rows)
     probabilities = {
         labels.digest: _rows(encoded.probabilities[labels.digest], rows)
         for labels in job.label_sets
         if labels.digest in encoded.probabilities
     }
-    for what, numbers in (("vector", vectors), *(("probabilities", part) for part in probabilities.values())):
+    for what, numbers in (
+        ("vector", vectors),
+        *(("probabilities", part) for part in probabilities.values()),
+    ):
         if not np.isfinite(numbers).all():
-            return VideoError("nonfinite", f"{job.key}: a window's {what} is not finite", stage=STAGE)
+            return VideoError(
+                "nonfinite", f"{job.key}: a window's {what} is not finite", stage=STAGE
+            )
     pooled = _pool(vectors)
     if not (np.linalg.norm(vectors, axis=1).all() and np.linalg.norm(pooled)):
         return VideoError("nonfinite", f"{job.key}: a vector has length zero", stage=STAGE)
@@ -45,11 +54,14 @@ def join(parts: Sequence[Encoding]) -> Encoding:
     """One video's result from those of parts of its windows."""
     vectors = np.concatenate([part.windows for part in parts])
     probabilities = {
-        digest: np.concatenate([part.probabilities[digest] for part in parts]) for digest in parts[0].probabilities
+        digest: np.concatenate([part.probabilities[digest] for part in parts])
+        for digest in parts[0].probabilities
     }
     dtypes = {part.dtype for part in parts}
     dtype = dtypes.pop() if len(dtypes) == 1 else "bfloat16"  # the coarser one
-    return Encoding(vectors, _pool(vectors), probabilities, dtype, sum(part.device_seconds for part in parts))
+    return Encoding(
+        vectors, _pool(vectors), probabilities, dtype, sum(part.device_seconds for part in parts)
+    )
 
 
 def as_reelvec_error(error: Exception) -> ReelvecError:
@@ -62,6 +74,7 @@ def as_reelvec_error(error: Exception) -> ReelvecError:
         return VideoError("device_out_of_memory", text, stage=STAGE)
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return RefusedConfigurationError(
-            f"the models cannot be compiled here ({text.splitlines()[0]}); REELVEC_COMPILE=off computes without that, slower"
+            f"the models cannot be compiled here ({text.splitlines()[0]}); REELVEC_COMPILE=off "
+            "computes without that, slower"
         )
     return VideoError("device_error", text, stage=STAGE)

@@ -1,4 +1,5 @@
-"""Whether a worker lives and takes work, for those who look from outside: `/healthz`, `/readyz`, `/metrics`.
+"""Whether a worker lives and takes work, for those who look from outside: `/healthz`, `/readyz`,
+`/metrics`.
 
 Off unless an address is set: only then is what it takes imported.
 """
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from workers.launch import Runtime
 
 
-def of_process(address: Address | None, runtime: Callable[[], Runtime | None]) -> AbstractContextManager[None]:
+def of_process(
+    address: Address | None, runtime: Callable[[], Runtime | None]
+) -> AbstractContextManager[None]:
     """Serves the health of this worker process; `runtime` gives None until it is prepared."""
     if address is None:
         return contextlib.nullcontext()

@@ -1,7 +1,8 @@
-"""What one worker process knows of itself, and what follows from it: whether it lives, whether it takes work. Pure.
+"""What one worker process knows of itself, and what follows from it: whether it lives, whether it
+takes work. Pure.
 
-A process lives while it can make progress by itself. A Postgres or a broker that is away is no reason to end it: it takes
-no work meanwhile, and goes on when they are back.
+A process lives while it can make progress by itself. A Postgres or a broker that is away is no
+reason to end it: it takes no work meanwhile, and goes on when they are back.
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-#: Celery's hub turns every second. What blocks it at times, a call to a silent broker, ends with its socket's limit of 5 s.
+#: Celery's hub turns every second. What blocks it at times, a call to a silent broker, ends with
+#: its socket's limit of 5 s.
 HUB_SECONDS = 60.0
-#: A process ends itself when a batch reaches the engine's limit; one that is still there so much later cannot.
+#: A process ends itself when a batch reaches the engine's limit; one that is still there so much
+#: later cannot.
 STALL_GRACE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Facts:
-    """One worker process at one moment. Ages are in seconds; None where there is nothing yet that could have one.
+    """One worker process at one moment. Ages are in seconds; None where there is nothing yet that
+    could have one.
 
-    `hub_seconds`, `beat_seconds`: since the last turn of Celery's hub, and the last beat that Postgres took; `batch_seconds`:
-    how long the oldest batch has been on the device, of `stall_seconds` that it may; `stale_seconds`: the age of a beat from
-    which on others hold this process for dead. `ended` counts videos done and attempts failed.
+    `hub_seconds`, `beat_seconds`: since the last turn of Celery's hub, and the last beat that
+    Postgres took; `batch_seconds`: how long the oldest batch has been on the device, of
+    `stall_seconds` that it may; `stale_seconds`: the age of a beat from which on others hold this
+    process for dead. `ended` counts videos done and attempts failed.
     """
 
     hub_seconds: float | None
@@ -46,7 +51,9 @@ class Facts:
 
 
 def why_not_alive(facts: Facts | None) -> list[str]:
-    """Why this process will not make progress any more; None: it is still preparing, and has deadlines of its own there."""
+    """Why this process will not make progress any more; None: it is still preparing, and has
+    deadlines of its own there.
+    """
     if facts is None:
         return []
     reasons = []

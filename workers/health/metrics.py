@@ -1,4 +1,6 @@
-"""The metrics of a worker process for Prometheus, and those of several processes under one roof. The library does the text."""
+"""The metrics of a worker process for Prometheus, and those of several processes under one roof.
+The library does the text.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def of_this_process(facts: Facts | None) -> str:
-    """What Prometheus reads of one process; None: it is preparing. Memory and descriptors have the names they have everywhere."""
+    """What Prometheus reads of one process; None: it is preparing. Memory and descriptors have the
+    names they have everywhere.
+    """
     found = [*_verdicts(alive=not why_not_alive(facts), ready=not why_not_ready(facts))]
     if facts is not None:
         gauges = _gauges(facts)
@@ -34,30 +38,56 @@ def of_this_process(facts: Facts | None) -> str:
 
 
 def of_all(texts: Mapping[str, str | None]) -> str:
-    """The metrics of several processes, each with its `gpu`; None: that one gives none now, so it is neither up nor ready."""
+    """The metrics of several processes, each with its `gpu`; None: that one gives none now, so it
+    is neither up nor ready.
+    """
     merged: dict[str, Metric] = {}
     for gpu, text in texts.items():
-        own = _verdicts(alive=False, ready=False) if text is None else text_string_to_metric_families(text)
+        own = (
+            _verdicts(alive=False, ready=False)
+            if text is None
+            else text_string_to_metric_families(text)
+        )
         for family in own:
-            whole = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-            whole.samples += [sample._replace(labels={**sample.labels, "gpu": gpu}) for sample in family.samples]
+            whole = merged.setdefault(
+                family.name, Metric(family.name, family.documentation, family.type)
+            )
+            whole.samples += [
+                sample._replace(labels={**sample.labels, "gpu": gpu}) for sample in family.samples
+            ]
     return _text(merged.values())
 
 
 def _verdicts(*, alive: bool, ready: bool) -> Iterator[Metric]:
-    yield GaugeMetricFamily("reelvec_worker_up", "1 while the process can make progress (/healthz).", float(alive))
-    yield GaugeMetricFamily("reelvec_worker_ready", "1 while it takes work (/readyz).", float(ready))
+    yield GaugeMetricFamily(
+        "reelvec_worker_up", "1 while the process can make progress (/healthz).", float(alive)
+    )
+    yield GaugeMetricFamily(
+        "reelvec_worker_ready", "1 while it takes work (/readyz).", float(ready)
+    )
 
 
 def _gauges(facts: Facts) -> Iterator[tuple[str, float | None, str]]:
     yield "draining", facts.draining, "1 from SIGTERM on."
     yield "broker_connected", facts.connected, "1 while its consumer is connected to the broker."
-    yield "hub_age_seconds", facts.hub_seconds, "Since Celery's event loop last turned; it does so every second."
+    yield (
+        "hub_age_seconds",
+        facts.hub_seconds,
+        "Since Celery's event loop last turned; it does so every second.",
+    )
     yield "beat_age_seconds", facts.beat_seconds, "Since Postgres last accepted a heartbeat."
-    yield "batch_age_seconds", facts.batch_seconds, "How long the oldest batch has been on the device."
+    yield (
+        "batch_age_seconds",
+        facts.batch_seconds,
+        "How long the oldest batch has been on the device.",
+    )
     yield "slots", facts.slots, "Videos it may work on at once."
     yield "videos_in_hand", facts.in_hand, "Videos it works on."
-    yield "oldest_video_seconds", facts.oldest_video_seconds, "How long it has worked on the oldest of them."
+    yield (
+        "oldest_video_seconds",
+        facts.oldest_video_seconds,
+        "How long it has worked on the oldest of them.",
+    )
     yield "queued_windows", facts.queued_windows, "Windows that wait for its device."
     yield "running_windows", facts.running_windows, "Windows its device computes."
     yield "sampler_processes", facts.samplers, "Sampler processes it has."

@@ -1,7 +1,7 @@
 """The health of all worker processes of a node, as their supervisor sees it.
 
-Each process serves its own on a socket in a folder of ours and is asked every few seconds, so that one that hangs holds
-up no answer of ours.
+Each process serves its own on a socket in a folder of ours and is asked every few seconds, so that
+one that hangs holds up no answer of ours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ START_SECONDS = 300.0
 
 
 class Process(Protocol):
-    """A supervised process. `said`: how it ended and what comes now, where that was nobody's wish."""
+    """A supervised process. `said`: how it ended and what comes now, where that was nobody's
+    wish.
+    """
 
     name: str
     environment: dict[str, str]
@@ -42,7 +44,9 @@ class Process(Protocol):
 
 
 class Look(NamedTuple):
-    """What was seen of one process. `alive` is False only of one that runs and cannot go on; `metrics`: what it gave."""
+    """What was seen of one process. `alive` is False only of one that runs and cannot go on;
+    `metrics`: what it gave.
+    """
 
     alive: bool
     ready: bool
@@ -64,14 +68,21 @@ STARTING = Look(True, False, "starting", "starting")
 
 @contextlib.contextmanager
 def serving(address: Address, processes: Sequence[Process]) -> Iterator[None]:
-    """Serve the health of all of them until the end. Called before they are started, as it tells them where to serve theirs."""
+    """Serve the health of all of them until the end. Called before they are started, as it tells
+    them where to serve theirs.
+    """
     with contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="reelvec-"))  # for this user only
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="reelvec-")
+            )  # for this user only
         except OSError as error:
             log.warning("health is not served: no folder for the sockets of the workers: %s", error)
         else:
-            watches = [Watch(process, Path(folder) / f"{number}.sock") for number, process in enumerate(processes)]
+            watches = [
+                Watch(process, Path(folder) / f"{number}.sock")
+                for number, process in enumerate(processes)
+            ]
             for watch in watches:
                 stack.callback(watch.stop)
             stack.enter_context(server.serving(address, pages_of(watches)))
@@ -127,16 +138,25 @@ def pages_of(watches: Sequence[Watch]) -> dict[str, server.Page]:
 
     def healthz() -> Answer:
         looks = {watch.name: watch.seen for watch in watches}
-        lines = [_line(name, look.alive, "not healthy", look.why_not_alive) for name, look in looks.items()]
+        lines = [
+            _line(name, look.alive, "not healthy", look.why_not_alive)
+            for name, look in looks.items()
+        ]
         return Answer(200 if all(look.alive for look in looks.values()) else 503, "".join(lines))
 
     def readyz() -> Answer:
         looks = {watch.name: watch.seen for watch in watches}
-        lines = [_line(name, look.ready, "not ready", look.why_not_ready) for name, look in looks.items()]
+        lines = [
+            _line(name, look.ready, "not ready", look.why_not_ready) for name, look in looks.items()
+        ]
         return Answer(200 if any(look.ready for look in looks.values()) else 503, "".join(lines))
 
     def all_metrics() -> Answer:
-        return Answer(200, metrics.of_all({watch.name: watch.seen.metrics for watch in watches}), metrics.CONTENT_TYPE)
+        return Answer(
+            200,
+            metrics.of_all({watch.name: watch.seen.metrics for watch in watches}),
+            metrics.CONTENT_TYPE,
+        )
 
     return {"/healthz": healthz, "/readyz": readyz, "/metrics": all_metrics}
 

@@ -1,4 +1,6 @@
-"""The health of this worker process: its facts, gathered from the threads that matter, and the pages made of them."""
+"""The health of this worker process: its facts, gathered from the threads that matter, and the
+pages made of them.
+"""
 
 from __future__ import annotations
 

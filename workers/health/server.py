@@ -1,7 +1,8 @@
-"""A small HTTP server for a few fixed pages that are made from memory. It has no authentication and nothing to hide.
+"""A small HTTP server for a few fixed pages that are made from memory. It has no authentication and
+nothing to hide.
 
-Whoever asks costs little: GET and HEAD only, a request has a few seconds in all, and where too many are open the oldest
-one is cut, so that slow clients cannot keep a probe out.
+Whoever asks costs little: GET and HEAD only, a request has a few seconds in all, and where too many
+are open the oldest one is cut, so that slow clients cannot keep a probe out.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ Page = Callable[[], Answer]
 
 @contextlib.contextmanager
 def serving(address: Address, pages: Mapping[str, Page]) -> Iterator[None]:
-    """Serve the pages, by path, until the end. An address that cannot be had is a warning: health is never worth a worker."""
+    """Serve the pages, by path, until the end. An address that cannot be had is a warning: health
+    is never worth a worker.
+    """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_started(address, pages))
@@ -80,7 +83,9 @@ def _listen(address: Address) -> socket.socket:
 
 
 def _listen_unix(path: Path) -> socket.socket:
-    """A socket file that nobody listens on any more was left by a process that was killed; it is replaced."""
+    """A socket file that nobody listens on any more was left by a process that was killed; it is
+    replaced.
+    """
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
@@ -129,7 +134,9 @@ class _Server(ThreadingMixIn, TCPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Called after every connection and twice a second: those that take too long are cut, however they trickle."""
+        """Called after every connection and twice a second: those that take too long are cut,
+        however they trickle.
+        """
         too_old = time.monotonic() - REQUEST_SECONDS
         with self._lock:
             for request, since in self._open_since.items():

@@ -1,7 +1,8 @@
-"""What this machine lends to a worker: cores, memory, GPUs. Read from the kernel; torch is not asked.
+"""What this machine lends to a worker: cores, memory, GPUs. Read from the kernel; torch is not
+asked.
 
-In a container the limits are those of its control group and of the groups above it: the machine's own numbers are
-larger, and a worker shaped by them is throttled or killed.
+In a container the limits are those of its control group and of the groups above it: the machine's
+own numbers are larger, and a worker shaped by them is throttled or killed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ DEVICE_FILES = Path("/dev")
 
 
 def cores() -> float:
-    """Cores this process may use: of the machine, of its affinity, of its container's quota (a fraction is possible)."""
+    """Cores this process may use: of the machine, of its affinity, of its container's quota (a
+    fraction is possible).
+    """
     here = getattr(os, "sched_getaffinity", None)
     return min([float(len(here(0)) if here else os.cpu_count() or 1), *_quotas()])
 
@@ -28,22 +31,31 @@ def memory_bytes() -> int:
 
 
 def visible_gpus() -> list[str]:
-    """Ids for CUDA_VISIBLE_DEVICES, without loading torch: those the environment allows, else one per device node.
+    """Ids for CUDA_VISIBLE_DEVICES, without loading torch: those the environment allows, else one
+    per device node.
 
-    CUDA counts the devices it sees from 0, whatever the numbers of their nodes are in a container that got only some.
+    CUDA counts the devices it sees from 0, whatever the numbers of their nodes are in a container
+    that got only some.
     """
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
-        return [gpu.strip() for gpu in allowed.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")]
+        return [
+            gpu.strip() for gpu in allowed.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")
+        ]
     nodes = [path for path in DEVICE_FILES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
     return [str(index) for index in range(len(nodes))]
 
 
 def _quotas() -> Iterator[float]:
-    """`cpu.max` is `200000 100000` or `max 100000`; version 1 has a file for each of the two, -1 for no quota."""
+    """`cpu.max` is `200000 100000` or `max 100000`; version 1 has a file for each of the two, -1
+    for no quota.
+    """
     for folder in _groups("cpu"):
         quota, _, period = _read(folder / "cpu.max").partition(" ")
-        quota, period = quota or _read(folder / "cpu.cfs_quota_us"), period or _read(folder / "cpu.cfs_period_us")
+        quota, period = (
+            quota or _read(folder / "cpu.cfs_quota_us"),
+            period or _read(folder / "cpu.cfs_period_us"),
+        )
         if quota.isdecimal() and period.isdecimal():
             yield int(quota) / int(period)
 
@@ -59,8 +71,8 @@ def _memory_limits() -> Iterator[int]:
 def _groups(controller: str) -> Iterator[Path]:
     """Folders of this process's control group and those above it, of version 2 and of 1.
 
-    The path in /proc is the host's where the container has no namespace of its own; then only the root is there, and it
-    is the container's.
+    The path in /proc is the host's where the container has no namespace of its own; then only the
+    root is there, and it is the container's.
     """
     for line in _read(OWN_CGROUPS).splitlines():
         _, controllers, path = line.split(":", 2)

@@ -1,7 +1,9 @@
-"""The word that a spot or preemptible node is about to be taken away: asked for again and again, so that it drains in time.
+"""The word that a spot or preemptible node is about to be taken away: asked for again and again, so
+that it drains in time.
 
-A command that ends with 0 gives notice. An address does with a status of 200, unless its text is `FALSE`: Google's answers
-200 before, too, AWS's 404. Addresses that want a token first (IMDSv2) or are to be searched (Azure) are asked by a command.
+A command that ends with 0 gives notice. An address does with a status of 200, unless its text is
+`FALSE`: Google's answers 200 before, too, AWS's 404. Addresses that want a token first (IMDSv2) or
+are to be searched (Azure) are asked by a command.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ HEADERS = {"Metadata-Flavor": "Google"}
 
 
 def watch(source: str, given: Callable[[], None]) -> None:
-    """Call `given`, once and in a thread of its own, when `source`, a shell command or an http(s) address, gives notice."""
+    """Call `given`, once and in a thread of its own, when `source`, a shell command or an http(s)
+    address, gives notice.
+    """
     ask = _ask_address if source.startswith(("http://", "https://")) else _ask_command
 
     def wait() -> None:
@@ -39,7 +43,9 @@ def watch(source: str, given: Callable[[], None]) -> None:
                     return
                 trouble = ""
             except (HTTPError, OSError, subprocess.TimeoutExpired) as error:
-                if trouble != (trouble := f"{type(error).__name__}: {error}"):  # once, not every 5 s
+                if trouble != (
+                    trouble := f"{type(error).__name__}: {error}"
+                ):  # once, not every 5 s
                     log.warning("REELVEC_SPOT_NOTICE cannot be asked: %s", trouble)
             pause.wait(INTERVAL_SECONDS)
 

@@ -1,29 +1,38 @@
-"""The shape of a worker: how many samplers, videos in flight and videos in a batch. Pure: a machine in, numbers out."""
+"""The shape of a worker: how many samplers, videos in flight and videos in a batch. Pure: a machine
+in, numbers out.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-#: What torch and the models take on the host: all four in float32 are 2 GB, the rest is torch and activations.
+#: What torch and the models take on the host: all four in float32 are 2 GB, the rest is torch and
+#: activations.
 BASE_BYTES = 3 << 30
-#: A sampler's process: 120 MB with 1080p, 290 MB with 4K (bench/RESULTS.md); with 8K much more, but that is rare.
+#: A sampler's process: 120 MB with 1080p, 290 MB with 4K (bench/RESULTS.md); with 8K much more, but
+#: that is rare.
 SAMPLER_BYTES = 300 << 20
-#: A video in flight: its frames (14.45 MB) in the memory shared with the sampler and copied for the engine.
+#: A video in flight: its frames (14.45 MB) in the memory shared with the sampler and copied for the
+#: engine.
 VIDEO_BYTES = 30 << 20
 
-#: What the largest batch of a backbone holds: 12 windows of ViViT, 24 of VideoMAE, 48 of TimeSformer.
+#: What the largest batch of a backbone holds: 12 windows of ViViT, 24 of VideoMAE, 48 of
+#: TimeSformer.
 GPU_VIDEOS = 4
-#: Cards with less memory than this get smaller batches: 12 windows of ViViT need 1.5 GB (bfloat16) beside the weights
-#: of all models, their workspace and whatever else is on a small card. What is sold as 16 or 8 GB reports a little less.
+#: Cards with less memory than this get smaller batches: 12 windows of ViViT need 1.5 GB (bfloat16)
+#: beside the weights of all models, their workspace and whatever else is on a small card. What is
+#: sold as 16 or 8 GB reports a little less.
 SMALL_CARD_BYTES, TINY_CARD_BYTES = 15_000_000_000, 7_500_000_000
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What one worker process is made of. `cores` is its share of the machine's; `reason` says why so many samplers.
+    """What one worker process is made of. `cores` is its share of the machine's; `reason` says why
+    so many samplers.
 
-    `videos_per_batch` is the most a batch may hold; a small card takes less (`videos_per_batch`, below).
+    `videos_per_batch` is the most a batch may hold; a small card takes less (`videos_per_batch`,
+    below).
     """
 
     samplers: int
@@ -33,7 +42,9 @@ class Shape:
 
     @property
     def in_flight(self) -> int:
-        """Videos worked on at once: every sampler has its next one waiting while the engine holds a batch."""
+        """Videos worked on at once: every sampler has its next one waiting while the engine holds a
+        batch.
+        """
         return 2 * self.samplers + self.videos_per_batch
 
 
@@ -46,9 +57,11 @@ def choose(
     samplers: int | None = None,
     videos_per_batch: int | None = None,
 ) -> Shape:
-    """The shape of each of `processes` that share a machine; `samplers` and `videos_per_batch` where somebody chose them.
+    """The shape of each of `processes` that share a machine; `samplers` and `videos_per_batch`
+    where somebody chose them.
 
-    A sampler keeps one core busy; one core is left to the engine and the task threads. Memory may allow fewer samplers.
+    A sampler keeps one core busy; one core is left to the engine and the task threads. Memory may
+    allow fewer samplers.
     """
     batch = videos_per_batch or (GPU_VIDEOS if on_gpu else 1)
     share = cores / processes
@@ -60,12 +73,18 @@ def choose(
     of_all = "" if processes == 1 else f"{share:g} of "
     if by_memory < by_cores:
         memory = f"{memory_bytes / processes / (1 << 30):.1f} GiB of memory"
-        return Shape(by_memory, batch, share, f"{memory}; {of_all}{_cores(cores)} would feed {by_cores}")
-    return Shape(by_cores, batch, share, f"{of_all}{_cores(cores)}{' less one' if share >= 2 else ''}")
+        return Shape(
+            by_memory, batch, share, f"{memory}; {of_all}{_cores(cores)} would feed {by_cores}"
+        )
+    return Shape(
+        by_cores, batch, share, f"{of_all}{_cores(cores)}{' less one' if share >= 2 else ''}"
+    )
 
 
 def videos_per_batch(gpu_memory_bytes: int | None) -> int:
-    """Videos whose windows one batch may hold. None: the CPU, where a larger batch only takes memory."""
+    """Videos whose windows one batch may hold. None: the CPU, where a larger batch only takes
+    memory.
+    """
     if gpu_memory_bytes is None or gpu_memory_bytes < TINY_CARD_BYTES:
         return 1
     return GPU_VIDEOS // 2 if gpu_memory_bytes < SMALL_CARD_BYTES else GPU_VIDEOS

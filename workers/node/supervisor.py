@@ -1,7 +1,7 @@
 """One worker process per GPU of this node: started, told to stop, started again if one dies.
 
-Each has a thread that waits for its end: nothing is polled, and one that waits to be started again holds up no other.
-If this process dies by whatever cause, they drain (`workers.node.lifeline`); the
+Each has a thread that waits for its end: nothing is polled, and one that waits to be started again
+holds up no other. If this process dies by whatever cause, they drain (`workers.node.lifeline`); the
 next one's wait for them (`workers.node.gpu_lock`).
 """
 
@@ -38,7 +38,8 @@ SPARE_SECONDS = 3.0
 def choose_gpus(wanted: str, device: str | None) -> list[str]:
     """The GPUs that get a process, as ids for CUDA_VISIBLE_DEVICES; none: one process on the CPU.
 
-    `wanted` is `all`, `none` or ids of visible ones, `device` is REELVEC_DEVICE. Raises `UsageError` for any other id.
+    `wanted` is `all`, `none` or ids of visible ones, `device` is REELVEC_DEVICE. Raises
+    `UsageError` for any other id.
     """
     if wanted == "none" or (wanted == "all" and device == "cpu"):
         return []
@@ -50,14 +51,21 @@ def choose_gpus(wanted: str, device: str | None) -> list[str]:
     gpus = list(dict.fromkeys(part.strip() for part in wanted.split(",")))
     if unknown := [gpu for gpu in gpus if gpu not in visible]:
         there = f"GPUs {', '.join(visible)}" if visible else "no GPU"
-        raise UsageError(f"--gpus {', '.join(unknown)!r}: this machine shows {there}; or write all or none")
+        raise UsageError(
+            f"--gpus {', '.join(unknown)!r}: this machine shows {there}; or write all or none"
+        )
     return gpus
 
 
 def environment_of(gpu: str | None, processes: int, *, on_cpu: bool = False) -> dict[str, str]:
     """A child's environment: its one GPU, or on request none, and how many share the machine."""
-    environment = {**os.environ, "REELVEC_PROCESSES": os.environ.get("REELVEC_PROCESSES") or str(processes)}
-    environment["PYTHONSAFEPATH"] = "1"  # nor does a Python that it starts import from the current folder
+    environment = {
+        **os.environ,
+        "REELVEC_PROCESSES": os.environ.get("REELVEC_PROCESSES") or str(processes),
+    }
+    environment["PYTHONSAFEPATH"] = (
+        "1"  # nor does a Python that it starts import from the current folder
+    )
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
     if on_cpu:
@@ -66,23 +74,36 @@ def environment_of(gpu: str | None, processes: int, *, on_cpu: bool = False) -> 
 
 
 def next_delay_seconds(previous_seconds: float, lived_seconds: float) -> float:
-    """How long to wait before a process is started again; `previous_seconds` is 0 before the first time."""
+    """How long to wait before a process is started again; `previous_seconds` is 0 before the first
+    time.
+    """
     if not previous_seconds or lived_seconds >= LONG_LIFE_SECONDS:
         return FIRST_DELAY_SECONDS
     return min(2 * previous_seconds, MAX_DELAY_SECONDS)
 
 
 def command_of(name: str) -> list[str]:
-    command = [sys.executable, "-P", "-m", "workers.celery_command", "-A", "workers.app", "worker", "-n", f"{name}@%h"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "workers.celery_command",
+        "-A",
+        "workers.app",
+        "worker",
+        "-n",
+        f"{name}@%h",
+    ]
     return [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"]
 
 
 @dataclass
 class Child:
-    """One worker process, again and again. `exit_code` is that of the last, negative if a signal ended it; `said` what was
-    said of its end, until it is started again.
+    """One worker process, again and again. `exit_code` is that of the last, negative if a signal
+    ended it; `said` what was said of its end, until it is started again.
 
-    `kept_fds` are the descriptors it inherits. Told to stop, it has `stop_seconds` before it is killed.
+    `kept_fds` are the descriptors it inherits. Told to stop, it has `stop_seconds` before it is
+    killed.
     """
 
     name: str
@@ -120,7 +141,11 @@ class Child:
     def running_seconds(self) -> float | None:
         """How long its process has been running; None: there is none now."""
         process = self._process
-        return None if process is None or process.returncode is not None else time.monotonic() - self._started
+        return (
+            None
+            if process is None or process.returncode is not None
+            else time.monotonic() - self._started
+        )
 
     def stop(self) -> None:
         """SIGTERM, once; nothing is started any more."""
@@ -141,7 +166,10 @@ class Child:
                     return self.exit_code
                 # its own session: a ^C reaches it once, through us
                 self._process = subprocess.Popen(
-                    self.command, env=self.environment, start_new_session=True, pass_fds=self.kept_fds
+                    self.command,
+                    env=self.environment,
+                    start_new_session=True,
+                    pass_fds=self.kept_fds,
                 )
         except OSError as error:
             self._say(str(error))
@@ -158,21 +186,23 @@ class Child:
 
 
 def run(gpus: str = "all") -> int:
-    """Supervise the workers of this node until all have ended; returns the first exit code that is not 0.
+    """Supervise the workers of this node until all have ended; returns the first exit code that is
+    not 0.
 
     Raises `UsageError` for GPUs that are not there and for settings that no child would accept.
     """
     worker_settings.refuse_unknown()
     chosen = settings.load(WorkerSettings)
-    named: list[tuple[str, str | None]] = [(f"gpu{gpu}", gpu) for gpu in choose_gpus(gpus, chosen.device)] or [
-        ("cpu", None)
-    ]
+    named: list[tuple[str, str | None]] = [
+        (f"gpu{gpu}", gpu) for gpu in choose_gpus(gpus, chosen.device)
+    ] or [("cpu", None)]
     lifeline = Lifeline()
     children = [
         Child(
             name,
             command_of(name),
-            environment_of(gpu, len(named), on_cpu=gpus == "none") | {"REELVEC_LIFELINE_FD": str(lifeline.worker_end)},
+            environment_of(gpu, len(named), on_cpu=gpus == "none")
+            | {"REELVEC_LIFELINE_FD": str(lifeline.worker_end)},
             kept_fds=(lifeline.worker_end,),
             stop_seconds=chosen.drain_seconds + SPARE_SECONDS,
         )
@@ -183,7 +213,9 @@ def run(gpus: str = "all") -> int:
 
 
 def supervise(children: Sequence[Child], *, spot_notice: str | None = None) -> int:
-    """Keep children alive until each has ended for good; signals (`EndSignals`) and a spot notice stop them."""
+    """Keep children alive until each has ended for good; signals (`EndSignals`) and a spot notice
+    stop them.
+    """
     events: SimpleQueue[Child | None] = SimpleQueue()  # a child that ended for good, or None: stop
 
     def keep(child: Child) -> None:

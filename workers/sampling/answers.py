@@ -1,4 +1,6 @@
-"""What a sampler may say, checked to the last field: a video may have taken the process over, so its words are not trusted."""
+"""What a sampler may say, checked to the last field: a video may have taken the process over, so
+its words are not trusted.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +61,12 @@ class Failed(_Answer):
 
     @property
     def clean_message(self) -> str:
-        """Short and printable: no control characters, no half surrogates, nothing that Postgres refuses."""
-        return "".join(letter if letter.isprintable() else "?" for letter in self.message[:MAX_MESSAGE])
+        """Short and printable: no control characters, no half surrogates, nothing that Postgres
+        refuses.
+        """
+        return "".join(
+            letter if letter.isprintable() else "?" for letter in self.message[:MAX_MESSAGE]
+        )
 
 
 class Aborted(_Answer):

@@ -1,4 +1,6 @@
-"""The blocks of a source that a sampler asks for: few are kept, the next one is read ahead, all is counted."""
+"""The blocks of a source that a sampler asks for: few are kept, the next one is read ahead, all is
+counted.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from workers.sources.storage import STAGE, ByteSource
 
 #: Enough for an index at the end, sound lying apart, and what FFmpeg probed and reads again.
 KEPT_BLOCKS = 8
-#: So many times its size may be read of a video, and this much more: FFmpeg probes, and files without usable times are read
-#: again from the start. More is a file made to be read for ever.
+#: So many times its size may be read of a video, and this much more: FFmpeg probes, and files
+#: without usable times are read again from the start. More is a file made to be read for ever.
 MOST_READINGS = 4
 SPARE_BYTES = 64 << 20
 
@@ -31,11 +33,14 @@ class Blocks:
         self.fetch_seconds = source.open_seconds
 
     def get(self, index: int) -> bytes:
-        """Block `index`, below `count`, from memory or from the source. Raises `VideoError`: the source's, over_limits."""
+        """Block `index`, below `count`, from memory or from the source. Raises `VideoError`: the
+        source's, over_limits.
+        """
         if index not in self._kept:
             if self.bytes_read > MOST_READINGS * self.size_bytes + SPARE_BYTES:
                 message = (
-                    f"{self.bytes_read} bytes were read of a video of {self.size_bytes}; its index leads in circles"
+                    f"{self.bytes_read} bytes were read of a video of {self.size_bytes}; its "
+                    "index leads in circles"
                 )
                 raise VideoError("over_limits", message, stage=STAGE)
             self._kept[index] = self._fetch(index)
@@ -45,7 +50,9 @@ class Blocks:
         return self._kept[index]
 
     def read_ahead(self, index: int) -> None:
-        """Fetch the block after `index` if the sampler is reading on: that is, if it had the one before `index`, too."""
+        """Fetch the block after `index` if the sampler is reading on: that is, if it had the one
+        before `index`, too.
+        """
         reads_on, self._last = self._last == index - 1, index
         if reads_on and index + 1 < self.count:
             # not needed yet: if it is asked for, it fails then; if not, no harm was done

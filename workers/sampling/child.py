@@ -1,4 +1,6 @@
-"""The worker's end of one sampler process: start it, talk with it, end it and say what it died of."""
+"""The worker's end of one sampler process: start it, talk with it, end it and say what it died
+of.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from workers.sampling.wire import BLOCK_BYTES, FRAMES_START, LENGTH, MAX_JSON_BY
 
 #: How often a wait looks up.
 LOOK_SECONDS = 0.1
-#: A process that closed its socket may take this long to be gone; then the signal it died of is not known any more.
+#: A process that closed its socket may take this long to be gone; then the signal it died of is not
+#: known any more.
 DYING_SECONDS = 5.0
 #: A sampler told to drop its video answers within this, or is not used again.
 ABORT_SECONDS = 5.0
@@ -66,7 +69,13 @@ class Child:
         descriptors = (theirs.fileno(), self._memory_fd)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-m", module, *map(str, (*descriptors, cpu_seconds, os.getpid()))],
+                [
+                    sys.executable,
+                    "-I",
+                    "-m",
+                    module,
+                    *map(str, (*descriptors, cpu_seconds, os.getpid())),
+                ],
                 env={},
                 pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
@@ -124,7 +133,9 @@ class Child:
         return parse(self._exactly(json_bytes, check))
 
     def abort(self) -> bool:
-        """Have it drop its video; only while it waits for a block. False: it did not, and must not be used again."""
+        """Have it drop its video; only while it waits for a block. False: it did not, and must not
+        be used again.
+        """
         check = deadline_check(ABORT_SECONDS)
         try:
             self.send({"kind": "abort"}, check)
@@ -133,7 +144,9 @@ class Child:
             return False
 
     def copy_frames(self, frames: np.ndarray) -> np.ndarray:
-        """The frames, copied into uint8 `[96, 224, 224, 3]`. Raises `NonsenseError` if the process cut their memory short."""
+        """The frames, copied into uint8 `[96, 224, 224, 3]`. Raises `NonsenseError` if the process
+        cut their memory short.
+        """
         # read, not mapped: a mapping that the other side cut short would kill this process
         if os.preadv(self._memory_fd, [frames.data], FRAMES_START) != frames.nbytes:
             raise NonsenseError("the frames' memory is shorter than it was made")
@@ -144,11 +157,15 @@ class Child:
         self._process.kill()
 
     def bury(self) -> str:
-        """End it, free everything, and say what it died of: a signal's name or an exit code. May be called again."""
+        """End it, free everything, and say what it died of: a signal's name or an exit code. May be
+        called again.
+        """
         if self._died_of is not None:
             return self._died_of
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(DYING_SECONDS if _poll(self._socket, select.POLLIN, 0) & select.POLLHUP else 0)
+            self._process.wait(
+                DYING_SECONDS if _poll(self._socket, select.POLLIN, 0) & select.POLLHUP else 0
+            )
         self._process.kill()
         code = self._process.wait()
         self._close()
@@ -181,7 +198,9 @@ class Child:
 
 
 def _poll(connection: socket.socket, event: int, seconds: float) -> int:
-    """What happened to a socket: `event`, POLLHUP, POLLERR, or 0 for nothing. Works for descriptors above 1023, too."""
+    """What happened to a socket: `event`, POLLHUP, POLLERR, or 0 for nothing. Works for descriptors
+    above 1023, too.
+    """
     poll = select.poll()
     poll.register(connection, event)
     return next((what for _, what in poll.poll(seconds * 1000)), 0)

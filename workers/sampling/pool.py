@@ -1,7 +1,7 @@
 """Sampler processes lent to the threads of a worker, one video at a time.
 
-A video that crashes, hangs or eats its process costs itself and nothing else: the process is killed at its deadline and
-another one takes its place.
+A video that crashes, hangs or eats its process costs itself and nothing else: the process is killed
+at its deadline and another one takes its place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ import numpy as np
 from db.errors import RefusedConfigurationError, UsageError, VideoError
 from workers.sampling.answers import Done, Failed, NonsenseError, Read
 from workers.sampling.blocks import Blocks
-from workers.sampling.child import LOOK_SECONDS, Check, Child, ChildGoneError, DeadlineError, deadline_check
+from workers.sampling.child import (
+    LOOK_SECONDS,
+    Check,
+    Child,
+    ChildGoneError,
+    DeadlineError,
+    deadline_check,
+)
 from workers.sampling.plan import POLICIES, SHAPE
 from workers.sources.limits import Cancelled
 from workers.sources.storage import STAGE as FETCH
@@ -29,7 +36,8 @@ from workers.sources.storage import ByteSource
 log = logging.getLogger(__name__)
 
 STAGE = "sample"
-#: A process imports numpy, PyAV and Pillow before it is ready: 0.3 s of CPU, much more on a cold and busy machine.
+#: A process imports numpy, PyAV and Pillow before it is ready: 0.3 s of CPU, much more on a cold
+#: and busy machine.
 START_SECONDS = 60.0
 #: So many processes in a row that never become ready are no accident.
 START_ATTEMPTS = 3
@@ -50,10 +58,11 @@ class MediaFacts:
 class Sample:
     """The frames of one video and what it took.
 
-    `frames` uint8 `[96, 224, 224, 3]`, own memory; `frame_indices` int64 `[96]` and `pts_seconds` float64 `[96]`: position
-    and time of the frame in each slot. `fetch_seconds`: spent in reads of the source; `decode_seconds`: CPU of the sampler.
-    `damaged_share`: as of `workers.sampling.inside.decode.Decoded`.
-    `frame_count`: frames that the video has by its header, or that were counted in its first minute.
+    `frames` uint8 `[96, 224, 224, 3]`, own memory; `frame_indices` int64 `[96]` and `pts_seconds`
+    float64 `[96]`: position and time of the frame in each slot. `fetch_seconds`: spent in reads of
+    the source; `decode_seconds`: CPU of the sampler. `damaged_share`: as of
+    `workers.sampling.inside.decode.Decoded`. `frame_count`: frames that the video has by its
+    header, or that were counted in its first minute.
     """
 
     frames: np.ndarray
@@ -94,18 +103,25 @@ class SamplerPool:
         #: Whether the system calls of the samplers are filtered; None before one of them was ready.
         self.has_seccomp: bool | None = None
         self._orders: SimpleQueue[bool] = SimpleQueue()
-        # a process dies with the thread that started it (PDEATHSIG), so one thread that lives as long as the pool starts all
-        self._starter = threading.Thread(target=self._start_ordered, name="sampler-pool", daemon=True)
+        # a process dies with the thread that started it (PDEATHSIG), so one thread that lives as
+        # long as the pool starts all
+        self._starter = threading.Thread(
+            target=self._start_ordered, name="sampler-pool", daemon=True
+        )
         self._starter.start()
         for _ in range(size):
             self._orders.put(True)
 
-    def sample(self, source: ByteSource, policy: str, *, stop: threading.Event | None = None) -> Sample:
+    def sample(
+        self, source: ByteSource, policy: str, *, stop: threading.Event | None = None
+    ) -> Sample:
         """Frames of one video; blocks until a process is free, and reads the source in this thread.
 
-        Raises `VideoError`: what the source's `read` raises, what `workers.sampling.inside.decode.sample` raises, sampler_defect,
-        sampler_crashed, sampler_timeout, fetch_timeout (most of the time was spent reading); `Cancelled`; `UsageError` for an
-        unknown policy; `RefusedConfigurationError` if sampler processes cannot run here.
+        Raises `VideoError`: what the source's `read` raises, what
+        `workers.sampling.inside.decode.sample` raises, sampler_defect, sampler_crashed,
+        sampler_timeout, fetch_timeout (most of the time was spent reading); `Cancelled`;
+        `UsageError` for an unknown policy; `RefusedConfigurationError` if sampler processes cannot
+        run here.
         """
         if policy not in POLICIES:
             raise UsageError(f"unknown sampling policy {policy!r}; known: {', '.join(POLICIES)}")
@@ -125,7 +141,7 @@ class SamplerPool:
             except ChildGoneError:
                 deaths += 1
                 if not blocks.bytes_read and deaths < START_ATTEMPTS and not self._closed:
-                    continue  # it died before it saw a byte of this video: killed idle, the video is not to blame
+                    continue  # it died before it saw a byte of this video, which is not to blame
                 raise self._death(child) from None
             except NonsenseError as error:
                 message = f"the sampler process sent nonsense: {error}"
@@ -175,7 +191,9 @@ class SamplerPool:
                 self._changed.notify()
 
     def _lease(self, stop: threading.Event | None) -> Child:
-        """A process that is ready. Those that died idle, or never get ready, cost no video anything."""
+        """A process that is ready. Those that died idle, or never get ready, cost no video
+        anything.
+        """
         stillborn = 0
         while stillborn < START_ATTEMPTS:
             child = self._next_idle(stop)
@@ -191,7 +209,8 @@ class SamplerPool:
                 if not usable:
                     self._give_back(child, usable=False)
         raise RefusedConfigurationError(
-            f"{stillborn} sampler processes ended before they were ready; `python -I -m workers.sampling.inside.process` says why"
+            f"{stillborn} sampler processes ended before they were ready; `python -I -m "
+            "workers.sampling.inside.process` says why"
         )
 
     def _note_seccomp(self, child: Child) -> None:
@@ -199,7 +218,8 @@ class SamplerPool:
             known, self.has_seccomp = self.has_seccomp, child.has_seccomp
         if known is None and not self.has_seccomp:
             log.warning(
-                "this system filters no system calls (seccomp): a hostile video is held by resource limits alone"
+                "this system filters no system calls (seccomp): a hostile video is held by "
+                "resource limits alone"
             )
 
     def _next_idle(self, stop: threading.Event | None) -> Child:
@@ -212,7 +232,9 @@ class SamplerPool:
             child = self._idle.popleft()
         if isinstance(child, Exception):
             self._orders.put(True)
-            raise VideoError("internal", f"no sampler process can be started: {child}", stage=STAGE) from child
+            raise VideoError(
+                "internal", f"no sampler process can be started: {child}", stage=STAGE
+            ) from child
         return child
 
     def _give_back(self, child: Child, *, usable: bool) -> None:
@@ -228,7 +250,9 @@ class SamplerPool:
         child.bury()
 
     def _checker(self, stop: threading.Event | None, seconds: float) -> Check:
-        """A check that raises `Cancelled` when the work is not wanted any more, `DeadlineError` when it took too long."""
+        """A check that raises `Cancelled` when the work is not wanted any more, `DeadlineError`
+        when it took too long.
+        """
         in_time = deadline_check(seconds)
 
         def check() -> None:
@@ -242,7 +266,10 @@ class SamplerPool:
         if blocks.fetch_seconds > self._wall_seconds / 2:
             message = f"{blocks.bytes_read} bytes took {blocks.fetch_seconds:.1f} s to read"
             return VideoError("fetch_timeout", message, stage=FETCH)
-        message = f"sampling took more than {self._wall_seconds:g} s; REELVEC_SAMPLING_WALL_SECONDS allows more"
+        message = (
+            f"sampling took more than {self._wall_seconds:g} s; "
+            "REELVEC_SAMPLING_WALL_SECONDS allows more"
+        )
         return VideoError("sampler_timeout", message, stage=STAGE)
 
     def _death(self, child: Child) -> Exception:
@@ -250,23 +277,31 @@ class SamplerPool:
         if self._closed:
             return Cancelled()
         if cause == signal.SIGXCPU.name:
-            message = f"decoding used more than {self._cpu_seconds} s of CPU; REELVEC_SAMPLING_CPU_SECONDS allows more"
+            message = (
+                f"decoding used more than {self._cpu_seconds} s of CPU; "
+                "REELVEC_SAMPLING_CPU_SECONDS allows more"
+            )
             return VideoError("sampler_timeout", message, stage=STAGE)
         return VideoError(
-            "sampler_crashed", f"the sampler process died of {cause} over this video{_hint(cause)}", stage=STAGE
+            "sampler_crashed",
+            f"the sampler process died of {cause} over this video{_hint(cause)}",
+            stage=STAGE,
         )
 
 
 def _hint(cause: str) -> str:
     if cause == signal.SIGKILL.name:
         return (
-            ": if nobody killed it, the machine ran out of memory, and fewer samplers (REELVEC_SAMPLERS) leave it more"
+            ": if nobody killed it, the machine ran out of memory, and fewer samplers "
+            "(REELVEC_SAMPLERS) leave it more"
         )
     return ": the decoder cannot cope with this file, and encoding it again may help"
 
 
 def _converse(child: Child, blocks: Blocks, policy: str, check: Check) -> Done | Failed:
-    """Hand a video to a process and serve its reads until it is through. Raises what `Child`, `check` and reads raise."""
+    """Hand a video to a process and serve its reads until it is through. Raises what `Child`,
+    `check` and reads raise.
+    """
     child.send({"kind": "sample", "size_bytes": blocks.size_bytes, "policy": policy}, check)
     while True:
         answer = child.receive(check)
@@ -287,7 +322,9 @@ def _outcome(
         frames=child.copy_frames(new_frames()),
         frame_indices=np.array(answer.frame_indices, np.int64),
         pts_seconds=np.array(answer.pts_seconds, np.float64),
-        facts=MediaFacts(answer.codec, answer.width_px, answer.height_px, answer.fps, answer.duration_seconds),
+        facts=MediaFacts(
+            answer.codec, answer.width_px, answer.height_px, answer.fps, answer.duration_seconds
+        ),
         bytes_read=blocks.bytes_read,
         fetch_seconds=blocks.fetch_seconds,
         decode_seconds=answer.cpu_seconds,

@@ -28,21 +28,31 @@ DIMMED = 0.75
 
 
 def contact_sheet(
-    frames: np.ndarray, frame_indices: np.ndarray, pts_seconds: np.ndarray, *, title: str, facts: Mapping[str, str]
+    frames: np.ndarray,
+    frame_indices: np.ndarray,
+    pts_seconds: np.ndarray,
+    *,
+    title: str,
+    facts: Mapping[str, str],
 ) -> Image.Image:
-    """An RGB picture of all frames in reading order, below each its time and its position in the video.
+    """An RGB picture of all frames in reading order, below each its time and its position in the
+    video.
 
-    `frames` uint8 `[n, h, w, 3]`, `frame_indices` int64 `[n]`, `pts_seconds` float64 `[n]`. A frame with the position of
-    the one before is dimmed: it repeats it. `title` and `facts`, what is known by subject,
-    stand above, cut where the sheet ends.
+    `frames` uint8 `[n, h, w, 3]`, `frame_indices` int64 `[n]`, `pts_seconds` float64 `[n]`. A frame
+    with the position of the one before is dimmed: it repeats it. `title` and `facts`, what is known
+    by subject, stand above, cut where the sheet ends.
     """
     rows = -(-len(frames) // COLUMNS)
     width = 2 * MARGIN + COLUMNS * (THUMB + GAP) - GAP
     top = MARGIN + TITLE + len(facts) * LINE + GAP + 2
-    sheet = Image.new("RGB", (width, top + rows * (THUMB + CAPTION + GAP) - GAP + MARGIN), BACKGROUND)
+    sheet = Image.new(
+        "RGB", (width, top + rows * (THUMB + CAPTION + GAP) - GAP + MARGIN), BACKGROUND
+    )
     draw = ImageDraw.Draw(sheet)
     _heading(draw, title, facts, room=width - 2 * MARGIN)
-    for slot, (frame, index, seconds) in enumerate(zip(frames, frame_indices, pts_seconds, strict=True)):
+    for slot, (frame, index, seconds) in enumerate(
+        zip(frames, frame_indices, pts_seconds, strict=True)
+    ):
         row, column = divmod(slot, COLUMNS)
         left, upper = MARGIN + column * (THUMB + GAP), top + row * (THUMB + CAPTION + GAP)
         repeats = slot > 0 and index == frame_indices[slot - 1]
@@ -65,7 +75,9 @@ def _heading(draw: ImageDraw.ImageDraw, title: str, facts: Mapping[str, str], *,
         draw.text((MARGIN + SUBJECT, upper), fitted(words, font, room - SUBJECT), SILVER, font)
 
 
-def _caption(draw: ImageDraw.ImageDraw, left: int, upper: int, time: str, position: str, *, repeats: bool) -> None:
+def _caption(
+    draw: ImageDraw.ImageDraw, left: int, upper: int, time: str, position: str, *, repeats: bool
+) -> None:
     font = ImageFont.load_default(LETTER_SIZE)
     draw.text((left, upper), time, FAINT if repeats else WHITE, font)
     draw.text((left + THUMB, upper), position, FAINT if repeats else SLATE, font, anchor="ra")
@@ -79,8 +91,14 @@ def clock(seconds: float) -> str:
 
 def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
     """`text` in letters that Pillow's own font has (ASCII), cut to `room` pixels."""
-    plain = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
-    plain = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in plain)
+    plain = "".join(
+        letter
+        for letter in unicodedata.normalize("NFKD", text)
+        if not unicodedata.combining(letter)
+    )
+    plain = "".join(
+        letter if letter.isascii() and letter.isprintable() else "?" for letter in plain
+    )
     shown = plain
     while shown and font.getlength(shown) > room:
         plain = plain[:-1]

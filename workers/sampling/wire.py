@@ -1,13 +1,17 @@
-"""How a worker and a sampler process talk: messages over a socket, and memory that both have for what is large.
+"""How a worker and a sampler process talk: messages over a socket, and memory that both have for
+what is large.
 
     worker                                        sampler
     {"kind": "sample", "size_bytes", "policy"} -->
-                                               <-- {"kind": "read", "block": 7, "slot": 1}     as often as it needs
-    {"kind": "block"}, which lies in the slot  -->                                             or {"kind": "abort"}
+                                               <-- {"kind": "read", "block": 7, "slot": 1}     as
+                                               often as it needs
+    {"kind": "block"}, which lies in the slot  -->                                             or
+    {"kind": "abort"}
                                                <-- {"kind": "done", ...} or "failed" or "aborted"
 
-A message is its length and then JSON, because a sampler has decoded hostile bytes and the worker must never run what it
-sends. The memory holds a few slots for blocks of the source, and the frames behind them.
+A message is its length and then JSON, because a sampler has decoded hostile bytes and the worker
+must never run what it sends. The memory holds a few slots for blocks of the source, and the frames
+behind them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Connections as real networks need them: by the environment's proxies, and past what a server says before its answer."""
+"""Connections as real networks need them: by the environment's proxies, and past what a server says
+before its answer.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ class TLSConnection(HTTPSConnection):
 
 
 def by_proxy(connection: Connection | TLSConnection, proxy: Proxy, address: str) -> socket.socket:
-    """A socket that leads to an address, or a name that the proxy looks up. Raises urllib3's `ProxyError`."""
+    """A socket that leads to an address, or a name that the proxy looks up. Raises urllib3's
+    `ProxyError`.
+    """
     try:
         made = sockets.create_connection(
             (proxy.host, proxy.port),
@@ -82,7 +86,9 @@ def by_proxy(connection: Connection | TLSConnection, proxy: Proxy, address: str)
             made.close()
             raise
     except (OSError, HTTPException) as error:
-        raise ProxyError(f"the proxy {proxy.host}:{proxy.port} that {proxy.variable} names", error) from error
+        raise ProxyError(
+            f"the proxy {proxy.host}:{proxy.port} that {proxy.variable} names", error
+        ) from error
     return made
 
 
@@ -95,7 +101,9 @@ class _TLSPool(HTTPSConnectionPool):
 
 
 class PlainPoolManager(PoolManager):
-    """As urllib3's, with these connections. Raises `RefusedConfigurationError` for a proxy that cannot be used."""
+    """As urllib3's, with these connections. Raises `RefusedConfigurationError` for a proxy that
+    cannot be used.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -1,4 +1,6 @@
-"""Errors of the network and of S3 become codes. Messages never hold a query string: it may be a signature."""
+"""Errors of the network and of S3 become codes. Messages never hold a query string: it may be a
+signature.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,23 @@ _BAD_CREDENTIALS = frozenset(
     }
 )
 _ADVICE = {
-    "ExpiredToken": "get new temporary keys, and use a role instead of keys where work takes longer than they live",
+    "ExpiredToken": "get new temporary keys, and use a role instead of keys where work takes "
+    "longer than they live",
     "AuthorizationHeaderMalformed": "set AWS_REGION to the bucket's region",
     "RequestTimeTooSkewed": "set this machine's clock",
 }
-_PROXY_LOGIN = "the proxy wants a password: write http://user:password@host:port in HTTP_PROXY and HTTPS_PROXY"
-#: What OpenSSL calls an answer that is none of TLS, and how TLS answers what is none of it (an alert of version 3).
-_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+_PROXY_LOGIN = (
+    "the proxy wants a password: write http://user:password@host:port in HTTP_PROXY and HTTPS_PROXY"
+)
+#: What OpenSSL calls an answer that is none of TLS, and how TLS answers what is none of it (an
+#: alert of version 3).
+_NO_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "RECORD_LAYER_FAILURE",
+    "UNKNOWN_PROTOCOL",
+    "HTTP_REQUEST",
+    "PACKET_LENGTH_TOO_LONG",
+)
 _HUNG_UP = ("RemoteDisconnected", "ConnectionResetError")
 _TLS_ALERT = r"\x15\x03"
 #: An answer to try again after a while.
@@ -61,14 +73,18 @@ def failure(code: str, uri: str, why: str) -> VideoError:
     return VideoError(code, f"{shown(uri)}: {why}", stage=STAGE)
 
 
-def from_status(status: int, uri: str, word: str = "", *, retry_after: str | None = None) -> VideoError:
+def from_status(
+    status: int, uri: str, word: str = "", *, retry_after: str | None = None
+) -> VideoError:
     """What an HTTP status other than 200 and 206 means for the one object it was asked for.
 
     `retry_after`: the header of that name.
     """
     said = f"HTTP {status}{f' {word}' if word else ''}"
     if status in (401, 403):
-        return failure("access_denied", uri, f"{said}: it may not be read; with a key that may, try again")
+        return failure(
+            "access_denied", uri, f"{said}: it may not be read; with a key that may, try again"
+        )
     if status == 407:
         return failure("unreachable", uri, f"{said}: {_PROXY_LOGIN}")
     if status in (404, 410):
@@ -79,25 +95,42 @@ def from_status(status: int, uri: str, word: str = "", *, retry_after: str | Non
 
 
 def from_s3(refusal: S3Refusal, uri: str, action: str, asked: str) -> VideoError:
-    """What an error answer of S3 means for one who wanted to do `action` (`s3:GetObject`). `asked`: which service it is."""
+    """What an error answer of S3 means for one who wanted to do `action` (`s3:GetObject`). `asked`:
+    which service it is.
+    """
     code, bucket = refusal.code, uri.removeprefix("s3://").partition("/")[0]
     said = f"{code}: {refusal.message[:200]}" if refusal.message else code
     if code == "NoSuchBucket":
-        return failure("no_bucket", uri, f"there is no bucket {bucket!r} on this S3 service; {asked}")
+        return failure(
+            "no_bucket", uri, f"there is no bucket {bucket!r} on this S3 service; {asked}"
+        )
     if elsewhere := _elsewhere(refusal):
         return failure("no_bucket", uri, f"{elsewhere}; {asked}")
     if code in _BAD_CREDENTIALS:
-        advice = _ADVICE.get(code, "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile")
+        advice = _ADVICE.get(
+            code, "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile"
+        )
         return failure("bad_credentials", uri, f"{said}; {advice}; {asked}")
     if code == "InvalidObjectState":
-        return failure("request_refused", uri, "the object is archived; restore it, then run reelvec retry")
+        return failure(
+            "request_refused", uri, "the object is archived; restore it, then run reelvec retry"
+        )
     if refusal.status in (401, 403):
         who = (
-            f"the key lacks {action}" if refusal.signed else f"no keys were found, and {action} is not allowed without"
+            f"the key lacks {action}"
+            if refusal.signed
+            else f"no keys were found, and {action} is not allowed without"
         )
         if action == "s3:GetObject":
-            who += ", or there is no such object (without the right s3:ListBucket, S3 does not say which)"
-        return failure("access_denied", uri, f"HTTP {refusal.status} {said}: it may not be read: {who}; {asked}")
+            who += (
+                ", or there is no such object (without the right s3:ListBucket, S3 does not say "
+                "which)"
+            )
+        return failure(
+            "access_denied",
+            uri,
+            f"HTTP {refusal.status} {said}: it may not be read: {who}; {asked}",
+        )
     return from_status(refusal.status, uri, code, retry_after=refusal.retry_after)
 
 
@@ -105,16 +138,20 @@ def _elsewhere(refusal: S3Refusal) -> str | None:
     """Where the service says that the bucket is, if that could not be followed."""
     if refusal.region and refusal.region != refusal.used_region:
         return (
-            f"the bucket is in the region {refusal.region!r}, but {refusal.used_region!r} was asked; set"
+            f"the bucket is in the region {refusal.region!r}, but {refusal.used_region!r} was "
+            "asked; set"
             f" AWS_REGION={refusal.region}, and no endpoint of another region"
         )
     return (
-        f"HTTP {refusal.status}: the service redirects this to {shown(refusal.location)}" if refusal.location else None
+        f"HTTP {refusal.status}: the service redirects this to {shown(refusal.location)}"
+        if refusal.location
+        else None
     )
 
 
 def from_network(error: Exception, uri: str, *, plain: bool | None = None) -> VideoError:
-    """What an exception of urllib3 means. Raises the exception again if it is no failure of the network.
+    """What an exception of urllib3 means. Raises the exception again if it is no failure of the
+    network.
 
     `plain`: it was asked without TLS; by default as `uri` says.
     """
@@ -123,15 +160,22 @@ def from_network(error: Exception, uri: str, *, plain: bool | None = None) -> Vi
         return from_network(error.reason, uri, plain=plain)
     code, why = "fetch_cut", f"the connection ended early ({type(error).__name__})"
     if isinstance(error, http.NameResolutionError):
-        code, why = "unreachable", f"there is no host {error.conn.host!r}, or no DNS on this machine"
+        code, why = (
+            "unreachable",
+            f"there is no host {error.conn.host!r}, or no DNS on this machine",
+        )
     elif isinstance(error, http.NewConnectionError):
-        code, why = "unreachable", f"nobody answers at {error.conn.host}:{error.conn.port} ({_reason(error)})"
+        code, why = (
+            "unreachable",
+            f"nobody answers at {error.conn.host}:{error.conn.port} ({_reason(error)})",
+        )
     elif isinstance(error, http.ConnectTimeoutError):
         code, why = "unreachable", f"nobody answers ({_reason(error)})"
     elif isinstance(error, http.ProxyError):
         code, why = (
             "unreachable",
-            f"{error.args[0].partition(', ')[0]} does not connect to it ({_reason(error.original_error)})",
+            f"{error.args[0].partition(', ')[0]} does not connect to it "
+            f"({_reason(error.original_error)})",
         )
         if "407" in why:
             why += f"; {_PROXY_LOGIN}"
@@ -140,9 +184,19 @@ def from_network(error: Exception, uri: str, *, plain: bool | None = None) -> Vi
     elif isinstance(error, http.TimeoutError):
         code, why = "fetch_timeout", "the connection stalled"
     elif isinstance(error, http.ProtocolError) and _TLS_ALERT in str(error):
-        code, why = "unreachable", "the server wants TLS on this port; write https:// instead of http://"
-    elif plain and isinstance(error, http.ProtocolError) and any(word in str(error) for word in _HUNG_UP):
-        why = "the server ended the connection without an answer; if its port is one with TLS, write https://"
+        code, why = (
+            "unreachable",
+            "the server wants TLS on this port; write https:// instead of http://",
+        )
+    elif (
+        plain
+        and isinstance(error, http.ProtocolError)
+        and any(word in str(error) for word in _HUNG_UP)
+    ):
+        why = (
+            "the server ended the connection without an answer; if its port is one with TLS, "
+            "write https://"
+        )
     elif not isinstance(error, http.HTTPError | OSError):
         raise error
     return failure(code, uri, why)
@@ -152,10 +206,19 @@ def _tls(said: str) -> str:
     """Why TLS failed. Only where a certificate was looked at is it about one."""
     reason = _last_part(said)
     if any(word in said for word in _NO_TLS):
-        return f"the server does not speak TLS on this port ({reason}); write http:// instead of https://"
+        return (
+            f"the server does not speak TLS on this port ({reason}); write http:// instead of "
+            "https://"
+        )
     if "EOF" in said or "certificate" not in said.lower():
-        return f"TLS failed ({reason}); if the port is one without TLS, write http:// instead of https://"
-    return f"TLS failed ({reason}); for a private authority set SSL_CERT_FILE, for S3 alone AWS_CA_BUNDLE"
+        return (
+            f"TLS failed ({reason}); if the port is one without TLS, write http:// instead of "
+            "https://"
+        )
+    return (
+        f"TLS failed ({reason}); for a private authority set SSL_CERT_FILE, for S3 alone "
+        "AWS_CA_BUNDLE"
+    )
 
 
 def _reason(error: Exception) -> str:

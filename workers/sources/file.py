@@ -29,9 +29,13 @@ class FileSource:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise VideoError("not_found", f"{path} does not exist on this machine", stage=STAGE) from error
+            raise VideoError(
+                "not_found", f"{path} does not exist on this machine", stage=STAGE
+            ) from error
         except PermissionError as error:
-            raise VideoError("permission_denied", f"{path} may not be read by this user", stage=STAGE) from error
+            raise VideoError(
+                "permission_denied", f"{path} may not be read by this user", stage=STAGE
+            ) from error
         except OSError as error:
             code = "not_a_file" if error.errno in _NEVER_FILES else "io_error"
             raise VideoError(code, f"{str(path)[:200]}: {error.strerror}", stage=STAGE) from error
@@ -46,7 +50,9 @@ class FileSource:
 
     def read(self, offset: int, length: int) -> bytes:
         if version_of(os.fstat(self._fd)) != self.etag:
-            raise VideoError("source_changed", f"{self._path} was changed while it was read", stage=STAGE)
+            raise VideoError(
+                "source_changed", f"{self._path} was changed while it was read", stage=STAGE
+            )
         try:
             return os.pread(self._fd, length, offset)
         except OSError as error:
@@ -67,12 +73,15 @@ def open_file(uri: str, roots: tuple[Path, ...] | None) -> FileSource:
 
     Raises `VideoError`: not_found, not_a_file, outside_roots, permission_denied, io_error.
     """
-    path = Path(os.path.realpath(unquote(urlsplit(uri).path)))  # Path.resolve stumbles over links in a ring
+    path = Path(
+        os.path.realpath(unquote(urlsplit(uri).path))
+    )  # Path.resolve stumbles over links in a ring
     if roots is not None and not any(path.is_relative_to(root) for root in roots):
         allowed = ", ".join(map(str, roots)) or "none"
         raise VideoError(
             "outside_roots",
-            f"{path} is below no folder of REELVEC_FILE_ROOTS (now: {allowed}); set it on every worker to allow it",
+            f"{path} is below no folder of REELVEC_FILE_ROOTS (now: {allowed}); set it on every "
+            "worker to allow it",
             stage=STAGE,
         )
     return FileSource(path)

@@ -1,7 +1,8 @@
-"""Which addresses an http source may be on: decided when a connection is made, for the address it is made to.
+"""Which addresses an http source may be on: decided when a connection is made, for the address it
+is made to.
 
-A name is resolved once and the connection goes to the address that was judged, so that a name which changes its mind
-(DNS rebinding) gains nothing.
+A name is resolved once and the connection goes to the address that was judged, so that a name which
+changes its mind (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class AddressRefusedError(Exception):
 
 
 def is_public(address: str) -> bool:
-    """False for private, loopback, link-local, multicast and reserved addresses, also those inside an IPv6 one."""
+    """False for private, loopback, link-local, multicast and reserved addresses, also those inside
+    an IPv6 one.
+    """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inside = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
@@ -36,7 +39,9 @@ def is_public(address: str) -> bool:
 
 
 def _connected(connection: Connection | TLSConnection) -> socket.socket:
-    """What urllib3's own `_new_conn` does, but only to public addresses; by a proxy, too, to the address that was judged."""
+    """What urllib3's own `_new_conn` does, but only to public addresses; by a proxy, too, to the
+    address that was judged.
+    """
     try:
         found = socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
     except OSError as error:

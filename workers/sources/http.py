@@ -21,15 +21,20 @@ from workers.sources.response import beginning, only_if, whole_size_in
 MAX_REDIRECTS = 3
 #: Statuses by which the address a redirect led to says that it has had its time.
 _OUTLIVED = frozenset({401, 403, 404, 410})
-#: How servers say that their port wants TLS (nginx and Apache; Go), in the first bytes of an answer 400.
+#: How servers say that their port wants TLS (nginx and Apache; Go), in the first bytes of an answer
+#: 400.
 _WANTS_TLS = (b"HTTPS port", b"SSL-enabled server port", b"HTTPS server")
 _ENOUGH_BYTES = 2048
 
 
 class HttpStore:
-    """`allow_private`: private and loopback addresses may be read; else only that of `s3_host` (`host:port`) may."""
+    """`allow_private`: private and loopback addresses may be read; else only that of `s3_host`
+    (`host:port`) may.
+    """
 
-    def __init__(self, limits: Limits, *, allow_private: bool, s3_host: str | None, connections: int) -> None:
+    def __init__(
+        self, limits: Limits, *, allow_private: bool, s3_host: str | None, connections: int
+    ) -> None:
         options = pool_options(limits, connections)
         self._limits = limits
         self._allow_private = allow_private
@@ -38,7 +43,9 @@ class HttpStore:
         self._public = PublicPoolManager(**options)
 
     def open(self, uri: str) -> RemoteSource:
-        """Raises `VideoError`: address_refused, request_refused, access_denied, not_found and those of `RemoteSource`."""
+        """Raises `VideoError`: address_refused, request_refused, access_denied, not_found and those
+        of `RemoteSource`.
+        """
         return RemoteSource(uri, Asker(self, uri), self._limits)
 
     @property
@@ -50,12 +57,16 @@ class HttpStore:
         self._public.clear()
 
     def request(self, url: str, headers: dict[str, str]) -> BaseHTTPResponse:
-        """One GET, its body unread, redirects not followed. Raises `VideoError` (address_refused), urllib3's errors."""
+        """One GET, its body unread, redirects not followed. Raises `VideoError` (address_refused),
+        urllib3's errors.
+        """
         parts = urlsplit(url)
         allowed = self._allow_private or parts.netloc == self._s3_host
         pool = self._anywhere if allowed else self._public
         try:
-            return pool.urlopen("GET", url, headers=headers, redirect=False, retries=False, preload_content=False)
+            return pool.urlopen(
+                "GET", url, headers=headers, redirect=False, retries=False, preload_content=False
+            )
         except AddressRefusedError as error:
             raise failure(
                 "address_refused",
@@ -69,13 +80,17 @@ class HttpStore:
             raise failure(
                 "unreachable",
                 url,
-                f"there is no host {error.conn.host!r} for this machine, which must see that its address is public before"
-                " a proxy is asked for it; REELVEC_HTTP_ALLOW_PRIVATE=true on every worker leaves both to the proxy",
+                f"there is no host {error.conn.host!r} for this machine, which must see that its "
+                "address is public before"
+                " a proxy is asked for it; REELVEC_HTTP_ALLOW_PRIVATE=true on every worker leaves "
+                "both to the proxy",
             ) from error
 
 
 class Asker:
-    """Asks one address for ranges, through its redirects. Where they led is kept until it stops answering."""
+    """Asks one address for ranges, through its redirects. Where they led is kept until it stops
+    answering.
+    """
 
     def __init__(self, store: HttpStore, uri: str) -> None:
         self._store = store
@@ -94,14 +109,18 @@ class Asker:
             return response
         if response.status == 400 and self._wants_tls(response):
             raise failure(
-                "unreachable", self._uri, "the server wants TLS on this port; write https:// instead of http://"
+                "unreachable",
+                self._uri,
+                "the server wants TLS on this port; write https:// instead of http://",
             )
         response.close()
         if response.status == 416 and length is not None:
             raise RangeRefusedError(whole_size_in(response.headers.get("Content-Range", "")))
         if response.status == 412 and "If-Match" in headers:
             raise failure("source_changed", self._uri, "it was replaced while it was read")
-        raise from_status(response.status, self._uri, retry_after=response.headers.get("Retry-After"))
+        raise from_status(
+            response.status, self._uri, retry_after=response.headers.get("Retry-After")
+        )
 
     def _wants_tls(self, response: BaseHTTPResponse) -> bool:
         said = b""
@@ -121,11 +140,18 @@ class Asker:
         raise failure("address_refused", self._uri, f"more than {MAX_REDIRECTS} redirects")
 
     def redirected(self, url: str, location: str) -> str:
-        """The next address. Raises `VideoError`: another scheme (http to https is well), a user name in it."""
+        """The next address. Raises `VideoError`: another scheme (http to https is well), a user
+        name in it.
+        """
         following = urljoin(url, location)
         before, after = urlsplit(url), urlsplit(following)
-        if after.scheme not in ("http", "https") or (before.scheme, after.scheme) == ("https", "http"):
-            raise self._refused(f"it redirects from {before.scheme}: to {after.scheme}:, which is not followed")
+        if after.scheme not in ("http", "https") or (before.scheme, after.scheme) == (
+            "https",
+            "http",
+        ):
+            raise self._refused(
+                f"it redirects from {before.scheme}: to {after.scheme}:, which is not followed"
+            )
         if not after.hostname or "@" in after.netloc:
             raise self._refused(f"it redirects to {shown(following)}, which is no plain address")
         return following

@@ -13,9 +13,11 @@ class Cancelled(Exception):  # noqa: N818 - not an error: somebody wanted it
 
 @dataclass(frozen=True)
 class Limits:
-    """`fetch_seconds`: deadline of a fetch, retries included, unless `bytes_per_second` allows its bytes more.
+    """`fetch_seconds`: deadline of a fetch, retries included, unless `bytes_per_second` allows its
+    bytes more.
 
-    `spool_bytes`: the largest object that is taken whole. Once `stop` is set, nothing is tried again.
+    `spool_bytes`: the largest object that is taken whole. Once `stop` is set, nothing is tried
+    again.
     """
 
     fetch_seconds: float

@@ -1,7 +1,8 @@
 """The way through a bucket's listing, page by page: on with every page, or an error. Pure.
 
-AWS gives a token for the next page. Some services give none, or the same again; then the last key is where the next
-page begins. A page that does not lead on ends the listing with an error: it would go on for ever.
+AWS gives a token for the next page. Some services give none, or the same again; then the last key
+is where the next page begins. A page that does not lead on ends the listing with an error: it would
+go on for ever.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ PAGE_KEYS = 1000
 #: Pages in a row that may hold nothing, as after many deleted objects.
 MOST_EMPTY_PAGES = 200
 #: How services say that they do not know a parameter.
-_NO_VERSION_2 = frozenset({"NotImplemented", "InvalidArgument", "MethodNotAllowed", "UnsupportedOperation"})
+_NO_VERSION_2 = frozenset(
+    {"NotImplemented", "InvalidArgument", "MethodNotAllowed", "UnsupportedOperation"}
+)
 
 
 @dataclass
@@ -33,7 +36,12 @@ class Walk:
     @property
     def query(self) -> dict[str, str]:
         # empty and usual values are sent because bucket policies are held against them
-        query = {"delimiter": "", "encoding-type": "url", "max-keys": str(PAGE_KEYS), "prefix": self.prefix}
+        query = {
+            "delimiter": "",
+            "encoding-type": "url",
+            "max-keys": str(PAGE_KEYS),
+            "prefix": self.prefix,
+        }
         if self.version_1:
             return query | ({"marker": self.after} if self.after else {})
         query["list-type"] = "2"
@@ -42,7 +50,8 @@ class Walk:
         return query | ({"start-after": self.after} if self.after else {})
 
     def advance(self, page: Page) -> list[Listed]:
-        """Take note of a page that was read; its objects, none if it was there before. `done`: no other follows.
+        """Take note of a page that was read; its objects, none if it was there before. `done`: no
+        other follows.
 
         Raises `BadListingError` for more that cannot be asked for.
         """
@@ -52,7 +61,9 @@ class Walk:
         last = page.objects[-1].key if page.objects else None
         if last is not None and not self._is_new(f"key {last}"):
             if self.token is None:
-                raise BadListingError("its pages repeat: the service ignores where the next one is to begin")
+                raise BadListingError(
+                    "its pages repeat: the service ignores where the next one is to begin"
+                )
             self.token, self._tokens_lead_on = None, False
             return []
         self._empty = 0 if page.objects else self._empty + 1
@@ -60,15 +71,30 @@ class Walk:
         leads_on = page.token is not None and self._tokens_lead_on and not self.version_1
         self.token = page.token if leads_on and self._is_new(f"token {page.token}") else None
         self.after = last or (page.marker if self.version_1 else self.after)
-        if last is None and self.token is None and not (page.marker and self._is_new(f"marker {page.marker}")):
-            raise BadListingError("it says that more follows, but not where (IsTruncated without a new token)")
+        if (
+            last is None
+            and self.token is None
+            and not (page.marker and self._is_new(f"marker {page.marker}"))
+        ):
+            raise BadListingError(
+                "it says that more follows, but not where (IsTruncated without a new token)"
+            )
         if self._empty > MOST_EMPTY_PAGES:
-            raise BadListingError(f"it says that more follows, {self._empty} times without an object")
+            raise BadListingError(
+                f"it says that more follows, {self._empty} times without an object"
+            )
         return page.objects
 
     def fell_back(self, status: int, code: str) -> bool:
-        """Whether version 1 is to be tried after a refusal of the first page: old services know no other."""
-        if self.version_1 or self.after or status not in (400, 405, 501) or code not in _NO_VERSION_2:
+        """Whether version 1 is to be tried after a refusal of the first page: old services know no
+        other.
+        """
+        if (
+            self.version_1
+            or self.after
+            or status not in (400, 405, 501)
+            or code not in _NO_VERSION_2
+        ):
             return False
         self.version_1 = True
         return True

@@ -17,7 +17,8 @@ def pool_options(
 ) -> dict[str, Any]:
     """TLS is always verified, retries are ours.
 
-    `ca_variables`: those that may name a file of authorities to trust instead of the usual ones; the first that is set.
+    `ca_variables`: those that may name a file of authorities to trust instead of the usual ones;
+    the first that is set.
     """
     own = next((os.environ[name] for name in ca_variables if os.environ.get(name)), None)
     return {

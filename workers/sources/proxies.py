@@ -1,4 +1,6 @@
-"""The proxies that the environment names: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, read as curl reads them."""
+"""The proxies that the environment names: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, read as
+curl reads them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from db.errors import RefusedConfigurationError
 
 @dataclass(frozen=True)
 class Proxy:
-    """`variable`: who named it. `authorization`: the value of Proxy-Authorization, None without a password."""
+    """`variable`: who named it. `authorization`: the value of Proxy-Authorization, None without a
+    password.
+    """
 
     variable: str
     host: str
@@ -37,17 +41,21 @@ class Proxy:
 
 
 def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
-    """The proxy by which a server is to be asked. Raises `RefusedConfigurationError` for one that cannot be used."""
+    """The proxy by which a server is to be asked. Raises `RefusedConfigurationError` for one that
+    cannot be used.
+    """
     named = getproxies_environment()
     chosen = next((name for name in (scheme, "all") if named.get(name)), None)
-    if chosen is None or any(_covers(entry, host, port) for entry in re.split(r"[,\s]+", named.get("no", ""))):
+    if chosen is None or any(
+        _covers(entry, host, port) for entry in re.split(r"[,\s]+", named.get("no", ""))
+    ):
         return None
     return _parsed(_variable(chosen), named[chosen])
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of NO_PROXY is about a server: `*`, a host and what lies below it, with or without a port, a
-    network like `10.0.0.0/8`."""
+    """Whether an entry of NO_PROXY is about a server: `*`, a host and what lies below it, with or
+    without a port, a network like `10.0.0.0/8`."""
     host = host.strip("[]").lower()
     if "/" in entry:
         with suppress(ValueError):
@@ -73,7 +81,9 @@ def _parsed(variable: str, value: str) -> Proxy:
         host, port = None, None
     if (separator and scheme.lower() != "http") or not host or parts.path not in ("", "/"):
         kind = (
-            f"{scheme}://..." if separator and re.fullmatch(r"[a-z0-9]+", scheme, re.IGNORECASE) else "something else"
+            f"{scheme}://..."
+            if separator and re.fullmatch(r"[a-z0-9]+", scheme, re.IGNORECASE)
+            else "something else"
         )
         raise RefusedConfigurationError(
             f"{variable} names a proxy that cannot be used ({kind}): write http://host:port, or"
@@ -88,7 +98,9 @@ def _parsed(variable: str, value: str) -> Proxy:
 
 
 def tunnel(connected: socket.socket, proxy: Proxy, address: str, port: int) -> None:
-    """Have a proxy lead a new connection on to an address. Raises `OSError` saying what it answered."""
+    """Have a proxy lead a new connection on to an address. Raises `OSError` saying what it
+    answered.
+    """
     target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     lines = [
         f"CONNECT {target} HTTP/1.1",

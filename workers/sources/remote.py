@@ -30,23 +30,27 @@ FIRST_BYTES = 1 << 20
 
 
 class RangeRefusedError(Exception):
-    """An answer 416 to a request for a range. `size_bytes`: the object's size, if the answer gives it."""
+    """An answer 416 to a request for a range. `size_bytes`: the object's size, if the answer gives
+    it.
+    """
 
     def __init__(self, size_bytes: int | None) -> None:
         super().__init__(size_bytes)
         self.size_bytes = size_bytes
 
 
-#: Asks for bytes `[offset, offset + length)` (None: all of it, without a range) of the version given (None: any): an
-#: unread response with status 200 or 206. Raises `RangeRefusedError`, `VideoError` or urllib3's exceptions.
+#: Asks for bytes `[offset, offset + length)` (None: all of it, without a range) of the version
+#: given (None: any): an unread response with status 200 or 206. Raises `RangeRefusedError`,
+#: `VideoError` or urllib3's exceptions.
 Ask = Callable[[int, int | None, str | None], BaseHTTPResponse]
 
 
 class RemoteSource:
-    """Opening it fetches the first block, which tells size and version. A server without ranges is read into a spool.
+    """Opening it fetches the first block, which tells size and version. A server without ranges is
+    read into a spool.
 
-    Raises `VideoError`: what `ask` raises, fetch_cut, fetch_timeout, server_error, source_changed, over_limits,
-    request_refused, unreachable.
+    Raises `VideoError`: what `ask` raises, fetch_cut, fetch_timeout, server_error, source_changed,
+    over_limits, request_refused, unreachable.
     """
 
     def __init__(self, uri: str, ask: Ask, limits: Limits) -> None:
@@ -68,7 +72,9 @@ class RemoteSource:
         return self._version.removeprefix("W/").strip('"') if self._version else None
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes `[offset, offset + length)`, cut at the end of the source. Raises `VideoError` (stage fetch)."""
+        """Bytes `[offset, offset + length)`, cut at the end of the source. Raises `VideoError`
+        (stage fetch).
+        """
         length = max(0, min(length, self.size_bytes - offset))
         if not length:
             return b""
@@ -78,7 +84,12 @@ class RemoteSource:
             return self._spool.read(offset, length)
         data = bytearray()
         deadline = self._limits.deadline(length)
-        patiently(self._uri, deadline, lambda: self._fill(offset, length, data, deadline), self._limits.stop)
+        patiently(
+            self._uri,
+            deadline,
+            lambda: self._fill(offset, length, data, deadline),
+            self._limits.stop,
+        )
         return bytes(data)
 
     def close(self) -> None:
@@ -97,7 +108,8 @@ class RemoteSource:
         except RangeRefusedError as error:
             if error.size_bytes == 0:
                 return
-            # some servers refuse a range that ends past the file, and what 416 says of the size need not be true
+            # some servers refuse a range that ends past the file, and what 416 says of the size
+            # need not be true
             response = self._ask_anew(error.size_bytes)
         if response.status == 200:
             self._open_spool(response)
@@ -107,7 +119,14 @@ class RemoteSource:
             span = self._span(response, 0)
             if span is not None:
                 self._version = version_in(response)
-                self._take(response, span, 0, min(FIRST_BYTES, span.size_bytes or FIRST_BYTES), data, deadline)
+                self._take(
+                    response,
+                    span,
+                    0,
+                    min(FIRST_BYTES, span.size_bytes or FIRST_BYTES),
+                    data,
+                    deadline,
+                )
         if span is None or span.size_bytes is None:
             self._learn_size(response, span)
         else:
@@ -128,7 +147,9 @@ class RemoteSource:
         self.size_bytes, self._version = self._spool.size_bytes, self._spool.version
 
     def _learn_size(self, partial: BaseHTTPResponse, span: Span | None) -> None:
-        """Where a 206 does not say the size, an answer without a range does; where it says nothing that can be, too."""
+        """Where a 206 does not say the size, an answer without a range does; where it says nothing
+        that can be, too.
+        """
         response = self._ask(0, None, None)
         if response.status != 200:
             response.close()
@@ -141,16 +162,22 @@ class RemoteSource:
         self.size_bytes = stated
 
     def _fill(self, offset: int, length: int, data: bytearray, deadline: float) -> None:
-        """Ask for what `data` still lacks, until it lacks nothing: a server may give less at a time than it was asked for."""
+        """Ask for what `data` still lacks, until it lacks nothing: a server may give less at a time
+        than it was asked for.
+        """
         while len(data) < length:
             start = offset + len(data)
             try:
                 response = self._ask(start, length - len(data), self._version)
             except RangeRefusedError as error:
-                raise failure("source_changed", self._uri, "it was replaced while it was read") from error
+                raise failure(
+                    "source_changed", self._uri, "it was replaced while it was read"
+                ) from error
             if response.status == 200:
                 response.close()
-                raise failure("source_changed", self._uri, "the server does not serve ranges of it any more")
+                raise failure(
+                    "source_changed", self._uri, "the server does not serve ranges of it any more"
+                )
             with used_up(response):
                 span = self._span(response, start)
                 if span is None:
@@ -163,7 +190,13 @@ class RemoteSource:
                 refuse_late(self._uri, deadline, length - len(data))
 
     def _take(
-        self, response: BaseHTTPResponse, span: Span, offset: int, length: int, data: bytearray, deadline: float
+        self,
+        response: BaseHTTPResponse,
+        span: Span,
+        offset: int,
+        length: int,
+        data: bytearray,
+        deadline: float,
     ) -> None:
         """What this answer has of `length` bytes from `offset` on, at least one."""
         given = span.end - span.start
@@ -172,12 +205,24 @@ class RemoteSource:
             given = min(given, stated)
         if not given:
             raise failure("fetch_cut", self._uri, "the server answers without a byte")
-        take(response, data, min(length, span.start - offset + given), uri=self._uri, deadline=deadline)
+        take(
+            response,
+            data,
+            min(length, span.start - offset + given),
+            uri=self._uri,
+            deadline=deadline,
+        )
 
     def _span(self, response: BaseHTTPResponse, start: int) -> Span | None:
-        """What a 206 holds, None where that is not what was asked for. Raises `VideoError` (request_refused)."""
+        """What a 206 holds, None where that is not what was asked for. Raises `VideoError`
+        (request_refused).
+        """
         if is_compressed(response):
-            raise failure("request_refused", self._uri, "the server sends it compressed, though it was asked not to")
+            raise failure(
+                "request_refused",
+                self._uri,
+                "the server sends it compressed, though it was asked not to",
+            )
         span = span_in(response)
         if span is None or span.start != start or (span.size_bytes or 0) > MAX_BYTES:
             return None
@@ -185,4 +230,8 @@ class RemoteSource:
 
     def _odd_span(self, response: BaseHTTPResponse, start: int) -> Exception:
         said = response.headers.get("Content-Range", "")
-        return failure("request_refused", self._uri, f"asked for bytes from {start}, got Content-Range {said[:60]!r}")
+        return failure(
+            "request_refused",
+            self._uri,
+            f"asked for bytes from {start}, got Content-Range {said[:60]!r}",
+        )

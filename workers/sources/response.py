@@ -1,4 +1,6 @@
-"""Bodies of responses, read piece by piece so that neither a cut nor a trickle goes unseen, and what their heads say."""
+"""Bodies of responses, read piece by piece so that neither a cut nor a trickle goes unseen, and
+what their heads say.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ PIECE_BYTES = 1 << 16
 USUAL_PAGE_BYTES, MAX_PAGE_BYTES = 1 << 20, 1 << 24
 #: Python refuses to read numbers of thousands of digits.
 MAX_DIGITS = 19
-#: The codings that change bytes. Whatever else stands in Content-Encoding (`utf-8`, `none`, `aws-chunked`) was stored
-#: beside an object by mistake and changes nothing.
+#: The codings that change bytes. Whatever else stands in Content-Encoding (`utf-8`, `none`,
+#: `aws-chunked`) was stored beside an object by mistake and changes nothing.
 _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
 #: `bytes 0-4/10`, also as servers write it that do not read the standard closely.
 _SPAN = re.compile(r"\s*bytes[\s:=]*(\d+)\s*-\s*(\d+)\s*/\s*(\d+|\*)\s*", re.IGNORECASE)
@@ -29,7 +31,9 @@ _NO_SPAN = re.compile(r"\s*bytes[\s:=]*\*\s*/\s*(\d+)\s*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Span:
-    """What a Content-Range says: bytes `[start, end)` of an object of `size_bytes`, None where that is not said."""
+    """What a Content-Range says: bytes `[start, end)` of an object of `size_bytes`, None where that
+    is not said.
+    """
 
     start: int
     end: int
@@ -38,18 +42,23 @@ class Span:
 
 @contextmanager
 def used_up(response: BaseHTTPResponse) -> Iterator[BaseHTTPResponse]:
-    """Gives the connection back after a body was read to its end; closes it where something is left in it."""
+    """Gives the connection back after a body was read to its end; closes it where something is left
+    in it.
+    """
     try:
         yield response
     finally:
         if response.length_remaining == 0:
-            response.drain_conn()  # of an empty body, nobody has seen the end: it could not be used again
+            # of an empty body nobody has seen the end: the connection could not be used again
+            response.drain_conn()
             response.release_conn()
         else:
             response.close()
 
 
-def take(response: BaseHTTPResponse, data: bytearray, length: int, *, uri: str, deadline: float) -> None:
+def take(
+    response: BaseHTTPResponse, data: bytearray, length: int, *, uri: str, deadline: float
+) -> None:
     """Append bytes until `data` holds `length`. What came before a cut stays in `data`.
 
     Raises `VideoError` (fetch_cut, fetch_timeout) and the exceptions of urllib3.
@@ -57,7 +66,9 @@ def take(response: BaseHTTPResponse, data: bytearray, length: int, *, uri: str, 
     while len(data) < length:
         piece = response.read1(min(PIECE_BYTES, length - len(data)), decode_content=False)
         if not piece:
-            raise failure("fetch_cut", uri, f"the connection ended {length - len(data)} bytes early")
+            raise failure(
+                "fetch_cut", uri, f"the connection ended {length - len(data)} bytes early"
+            )
         data += piece
         if len(data) < length:
             refuse_late(uri, deadline, length - len(data))
@@ -66,11 +77,14 @@ def take(response: BaseHTTPResponse, data: bytearray, length: int, *, uri: str, 
 def refuse_late(uri: str, deadline: float, missing_bytes: int) -> None:
     """Raise `VideoError` (fetch_timeout) if the deadline is over."""
     if time.monotonic() > deadline:
-        raise failure("fetch_timeout", uri, f"{missing_bytes} bytes are missing when the time for it is over")
+        raise failure(
+            "fetch_timeout", uri, f"{missing_bytes} bytes are missing when the time for it is over"
+        )
 
 
 def beginning(response: BaseHTTPResponse, most_bytes: int, seconds: float) -> bytes:
-    """The first bytes of a body, decoded: as many as are wanted and come in time. The connection is not used again.
+    """The first bytes of a body, decoded: as many as are wanted and come in time. The connection is
+    not used again.
 
     Raises urllib3's exceptions.
     """
@@ -90,7 +104,8 @@ def beginning(response: BaseHTTPResponse, most_bytes: int, seconds: float) -> by
 def read_page(response: BaseHTTPResponse, uri: str, limits: Limits) -> bytes:
     """A whole body, unpacked, of an answer that has to be held in memory.
 
-    Raises `VideoError` (server_error: too large; fetch_cut, fetch_timeout) and the exceptions of urllib3.
+    Raises `VideoError` (server_error: too large; fetch_cut, fetch_timeout) and the exceptions of
+    urllib3.
     """
     data = bytearray()
     deadline = limits.deadline(USUAL_PAGE_BYTES)
@@ -100,19 +115,29 @@ def read_page(response: BaseHTTPResponse, uri: str, limits: Limits) -> bytes:
             if len(data) > MAX_PAGE_BYTES:
                 raise failure("server_error", uri, f"an answer of more than {MAX_PAGE_BYTES} bytes")
             if time.monotonic() > deadline:
-                raise failure("fetch_timeout", uri, f"{len(data)} bytes, and no end when the time for it is over")
+                raise failure(
+                    "fetch_timeout",
+                    uri,
+                    f"{len(data)} bytes, and no end when the time for it is over",
+                )
         if response.length_remaining:
-            raise failure("fetch_cut", uri, f"the connection ended {response.length_remaining} bytes early")
+            raise failure(
+                "fetch_cut", uri, f"the connection ended {response.length_remaining} bytes early"
+            )
     return bytes(data)
 
 
 def version_in(response: BaseHTTPResponse) -> str | None:
-    """The etag as the server writes it; else the time of the last change; None where it says neither."""
+    """The etag as the server writes it; else the time of the last change; None where it says
+    neither.
+    """
     return response.headers.get("ETag") or response.headers.get("Last-Modified")
 
 
 def only_if(version: str | None) -> dict[str, str]:
-    """The header by which a server gives bytes of this version only. A weak etag or a time matches nothing there."""
+    """The header by which a server gives bytes of this version only. A weak etag or a time matches
+    nothing there.
+    """
     return {"If-Match": version} if version is not None and version.startswith('"') else {}
 
 
@@ -122,17 +147,26 @@ def stated_bytes(response: BaseHTTPResponse) -> int | None:
 
 
 def size_in(text: str) -> int | None:
-    """A number of bytes as headers write it; None for what is none. Of an endless number, enough to be too many."""
+    """A number of bytes as headers write it; None for what is none. Of an endless number, enough to
+    be too many.
+    """
     return int(text[:MAX_DIGITS]) if text.isdecimal() else None
 
 
 def span_in(response: BaseHTTPResponse) -> Span | None:
-    """What part of the object an answer 206 says it holds; None where it says nothing that can be."""
+    """What part of the object an answer 206 says it holds; None where it says nothing that can
+    be.
+    """
     said = _SPAN.fullmatch(response.headers.get("Content-Range", ""))
     if said is None:
         return None
     start, last, size_bytes = (size_in(part) for part in said.groups())
-    if start is None or last is None or last < start or (size_bytes is not None and last >= size_bytes):
+    if (
+        start is None
+        or last is None
+        or last < start
+        or (size_bytes is not None and last >= size_bytes)
+    ):
         return None
     return Span(start, last + 1, size_bytes)
 

@@ -22,10 +22,12 @@ T = TypeVar("T")
 
 
 def patiently(uri: str, deadline: float, attempt: Callable[[], T], stop: threading.Event) -> T:
-    """What `attempt` returns, tried again with growing pauses while failures pass and the deadline is not over.
+    """What `attempt` returns, tried again with growing pauses while failures pass and the deadline
+    is not over.
 
-    A pause that the server asks for is added; if the deadline does not allow it, there is no further try.
-    Raises `VideoError`; exceptions of urllib3 become one. After `stop` there is no further try, but `Cancelled`.
+    A pause that the server asks for is added; if the deadline does not allow it, there is no
+    further try. Raises `VideoError`; exceptions of urllib3 become one. After `stop` there is no
+    further try, but `Cancelled`.
     """
     pause_seconds = FIRST_PAUSE_SECONDS
     for number in range(1, TRIES + 1):

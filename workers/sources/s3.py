@@ -45,10 +45,16 @@ class S3Store:
         self._client = S3Client(account, self._pool, wait_seconds=limits.wait_seconds)
 
     def open(self, uri: str) -> RemoteSource:
-        """Raises `VideoError`: not_found, access_denied, bad_credentials, no_bucket and those of `RemoteSource`."""
+        """Raises `VideoError`: not_found, access_denied, bad_credentials, no_bucket and those of
+        `RemoteSource`.
+        """
         bucket, key = _split(uri)
         if not {".", ".."}.isdisjoint(key.split("/")):
-            raise failure("request_refused", uri, "a key with . or .. as a part cannot be asked for; rename the object")
+            raise failure(
+                "request_refused",
+                uri,
+                "a key with . or .. as a part cannot be asked for; rename the object",
+            )
 
         def ask(offset: int, length: int | None, version: str | None) -> BaseHTTPResponse:
             return self._range(uri, bucket, key, offset, length, version)
@@ -56,9 +62,11 @@ class S3Store:
         return RemoteSource(uri, ask, self._limits)
 
     def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
-        """Objects whose key begins with `prefix`, in the order of the service, pages fetched as they are needed.
+        """Objects whose key begins with `prefix`, in the order of the service, pages fetched as
+        they are needed.
 
-        Raises `VideoError`: no_bucket, access_denied, bad_credentials, unreachable, fetch_cut, fetch_timeout, server_error.
+        Raises `VideoError`: no_bucket, access_denied, bad_credentials, unreachable, fetch_cut,
+        fetch_timeout, server_error.
         """
         uri = f"s3://{bucket}/{prefix}"
         walk = Walk(prefix)
@@ -71,7 +79,9 @@ class S3Store:
             yield from found
 
     def download(self, uri: str, path: Path) -> None:
-        """An object into a file, which is complete or not there. Raises `VideoError` as `open`, and io_error."""
+        """An object into a file, which is complete or not there. Raises `VideoError` as `open`, and
+        io_error.
+        """
         with self.open(uri) as source:
             try:
                 with path.open("wb") as file:
@@ -84,7 +94,9 @@ class S3Store:
                 raise
 
     def upload(self, path: Path, uri: str) -> None:
-        """A file into an object. Raises `VideoError`: access_denied, bad_credentials, no_bucket, unreachable, ..."""
+        """A file into an object. Raises `VideoError`: access_denied, bad_credentials, no_bucket,
+        unreachable, ...
+        """
         upload(path, uri, self._account, self._pool)
 
     def close(self) -> None:
@@ -101,9 +113,13 @@ class S3Store:
         except S3Refusal as refusal:
             if length is not None and (refusal.status == 416 or refusal.code == "InvalidRange"):
                 said = whole_size_in(refusal.content_range)
-                raise RangeRefusedError(size_in(refusal.size_bytes) if said is None else said) from refusal
+                raise RangeRefusedError(
+                    size_in(refusal.size_bytes) if said is None else said
+                ) from refusal
             if refusal.status == 412 and version:
-                raise failure("source_changed", uri, "it was replaced while it was read") from refusal
+                raise failure(
+                    "source_changed", uri, "it was replaced while it was read"
+                ) from refusal
             raise self._meaning(refusal, uri, "s3:GetObject") from refusal
         except (HTTPError, OSError) as error:
             raise self._meaning(error, uri, "s3:GetObject") from error
@@ -136,7 +152,11 @@ class S3Store:
         return failed
 
     def _bad_listing(self, error: BadListingError, uri: str) -> VideoError:
-        return failure("server_error", uri, f"the answer to a listing cannot be used: {error}; {self._account.asked}")
+        return failure(
+            "server_error",
+            uri,
+            f"the answer to a listing cannot be used: {error}; {self._account.asked}",
+        )
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -1,4 +1,6 @@
-"""Which S3 service is meant and as whom: the environment's standard variables, the profile's files, the instance's role."""
+"""Which S3 service is meant and as whom: the environment's standard variables, the profile's files,
+the instance's role.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from db import known_secrets
 from db.errors import RefusedConfigurationError
 from workers.sources.s3_endpoint import endpoint
 
-#: Where there is no instance role, nobody answers: this long is waited, and this long not asked again.
+#: Where there is no instance role, nobody answers: this long is waited, and this long not asked
+#: again.
 ROLE_SECONDS = 1.0
 ROLE_AGAIN_SECONDS = 60.0
 _CONTAINER_VARIABLES = (
@@ -29,7 +32,8 @@ _CONTAINER_VARIABLES = (
 
 @dataclass(frozen=True)
 class Account:
-    """`host`: of the service, with its port. `region` None: the one a bucket turns out to be in. `credentials`: who we are.
+    """`host`: of the service, with its port. `region` None: the one a bucket turns out to be in.
+    `credentials`: who we are.
 
     `asked`: which service that is, for messages.
     """
@@ -42,7 +46,8 @@ class Account:
 
 
 class Chain(Provider):
-    """Keys from environment, else the profile, else the instance's or container's role; else requests are not signed.
+    """Keys from environment, else the profile, else the instance's or container's role; else
+    requests are not signed.
 
     The role's provider keeps its keys and renews them before they end.
     """
@@ -61,7 +66,9 @@ class Chain(Provider):
             except (ValueError, HTTPError, OSError):  # it has none
                 continue
             self.source = name
-            known_secrets.remember("S3 account", (found.access_key, found.secret_key, found.session_token))
+            known_secrets.remember(
+                "S3 account", (found.access_key, found.secret_key, found.session_token)
+            )
             return found
         self.source = "anonymous"
         self._again_at = time.monotonic() + ROLE_AGAIN_SECONDS
@@ -71,19 +78,26 @@ class Chain(Provider):
 def account() -> Account:
     """The account of this process's environment.
 
-    Raises `UsageError` for an endpoint that is no address, `RefusedConfigurationError` for half a pair of keys or a
-    profile without keys.
+    Raises `UsageError` for an endpoint that is no address, `RefusedConfigurationError` for half a
+    pair of keys or a profile without keys.
     """
     where = endpoint()
     profile = _profile()
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or profile.get("region")
+    region = (
+        os.environ.get("AWS_REGION")
+        or os.environ.get("AWS_DEFAULT_REGION")
+        or profile.get("region")
+    )
     providers: dict[str, Provider] = {"environment": EnvAWSProvider()}
     if key := profile.get("aws_access_key_id"):
         secret = profile.get("aws_secret_access_key", "")
         providers["profile"] = StaticProvider(key, secret, profile.get("aws_session_token"))
-    asks_instance = where.is_aws and os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true"
+    asks_instance = (
+        where.is_aws and os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true"
+    )
     if asks_instance or any(os.environ.get(name) for name in _CONTAINER_VARIABLES):
-        # a role's keys are AWS's: another service gets them only where a container says that they are for it
+        # a role's keys are AWS's: another service gets them only where a container says that they
+        # are for it
         providers["role"] = IamAwsProvider(http_client=_role_client(), region=region)
     if not region and not where.is_aws:
         region = "us-east-1"  # what other services call theirs
@@ -102,12 +116,16 @@ def _keys_in_environment() -> bool:
         there, missing = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
         if secret:
             there, missing = missing, there
-        raise RefusedConfigurationError(f"{there} is set but {missing} is not: set both, or unset both")
+        raise RefusedConfigurationError(
+            f"{there} is set but {missing} is not: set both, or unset both"
+        )
     return bool(key)
 
 
 def _profile() -> dict[str, str]:
-    """What the files say of the profile in use. Raises `RefusedConfigurationError` if one was named that has no keys."""
+    """What the files say of the profile in use. Raises `RefusedConfigurationError` if one was named
+    that has no keys.
+    """
     has_keys = _keys_in_environment()
     name = os.environ.get("AWS_PROFILE")
     home = Path.home() / ".aws"
@@ -125,7 +143,9 @@ def _profile() -> dict[str, str]:
                 found |= dict(parser.items(section))
     if name and "aws_access_key_id" not in found and not has_keys:
         raise RefusedConfigurationError(
-            f"AWS_PROFILE={name} has no keys in {credentials}; for single sign-on or an assumed role run"
-            f" `aws configure export-credentials --profile {name} --format env` and export what it prints"
+            f"AWS_PROFILE={name} has no keys in {credentials}; for single sign-on or an assumed "
+            "role run"
+            f" `aws configure export-credentials --profile {name} --format env` and export what it "
+            "prints"
         )
     return found

@@ -1,7 +1,7 @@
 """What S3 services answer in XML: errors, and pages of a bucket's listing. Pure.
 
-Services differ from AWS in dates, in namespaces and in what they leave out. Only an object's key is needed; size and
-etag are taken where they are what they should be.
+Services differ from AWS in dates, in namespaces and in what they leave out. Only an object's key is
+needed; size and etag are taken where they are what they should be.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class Listed:
 
 @dataclass(frozen=True)
 class Page:
-    """`truncated`: more follows. `token`: of version 2, and `marker` of version 1: where, as the service says it."""
+    """`truncated`: more follows. `token`: of version 2, and `marker` of version 1: where, as the
+    service says it.
+    """
 
     objects: list[Listed]
     truncated: bool
@@ -55,10 +57,15 @@ def parsed(body: bytes) -> Page:
 
     return Page(
         objects=[_listed(each, encoded=encoded) for each in root if local_name(each) == "Contents"],
-        truncated=texts.get("IsTruncated", "true" if "NextContinuationToken" in texts else "").lower() in ("true", "1"),
+        truncated=texts.get(
+            "IsTruncated", "true" if "NextContinuationToken" in texts else ""
+        ).lower()
+        in ("true", "1"),
         token=texts.get("NextContinuationToken") or None,
         marker=plain(texts.get("NextMarker", "")) or None,
-        is_version_1="KeyCount" not in texts and "NextContinuationToken" not in texts and "Marker" in texts,
+        is_version_1="KeyCount" not in texts
+        and "NextContinuationToken" not in texts
+        and "Marker" in texts,
     )
 
 
@@ -68,7 +75,9 @@ def _listed(element: ElementTree.Element, *, encoded: bool) -> Listed:
     if not key:
         raise BadListingError("one of its entries has no key")
     etag = texts.get("ETag", "").strip().strip('"')
-    return Listed(unquote_plus(key) if encoded else key, size_in(texts.get("Size", "").strip()), etag or None)
+    return Listed(
+        unquote_plus(key) if encoded else key, size_in(texts.get("Size", "").strip()), etag or None
+    )
 
 
 def words(body: bytes) -> dict[str, str]:

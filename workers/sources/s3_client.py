@@ -1,7 +1,9 @@
-"""Requests to an S3 service, signed, and sent again where the service says that a bucket is elsewhere.
+"""Requests to an S3 service, signed, and sent again where the service says that a bucket is
+elsewhere.
 
-minio's own client reads no answer that is not exactly AWS's, asks each bucket for its region first (which needs a right
-of its own) and never follows it to another; its signatures, addresses and credentials are used here, and it uploads.
+minio's own client reads no answer that is not exactly AWS's, asks each bucket for its region first
+(which needs a right of its own) and never follows it to another; its signatures, addresses and
+credentials are used here, and it uploads.
 """
 
 from __future__ import annotations
@@ -30,16 +32,20 @@ MAX_HOPS = 3
 REFUSAL_BYTES = 1 << 16
 _NOTHING_SHA256 = hashlib.sha256(b"").hexdigest()
 _REGION = re.compile(r"[a-z0-9-]{2,40}")
-_REGION_IN_HOST = re.compile(r"s3[.-](?:dualstack\.)?([a-z]{2,}(?:-[a-z]+)+-\d+)\.amazonaws\.com(?:\.cn)?$")
+_REGION_IN_HOST = re.compile(
+    r"s3[.-](?:dualstack\.)?([a-z]{2,}(?:-[a-z]+)+-\d+)\.amazonaws\.com(?:\.cn)?$"
+)
 _EXPECTED = re.compile(r"expecting ['\"]?([a-z0-9-]+)")
 
 
 @dataclass(eq=False)
 class S3Refusal(Exception):  # noqa: N818 - an answer, which may be what was expected
-    """An answer with another status than 200 and 206. `code` and `message`: the service's own, empty if it said none.
+    """An answer with another status than 200 and 206. `code` and `message`: the service's own,
+    empty if it said none.
 
-    `used_region` and `region`: that of the request, and the bucket's if the answer says it. `signed`: with a key.
-    `location`: where a redirect leads. `size_bytes`: of the object, where the error gives it.
+    `used_region` and `region`: that of the request, and the bucket's if the answer says it.
+    `signed`: with a key. `location`: where a redirect leads. `size_bytes`: of the object, where the
+    error gives it.
     """
 
     status: int
@@ -62,9 +68,13 @@ class S3Client:
         self._pool = pool
         self._wait_seconds = wait_seconds
         try:
-            self._base = BaseURL(f"{'https' if account.secure else 'http'}://{account.host}", account.region)
+            self._base = BaseURL(
+                f"{'https' if account.secure else 'http'}://{account.host}", account.region
+            )
         except ValueError as error:
-            raise RefusedConfigurationError(f"{account.asked}: {error}; check it, and AWS_REGION") from error
+            raise RefusedConfigurationError(
+                f"{account.asked}: {error}; check it, and AWS_REGION"
+            ) from error
         self._region = account.region or self._base.region or USUAL_REGION
         self._regions: dict[str, str] = {}
 
@@ -94,15 +104,23 @@ class S3Client:
                 raise refusal
         raise AssertionError("the last hop returns or raises")
 
-    def _url(self, region: str, bucket: str, key: str, query: Mapping[str, str] | None) -> SplitResult:
+    def _url(
+        self, region: str, bucket: str, key: str, query: Mapping[str, str] | None
+    ) -> SplitResult:
         try:
             return self._base.build(
-                method="GET", region=region, bucket_name=bucket, object_name=key or None, query_params=dict(query or {})
+                method="GET",
+                region=region,
+                bucket_name=bucket,
+                object_name=key or None,
+                query_params=dict(query or {}),
             )
         except ValueError as error:
             raise RefusedConfigurationError(f"{self._account.asked}: {error}") from error
 
-    def _send(self, url: SplitResult, region: str, headers: Mapping[str, str]) -> tuple[BaseHTTPResponse, bool]:
+    def _send(
+        self, url: SplitResult, region: str, headers: Mapping[str, str]
+    ) -> tuple[BaseHTTPResponse, bool]:
         """The answer, and whether it was asked for with a key.
 
         Only what a signature must cover is signed: proxies rewrite the rest.
@@ -116,10 +134,21 @@ class S3Client:
             if known.session_token:
                 sent["X-Amz-Security-Token"] = known.session_token
             sign_v4_s3(
-                method="GET", url=url, region=region, headers=sent, credentials=known, content_sha256=sha256, date=now
+                method="GET",
+                url=url,
+                region=region,
+                headers=sent,
+                credentials=known,
+                content_sha256=sha256,
+                date=now,
             )
         response = self._pool.urlopen(
-            "GET", urlunsplit(url), headers={**sent, **headers}, redirect=False, retries=False, preload_content=False
+            "GET",
+            urlunsplit(url),
+            headers={**sent, **headers},
+            redirect=False,
+            retries=False,
+            preload_content=False,
         )
         return response, known is not None
 
@@ -145,11 +174,17 @@ class S3Client:
         )
 
     def _is_ours(self, location: str) -> bool:
-        """Whether a redirect stays with the service: a request is signed for nobody else, nor sent on without TLS."""
+        """Whether a redirect stays with the service: a request is signed for nobody else, nor sent
+        on without TLS.
+        """
         to = urlsplit(location)
         if not to.netloc:
             return True
-        if to.scheme not in ("http", "https") or (self._account.secure and to.scheme == "http") or "@" in to.netloc:
+        if (
+            to.scheme not in ("http", "https")
+            or (self._account.secure and to.scheme == "http")
+            or "@" in to.netloc
+        ):
             return False
         own, host = urlsplit(f"//{self._account.host}").hostname or "", to.hostname or ""
         if self._base.is_aws_host:
@@ -161,7 +196,11 @@ def _region(header: str | None, said: Mapping[str, str], location: str | None) -
     """The bucket's region, wherever an answer says it."""
     hosts = [said.get("Endpoint", ""), (urlsplit(location).hostname or "") if location else ""]
     found = [match[1] for host in hosts if (match := _REGION_IN_HOST.search(host))]
-    expected = _EXPECTED.search(said.get("Message", "")) if said.get("Code") == "AuthorizationHeaderMalformed" else None
+    expected = (
+        _EXPECTED.search(said.get("Message", ""))
+        if said.get("Code") == "AuthorizationHeaderMalformed"
+        else None
+    )
     for region in (header, said.get("Region"), *found, expected and expected[1]):
         if region and _REGION.fullmatch(region.strip()):
             return region.strip()

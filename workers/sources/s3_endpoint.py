@@ -15,7 +15,9 @@ AWS_HOST = "s3.amazonaws.com"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`host`: with its port, as an address has it. `is_aws`: no variable names another. `variable`: who named it, if any."""
+    """`host`: with its port, as an address has it. `is_aws`: no variable names another. `variable`:
+    who named it, if any.
+    """
 
     host: str
     secure: bool
@@ -24,17 +26,24 @@ class Endpoint:
 
     @property
     def asked(self) -> str:
-        """Which service was asked, and why that one: for errors that a wrong service may explain."""
+        """Which service was asked, and why that one: for errors that a wrong service may
+        explain.
+        """
         if self.variable is None:
             return (
-                "no AWS_ENDPOINT_URL_S3 is set, so AWS itself was asked; for a service that is not AWS's set it to"
+                "no AWS_ENDPOINT_URL_S3 is set, so AWS itself was asked; for a service that is not "
+                "AWS's set it to"
                 " https://HOST"
             )
-        return f"{'https' if self.secure else 'http'}://{self.host} was asked, as {self.variable} says"
+        return (
+            f"{'https' if self.secure else 'http'}://{self.host} was asked, as {self.variable} says"
+        )
 
 
 def endpoint() -> Endpoint:
-    """The service of this process's environment. Raises `UsageError` for a value that is no address."""
+    """The service of this process's environment. Raises `UsageError` for a value that is no
+    address.
+    """
     for name in VARIABLES:
         if value := os.environ.get(name, "").strip():
             return _parsed(name, value)
@@ -44,7 +53,8 @@ def endpoint() -> Endpoint:
 def _parsed(name: str, value: str) -> Endpoint:
     if "@" in value:
         raise UsageError(
-            f"{name} has a user name or password in it, which S3 does not take there; write https://host or"
+            f"{name} has a user name or password in it, which S3 does not take there; write "
+            "https://host or"
             " http://host:port, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     try:
@@ -54,7 +64,11 @@ def _parsed(name: str, value: str) -> Endpoint:
     except ValueError:
         plain = False
     if not plain or parts.scheme not in ("http", "https"):
-        shown = repr(value) if "%" not in value else "something else"  # an encoded @ has a password before it
-        raise UsageError(f"{name}={shown} is no address of an S3 service; write https://host or http://host:port")
+        shown = (
+            repr(value) if "%" not in value else "something else"
+        )  # an encoded @ has a password before it
+        raise UsageError(
+            f"{name}={shown} is no address of an S3 service; write https://host or http://host:port"
+        )
     is_aws = re.search(r"\.amazonaws\.com(\.cn)?$", str(parts.hostname)) is not None
     return Endpoint(parts.netloc, parts.scheme == "https", is_aws, name)

@@ -15,10 +15,16 @@ from workers.sources.s3_client import USUAL_REGION, S3Refusal
 
 
 def upload(path: Path, uri: str, account: Account, pool: PoolManager) -> None:
-    """A file into an `s3:` object. Raises `VideoError`: access_denied, bad_credentials, no_bucket, unreachable, ..."""
+    """A file into an `s3:` object. Raises `VideoError`: access_denied, bad_credentials, no_bucket,
+    unreachable, ...
+    """
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     client = Minio(
-        account.host, secure=account.secure, region=account.region, credentials=account.credentials, http_client=pool
+        account.host,
+        secure=account.secure,
+        region=account.region,
+        credentials=account.credentials,
+        http_client=pool,
     )
     try:
         client.fput_object(bucket, key, str(path))

@@ -11,7 +11,8 @@ MAX_BYTES = 1 << 50
 
 
 class ByteSource(Protocol):
-    """An open source. `etag` names the version of the bytes; a change between two reads is `source_changed`.
+    """An open source. `etag` names the version of the bytes; a change between two reads is
+    `source_changed`.
 
     `open_seconds`: what opening it took, which for an object or address includes its first block.
     """
@@ -23,7 +24,9 @@ class ByteSource(Protocol):
     def etag(self) -> str | None: ...
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes `[offset, offset + length)`, cut at the end of the source. Raises `VideoError` (stage fetch)."""
+        """Bytes `[offset, offset + length)`, cut at the end of the source. Raises `VideoError`
+        (stage fetch).
+        """
         ...
 
     def close(self) -> None: ...

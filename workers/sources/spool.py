@@ -1,4 +1,6 @@
-"""Servers without ranges: the object comes whole, once, into a file without a name, as far as somebody reads."""
+"""Servers without ranges: the object comes whole, once, into a file without a name, as far as
+somebody reads.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,20 @@ MEMORY_BYTES = 1 << 20
 
 
 class Spool:
-    """The body of `response`, read on as far as it is asked for; after a cut `ask_again` begins it anew.
+    """The body of `response`, read on as far as it is asked for; after a cut `ask_again` begins it
+    anew.
 
-    A body of unstated length is read to its end at once, as its size must be known.
-    Raises `VideoError`: over_limits, request_refused, source_changed, fetch_cut, fetch_timeout, what `ask_again` raises.
+    A body of unstated length is read to its end at once, as its size must be known. Raises
+    `VideoError`: over_limits, request_refused, source_changed, fetch_cut, fetch_timeout, what
+    `ask_again` raises.
     """
 
     def __init__(
-        self, uri: str, response: BaseHTTPResponse, ask_again: Callable[[], BaseHTTPResponse], limits: Limits
+        self,
+        uri: str,
+        response: BaseHTTPResponse,
+        ask_again: Callable[[], BaseHTTPResponse],
+        limits: Limits,
     ) -> None:
         self._uri = uri
         self._response: BaseHTTPResponse | None = response
@@ -37,7 +45,11 @@ class Spool:
         self.version = version_in(response)
         try:
             if is_compressed(response):
-                raise failure("request_refused", uri, "the server sends it compressed, though it was asked not to")
+                raise failure(
+                    "request_refused",
+                    uri,
+                    "the server sends it compressed, though it was asked not to",
+                )
             stated = stated_bytes(response)
             self.size_bytes = -1 if stated is None else stated
             self._refuse_over_limit(self.size_bytes)
@@ -72,7 +84,9 @@ class Spool:
                     if self.size_bytes < 0:
                         break
                     raise failure(
-                        "fetch_cut", self._uri, f"the connection ended {self.size_bytes - self._have} bytes early"
+                        "fetch_cut",
+                        self._uri,
+                        f"the connection ended {self.size_bytes - self._have} bytes early",
                     )
                 self._keep(piece)
                 self._refuse_over_limit(self._have)
@@ -91,7 +105,10 @@ class Spool:
             self._file.flush()
         except OSError as error:
             where = tempfile.gettempdir()
-            why = f"the server has no ranges, and {where} does not hold it all: {error}; TMPDIR names another folder"
+            why = (
+                f"the server has no ranges, and {where} does not hold it all: {error}; TMPDIR "
+                "names another folder"
+            )
             raise failure("io_error", self._uri, why) from error
         self._have += len(piece)
 
@@ -110,7 +127,8 @@ class Spool:
             raise failure(
                 "over_limits",
                 self._uri,
-                f"the server has no ranges, and REELVEC_SPOOL_BYTES allows {self._limits.spool_bytes} bytes to be taken"
+                "the server has no ranges, and REELVEC_SPOOL_BYTES allows "
+                f"{self._limits.spool_bytes} bytes to be taken"
                 f" whole (it has {size_bytes} or more)",
             )
 

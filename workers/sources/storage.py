@@ -1,7 +1,8 @@
-"""The one client that reads sources and lists buckets: a video is a run of bytes with a size and a version.
+"""The one client that reads sources and lists buckets: a video is a run of bytes with a size and a
+version.
 
-Nothing else in the project opens a video's file, object or address. Reads are ranges: a sampler gets the bytes it needs
-and no more.
+Nothing else in the project opens a video's file, object or address. Reads are ranges: a sampler
+gets the bytes it needs and no more.
 """
 
 from __future__ import annotations
@@ -27,16 +28,21 @@ __all__ = ["STAGE", "ByteSource", "Storage"]
 
 
 class Storage:
-    """Files, S3 objects and web addresses. Thread-safe; clients are made when the first source needs them.
+    """Files, S3 objects and web addresses. Thread-safe; clients are made when the first source
+    needs them.
 
-    `roots`: folders that `file:` sources must lie below; None allows every folder (local stack, `embed`).
-    Once `stop` is set a read that fails is not tried again: it raises `Cancelled`.
-    Raises `UsageError` for an S3 endpoint that is no address. Keys are looked for when the first object is: somebody
-    whose videos are files may have none.
+    `roots`: folders that `file:` sources must lie below; None allows every folder (local stack,
+    `embed`). Once `stop` is set a read that fails is not tried again: it raises `Cancelled`. Raises
+    `UsageError` for an S3 endpoint that is no address. Keys are looked for when the first object
+    is: somebody whose videos are files may have none.
     """
 
     def __init__(
-        self, settings: WorkerSettings, *, roots: tuple[Path, ...] | None, stop: threading.Event | None = None
+        self,
+        settings: WorkerSettings,
+        *,
+        roots: tuple[Path, ...] | None,
+        stop: threading.Event | None = None,
     ) -> None:
         self._settings = settings
         self._limits = replace(settings.fetch_limits, stop=stop or threading.Event())
@@ -46,8 +52,9 @@ class Storage:
     def open(self, uri: str) -> ByteSource:
         """Open a canonical uri.
 
-        Raises `VideoError`: not_found, access_denied, source_changed and the other codes of stage fetch in
-        `db.errors`; `RefusedConfigurationError` if the environment names no usable S3 account.
+        Raises `VideoError`: not_found, access_denied, source_changed and the other codes of stage
+        fetch in `db.errors`; `RefusedConfigurationError` if the environment names no usable S3
+        account.
         """
         scheme = uri.partition(":")[0]
         if scheme == "file":
@@ -56,10 +63,14 @@ class Storage:
             return self._s3.open(uri)
         if scheme in ("http", "https"):
             return self._http.open(uri)
-        raise VideoError("unsupported_scheme", f"{scheme}: is none of file:, s3:, http:, https:", stage=STAGE)
+        raise VideoError(
+            "unsupported_scheme", f"{scheme}: is none of file:, s3:, http:, https:", stage=STAGE
+        )
 
     def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
-        """Objects of a bucket whose key begins with `prefix`. Raises as `open`, while it is read."""
+        """Objects of a bucket whose key begins with `prefix`. Raises as `open`, while it is
+        read.
+        """
         return self._s3.list(bucket, prefix)
 
     def download(self, uri: str, path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Models in a bucket: the same files as in a models folder, below a prefix, with models.lock beside them.
+"""Models in a bucket: the same files as in a models folder, below a prefix, with models.lock beside
+them.
 
-A process that loads from there keeps a copy on its own disk, in a folder named by the digest of the weights. Such a
-copy is a models folder like any other.
+A process that loads from there keeps a copy on its own disk, in a folder named by the digest of the
+weights. Such a copy is a models folder like any other.
 """
 
 from __future__ import annotations
@@ -25,13 +26,23 @@ log = logging.getLogger(__name__)
 
 #: What another try does not cure.
 _REFUSALS = frozenset(
-    {"not_found", "access_denied", "bad_credentials", "no_bucket", "request_refused", "address_refused", "io_error"}
+    {
+        "not_found",
+        "access_denied",
+        "bad_credentials",
+        "no_bucket",
+        "request_refused",
+        "address_refused",
+        "io_error",
+    }
 )
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """`uri` is `s3://bucket/prefix` without a slash at its end; `settings` say how it is reached."""
+    """`uri` is `s3://bucket/prefix` without a slash at its end; `settings` say how it is
+    reached.
+    """
 
     uri: str
     settings: WorkerSettings
@@ -55,15 +66,17 @@ class Bucket:
                 raise
 
     def local_copy(self, backbone: str) -> Path:
-        """A models folder on this machine that holds `backbone`, verified; downloaded where it is not there yet.
+        """A models folder on this machine that holds `backbone`, verified; downloaded where it is
+        not there yet.
 
-        Raises `RefusedConfigurationError` for what models.lock lacks, what the bucket holds damaged and a data folder
-        that may not be written, `UnavailableError`.
+        Raises `RefusedConfigurationError` for what models.lock lacks, what the bucket holds damaged
+        and a data folder that may not be written, `UnavailableError`.
         """
         entry = self.lock().get(backbone)
         if entry is None:
             raise RefusedConfigurationError(
-                f"{backbone}: {self.uri}/{LOCK_NAME} does not list it; `reelvec models fetch {backbone} --to {self.uri}` "
+                f"{backbone}: {self.uri}/{LOCK_NAME} does not list it; `reelvec models fetch "
+                f"{backbone} --to {self.uri}` "
                 "puts it there"
             )
         copies = cache_dir()
@@ -81,12 +94,18 @@ class Bucket:
                 copies, entry.size_bytes, "free some, or set REELVEC_DATA_DIR to another disk"
             )
             # a warning, as it may take minutes, once on every node
-            log.warning("%s: not here yet: downloading %.1f MB from %s", backbone, entry.size_bytes / 1e6, self.uri)
+            log.warning(
+                "%s: not here yet: downloading %.1f MB from %s",
+                backbone,
+                entry.size_bytes / 1e6,
+                self.uri,
+            )
             self.download(backbone, entry, new / backbone)
             if problem := lock.damage(new / backbone, entry):
                 shutil.rmtree(new)
                 raise RefusedConfigurationError(
-                    f"{backbone}: {problem} as {self.uri}/{LOCK_NAME} says: the bucket holds other files; "
+                    f"{backbone}: {problem} as {self.uri}/{LOCK_NAME} says: the bucket holds other "
+                    "files; "
                     f"`reelvec models fetch {backbone} --to {self.uri}` brings them again"
                 )
             lock.write(new, {backbone: entry})
@@ -94,13 +113,17 @@ class Bucket:
         return final
 
     def download(self, backbone: str, entry: Entry, folder: Path) -> None:
-        """A backbone's files into a folder, as they are. Raises `RefusedConfigurationError`, `UnavailableError`."""
+        """A backbone's files into a folder, as they are. Raises `RefusedConfigurationError`,
+        `UnavailableError`.
+        """
         with self._storage() as storage:
             for name in entry.files:
                 storage.download(f"{self.uri}/{backbone}/{name}", folder / name)
 
     def upload(self, backbone: str, entry: Entry, folder: Path) -> None:
-        """A backbone's files from a folder, then models.lock. Raises `RefusedConfigurationError`, `UnavailableError`."""
+        """A backbone's files from a folder, then models.lock. Raises `RefusedConfigurationError`,
+        `UnavailableError`.
+        """
         with self._storage() as storage, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             for name in entry.files:
                 storage.upload(folder / name, f"{self.uri}/{backbone}/{name}")
@@ -112,17 +135,25 @@ class Bucket:
         """What the listing says against `entry`, as half a sentence. Raises as `lock` does."""
         bucket, _, prefix = f"{self.uri.removeprefix('s3://')}/{backbone}/".partition("/")
         with self._storage() as storage:
-            sizes = {listed.key.removeprefix(prefix): listed.size_bytes for listed in storage.list(bucket, prefix)}
+            sizes = {
+                listed.key.removeprefix(prefix): listed.size_bytes
+                for listed in storage.list(bucket, prefix)
+            }
         for name, facts in sorted(entry.files.items()):
             if name not in sizes:
                 return f"{self.uri}/{backbone}/{name} does not exist"
             if sizes[name] != facts.size_bytes:
-                return f"{self.uri}/{backbone}/{name} has {sizes[name]:,} bytes, not {facts.size_bytes:,}"
+                return (
+                    f"{self.uri}/{backbone}/{name} has {sizes[name]:,} bytes, not "
+                    f"{facts.size_bytes:,}"
+                )
         return None
 
     @contextmanager
     def _storage(self) -> Iterator[Storage]:
-        """The client. Its errors become those of a configuration or a service: no video is concerned."""
+        """The client. Its errors become those of a configuration or a service: no video is
+        concerned.
+        """
         try:
             with Storage(self.settings, roots=None) as storage:
                 yield storage
@@ -132,8 +163,12 @@ class Bucket:
 
 
 def cache_dir() -> Path:
-    """Where copies from buckets lie. Raises `RefusedConfigurationError` for a user without a data folder."""
+    """Where copies from buckets lie. Raises `RefusedConfigurationError` for a user without a data
+    folder.
+    """
     try:
         return local_stack.default_data_dir() / "models-cache"
     except UsageError as error:  # a worker ends with it, rather than blame its videos
-        raise RefusedConfigurationError(f"models from a bucket need a folder for copies: {error}") from error
+        raise RefusedConfigurationError(
+            f"models from a bucket need a folder for copies: {error}"
+        ) from error

@@ -1,7 +1,8 @@
-"""The digest of weights: SHA-256 over every tensor's name, dtype, shape and bytes, in the order of the names.
+"""The digest of weights: SHA-256 over every tensor's name, dtype, shape and bytes, in the order of
+the names.
 
-Files are read as the safetensors format lays them out (8 bytes of header length, a JSON header, the tensors' bytes),
-so a digest needs no torch, and how a checkpoint is cut into files does not matter.
+Files are read as the safetensors format lays them out (8 bytes of header length, a JSON header, the
+tensors' bytes), so a digest needs no torch, and how a checkpoint is cut into files does not matter.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ BLOCK_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where one tensor lies: bytes `[start, end)` of `path`. `dtype` is the format's word (F32, BF16, I64)."""
+    """Where one tensor lies: bytes `[start, end)` of `path`. `dtype` is the format's word (F32,
+    BF16, I64).
+    """
 
     path: Path
     name: str
@@ -34,13 +37,17 @@ def tensor_line(name: str, dtype: str, shape: Sequence[int]) -> bytes:
 
 
 def stored_tensors(files: Iterable[Path]) -> list[StoredTensor]:
-    """The tensors of safetensors files, by name. Raises `RefusedConfigurationError` naming a damaged file."""
+    """The tensors of safetensors files, by name. Raises `RefusedConfigurationError` naming a
+    damaged file.
+    """
     found: list[StoredTensor] = []
     for path in files:
         try:
             found += _header(path)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RefusedConfigurationError(f"{path} is no whole safetensors file ({error}); copy it again") from error
+            raise RefusedConfigurationError(
+                f"{path} is no whole safetensors file ({error}); copy it again"
+            ) from error
     return sorted(found, key=lambda tensor: tensor.name)
 
 
@@ -72,7 +79,9 @@ def stored_digest(tensors: Iterable[StoredTensor]) -> str:
             while left:
                 block = file.read(min(BLOCK_BYTES, left))
                 if not block:
-                    raise RefusedConfigurationError(f"{tensor.path} became shorter while it was read; copy it again")
+                    raise RefusedConfigurationError(
+                        f"{tensor.path} became shorter while it was read; copy it again"
+                    )
                 sha.update(block)
                 left -= len(block)
     return sha.hexdigest()

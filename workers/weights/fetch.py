@@ -1,7 +1,8 @@
-"""Fetching pretrained weights: from the hub into a models folder or a bucket, pinned by models.lock.
+"""Fetching pretrained weights: from the hub into a models folder or a bucket, pinned by
+models.lock.
 
-A commit that models.lock names already is fetched again as it is: vectors of two commits may not be mixed, so another
-one has to be asked for.
+A commit that models.lock names already is fetched again as it is: vectors of two commits may not be
+mixed, so another one has to be asked for.
 """
 
 from __future__ import annotations
@@ -67,11 +68,17 @@ class Folder:
         if not folder.exists() or spec.name in self.lock():
             return None
         names = [file.name for file in revision.files]
-        facts = lock.facts_of(folder, names) if all((folder / name).is_file() for name in names) else {}
-        if not facts or any(file.problem(folder / file.name, facts[file.name]) for file in revision.files):
+        facts = (
+            lock.facts_of(folder, names) if all((folder / name).is_file() for name in names) else {}
+        )
+        if not facts or any(
+            file.problem(folder / file.name, facts[file.name]) for file in revision.files
+        ):
             raise UsageError(
-                f"{folder} exists, {LOCK_NAME} does not list it, and it does not hold {spec.checkpoint} at {revision.sha}: "
-                f"it was put there by hand and would be lost. Move it away, or fetch `--to` another folder"
+                f"{folder} exists, {LOCK_NAME} does not list it, and it does not hold "
+                f"{spec.checkpoint} at {revision.sha}: "
+                "it was put there by hand and would be lost. Move it away, or fetch `--to` "
+                "another folder"
             )
         return entry_of(spec, revision.sha, folder, facts)
 
@@ -125,12 +132,17 @@ def checked(backbones: Sequence[str], *, allowed_license: str) -> list[Spec]:
 
 
 def fetch(
-    specs: Sequence[Spec], target: Path | Bucket, *, update: bool, watch: Watch = lambda *_: nullcontext()
+    specs: Sequence[Spec],
+    target: Path | Bucket,
+    *,
+    update: bool,
+    watch: Watch = lambda *_: nullcontext(),
 ) -> list[Fetched]:
     """Bring the weights of `specs` to `target`, verified; what is there already is left alone.
 
-    `update` asks the hub what each ref means now, even where models.lock names a commit. Raises `UsageError`,
-    `RefusedConfigurationError` (gated, missing, damaged, disk full), `UnavailableError`.
+    `update` asks the hub what each ref means now, even where models.lock names a commit. Raises
+    `UsageError`, `RefusedConfigurationError` (gated, missing, damaged, disk full),
+    `UnavailableError`.
     """
     place = Prefix(target) if isinstance(target, Bucket) else Folder(target)
     with shared_folders.exclusive(place.work_dir, "fetch", place.setting):
@@ -145,7 +157,9 @@ def fetch(
             if entry is not None and whole and not update:
                 there[spec.name] = entry
                 continue
-            revision = hub.resolve(spec, entry.sha if entry is not None and not update else str(spec.ref))
+            revision = hub.resolve(
+                spec, entry.sha if entry is not None and not update else str(spec.ref)
+            )
             if entry is not None and whole and entry.sha == revision.sha:
                 there[spec.name] = entry
             elif adopted := place.adopt(spec, revision):
@@ -160,7 +174,10 @@ def fetch(
         for spec in specs:
             if spec.name in wanted:
                 there[spec.name] = _bring(spec, wanted[spec.name], place, watch)
-        return [_fetched(spec.name, there[spec.name], place, downloaded=spec.name in wanted) for spec in specs]
+        return [
+            _fetched(spec.name, there[spec.name], place, downloaded=spec.name in wanted)
+            for spec in specs
+        ]
 
 
 def _bring(spec: Spec, revision: Revision, place: Folder | Prefix, watch: Watch) -> Entry:
@@ -177,7 +194,9 @@ def _bring(spec: Spec, revision: Revision, place: Folder | Prefix, watch: Watch)
 
 
 def entry_of(spec: Spec, sha: str, folder: Path, facts: dict[str, lock.FileFacts]) -> Entry:
-    """What models.lock says about files. Raises `RefusedConfigurationError` for no whole safetensors files."""
+    """What models.lock says about files. Raises `RefusedConfigurationError` for no whole
+    safetensors files.
+    """
     weights_digest = stored_digest(stored_tensors(weight_files(spec, folder)))
     return Entry(str(spec.checkpoint), str(spec.ref), sha, spec.license, weights_digest, facts)
 

@@ -1,6 +1,7 @@
 """The model hub, through huggingface_hub: what a ref means now, and the files of a commit.
 
-`HF_ENDPOINT`, `HF_TOKEN` and `HF_HOME` are that library's own and hold here too. Nothing is ever unpickled.
+`HF_ENDPOINT`, `HF_TOKEN` and `HF_HOME` are that library's own and hold here too. Nothing is ever
+unpickled.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from workers.backbones.base import Spec
 from workers.backbones.prompts import tokenizer_files
 from workers.weights.lock import FileFacts, facts_of
 
-#: A configuration or vocabulary larger than this is none (CLIP's tokenizer has 2 MB, Gemma's, of 256,000 tokens, 34).
+#: A configuration or vocabulary larger than this is none (CLIP's tokenizer has 2 MB, Gemma's, of
+#: 256,000 tokens, 34).
 MAX_JSON_BYTES = 64 << 20
-#: The library's own switches, read when it is imported: no word about this machine, no second copy of what was
-#: downloaded, no bars (ours show a whole backbone). What the user has set stays.
+#: The library's own switches, read when it is imported: no word about this machine, no second copy
+#: of what was downloaded, no bars (ours show a whole backbone). What the user has set stays.
 _SWITCHES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_XET_TELEMETRY_ENABLED": "0",
@@ -50,12 +52,19 @@ class HubFile:
     def problem(self, path: Path, facts: FileFacts) -> str | None:
         """What differs in the downloaded file, as half a sentence."""
         if facts.size_bytes != self.size_bytes:
-            return f"{self.name} came with {facts.size_bytes:,} bytes, and the hub states {self.size_bytes:,}"
+            return (
+                f"{self.name} came with {facts.size_bytes:,} bytes, and the hub states "
+                f"{self.size_bytes:,}"
+            )
         if self.sha256 is not None:
             own, stated, kind = facts.sha256, self.sha256, "SHA-256"
         else:
             own, stated, kind = git_blob_sha1(path), str(self.git_sha1), "git SHA-1"
-        return None if own == stated else f"{self.name} came with {kind} {own}, and the hub states {stated}"
+        return (
+            None
+            if own == stated
+            else f"{self.name} came with {kind} {own}, and the hub states {stated}"
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,9 @@ def git_blob_sha1(path: Path) -> str:
 
 
 def needed(spec: Spec, names: Collection[str]) -> list[str]:
-    """Those files of a tree that loading needs. Raises `RefusedConfigurationError` for one that cannot be loaded."""
+    """Those files of a tree that loading needs. Raises `RefusedConfigurationError` for one that
+    cannot be loaded.
+    """
     wanted = ["config.json"]
     if "model.safetensors" in names:
         wanted.append("model.safetensors")
@@ -85,39 +96,51 @@ def needed(spec: Spec, names: Collection[str]) -> list[str]:
         wanted += ["model.safetensors.index.json", *sorted(filter(_SHARD.fullmatch, names))]
     else:
         pickles = sorted(name for name in names if name.endswith(_PICKLE))
-        why = f"has only {pickles[0]}, and reading such a file can run code" if pickles else "has no model.safetensors"
+        why = (
+            f"has only {pickles[0]}, and reading such a file can run code"
+            if pickles
+            else "has no model.safetensors"
+        )
         raise RefusedConfigurationError(
-            f"{spec.name}: {spec.checkpoint} ({spec.ref}) {why}; load it once where you trust it, write it with "
-            f"save_pretrained (safe_serialization=True), and put that folder into REELVEC_MODELS_DIR as {spec.name}/"
+            f"{spec.name}: {spec.checkpoint} ({spec.ref}) {why}; load it once where you trust it, "
+            "write it with "
+            "save_pretrained (safe_serialization=True), and put that folder into "
+            f"REELVEC_MODELS_DIR as {spec.name}/"
         )
     if groups := tokenizer_files(spec):
         wanted += next((group for group in groups if set(group) <= set(names)), groups[-1])
     if missing := [name for name in wanted if name not in names]:
-        raise RefusedConfigurationError(f"{spec.name}: {spec.checkpoint} ({spec.ref}) has no {', '.join(missing)}")
+        raise RefusedConfigurationError(
+            f"{spec.name}: {spec.checkpoint} ({spec.ref}) has no {', '.join(missing)}"
+        )
     return wanted
 
 
 def resolve(spec: Spec, revision: str) -> Revision:
     """What `revision` (a ref, or a commit) of a backbone's checkpoint is now: one request.
 
-    Raises `UsageError` (offline by configuration), `RefusedConfigurationError` (gated, missing, without safetensors),
-    `UnavailableError`.
+    Raises `UsageError` (offline by configuration), `RefusedConfigurationError` (gated, missing,
+    without safetensors), `UnavailableError`.
     """
     with _translated(spec, revision):
         info = _api().model_info(spec.checkpoint, revision=revision, files_metadata=True)
     if _COMMIT.fullmatch(str(info.sha)) is None:
         raise UnavailableError(
-            f"{_hub()} names no commit for {spec.checkpoint} ({revision}): HF_ENDPOINT must be a hub"
+            f"{_hub()} names no commit for {spec.checkpoint} ({revision}): HF_ENDPOINT must be a "
+            "hub"
         )
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-    return Revision(info.sha, tuple(_stated(spec, siblings[name]) for name in needed(spec, siblings)))
+    return Revision(
+        info.sha, tuple(_stated(spec, siblings[name]) for name in needed(spec, siblings))
+    )
 
 
 def _stated(spec: Spec, sibling: Any) -> HubFile:
     name, sha256 = sibling.rfilename, sibling.lfs.sha256 if sibling.lfs else None
     if sibling.size is None or (sha256 is None and sibling.blob_id is None):
         raise RefusedConfigurationError(
-            f"{spec.name}: {_hub()} states no size or no digest of {name}, so it could not be verified; use a hub that "
+            f"{spec.name}: {_hub()} states no size or no digest of {name}, so it could not be "
+            "verified; use a hub that "
             f"does (HF_ENDPOINT), or put the files into REELVEC_MODELS_DIR as {spec.name}/ yourself"
         )
     if not name.endswith(".safetensors") and sibling.size > MAX_JSON_BYTES:
@@ -128,21 +151,26 @@ def _stated(spec: Spec, sibling: Any) -> HubFile:
 
 
 def download(spec: Spec, revision: Revision, folder: Path) -> dict[str, FileFacts]:
-    """Bring a commit's files into `folder` and hold each against what the hub states. Files that lie there are kept.
+    """Bring a commit's files into `folder` and hold each against what the hub states. Files that
+    lie there are kept.
 
-    Raises as `resolve` does, and `RefusedConfigurationError` for other bytes than stated: the folder is gone then.
+    Raises as `resolve` does, and `RefusedConfigurationError` for other bytes than stated: the
+    folder is gone then.
     """
     folder.mkdir(exist_ok=True)
     for file in revision.files:
         with _translated(spec, revision.sha):
-            _api().hf_hub_download(spec.checkpoint, file.name, revision=revision.sha, local_dir=folder)
+            _api().hf_hub_download(
+                spec.checkpoint, file.name, revision=revision.sha, local_dir=folder
+            )
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the library's own notes
     facts = facts_of(folder, [file.name for file in revision.files])
     for file in revision.files:
         if problem := file.problem(folder / file.name, facts[file.name]):
             shutil.rmtree(folder)
             raise RefusedConfigurationError(
-                f"{spec.name}: {problem}; nothing was kept. Run `reelvec models fetch {spec.name}` again; if it stays, "
+                f"{spec.name}: {problem}; nothing was kept. Run `reelvec models fetch {spec.name}` "
+                "again; if it stays, "
                 f"something between here and {_hub()} changes files"
             )
     return facts
@@ -153,7 +181,9 @@ def _api() -> Any:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise UsageError(f"fetching models needs huggingface_hub ({error}): pip install '.[worker]'") from error
+        raise UsageError(
+            f"fetching models needs huggingface_hub ({error}): pip install '.[worker]'"
+        ) from error
     huggingface_hub.logging.set_verbosity_error()  # its warnings quote signed addresses
     return huggingface_hub.HfApi(library_name="reelvec")
 
@@ -182,21 +212,34 @@ def _meaning(error: Exception, spec: Spec, revision: str) -> ReelvecError:
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # it only says that there is no copy here either
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return UsageError(f"{what} is not here, and HF_HUB_OFFLINE forbids to ask the hub: unset it for this command")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-        return RefusedConfigurationError(f"{what} cannot be written: {error}; use `--to` with another folder")
+        return UsageError(
+            f"{what} is not here, and HF_HUB_OFFLINE forbids to ask the hub: unset it for this "
+            "command"
+        )
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EACCES,
+        errno.EROFS,
+    ):
+        return RefusedConfigurationError(
+            f"{what} cannot be written: {error}; use `--to` with another folder"
+        )
     said = mask(" ".join(str(error).split())[:300])
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
     if status in (401, 403):
         return RefusedConfigurationError(
-            f"{what}: {_hub()} does not give it to you (HTTP {status}): it is gated, private or missing. Accept its terms "
+            f"{what}: {_hub()} does not give it to you (HTTP {status}): it is gated, private or "
+            "missing. Accept its terms "
             "on its page if it has any, and set HF_TOKEN to a token of yours that may read it"
         )
     if status == 404:
         return RefusedConfigurationError(
-            f"{what} is not on {_hub()} (HTTP 404): check HF_ENDPOINT; if the checkpoint has moved, put its files into "
+            f"{what} is not on {_hub()} (HTTP 404): check HF_ENDPOINT; if the checkpoint has "
+            "moved, put its files into "
             f"REELVEC_MODELS_DIR as {spec.name}/"
         )
     return UnavailableError(
-        f"{what}: {_hub()} does not answer as it should: {type(error).__name__}: {said}; try again, or check HF_ENDPOINT"
+        f"{what}: {_hub()} does not answer as it should: {type(error).__name__}: {said}; try "
+        "again, or check HF_ENDPOINT"
     )

@@ -25,10 +25,11 @@ UNKNOWN_LICENSE = "unknown: these weights were put there by hand"
 
 @dataclass(frozen=True)
 class Held:
-    """One backbone. `state`: `fetched` (models.lock lists it), `by hand`, `missing` or `damaged` (`problem` says how).
+    """One backbone. `state`: `fetched` (models.lock lists it), `by hand`, `missing` or `damaged`
+    (`problem` says how).
 
-    `checkpoint`, `ref` and `license` are what models.lock says of what is there, or what `reelvec models fetch` would
-    bring where nothing is; nobody knows them of files put there by hand.
+    `checkpoint`, `ref` and `license` are what models.lock says of what is there, or what `reelvec
+    models fetch` would bring where nothing is; nobody knows them of files put there by hand.
     """
 
     backbone: str
@@ -44,7 +45,8 @@ class Held:
 
 
 def inventory(place: Path | Bucket | None, *, verify: bool) -> list[Held]:
-    """Every backbone that has weights. `verify` reads all files and computes their digests, else sizes are looked at.
+    """Every backbone that has weights. `verify` reads all files and computes their digests, else
+    sizes are looked at.
 
     Raises `RefusedConfigurationError` for an unusable models.lock or bucket, `UnavailableError`.
     """
@@ -56,11 +58,17 @@ def inventory(place: Path | Bucket | None, *, verify: bool) -> list[Held]:
 
 
 def misnamed(folder: Path) -> dict[str, Path]:
-    """Folders that hold a backbone's weights by their config.json and not by their name, as the notebook's `vivit_model`.
+    """Folders that hold a backbone's weights by their config.json and not by their name, as the
+    notebook's `vivit_model`.
 
-    They are named and not used: which of two folders of one model is meant would be a guess, and models.lock goes by name.
+    They are named and not used: which of two folders of one model is meant would be a guess, and
+    models.lock goes by name.
     """
-    specs = {spec.model_type: spec for spec in map(registry.get, registry.names()) if spec.checkpoint is not None}
+    specs = {
+        spec.model_type: spec
+        for spec in map(registry.get, registry.names())
+        if spec.checkpoint is not None
+    }
     found: dict[str, Path] = {}
     try:
         folders = sorted(path.parent for path in folder.glob("*/config.json"))
@@ -91,17 +99,26 @@ def _model_type(path: Path) -> str:
     return str(content.get("model_type", "")) if isinstance(content, dict) else ""
 
 
-def license_of(backbone: str, weights: str, weights_digest: str, settings: WorkerSettings) -> str | None:
-    """The license of these very numbers: known where models.lock says where they were fetched from, and they are those.
+def license_of(
+    backbone: str, weights: str, weights_digest: str, settings: WorkerSettings
+) -> str | None:
+    """The license of these very numbers: known where models.lock says where they were fetched from,
+    and they are those.
 
     None: they are no pretrained ones.
     """
     if weights != "pretrained" or registry.get(backbone).checkpoint is None:
         return None
     place = models_dir.resolve(settings)
-    entries = {} if place is None else place.lock() if isinstance(place, Bucket) else lock.read(place)
+    entries = (
+        {} if place is None else place.lock() if isinstance(place, Bucket) else lock.read(place)
+    )
     entry = entries.get(backbone)
-    return entry.license if entry is not None and entry.weights_digest == weights_digest else UNKNOWN_LICENSE
+    return (
+        entry.license
+        if entry is not None and entry.weights_digest == weights_digest
+        else UNKNOWN_LICENSE
+    )
 
 
 def _look(spec: Spec, place: Path | Bucket, entry: Entry | None, *, verify: bool) -> Held:
@@ -156,7 +173,9 @@ def _downloaded_problem(spec: Spec, bucket: Bucket, entry: Entry) -> str | None:
 
 
 def _by_hand(spec: Spec, folder: Path, *, verify: bool) -> Held:
-    size_bytes = sum(path.stat().st_size for path in folder.iterdir() if LOADED_FILE.fullmatch(path.name))
+    size_bytes = sum(
+        path.stat().st_size for path in folder.iterdir() if LOADED_FILE.fullmatch(path.name)
+    )
     digest, problem = None, None
     if verify:
         try:
@@ -178,10 +197,14 @@ def _by_hand(spec: Spec, folder: Path, *, verify: bool) -> Held:
 
 
 def _digest(spec: Spec, folder: Path) -> str:
-    """Raises `RefusedConfigurationError`: no whole files, or a config.json by which they cannot be run."""
+    """Raises `RefusedConfigurationError`: no whole files, or a config.json by which they cannot be
+    run.
+    """
     refuse_config(spec, folder)
     return stored_digest(stored_tensors(weight_files(spec, folder)))
 
 
 def _held(spec: Spec, state: str, *, problem: str | None = None) -> Held:
-    return Held(spec.name, str(spec.checkpoint), str(spec.ref), spec.license, state, problem=problem)
+    return Held(
+        spec.name, str(spec.checkpoint), str(spec.ref), spec.license, state, problem=problem
+    )

@@ -2,9 +2,9 @@
 
 Files that models.lock lists are held against it before anything of them is loaded.
 
-A checkpoint is refused unless every parameter of the model comes from it: transformers fills what is missing with
-random numbers and says so only in a report (the published ViViT has no pooler; loaded the plain way its
-`pooler_output` differs from load to load).
+A checkpoint is refused unless every parameter of the model comes from it: transformers fills what
+is missing with random numbers and says so only in a report (the published ViViT has no pooler;
+loaded the plain way its `pooler_output` differs from load to load).
 """
 
 from __future__ import annotations
@@ -41,25 +41,32 @@ def transformers() -> Any:
 
 
 def folder_of(spec: Spec, weights: Weights) -> Path:
-    """The folder of a backbone's files. Raises `RefusedConfigurationError` naming what is not there."""
+    """The folder of a backbone's files. Raises `RefusedConfigurationError` naming what is not
+    there.
+    """
     if weights.models_dir is None:
         raise RefusedConfigurationError(
-            f"{spec.name}: there are no weights, as REELVEC_MODELS_DIR is not set and this user has no data folder; set it "
+            f"{spec.name}: there are no weights, as REELVEC_MODELS_DIR is not set and this user "
+            "has no data folder; set it "
             f"to a folder and run `reelvec models fetch {spec.name}`, or use random weights"
         )
     folder = weights.models_dir / spec.name
     for path in (folder, folder / "config.json"):
         if not path.exists():
             raise RefusedConfigurationError(
-                f"{spec.name}: {path} does not exist; run `reelvec models fetch {spec.name}`, or set REELVEC_MODELS_DIR to a "
-                f"folder that holds {spec.name}/ with config.json and model.safetensors as save_pretrained writes them "
+                f"{spec.name}: {path} does not exist; run `reelvec models fetch {spec.name}`, or "
+                "set REELVEC_MODELS_DIR to a "
+                f"folder that holds {spec.name}/ with config.json and model.safetensors as "
+                "save_pretrained writes them "
                 f"({spec.checkpoint}, {spec.ref})"
             )
     return folder
 
 
 def weight_files(spec: Spec, folder: Path) -> list[Path]:
-    """The safetensors files, one or cut into shards. Raises `RefusedConfigurationError` naming what is missing."""
+    """The safetensors files, one or cut into shards. Raises `RefusedConfigurationError` naming what
+    is missing.
+    """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.exists():
         return [single]
@@ -67,15 +74,20 @@ def weight_files(spec: Spec, folder: Path) -> list[Path]:
         shards = [folder / name for name in sorted(set(_read_json(index)["weight_map"].values()))]
         for shard in shards:
             if not shard.exists():
-                raise RefusedConfigurationError(f"{spec.name}: {shard} does not exist, though {index.name} names it")
+                raise RefusedConfigurationError(
+                    f"{spec.name}: {shard} does not exist, though {index.name} names it"
+                )
         return shards
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     if pickles:
         raise RefusedConfigurationError(
-            f"{spec.name}: {single} does not exist, and {pickles[0]} is refused, as reading a .bin file can run code; "
+            f"{spec.name}: {single} does not exist, and {pickles[0]} is refused, as reading a .bin "
+            "file can run code; "
             "load it once where you trust it and write it again with save_pretrained"
         )
-    raise RefusedConfigurationError(f"{spec.name}: {single} does not exist; write it with save_pretrained")
+    raise RefusedConfigurationError(
+        f"{spec.name}: {single} does not exist; write it with save_pretrained"
+    )
 
 
 def obtain(
@@ -89,13 +101,15 @@ def obtain(
 ) -> tuple[Any, str]:
     """The model (transformers classes `model` and `config`) and its digest.
 
-    `tiny` and `full` are the settings of a random model. Raises `RefusedConfigurationError` for a folder that is not whole,
-    of another shape than `spec`, or holds other weights.
+    `tiny` and `full` are the settings of a random model. Raises `RefusedConfigurationError` for a
+    folder that is not whole, of another shape than `spec`, or holds other weights.
     """
     library = transformers()
     if weights.kind != "pretrained":
         log.warning("%s: %s weights; its vectors and tags mean nothing", spec.name, weights.kind)
-        made = getattr(library, model)(getattr(library, config)(**(tiny if weights.kind == "random-tiny" else full)))
+        made = getattr(library, model)(
+            getattr(library, config)(**(tiny if weights.kind == "random-tiny" else full))
+        )
         return made.float().eval(), fill(made)
     folder = folder_of(spec, weights)
     entry = lock.read(folder.parent).get(spec.name)
@@ -107,21 +121,26 @@ def obtain(
     digest = stored_digest(tensors)
     if entry is not None and digest != entry.weights_digest:
         raise RefusedConfigurationError(
-            f"{spec.name}: {folder} has weights {digest}, not {entry.weights_digest} as {lock.LOCK_NAME} says; "
+            f"{spec.name}: {folder} has weights {digest}, not {entry.weights_digest} as "
+            f"{lock.LOCK_NAME} says; "
             f"`reelvec models fetch {spec.name}` writes both again"
         )
     return loaded.eval(), digest
 
 
 def config_problem(spec: Spec, folder: Path) -> str | None:
-    """What a config.json says by which the backbone cannot be run. Raises `RefusedConfigurationError` for none at all."""
+    """What a config.json says by which the backbone cannot be run. Raises
+    `RefusedConfigurationError` for none at all.
+    """
     path = folder / "config.json"
     found = problem(spec, _read_json(path))
     return f"{path}: {found}" if found else None
 
 
 def refuse_config(spec: Spec, folder: Path) -> None:
-    """Raise `RefusedConfigurationError` for such a config.json, and for one that does not say whose it is."""
+    """Raise `RefusedConfigurationError` for such a config.json, and for one that does not say whose
+    it is.
+    """
     path = folder / "config.json"
     found = config_problem(spec, folder)
     if found is None and _read_json(path).get("model_type") is None:
@@ -131,7 +150,9 @@ def refuse_config(spec: Spec, folder: Path) -> None:
 
 
 def _checked_config(spec: Spec, folder: Path, config_class: Any) -> Any:
-    """The settings in config.json, defaults filled in. Raises `RefusedConfigurationError` as `refuse_config`."""
+    """The settings in config.json, defaults filled in. Raises `RefusedConfigurationError` as
+    `refuse_config`.
+    """
     refuse_config(spec, folder)
     path = folder / "config.json"
     try:
@@ -143,11 +164,15 @@ def _checked_config(spec: Spec, folder: Path, config_class: Any) -> Any:
     return config
 
 
-def _from_pretrained(spec: Spec, folder: Path, model_class: Any, config: Any, tensors: list[StoredTensor]) -> Any:
+def _from_pretrained(
+    spec: Spec, folder: Path, model_class: Any, config: Any, tensors: list[StoredTensor]
+) -> Any:
     import torch
 
     extra = {}
-    if spec.model_type == "vivit" and not any(re.search(r"(^|\.)pooler\.", tensor.name) for tensor in tensors):
+    if spec.model_type == "vivit" and not any(
+        re.search(r"(^|\.)pooler\.", tensor.name) for tensor in tensors
+    ):
         extra["add_pooling_layer"] = False  # else it would be there, with random numbers
     try:
         model, report = model_class.from_pretrained(
@@ -161,26 +186,33 @@ def _from_pretrained(spec: Spec, folder: Path, model_class: Any, config: Any, te
             **extra,
         )
     except Exception as error:
-        raise RefusedConfigurationError(f"{spec.name}: {folder} cannot be loaded: {error}") from error
+        raise RefusedConfigurationError(
+            f"{spec.name}: {folder} cannot be loaded: {error}"
+        ) from error
     _check_report(spec, folder, report)
     return model
 
 
 def _check_report(spec: Spec, folder: Path, report: Mapping[str, Collection[Any]]) -> None:
-    """Raises `RefusedConfigurationError` unless every parameter was filled and nothing foreign was left over."""
+    """Raises `RefusedConfigurationError` unless every parameter was filled and nothing foreign was
+    left over.
+    """
     for name, stored, expected in sorted(report["mismatched_keys"]):
         raise RefusedConfigurationError(
-            f"{spec.name}: {folder}: {name} has shape {tuple(stored)}, but config.json means {tuple(expected)}"
+            f"{spec.name}: {folder}: {name} has shape {tuple(stored)}, but config.json means "
+            f"{tuple(expected)}"
         )
     if report["missing_keys"]:
         raise RefusedConfigurationError(
-            f"{spec.name}: {folder} lacks {_some(report['missing_keys'])}; it does not hold {spec.checkpoint}"
+            f"{spec.name}: {folder} lacks {_some(report['missing_keys'])}; it does not hold "
+            f"{spec.checkpoint}"
         )
     allowed = re.compile("|".join(spec.allowed_unexpected))
     foreign = [key for key in report["unexpected_keys"] if not allowed.fullmatch(key)]
     if foreign:
         raise RefusedConfigurationError(
-            f"{spec.name}: {folder} has keys of another model: {_some(foreign)}; it does not hold {spec.checkpoint}"
+            f"{spec.name}: {folder} has keys of another model: {_some(foreign)}; it does not hold "
+            f"{spec.checkpoint}"
         )
 
 

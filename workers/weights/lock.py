@@ -1,7 +1,8 @@
-"""models.lock: which commit of which checkpoint lies in a models folder, and the digest of each of its files.
+"""models.lock: which commit of which checkpoint lies in a models folder, and the digest of each of
+its files.
 
-`reelvec models fetch` writes it, last; loading holds the files against it. One entry per backbone; a backbone without
-one was put there by hand and is loaded as it is.
+`reelvec models fetch` writes it, last; loading holds the files against it. One entry per backbone;
+a backbone without one was put there by hand and is loaded as it is.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def parse(content: bytes, where: str) -> dict[str, Entry]:
         return {str(name): _entry(facts) for name, facts in json.loads(content).items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RefusedConfigurationError(
-            f"{where} is no {LOCK_NAME} ({type(error).__name__}: {error}); copy it again from where it came from, or "
+            f"{where} is no {LOCK_NAME} ({type(error).__name__}: {error}); copy it again from "
+            "where it came from, or "
             "delete it and run `reelvec models fetch`"
         ) from error
 
@@ -78,7 +80,10 @@ def _entry(facts: Mapping[str, Any]) -> Entry:
         raise ValueError("a model without config.json")
     words = {key: str(facts[key]) for key in ("checkpoint", "ref", "license")}
     return Entry(
-        **words, sha=_hex(_COMMIT, facts["sha"]), weights_digest=_hex(_SHA256, facts["weights_digest"]), files=files
+        **words,
+        sha=_hex(_COMMIT, facts["sha"]),
+        weights_digest=_hex(_SHA256, facts["weights_digest"]),
+        files=files,
     )
 
 
@@ -115,7 +120,10 @@ def write(models_dir: Path, entries: Mapping[str, Entry]) -> None:
 
 
 def facts_of(folder: Path, names: Iterable[str]) -> dict[str, FileFacts]:
-    return {name: FileFacts((folder / name).stat().st_size, file_sha256(folder / name)) for name in names}
+    return {
+        name: FileFacts((folder / name).stat().st_size, file_sha256(folder / name))
+        for name in names
+    }
 
 
 def file_sha256(path: Path) -> str:
@@ -131,7 +139,9 @@ def _sha256(path: Path, _inode: int, _size_bytes: int, _changed_ns: int) -> str:
 
 
 def damage(folder: Path, entry: Entry, *, sizes_only: bool = False) -> str | None:
-    """What is wrong with a backbone's folder, as half a sentence; None if its files are those of `entry`."""
+    """What is wrong with a backbone's folder, as half a sentence; None if its files are those of
+    `entry`.
+    """
     for name, facts in sorted(entry.files.items()):
         path = folder / name
         if not path.is_file():
@@ -148,11 +158,14 @@ def damage(folder: Path, entry: Entry, *, sizes_only: bool = False) -> str | Non
 
 
 def verify(spec: Spec, folder: Path, entry: Entry) -> None:
-    """Raise `RefusedConfigurationError` unless `folder` holds the files of `entry`, and `entry` is of `spec`."""
+    """Raise `RefusedConfigurationError` unless `folder` holds the files of `entry`, and `entry` is
+    of `spec`.
+    """
     fetch = f"`reelvec models fetch {spec.name}` brings it again"
     if not entry.is_of(spec):
         raise RefusedConfigurationError(
-            f"{spec.name}: {folder.parent / LOCK_NAME} has {entry.checkpoint} ({entry.ref}), and this version needs "
+            f"{spec.name}: {folder.parent / LOCK_NAME} has {entry.checkpoint} ({entry.ref}), and "
+            "this version needs "
             f"{spec.checkpoint} ({spec.ref}); {fetch}"
         )
     if wrong := damage(folder, entry):

@@ -1,4 +1,6 @@
-"""Which models this machine could load, by a look at what is there: nothing is loaded, no file is read through."""
+"""Which models this machine could load, by a look at what is there: nothing is loaded, no file is
+read through.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from workers.weights.loading import folder_of, weight_files
 
 
 def with_weights(models_dir: Path | Bucket | None) -> set[str]:
-    """Backbones whose pretrained weights are there. Of a bucket models.lock alone is read; raises as `Bucket.lock` does."""
+    """Backbones whose pretrained weights are there. Of a bucket models.lock alone is read; raises
+    as `Bucket.lock` does.
+    """
     names = [name for name in registry.names() if registry.get(name).checkpoint is not None]
     if isinstance(models_dir, Bucket):
         return set(names) & models_dir.lock().keys()
@@ -31,7 +35,9 @@ def _has_files(name: str, models_dir: Path | None) -> bool:
 
 
 def loadable(held: set[str], allowed_license: str) -> set[str]:
-    """Models by name (`encoders.model`) that a worker here may try to load, where it holds the weights of `held`."""
+    """Models by name (`encoders.model`) that a worker here may try to load, where it holds the
+    weights of `held`.
+    """
     has_torch = all(find_spec(package) for package in ("torch", "transformers"))
     return {
         registry.encoder_name(name, kind)

@@ -1,8 +1,9 @@
 """Seeded random weights in which every parameter matters and construction order does not.
 
-Each parameter is drawn from its own name. Positions, class tokens, biases and gains get values that change the
-result, so a parameter put in the wrong place or left out is seen. The numbers are uniform: raw generator bits turned
-into floats are the same on every machine, while normal deviates go through a libm that is not.
+Each parameter is drawn from its own name. Positions, class tokens, biases and gains get values that
+change the result, so a parameter put in the wrong place or left out is seen. The numbers are
+uniform: raw generator bits turned into floats are the same on every machine, while normal deviates
+go through a libm that is not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Folders that several processes may want to fill: one does, the others wait, and nobody sees a half of one."""
+"""Folders that several processes may want to fill: one does, the others wait, and nobody sees a
+half of one.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ log = logging.getLogger(__name__)
 
 
 def made(folder: Path, setting: str) -> Path:
-    """`folder`, made if it is not there. Raises `RefusedConfigurationError` naming the `setting` that chooses another."""
+    """`folder`, made if it is not there. Raises `RefusedConfigurationError` naming the `setting`
+    that chooses another.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -30,7 +34,8 @@ def made(folder: Path, setting: str) -> Path:
 def exclusive(folder: Path, name: str, setting: str) -> Iterator[None]:
     """Hold the lock `name` of a folder. The kernel lets go of it when its holder dies.
 
-    Raises `RefusedConfigurationError` for a folder that may not be written, naming the `setting` that chooses another.
+    Raises `RefusedConfigurationError` for a folder that may not be written, naming the `setting`
+    that chooses another.
     """
     path = made(folder, setting) / f".{name}.lock"
     try:
@@ -51,7 +56,9 @@ def exclusive(folder: Path, name: str, setting: str) -> Iterator[None]:
 
 
 def put_in_place(new: Path, final: Path) -> None:
-    """Make the finished folder `new` the folder `final`. The old one is gone only once the new one is there."""
+    """Make the finished folder `new` the folder `final`. The old one is gone only once the new one
+    is there.
+    """
     old = final.with_name(f".{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
@@ -65,5 +72,6 @@ def refuse_full_disk(folder: Path, needed_bytes: int, advice: str) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < needed_bytes:
         raise RefusedConfigurationError(
-            f"{needed_bytes / 1e6:,.1f} MB have to go to {folder}, and its disk has {free_bytes / 1e6:,.1f} MB free: {advice}"
+            f"{needed_bytes / 1e6:,.1f} MB have to go to {folder}, and its disk has "
+            f"{free_bytes / 1e6:,.1f} MB free: {advice}"
         )

@@ -61,7 +61,9 @@ def _make_indexes() -> None:
 def _fill() -> None:
     connection = op.get_bind()
     after = 0
-    while (upto := connection.execute(_NEXT, {"after": after, "batch": BATCH_VIDEOS}).scalar()) is not None:
+    while (
+        upto := connection.execute(_NEXT, {"after": after, "batch": BATCH_VIDEOS}).scalar()
+    ) is not None:
         batch = {"after": after, "upto": upto}
         connection.execute(_NEW_PLACES, batch)
         connection.execute(_FILL, batch)

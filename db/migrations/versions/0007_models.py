@@ -27,7 +27,9 @@ COLUMNS = (
 
 # The feeder deals out videos by what they owe: a million that nobody can make cost it one probe of this index.
 INDEX = "jobs_owed"
-DEFINITION = "ON reelvec.jobs (coalesce(owes, encoders), place_id, video_id) WHERE state = 'pending'"
+DEFINITION = (
+    "ON reelvec.jobs (coalesce(owes, encoders), place_id, video_id) WHERE state = 'pending'"
+)
 
 # A worker of an older version says nothing, and counts as one that can make everything.
 PROGRESS = """

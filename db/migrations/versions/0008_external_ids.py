@@ -32,4 +32,6 @@ def _make_index() -> None:
     connection.execute(text("SET lock_timeout = 0"))
     if connection.execute(_IS_INVALID).scalar():  # left behind by a run that was broken off
         op.execute("DROP INDEX CONCURRENTLY reelvec.videos_external_id")
-    op.execute("CREATE INDEX CONCURRENTLY IF NOT EXISTS videos_external_id ON reelvec.videos (external_id)")
+    op.execute(
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS videos_external_id ON reelvec.videos (external_id)"
+    )

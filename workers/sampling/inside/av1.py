@@ -1,9 +1,11 @@
-"""What a packet of AV1 says in the clear: where decoding starts anew, the frames in it, and what each refers to.
+"""What a packet of AV1 says in the clear: where decoding starts anew, the frames in it, and what
+each refers to.
 
-Every frame of AV1 names the slots it refers to and those it is kept in; everything it inherits (pixels, motion, adapted
-probabilities, segments, film grain) comes through them. So what a wanted frame needs can be followed exactly. A packet shows
-one frame and may bring others, shown later or never.
-Source: AV1 Bitstream & Decoding Process Specification, 5.3 (OBUs), 5.5.1 (sequence header), 5.9.2 (frame header).
+Every frame of AV1 names the slots it refers to and those it is kept in; everything it inherits
+(pixels, motion, adapted probabilities, segments, film grain) comes through them. So what a wanted
+frame needs can be followed exactly. A packet shows one frame and may bring others, shown later or
+never. Source: AV1 Bitstream & Decoding Process Specification, 5.3 (OBUs), 5.5.1 (sequence header),
+5.9.2 (frame header).
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ _HEADER_BYTES = 64
 
 
 class UnusualError(Exception):
-    """A header uses what is not followed here: scalability, decoder models, still pictures, or it is damaged."""
+    """A header uses what is not followed here: scalability, decoder models, still pictures, or it
+    is damaged.
+    """
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class _Sequence:
 
 
 class Frame(NamedTuple):
-    """One frame: its bytes are `start:stop` of the packet. `refers`: how many frames back those lie that it refers to."""
+    """One frame: its bytes are `start:stop` of the packet. `refers`: how many frames back those lie
+    that it refers to.
+    """
 
     start: int
     stop: int
@@ -60,15 +66,22 @@ class Av1Reader:
     def look(self, packet: bytes | memoryview) -> list[Frame]:
         """The frames of a packet; together they are all of its bytes. Raises `UnusualError`."""
         frames: list[Frame] = []
-        begin = 0  # of the next frame: what comes before its header goes with it, what comes after with it, too
+        begin = 0  # of the next frame: what comes before and after its header goes with it
         try:
             for kind, content, end in _units(packet):
                 if kind == _SEQUENCE_HEADER:
-                    self._sequence, self._sequence_number = _sequence(BitReader(content)), self._number + 1
+                    self._sequence, self._sequence_number = (
+                        _sequence(BitReader(content)),
+                        self._number + 1,
+                    )
                 elif kind in (_FRAME_HEADER, _FRAME):
                     self._number += 1
-                    is_shown, starts_anew, referred = self._frame(BitReader(content[:_HEADER_BYTES]))
-                    refers = {self._number - number for number in referred if number != self._number}
+                    is_shown, starts_anew, referred = self._frame(
+                        BitReader(content[:_HEADER_BYTES])
+                    )
+                    refers = {
+                        self._number - number for number in referred if number != self._number
+                    }
                     frames.append(Frame(begin, end, is_shown, starts_anew, refers))
                     begin = end
                 elif kind == _TILE_GROUP:
@@ -82,7 +95,8 @@ class Av1Reader:
         return frames
 
     def _frame(self, bits: BitReader) -> tuple[bool, bool, set[int]]:
-        """One frame header: whether it is shown, whether decoding can start with it, the frames it refers to.
+        """One frame header: whether it is shown, whether decoding can start with it, the frames it
+        refers to.
 
         Notes in which slots it is kept.
         """
@@ -102,7 +116,11 @@ class Av1Reader:
         starts = kind == _KEY_FRAME and bool(shown)
         resilient = starts or kind == _SWITCH_FRAME or bool(bits.take(1))
         bits.take(1)  # disable_cdf_update
-        tools = bits.take(1) if sequence.screen_content_tools == _SELECT else sequence.screen_content_tools
+        tools = (
+            bits.take(1)
+            if sequence.screen_content_tools == _SELECT
+            else sequence.screen_content_tools
+        )
         if tools and sequence.integer_mv == _SELECT:
             bits.take(1)
         bits.take(sequence.id_bits)
@@ -116,10 +134,15 @@ class Av1Reader:
         if resilient and sequence.order_bits and (not is_intra or kept != _ALL_SLOTS):
             bits.take(_SLOTS * sequence.order_bits)  # ref_order_hint
         if not is_intra:
-            if sequence.order_bits and bits.take(1):  # frame_refs_short_signaling: any, depending on their order
+            if sequence.order_bits and bits.take(
+                1
+            ):  # frame_refs_short_signaling: any, depending on their order
                 slots = list(range(_SLOTS))
             else:
-                slots = [bits.take(3 + sequence.delta_id_bits) >> sequence.delta_id_bits for _ in range(7)]
+                slots = [
+                    bits.take(3 + sequence.delta_id_bits) >> sequence.delta_id_bits
+                    for _ in range(7)
+                ]
             for slot in slots:
                 self._refer(slot, referred)
         self._keep(kept, is_key=kind == _KEY_FRAME)
@@ -193,4 +216,6 @@ def _sequence(bits: BitReader) -> _Sequence:
     integer_mv = _SELECT
     if tools and not bits.take(1):
         integer_mv = bits.take(1)
-    return _Sequence(id_bits, delta_id_bits, bits.take(3) + 1 if has_order else 0, tools, integer_mv)
+    return _Sequence(
+        id_bits, delta_id_bits, bits.take(3) + 1 if has_order else 0, tools, integer_mv
+    )

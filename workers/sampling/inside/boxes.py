@@ -16,7 +16,9 @@ MAX_BOXES = 64
 
 
 class ByteFile(Protocol):
-    """What a video is read from. `read` never returns more than it is asked for: FFmpeg's buffer has no more room."""
+    """What a video is read from. `read` never returns more than it is asked for: FFmpeg's buffer
+    has no more room.
+    """
 
     def read(self, count: int, /) -> bytes: ...
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int: ...
@@ -34,11 +36,15 @@ class Box(NamedTuple):
 def is_fragmented(file: ByteFile) -> bool:
     """False for everything that is not an mp4 or QuickTime file with its index in place, too."""
     index = movie(file)
-    return index is not None and any(box.kind == b"mvex" for box in boxes(file, index.start, index.stop))
+    return index is not None and any(
+        box.kind == b"mvex" for box in boxes(file, index.start, index.stop)
+    )
 
 
 def movie(file: ByteFile) -> Box | None:
-    """The index (`moov`) of an mp4 or QuickTime file; None if there is none, or the file is of another kind."""
+    """The index (`moov`) of an mp4 or QuickTime file; None if there is none, or the file is of
+    another kind.
+    """
     for box in boxes(file, 0, file.seek(0, os.SEEK_END)):
         if box.kind == b"moov":
             return box

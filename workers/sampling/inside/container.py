@@ -1,4 +1,6 @@
-"""A video that is open: what its header says, or its packets if the header says nothing, and its packets in order."""
+"""A video that is open: what its header says, or its packets if the header says nothing, and its
+packets in order.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,22 @@ from db.errors import VideoError
 from workers.sampling.inside.boxes import ByteFile, is_fragmented
 from workers.sampling.inside.encryption import Encryption
 from workers.sampling.inside.formats import LOOSE_FORMATS, PICTURE_FORMATS, UNTIMED_FORMATS
-from workers.sampling.inside.opening import MAX_PIXELS, STAGE, open_container, picture_stream, refuse_large
+from workers.sampling.inside.opening import (
+    MAX_PIXELS,
+    STAGE,
+    open_container,
+    picture_stream,
+    refuse_large,
+)
 from workers.sampling.inside.rates import MOST_CAMERA_FPS, RAW_FPS, fps_of, measured_fps
 from workers.sampling.plan import MAX_SECONDS
 
-#: Read for one video, all streams together: a minute of pictures and a few sounds of 1,200 packets a second.
+#: Read for one video, all streams together: a minute of pictures and a few sounds of 1,200 packets
+#: a second.
 MAX_PACKETS = 300_000
 
-#: What a damaged or boasting header may claim: more is cut to three years and to what an `integer` column holds.
+#: What a damaged or boasting header may claim: more is cut to three years and to what an `integer`
+#: column holds.
 LONGEST_SECONDS = 1e8
 MOST_FRAMES = 2**31 - 1
 
@@ -46,15 +56,18 @@ class Header:
     fps: float
     duration_seconds: float
     frame_count: int
-    #: the file holds a count of its frames and shows them all; otherwise (mkv, webm, mpegts, fragmented mp4) it follows
-    #: from time, or (mp4 with an edit list) only some of the frames counted are shown
+    #: the file holds a count of its frames and shows them all; otherwise (mkv, webm, mpegts,
+    #: fragmented mp4) it follows from time, or (mp4 with an edit list) only some of the frames
+    #: counted are shown
     is_counted: bool
 
 
 class OpenVideo:
-    """An open container and its one stream of pictures, to be read once from the start (or again after `rewind`).
+    """An open container and its one stream of pictures, to be read once from the start (or again
+    after `rewind`).
 
-    `encryption`: of this file. Raises `VideoError`: empty_file, not_media, truncated, no_video, unsupported_codec, over_limits.
+    `encryption`: of this file. Raises `VideoError`: empty_file, not_media, truncated, no_video,
+    unsupported_codec, over_limits.
     """
 
     def __init__(self, file: ByteFile, encryption: Encryption) -> None:
@@ -77,7 +90,8 @@ class OpenVideo:
         self.codec: str = self.decoder.codec.canonical_name
         self._unit_seconds = float(self.stream.time_base or 0)
         self.start_seconds = (self.container.start_time or 0) / av.time_base
-        #: from there to the end of the last packet of any stream, and whether the file has no more of them
+        #: from there to the end of the last packet of any stream, and whether the file has no more
+        #: of them
         self.reached_seconds = 0.0
         self.at_end = False
         #: the demuxer ended with an error
@@ -87,7 +101,9 @@ class OpenVideo:
         self._returned: list[Packet[Stream]] = []
 
     def _refuse_forgotten_size(self) -> None:
-        """FFmpeg forgets a size above `max_pixels`: read what the container says of it, with no decoder open."""
+        """FFmpeg forgets a size above `max_pixels`: read what the container says of it, with no
+        decoder open.
+        """
         self.close()
         with closing(open_container(self._file, self._fragmented, decoders="none")) as unprobed:
             refuse_large(picture_stream(unprobed))
@@ -99,7 +115,9 @@ class OpenVideo:
         self._start()
 
     def header(self) -> Header:
-        """From what the file says, or, where it does not say how long or how fast it is, from counting."""
+        """From what the file says, or, where it does not say how long or how fast it is, from
+        counting.
+        """
         stream, duration = self.stream, _duration_seconds(self.container, self.stream)
         fps = fps_of(stream.average_rate)  # `guessed_rate` may count fields
         if self._fragmented or duration is None or fps is None or self._is_untimed(fps):
@@ -114,7 +132,9 @@ class OpenVideo:
         return counted if counted.duration_seconds >= WHOLE * duration else stated
 
     def recounted(self) -> Header:
-        """For a file whose header is wrong: the same as if it had none, everything read again from the start."""
+        """For a file whose header is wrong: the same as if it had none, everything read again from
+        the start.
+        """
         self.rewind()
         return self._counted_header(None)
 
@@ -124,20 +144,33 @@ class OpenVideo:
         return chain(returned, self._demuxed)
 
     def _demux(self) -> Iterator[Packet[Stream]]:
-        if self._is_mov:  # its index says where each packet is: the sound's bytes need not even be asked for
+        if (
+            self._is_mov
+        ):  # its index says where each packet is: the sound's bytes need not even be asked for
             for stream in self.container.streams:
-                stream.discard = Discard.default if stream.index == self.stream.index else Discard.all
-        unit_seconds: dict[int, float] = {}  # by stream: multiplying fractions takes longer than reading the packet
+                stream.discard = (
+                    Discard.default if stream.index == self.stream.index else Discard.all
+                )
+        unit_seconds: dict[
+            int, float
+        ] = {}  # by stream: multiplying fractions takes longer than reading the packet
         try:
             for count, packet in enumerate(self.container.demux()):
                 if count == MAX_PACKETS:
-                    message = f"more than {MAX_PACKETS} packets before the last wanted frame; at most so many are read"
+                    message = (
+                        f"more than {MAX_PACKETS} packets before the last wanted frame; at "
+                        "most so many are read"
+                    )
                     raise VideoError("over_limits", message, stage=STAGE)
                 if packet.pts is not None:
                     if packet.stream_index not in unit_seconds:
                         unit_seconds[packet.stream_index] = float(packet.time_base or 0)
-                    end_seconds = (packet.pts + (packet.duration or 0)) * unit_seconds[packet.stream_index]
-                    self.reached_seconds = max(self.reached_seconds, end_seconds - self.start_seconds)
+                    end_seconds = (packet.pts + (packet.duration or 0)) * unit_seconds[
+                        packet.stream_index
+                    ]
+                    self.reached_seconds = max(
+                        self.reached_seconds, end_seconds - self.start_seconds
+                    )
                 if packet.size and packet.stream_index == self.stream.index:
                     yield self._marked(packet)
         except IndexError:
@@ -155,16 +188,20 @@ class OpenVideo:
         return packet
 
     def refuse_encrypted(self, packet: Packet[Stream]) -> None:
-        """`VideoError` (encrypted) for a packet that has to be decoded and cannot be without a key."""
+        """`VideoError` (encrypted) for a packet that has to be decoded and cannot be without a
+        key.
+        """
         if packet.opaque is not None:
             seconds = 0.0 if packet.pts is None else self.seconds(packet.pts)
             raise VideoError("encrypted", f"{ENCRYPTED}, from {seconds:.1f} s on", stage=STAGE)
 
     def _counted_header(self, stated_seconds: float | None) -> Header:
-        """The header of a file without one (fragmented, or a browser's recording): the packets of its first minute.
+        """The header of a file without one (fragmented, or a browser's recording): the packets of
+        its first minute.
 
-        They are kept for `packets`, or, if they are too large for that, read again. `duration_seconds` of a longer file is
-        `stated_seconds`, or ends with that minute. Raises `VideoError`: undecodable (no packet), not_media (one picture).
+        They are kept for `packets`, or, if they are too large for that, read again.
+        `duration_seconds` of a longer file is `stated_seconds`, or ends with that minute. Raises
+        `VideoError`: undecodable (no packet), not_media (one picture).
         """
         seconds: list[float] = []
         count = kept_bytes = 0
@@ -180,7 +217,9 @@ class OpenVideo:
             if is_longer:
                 break
         if not count:
-            raise VideoError("undecodable", "the file has a stream of pictures without a picture", stage=STAGE)
+            raise VideoError(
+                "undecodable", "the file has a stream of pictures without a picture", stage=STAGE
+            )
         if count == 1 and self.container.format.name in PICTURE_FORMATS:
             message = f"a {self.container.format.name} of one picture, and no video"
             raise VideoError("not_media", message, stage=STAGE)
@@ -193,13 +232,19 @@ class OpenVideo:
         return Header(fps, duration, count, is_counted=False)
 
     def _is_untimed(self, fps: float) -> bool:
-        """What FFmpeg says of length and rate is a guess, or the rate of a clock: of a flv that names none."""
+        """What FFmpeg says of length and rate is a guess, or the rate of a clock: of a flv that
+        names none.
+        """
         is_clock = not self.stream.frames and fps > MOST_CAMERA_FPS
         return is_clock or self.container.format.name in UNTIMED_FORMATS
 
     def _trusted(self, stated_seconds: float | None) -> float:
         name = self.container.format.name
-        return 0.0 if stated_seconds is None or self._fragmented or name in UNTIMED_FORMATS else stated_seconds
+        return (
+            0.0
+            if stated_seconds is None or self._fragmented or name in UNTIMED_FORMATS
+            else stated_seconds
+        )
 
     def _shown_seconds(self, only: Packet[Stream]) -> float:
         """How long the only picture of a file is shown."""

@@ -15,7 +15,9 @@ from workers.sampling.plan import SIDE
 
 
 class ExactConversion:
-    """At most one grey level from Pillow's resize of the picture at full size. For frames of one stored size."""
+    """At most one grey level from Pillow's resize of the picture at full size. For frames of one
+    stored size.
+    """
 
     def __init__(self, width: int, height: int, view: View) -> None:
         self._convert = VideoReformatter()  # one for all frames: its tables are made once
@@ -29,14 +31,19 @@ class ExactConversion:
 
 
 class FastConversion:
-    """FFmpeg scales and converts in one step, which is 6 to 13 levels off at edges. For frames of one stored size."""
+    """FFmpeg scales and converts in one step, which is 6 to 13 levels off at edges. For frames of
+    one stored size.
+    """
 
     def __init__(self, width: int, height: int, view: View) -> None:
         self._convert = VideoReformatter()
         self._view = view
         left, top, right, bottom = stored_box(width, height, view)
         across, down = SIDE / (right - left), SIDE / (bottom - top)
-        self._width, self._height = max(SIDE, round(width * across)), max(SIDE, round(height * down))
+        self._width, self._height = (
+            max(SIDE, round(width * across)),
+            max(SIDE, round(height * down)),
+        )
         self._left = min(round(left * across), self._width - SIDE)
         self._top = min(round(top * down), self._height - SIDE)
 

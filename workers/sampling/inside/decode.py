@@ -1,4 +1,5 @@
-"""From the bytes of one video to its 96 frames: a pure function of a file object, run in a process of its own.
+"""From the bytes of one video to its 96 frames: a pure function of a file object, run in a process
+of its own.
 
 Only the modules beside this one touch PyAV and Pillow.
 """
@@ -32,10 +33,11 @@ LOOKS_ENCRYPTED = ("truncated", "undecodable", "no_video", "unsupported_codec")
 class Decoded:
     """96 frames of one video and how they were come by.
 
-    `frames` uint8 `[96, 224, 224, 3]`; `frame_indices` int64 `[96]` and `pts_seconds` float64 `[96]`: position in
-    presentation order and time from the file's start of the frame in each slot. Width and height are those a player
-    shows. `decode_mode`: "sparse" or "full". `decode_errors`: packets the decoder refused, and corrupt frames.
-    `damaged_share`: of the 96 slots, from 0 to 1: those whose frame was lost or that the decoder itself calls damaged.
+    `frames` uint8 `[96, 224, 224, 3]`; `frame_indices` int64 `[96]` and `pts_seconds` float64
+    `[96]`: position in presentation order and time from the file's start of the frame in each slot.
+    Width and height are those a player shows. `decode_mode`: "sparse" or "full". `decode_errors`:
+    packets the decoder refused, and corrupt frames. `damaged_share`: of the 96 slots, from 0 to 1:
+    those whose frame was lost or that the decoder itself calls damaged.
     """
 
     frames: np.ndarray
@@ -55,34 +57,47 @@ class Decoded:
 
 
 def sample(file: ByteFile, policy: str, out: np.ndarray | None = None) -> Decoded:
-    """Decode the frames that `policy` plans into `out`, uint8 `[96, 224, 224, 3]`, or into a new array.
+    """Decode the frames that `policy` plans into `out`, uint8 `[96, 224, 224, 3]`, or into a new
+    array.
 
-    Raises `VideoError` (stage sample): empty_file, not_media, no_video, truncated, undecodable, unsupported_codec,
-    encrypted, over_limits; `MemoryError`.
+    Raises `VideoError` (stage sample): empty_file, not_media, no_video, truncated, undecodable,
+    unsupported_codec, encrypted, over_limits; `MemoryError`.
     """
     started = time.process_time()
     encryption = encryption_of(file)
     try:
-        return _sample(file, encryption, policy, np.empty(SHAPE, np.uint8) if out is None else out, started)
+        return _sample(
+            file, encryption, policy, np.empty(SHAPE, np.uint8) if out is None else out, started
+        )
     except VideoError as error:
         if error.code in LOOKS_ENCRYPTED and encryption.explains_failure():
             raise VideoError("encrypted", f"{ENCRYPTED}: {error}", stage=STAGE) from error
         raise
     except av.error.FFmpegError as error:  # a conversion that FFmpeg does not know
-        raise VideoError("undecodable", f"the frames cannot be converted: {error.strerror}", stage=STAGE) from error
+        raise VideoError(
+            "undecodable", f"the frames cannot be converted: {error.strerror}", stage=STAGE
+        ) from error
 
 
-def _sample(file: ByteFile, encryption: Encryption, policy: str, out: np.ndarray, started: float) -> Decoded:
+def _sample(
+    file: ByteFile, encryption: Encryption, policy: str, out: np.ndarray, started: float
+) -> Decoded:
     with closing(OpenVideo(file, encryption)) as video:
         header = video.header()
         indices = _planned(policy, header)
         mode, decoding, buffer = _fill(video, policy, indices, out)
         if video.at_end and not header.is_counted and encryption.explains_failure():
             # FFmpeg has left the rest out, of fragments or of a stream of packets
-            raise VideoError("encrypted", f"{ENCRYPTED}, from {video.reached_seconds:.1f} s on", stage=STAGE)
+            raise VideoError(
+                "encrypted", f"{ENCRYPTED}, from {video.reached_seconds:.1f} s on", stage=STAGE
+            )
         if missing := _missing(decoding, header, planned=int(indices[-1]) + 1):
             if video.broke_off or not is_whole(file):
-                raise VideoError("truncated", f"the file ends after {missing}: was its upload cut short?", stage=STAGE)
+                raise VideoError(
+                    "truncated",
+                    f"the file ends after {missing}: was its upload cut short?",
+                    stage=STAGE,
+                )
             header = video.recounted()
             indices = _planned(policy, header)
             mode, decoding, buffer = _fill(video, policy, indices, out)
@@ -109,10 +124,17 @@ def _sample(file: ByteFile, encryption: Encryption, policy: str, out: np.ndarray
 
 
 def _planned(policy: str, header: Header) -> np.ndarray:
-    return plan(policy, fps=header.fps, duration_seconds=header.duration_seconds, frame_count=header.frame_count)
+    return plan(
+        policy,
+        fps=header.fps,
+        duration_seconds=header.duration_seconds,
+        frame_count=header.frame_count,
+    )
 
 
-def _fill(video: OpenVideo, policy: str, indices: np.ndarray, out: np.ndarray) -> tuple[str, Decoding, FrameBuffer]:
+def _fill(
+    video: OpenVideo, policy: str, indices: np.ndarray, out: np.ndarray
+) -> tuple[str, Decoding, FrameBuffer]:
     conversion = FastConversion if policy == "fast" else ExactConversion
     pixel_aspect = video.stream.sample_aspect_ratio
     decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect, conversion)
@@ -148,18 +170,25 @@ def _decode_all(decoding: Decoding, buffer: FrameBuffer) -> None:
 def _times(video: OpenVideo, fps: float, sources: list[tuple[int, int | None]]) -> np.ndarray:
     """Seconds from the file's start, float64 `[96]`, for each position and its presentation time.
 
-    From position and rate alone where a time is missing, or where times do not rise: they start anew in the middle of joined
-    recordings, and of an avi, asf or mxf with B-frames they are those of decoding.
+    From position and rate alone where a time is missing, or where times do not rise: they start
+    anew in the middle of joined recordings, and of an avi, asf or mxf with B-frames they are those
+    of decoding.
     """
     if all(pts is not None for _, pts in sources):
-        seconds = np.array([video.seconds(pts) for _, pts in sources if pts is not None], dtype=np.float64)
+        seconds = np.array(
+            [video.seconds(pts) for _, pts in sources if pts is not None], dtype=np.float64
+        )
         if (np.diff(seconds) >= 0).all():
             return seconds
-    return np.array([min(LONGEST_SECONDS, position / fps) for position, _ in sources], dtype=np.float64)
+    return np.array(
+        [min(LONGEST_SECONDS, position / fps) for position, _ in sources], dtype=np.float64
+    )
 
 
 def _missing(decoding: Decoding, header: Header, *, planned: int) -> str:
-    """How far the file went, if it ended long before what it promised of the first `planned` frames; else nothing."""
+    """How far the file went, if it ended long before what it promised of the first `planned`
+    frames; else nothing.
+    """
     if not decoding.video.at_end or decoding.packets >= WHOLE * planned:
         return ""
     if header.is_counted:
@@ -167,23 +196,31 @@ def _missing(decoding: Decoding, header: Header, *, planned: int) -> str:
     else:  # frames may come at any pace: only time tells
         promised_seconds = min(MAX_SECONDS, header.duration_seconds)
         reached = decoding.video.reached_seconds
-        cut, what = reached < WHOLE * promised_seconds, f"{reached:.1f} of {promised_seconds:.1f} seconds"
+        cut, what = (
+            reached < WHOLE * promised_seconds,
+            f"{reached:.1f} of {promised_seconds:.1f} seconds",
+        )
     return what if cut else ""
 
 
 def _refuse_undecodable(decoding: Decoding, indices: np.ndarray, buffer: FrameBuffer) -> None:
-    """`VideoError` (undecodable) if fewer than half of the different frames wanted could be decoded."""
+    """`VideoError` (undecodable) if fewer than half of the different frames wanted could be
+    decoded.
+    """
     present = len(set(np.minimum(indices, decoding.packets - 1).tolist()))
     if not buffer.taken or 2 * buffer.taken < present:
-        message = f"{buffer.taken} of {present} frames could be decoded, {decoding.errors} packets were refused"
+        message = (
+            f"{buffer.taken} of {present} frames could be decoded, {decoding.errors} packets "
+            "were refused"
+        )
         raise VideoError("undecodable", message, stage=STAGE)
 
 
 def _damaged_share(decoding: Decoding, buffer: FrameBuffer, mode: str) -> float:
     """The part of the 96 slots that shows no decoded frame.
 
-    Where everything is decoded, frames are counted as they come out: one that was refused leaves no gap, it moves those
-    behind it. So each refused packet counts as one packet's part of the video.
+    Where everything is decoded, frames are counted as they come out: one that was refused leaves no
+    gap, it moves those behind it. So each refused packet counts as one packet's part of the video.
     """
     share = buffer.damaged_slots / FRAMES
     if mode == "full":

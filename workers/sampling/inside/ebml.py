@@ -32,7 +32,11 @@ def head(data: bytes) -> Head | None:
     size_bytes = 9 - data[id_bytes].bit_length()
     unknown = (1 << 7 * size_bytes) - 1
     size = int.from_bytes(data[id_bytes : id_bytes + size_bytes], "big") & unknown
-    return Head(int.from_bytes(data[:id_bytes], "big"), None if size == unknown else size, id_bytes + size_bytes)
+    return Head(
+        int.from_bytes(data[:id_bytes], "big"),
+        None if size == unknown else size,
+        id_bytes + size_bytes,
+    )
 
 
 def elements(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -13,7 +13,9 @@ from workers.sampling.inside.side_data import display_matrix
 
 
 class FrameBuffer:
-    """Takes frames by position. A position may be asked for by many slots: a short video repeats its last frame."""
+    """Takes frames by position. A position may be asked for by many slots: a short video repeats
+    its last frame.
+    """
 
     def __init__(
         self,
@@ -22,20 +24,26 @@ class FrameBuffer:
         pixel_aspect: Fraction | None,
         conversion: type[ExactConversion | FastConversion],
     ) -> None:
-        """`indices` int64 `[96]`, never decreasing; `out` uint8 `[96, 224, 224, 3]` is written in place."""
+        """`indices` int64 `[96]`, never decreasing; `out` uint8 `[96, 224, 224, 3]` is written in
+        place.
+        """
         self.positions: list[int] = indices.tolist()
         self.last = self.positions[-1]
         self.missing = set(self.positions)
         self.shown_size = (0, 0)
         #: Positions before the file's first key frame: it was cut there, and no player shows them.
         self.before_start = 0
-        self._corrupt: set[int] = set()  # positions whose frame the decoder calls corrupt or concealed
+        self._corrupt: set[int] = (
+            set()
+        )  # positions whose frame the decoder calls corrupt or concealed
         self._out = out
         self._times: dict[int, int | None] = {}  # by position
         self._pixel_aspect = pixel_aspect
         self._view: View | None = None
         self._conversion = conversion
-        self._square: ExactConversion | FastConversion | None = None  # for frames of the stored size
+        self._square: ExactConversion | FastConversion | None = (
+            None  # for frames of the stored size
+        )
         self._stored_size = (0, 0)
 
     @property
@@ -45,17 +53,25 @@ class FrameBuffer:
 
     @property
     def corrupt(self) -> int:
-        """How many different frames here the decoder calls corrupt, or has patched up from others (concealed)."""
+        """How many different frames here the decoder calls corrupt, or has patched up from others
+        (concealed).
+        """
         return len(self._corrupt)
 
     @property
     def damaged_slots(self) -> int:
-        """Slots whose frame is lost, so that another stands in for it, or corrupt. What no player shows is neither."""
+        """Slots whose frame is lost, so that another stands in for it, or corrupt. What no player
+        shows is neither.
+        """
         damaged = self.missing | self._corrupt
-        return sum(position in damaged and position >= self.before_start for position in self.positions)
+        return sum(
+            position in damaged and position >= self.before_start for position in self.positions
+        )
 
     def take(self, position: int, frame: VideoFrame) -> None:
-        """Convert a frame and put it into its slots. Frames that nobody wants and second copies are passed over."""
+        """Convert a frame and put it into its slots. Frames that nobody wants and second copies are
+        passed over.
+        """
         if position not in self.missing:
             return
         first = self.positions.index(position)
@@ -69,7 +85,8 @@ class FrameBuffer:
     def _conversion_for(self, frame: VideoFrame) -> ExactConversion | FastConversion:
         """The conversion of frames of this one's size, which may change midway."""
         if self._view is None:
-            # once a video: a frame whose side data was looked at lives on until the garbage collector comes
+            # once a video: a frame whose side data was looked at lives on until the garbage
+            # collector comes
             self._view = view_of(display_matrix(frame), self._pixel_aspect)
         size = frame.width, frame.height
         if self._square is None or size != self._stored_size:
@@ -78,7 +95,9 @@ class FrameBuffer:
         return self._square
 
     def clip(self, count: int) -> None:
-        """The video turned out to have only `count` frames (at least one): positions beyond are its last one."""
+        """The video turned out to have only `count` frames (at least one): positions beyond are its
+        last one.
+        """
         if self.last < count:
             return
         self.positions = [min(position, count - 1) for position in self.positions]
@@ -86,11 +105,14 @@ class FrameBuffer:
         self.missing = set(self.positions) - self._times.keys()
 
     def fill(self) -> list[tuple[int, int | None]]:
-        """Give slots whose frame was lost the frame before, the first ones the frame after. Needs at least one frame.
+        """Give slots whose frame was lost the frame before, the first ones the frame after. Needs
+        at least one frame.
 
         Returns position and presentation time, in the stream's own unit, of the frame in each slot.
         """
-        source = next(slot for slot, position in enumerate(self.positions) if position in self._times)
+        source = next(
+            slot for slot, position in enumerate(self.positions) if position in self._times
+        )
         sources = []
         for slot, position in enumerate(self.positions):
             if position in self._times:

@@ -1,10 +1,11 @@
 """From a full-size picture to the 224 x 224 that every backbone sees: the geometry.
 
-The reference is "what a player shows, its short edge resized to 224, the centre cut out". Here all of it happens in one
-resize of the part that the cut keeps, which leaves out the work on the margins and differs by one grey level at most.
-Pixels that are not square are stretched by that resize. A phone's picture is stored lying down: it is turned after the
-resize, on 224 x 224, and the part to keep is chosen in the picture as it is shown, so that the odd pixel of an uneven
-margin falls on the same side either way.
+The reference is "what a player shows, its short edge resized to 224, the centre cut out". Here all
+of it happens in one resize of the part that the cut keeps, which leaves out the work on the margins
+and differs by one grey level at most. Pixels that are not square are stretched by that resize. A
+phone's picture is stored lying down: it is turned after the resize, on 224 x 224, and the part to
+keep is chosen in the picture as it is shown, so that the odd pixel of an uneven margin falls on the
+same side either way.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from workers.sampling.plan import SIDE
 #: left, top, right, bottom in pixels of a picture; not whole numbers.
 Box = tuple[float, float, float, float]
 
-#: Pixels up to this many times as wide as high, or as high as wide, are stretched; beyond it a header is wrong.
+#: Pixels up to this many times as wide as high, or as high as wide, are stretched; beyond it a
+#: header is wrong.
 MOST_STRETCH = 4
 
 
 class View(NamedTuple):
-    """How a stored picture becomes the shown one: stretch its rows, then swap rows and columns, then flip."""
+    """How a stored picture becomes the shown one: stretch its rows, then swap rows and columns,
+    then flip.
+    """
 
     swap: bool = False
     flip_x: bool = False
@@ -42,11 +46,13 @@ AS_STORED = View()
 
 
 def view_of(matrix: bytes | None, pixel_aspect: Fraction | None) -> View:
-    """The view of a stream with this display matrix and sample aspect ratio; None: the stream has none.
+    """The view of a stream with this display matrix and sample aspect ratio; None: the stream has
+    none.
 
-    The turn is the one nearest to the matrix, 9 int32 `a b u c d v x y w`, `x' = a x + c y`, `y' = b x + d y`: only quarter
-    turns and mirrors are followed, a matrix of zeros changes nothing. Source: FFmpeg, libavutil/display.h. An aspect that
-    is not positive, or beyond `MOST_STRETCH` either way, counts as 1.
+    The turn is the one nearest to the matrix, 9 int32 `a b u c d v x y w`, `x' = a x + c y`, `y' =
+    b x + d y`: only quarter turns and mirrors are followed, a matrix of zeros changes nothing.
+    Source: FFmpeg, libavutil/display.h. An aspect that is not positive, or beyond `MOST_STRETCH`
+    either way, counts as 1.
     """
     aspect = float(pixel_aspect or 1)
     if not 1 / MOST_STRETCH <= aspect <= MOST_STRETCH:
@@ -76,7 +82,9 @@ def kept_box(width: int, height: int) -> Box:
 
 
 def stored_box(width: int, height: int, view: View) -> Box:
-    """The kept part in the pixels of the stored picture; `width` and `height` are the stored ones."""
+    """The kept part in the pixels of the stored picture; `width` and `height` are the stored
+    ones.
+    """
     shown_width, shown_height = view.shown_size(width, height)
     left, top, right, bottom = kept_box(shown_width, shown_height)
     if view.flip_x:

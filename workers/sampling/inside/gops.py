@@ -1,9 +1,11 @@
-"""Which packets must be decoded so that the wanted pictures come out exactly as if all had been: pure, knows no codec.
+"""Which packets must be decoded so that the wanted pictures come out exactly as if all had been:
+pure, knows no codec.
 
-A GOP is a run of pieces (packets, or frames within one) whose first starts decoding anew. Left out are the pieces that no
-wanted picture of their GOP refers to (where a codec does not say what it refers to: those after the last wanted picture),
-and the leading pictures after a start (they come later in the file, are shown before it, and refer to the tail of the GOP
-before) where none of them is wanted.
+A GOP is a run of pieces (packets, or frames within one) whose first starts decoding anew. Left out
+are the pieces that no wanted picture of their GOP refers to (where a codec does not say what it
+refers to: those after the last wanted picture), and the leading pictures after a start (they come
+later in the file, are shown before it, and refer to the tail of the GOP before) where none of them
+is wanted.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Protocol
 
 
 class Piece(Protocol):
-    """`time`: presentation time, None for what is decoded and not shown. `starts_anew`: decoding can start here.
+    """`time`: presentation time, None for what is decoded and not shown. `starts_anew`: decoding
+    can start here.
 
     `refers`: how many pieces back those lie that it refers to; None: to any before it in its GOP.
     """

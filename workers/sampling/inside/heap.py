@@ -1,11 +1,14 @@
-"""How much of a video's memory a sampler keeps for the next one: asking the system for the same pages again costs time."""
+"""How much of a video's memory a sampler keeps for the next one: asking the system for the same
+pages again costs time.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 
-#: A heap up to this size stays: more than a 1080p video needs. What a larger one took goes back after it.
+#: A heap up to this size stays: more than a 1080p video needs. What a larger one took goes back
+#: after it.
 KEPT_HEAP_BYTES = 128 << 20
 
 # mallopt(3) of glibc. Left alone, it gives memory back and asks for it again with every picture
@@ -27,7 +30,9 @@ class Heap:
             self._start_bytes = self._end(0)
 
     def tidy(self) -> None:
-        """After a video: free what it left, and give the system what is more than a sampler keeps."""
+        """After a video: free what it left, and give the system what is more than a sampler
+        keeps.
+        """
         gc.collect()
         if self._trim and self._end(0) - self._start_bytes > KEPT_HEAP_BYTES:
             self._trim(0)

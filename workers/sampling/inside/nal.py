@@ -1,7 +1,8 @@
-"""What a packet of H.264 or HEVC says in the clear: where decoding can start anew, and the picture's temporal layer.
+"""What a packet of H.264 or HEVC says in the clear: where decoding can start anew, and the
+picture's temporal layer.
 
-The container's key frame flag does not say it: it also marks pictures of a gradual refresh, which need those before.
-Sources: ITU-T H.264 table 7-1, H.265 table 7-1, ISO/IEC 14496-15 (avcC, hvcC).
+The container's key frame flag does not say it: it also marks pictures of a gradual refresh, which
+need those before. Sources: ITU-T H.264 table 7-1, H.265 table 7-1, ISO/IEC 14496-15 (avcC, hvcC).
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ class Slice(NamedTuple):
 
 
 class NalReader:
-    """Reads slice headers of one stream; `extradata` is its configuration record, none for byte streams (mpegts)."""
+    """Reads slice headers of one stream; `extradata` is its configuration record, none for byte
+    streams (mpegts).
+    """
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:
         self._hevc = codec == "hevc"
         record, offset = extradata or b"", 21 if self._hevc else 4
         #: bytes of the length before each unit; 0: units follow start codes
-        self._length_bytes = (record[offset] & 3) + 1 if len(record) > offset and record[0] == 1 else 0
+        self._length_bytes = (
+            (record[offset] & 3) + 1 if len(record) > offset and record[0] == 1 else 0
+        )
 
     def first_slice(self, packet: Packet[Stream]) -> Slice | None:
         """None if the packet holds no slice (parameter sets alone, damage)."""
@@ -53,7 +58,10 @@ class NalReader:
             start = self._length_bytes
             while start < len(data):
                 yield start
-                start += int.from_bytes(data[start - self._length_bytes : start], "big") + self._length_bytes
+                start += (
+                    int.from_bytes(data[start - self._length_bytes : start], "big")
+                    + self._length_bytes
+                )
             return
         stream = data.tobytes()
         start = stream.find(_START_CODE)

@@ -1,7 +1,9 @@
-"""Letting FFmpeg at a file: which formats and codecs are let in, and which error a file is that is none of them.
+"""Letting FFmpeg at a file: which formats and codecs are let in, and which error a file is that is
+none of them.
 
-Media is hostile until decoded, so everything here is an allow-list, and a decoder is not opened before its name was
-found on one. Files are read through the object given and through nothing else: no protocol is allowed.
+Media is hostile until decoded, so everything here is an allow-list, and a decoder is not opened
+before its name was found on one. Files are read through the object given and through nothing else:
+no protocol is allowed.
 """
 
 from __future__ import annotations
@@ -32,8 +34,12 @@ _NOT_MOVING = Disposition.attached_pic | Disposition.still_image | Disposition.t
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
-def open_container(file: ByteFile, fragmented: bool, decoders: str = ",".join(DECODERS)) -> InputContainer:
-    """The one place that lets FFmpeg at a file. `decoders`: those it may open by itself while it probes."""
+def open_container(
+    file: ByteFile, fragmented: bool, decoders: str = ",".join(DECODERS)
+) -> InputContainer:
+    """The one place that lets FFmpeg at a file. `decoders`: those it may open by itself while it
+    probes.
+    """
     options = {
         "format_whitelist": FORMATS,
         "protocol_whitelist": "none",
@@ -41,7 +47,9 @@ def open_container(file: ByteFile, fragmented: bool, decoders: str = ",".join(DE
         "max_pixels": str(MAX_PIXELS),
         "max_streams": str(MAX_TRACKS),
     }
-    if fragmented:  # otherwise FFmpeg reads all fragments of a seekable file before it gives the first packet
+    if (
+        fragmented
+    ):  # otherwise FFmpeg reads all fragments of a seekable file before it gives the first packet
         options["fflags"] = "+ignidx"
     file.seek(0)
     is_gif = file.read(3) == b"GIF"
@@ -74,7 +82,11 @@ def _unreadable(file: ByteFile) -> VideoError:
     file.seek(0)
     head = file.read(HEAD_BYTES)
     if head[4:8] in _FIRST_BOXES:
-        return VideoError("truncated", "an mp4 without a readable index (moov): was its upload cut short?", stage=STAGE)
+        return VideoError(
+            "truncated",
+            "an mp4 without a readable index (moov): was its upload cut short?",
+            stage=STAGE,
+        )
     if head.startswith(EBML):
         return VideoError("truncated", "a mkv or webm that ends within its header", stage=STAGE)
     what = description(head)
@@ -86,7 +98,9 @@ def picture_stream(container: InputContainer) -> VideoStream:
     """The first stream of moving pictures, its codec allowed."""
     tracks = sum(stream.type in ("video", "audio") for stream in container.streams)
     if tracks > MAX_STREAMS:
-        raise VideoError("over_limits", f"{tracks} picture and sound streams; at most {MAX_STREAMS}", stage=STAGE)
+        raise VideoError(
+            "over_limits", f"{tracks} picture and sound streams; at most {MAX_STREAMS}", stage=STAGE
+        )
     moving = [stream for stream in container.streams.video if not stream.disposition & _NOT_MOVING]
     if not moving:
         raise VideoError("no_video", "the file has no stream of moving pictures", stage=STAGE)

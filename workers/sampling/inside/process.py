@@ -1,9 +1,9 @@
 """A sampler process: decodes one video after the other and opens nothing.
 
-It is started by `workers.sampling.child` with an empty environment and two descriptors: a socket, over which it asks for the
-blocks of a video that some worker thread reads, and memory for blocks and frames.
-`workers.sampling.inside.lockdown` takes the rest away:
-whatever a hostile video makes of it has no files, no network, no credentials, and ends with its process.
+It is started by `workers.sampling.child` with an empty environment and two descriptors: a socket,
+over which it asks for the blocks of a video that some worker thread reads, and memory for blocks
+and frames. `workers.sampling.inside.lockdown` takes the rest away: whatever a hostile video makes
+of it has no files, no network, no credentials, and ends with its process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from workers.sampling.inside.decode import Decoded
 
-#: What PyAV and Pillow import only when they need it, which here is when no file can be opened any more.
+#: What PyAV and Pillow import only when they need it, which here is when no file can be opened any
+#: more.
 LATE_IMPORTS = (
     "PIL.ImageFile",
     "av.audio.codeccontext",
@@ -37,8 +38,12 @@ LATE_IMPORTS = (
     "av.subtitles.codeccontext",
     "av.subtitles.stream",
 )
-#: The same file would end the same way again, so this is its end and no strike. Many such files pause everything.
-DEFECT = "{}: {}: something in this file is not foreseen here; please report it, and retry it with a newer version"
+#: The same file would end the same way again, so this is its end and no strike. Many such files
+#: pause everything.
+DEFECT = (
+    "{}: {}: something in this file is not foreseen here; please report it, and retry it with "
+    "a newer version"
+)
 
 
 class AbortedError(Exception):
@@ -82,7 +87,9 @@ def leave() -> NoReturn:
 
 
 class RemoteFile:
-    """A file whose blocks are asked for over the channel (`workers.sampling.inside.boxes.ByteFile`)."""
+    """A file whose blocks are asked for over the channel
+    (`workers.sampling.inside.boxes.ByteFile`).
+    """
 
     def __init__(self, channel: Channel, memory: mmap.mmap, size_bytes: int) -> None:
         self._channel = channel
@@ -103,7 +110,10 @@ class RemoteFile:
         return self._memory[start : start + count]
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size_bytes}[whence]
+        self._position = (
+            offset
+            + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size_bytes}[whence]
+        )
         return self._position
 
     def tell(self) -> int:
@@ -114,7 +124,9 @@ class RemoteFile:
         if self.aborted:
             raise AbortedError
         if block not in self._slots:
-            slot = len(self._slots) if len(self._slots) < SLOTS else self._slots.popitem(last=False)[1]
+            slot = (
+                len(self._slots) if len(self._slots) < SLOTS else self._slots.popitem(last=False)[1]
+            )
             self._channel.send({"kind": "read", "block": block, "slot": slot})
             if self._channel.receive()["kind"] == "abort":
                 self.aborted = True
@@ -124,7 +136,9 @@ class RemoteFile:
         return self._slots[block]
 
 
-def answer(sample: Callable[..., Decoded], file: RemoteFile, policy: str, frames: np.ndarray) -> dict[str, Any]:
+def answer(
+    sample: Callable[..., Decoded], file: RemoteFile, policy: str, frames: np.ndarray
+) -> dict[str, Any]:
     """Decode into `frames` and say how it went."""
     try:
         decoded = sample(file, policy, frames)
@@ -133,12 +147,18 @@ def answer(sample: Callable[..., Decoded], file: RemoteFile, policy: str, frames
     except MemoryError:
         allowed_mib = lockdown.MEMORY_BYTES >> 20
         message = (
-            f"decoding needs more than the {allowed_mib} MiB of memory a sampler may use: a smaller rendition fits"
+            f"decoding needs more than the {allowed_mib} MiB of memory a sampler may use: a "
+            "smaller rendition fits"
         )
         return {"kind": "failed", "code": "over_limits", "message": message}
     except VideoError as error:
-        # FFmpeg may take a failed read for the end of the file: then this is no word about the video
-        return {"kind": "aborted"} if file.aborted else {"kind": "failed", "code": error.code, "message": str(error)}
+        # FFmpeg may take a failed read for the end of the file: then this is no word about the
+        # video
+        return (
+            {"kind": "aborted"}
+            if file.aborted
+            else {"kind": "failed", "code": error.code, "message": str(error)}
+        )
     if file.aborted:
         return {"kind": "aborted"}
     facts = {name: value for name, value in vars(decoded).items() if name != "frames"}
@@ -147,7 +167,9 @@ def answer(sample: Callable[..., Decoded], file: RemoteFile, policy: str, frames
 
 
 def main(arguments: list[str]) -> None:
-    """`arguments`: descriptor of the socket, descriptor of the shared memory, CPU seconds a video may use, parent's id."""
+    """`arguments`: descriptor of the socket, descriptor of the shared memory, CPU seconds a video
+    may use, parent's id.
+    """
     socket_fd, memory_fd, cpu_seconds, parent_pid = map(int, arguments)
     lockdown.die_with(parent_pid)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy comes: it would start a thread per core
@@ -168,10 +190,23 @@ def main(arguments: list[str]) -> None:
         request = channel.receive()
         lockdown.limit_cpu(cpu_seconds)
         try:
-            channel.send(answer(sample, RemoteFile(channel, memory, request["size_bytes"]), request["policy"], frames))
-        except Exception as error:  # a defect of ours: say which, then do not trust this process any more
             channel.send(
-                {"kind": "failed", "code": "sampler_defect", "message": DEFECT.format(type(error).__name__, error)}
+                answer(
+                    sample,
+                    RemoteFile(channel, memory, request["size_bytes"]),
+                    request["policy"],
+                    frames,
+                )
+            )
+        except (
+            Exception
+        ) as error:  # a defect of ours: say which, then do not trust this process any more
+            channel.send(
+                {
+                    "kind": "failed",
+                    "code": "sampler_defect",
+                    "message": DEFECT.format(type(error).__name__, error),
+                }
             )
             raise
         heap.tidy()

@@ -22,7 +22,10 @@ _TEXTS = (
     (r"(?s)(<\?xml.*?)?<MPD[\s>]", f"a DASH manifest; {_ELSEWHERE}"),
     (r"(?s)(<\?xml.*?)?<SmoothStreamingMedia", f"a Smooth Streaming manifest; {_ELSEWHERE}"),
     (r"(?is)(<\?xml.*?)?<smil", f"a SMIL playlist; {_ELSEWHERE}"),
-    (r"(?i)(https?|rtsp|rtmp|mms|file|concat|subfile|data|crypto)[:+,]\S", f"an address; {_ELSEWHERE}"),
+    (
+        r"(?i)(https?|rtsp|rtmp|mms|file|concat|subfile|data|crypto)[:+,]\S",
+        f"an address; {_ELSEWHERE}",
+    ),
     (r"(?is)(<\?xml.*?)?<svg", _PICTURE),
     (
         r"(?is)(<\?xml.*?)?(<!--.*?)?<(!doctype html|html|head)",
@@ -38,11 +41,24 @@ _TEXTS = (
 _BINARIES = (
     (rb"\xff\xd8\xff", _PICTURE),
     (rb"\x89PNG", _PICTURE),
-    (rb"(?s)RIFF....WEBP", "a WebP picture; animated ones are not decoded by this FFmpeg: convert it to mp4 or gif"),
-    (rb"BM(?s:....)\x00{4}|II\*\x00|MM\x00\*|8BPS|\x00\x00\x01\x00\x01|\xff\x0a|\x00\x00\x00\x0cJXL ", _PICTURE),
-    (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd", f"an archive; {_ARCHIVE}"),
+    (
+        rb"(?s)RIFF....WEBP",
+        "a WebP picture; animated ones are not decoded by this FFmpeg: convert it to mp4 or gif",
+    ),
+    (
+        rb"BM(?s:....)\x00{4}|II\*\x00|MM\x00\*|8BPS|\x00\x00\x01\x00\x01"
+        rb"|\xff\x0a|\x00\x00\x00\x0cJXL ",
+        _PICTURE,
+    ),
+    (
+        rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd",
+        f"an archive; {_ARCHIVE}",
+    ),
     (rb"%PDF", "a PDF document"),
-    (rb"[FCZ]WS[\x01-\x40]", "a Flash program (swf); it draws its pictures by running, so there is no film in it"),
+    (
+        rb"[FCZ]WS[\x01-\x40]",
+        "a Flash program (swf); it draws its pictures by running, so there is no film in it",
+    ),
     (rb"ID3|fLaC|(?s:RIFF....WAVE)|FORM(?s:....)AIF|\xff[\xfb\xf3\xf2]", "sound without pictures"),
     (rb"DVDVIDEO-", "the index of a DVD (ifo); give its VOB files"),
     (rb"BIKi|KB2|SMK[24]", "a video of a game (Bink, Smacker); convert it to mp4"),

@@ -1,8 +1,9 @@
-"""The system calls a sampler may still make: for memory, clocks, its socket and its own end. All others answer EPERM.
+"""The system calls a sampler may still make: for memory, clocks, its socket and its own end. All
+others answer EPERM.
 
-An answer and not a signal: libraries try a file or the number of cores and go on without. Numbers of the calls:
-`asm/unistd_64.h` for x86_64, `asm-generic/unistd.h` for aarch64. How a filter is written: Linux,
-Documentation/userspace-api/seccomp_filter.rst.
+An answer and not a signal: libraries try a file or the number of cores and go on without. Numbers
+of the calls: `asm/unistd_64.h` for x86_64, `asm-generic/unistd.h` for aarch64. How a filter is
+written: Linux, Documentation/userspace-api/seccomp_filter.rst.
 """
 
 from __future__ import annotations
@@ -47,12 +48,17 @@ CALLS = {
     "tgkill": (234, 131),
     "exit": (60, 93),
     "exit_group": (231, 94),
-    "rseq": (334, 293),  # a library's thread that has not run yet begins with it, and glibc aborts if it fails
+    "rseq": (
+        334,
+        293,
+    ),  # a library's thread that has not run yet begins with it, and glibc aborts if it fails
 }
 
 
 class Machine(NamedTuple):
-    """What differs between processors. `audit`: AUDIT_ARCH_*, which table of calls a number belongs to."""
+    """What differs between processors. `audit`: AUDIT_ARCH_*, which table of calls a number belongs
+    to.
+    """
 
     column: int
     audit: int
@@ -63,7 +69,9 @@ MACHINES = {"x86_64": Machine(0, 0xC000003E, 317), "aarch64": Machine(1, 0xC0000
 
 
 class Condition(NamedTuple):
-    """`arguments[argument] & mask == value`, of the lower 32 bits: the kernel reads no more of these arguments."""
+    """`arguments[argument] & mask == value`, of the lower 32 bits: the kernel reads no more of
+    these arguments.
+    """
 
     argument: int
     mask: int
@@ -81,8 +89,8 @@ _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
 
 _SET_MODE_FILTER = 1
 _ALL_THREADS = 1 << 0
-#: Otherwise Linux before 5.16 takes speculation from a filtered process, and decoding becomes slower. What that would
-#: protect are secrets of the same process, and this one has none.
+#: Otherwise Linux before 5.16 takes speculation from a filtered process, and decoding becomes
+#: slower. What that would protect are secrets of the same process, and this one has none.
 _KEEP_SPECULATION = 1 << 2
 
 
@@ -93,17 +101,22 @@ class _Program(ctypes.Structure):
 
 
 def install() -> bool:
-    """Filter this process's system calls, for good. False: this system cannot do that, and nothing is filtered.
+    """Filter this process's system calls, for good. False: this system cannot do that, and nothing
+    is filtered.
 
     Needs `PR_SET_NO_NEW_PRIVS`.
     """
     machine = MACHINES.get(os.uname().machine)
-    if sys.platform != "linux" or machine is None or sys.maxsize < 2**32:  # a 32-bit Python has other calls
+    if (
+        sys.platform != "linux" or machine is None or sys.maxsize < 2**32
+    ):  # a 32-bit Python has other calls
         return False
     steps = program(machine, os.getpid())
     filters = _Program(len(steps) // 8, steps)
     flags = _ALL_THREADS | _KEEP_SPECULATION
-    return not ctypes.CDLL(None).syscall(machine.seccomp, _SET_MODE_FILTER, flags, ctypes.byref(filters))
+    return not ctypes.CDLL(None).syscall(
+        machine.seccomp, _SET_MODE_FILTER, flags, ctypes.byref(filters)
+    )
 
 
 def program(machine: Machine, pid: int) -> bytes:
@@ -115,7 +128,12 @@ def program(machine: Machine, pid: int) -> bytes:
         **dict.fromkeys(("kill", "tkill", "tgkill"), (Condition(0, _WHOLE, pid),)),
     }
     refuse = _step(_RETURN, _REFUSE)
-    code = [_step(_LOAD, _AUDIT), _step(_IF_EQUAL, machine.audit, yes=1), refuse, _step(_LOAD, _NUMBER)]
+    code = [
+        _step(_LOAD, _AUDIT),
+        _step(_IF_EQUAL, machine.audit, yes=1),
+        refuse,
+        _step(_LOAD, _NUMBER),
+    ]
     for name, numbers in CALLS.items():
         block = []
         for argument, mask, value in conditions.get(name, ()):

@@ -1,7 +1,7 @@
 """Reading what lies beside a frame, also where PyAV has no name for it.
 
-PyAV 18.1 names 28 kinds of side data, FFmpeg 8.1 has more (MV-HEVC's view is the 29th), and one without a name makes all of a
-frame's unreadable.
+PyAV 18.1 names 28 kinds of side data, FFmpeg 8.1 has more (MV-HEVC's view is the 29th), and one
+without a name makes all of a frame's unreadable.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Decoding only what the wanted frames need, bit-identical to decoding everything.
 
-The file is read once: packets are kept until a few megabytes hold a whole GOP, their presentation times are sorted (the n-th
-time is the n-th frame), and only then is decoded what is needed; pictures that nobody wants and none refers to are left to
-the decoder's own skipping. Meanwhile the worker reads on.
-Where a file does not keep the rules this rests on, `OutOfStepError` says so, and everything has to be decoded instead.
+The file is read once: packets are kept until a few megabytes hold a whole GOP, their presentation
+times are sorted (the n-th time is the n-th frame), and only then is decoded what is needed;
+pictures that nobody wants and none refers to are left to the decoder's own skipping. Meanwhile the
+worker reads on. Where a file does not keep the rules this rests on, `OutOfStepError` says so, and
+everything has to be decoded instead.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from workers.sampling.inside.frame_buffer import FrameBuffer
 from workers.sampling.inside.gops import needed
 from workers.sampling.inside.nal import NalReader
 
-#: So much is gathered before whole GOPs are decoded; and more than this of an unfinished GOP is not kept.
+#: So much is gathered before whole GOPs are decoded; and more than this of an unfinished GOP is not
+#: kept.
 GATHERED_BYTES = 1 << 20
 KEPT_BYTES = 32 << 20
-#: A packet is stored at most this far from its place in presentation order; H.264 and HEVC allow 16.
+#: A packet is stored at most this far from its place in presentation order; H.264 and HEVC allow
+#: 16.
 REORDER_PACKETS = 32
-#: Codecs with exactly one shown frame per packet. VP8 hides frames; MPEG-4 and MPEG-2 join, drop and split them.
+#: Codecs with exactly one shown frame per packet. VP8 hides frames; MPEG-4 and MPEG-2 join, drop
+#: and split them.
 CODECS = ("h264", "hevc", "vp9", "av1", *INTRA_CODECS)
 #: Those whose decoders can be told to skip a picture while they run.
 SKIPPING_CODECS = ("h264", "hevc", "vp9")
@@ -39,7 +43,9 @@ _PROGRESSIVE = (0, 1)
 
 
 class OutOfStepError(Exception):
-    """The n-th packet time of this file is not the time of its n-th frame, or its packets hide what they depend on."""
+    """The n-th packet time of this file is not the time of its n-th frame, or its packets hide what
+    they depend on.
+    """
 
 
 class Decoding:
@@ -50,12 +56,15 @@ class Decoding:
         self.packets = 0
         self.frames = 0
         self.errors = 0
-        #: Errors from the file's first key frame on; before it nothing can be decoded, and no player does.
+        #: Errors from the file's first key frame on; before it nothing can be decoded, and no
+        #: player does.
         self.lost = 0
         self._has_started = False
 
     def decode(self, packet: Packet[Stream] | None) -> list[VideoFrame]:
-        """The frames that a packet (None: the end) brings out; one that cannot be decoded is counted, not raised."""
+        """The frames that a packet (None: the end) brings out; one that cannot be decoded is
+        counted, not raised.
+        """
         self._has_started |= packet is None or packet.is_keyframe
         try:
             frames = list(self.video.decoder.decode(packet))
@@ -73,8 +82,8 @@ class Decoding:
 class Piece:
     """What can be decoded or left out: a packet, or, where `part` says so, these bytes of one.
 
-    `time`: presentation time if it is shown. `refers`: how many pieces back those lie that it refers to; None: it does not
-    say.
+    `time`: presentation time if it is shown. `refers`: how many pieces back those lie that it
+    refers to; None: it does not say.
     """
 
     packet: Packet[Stream]
@@ -89,11 +98,17 @@ class SparsePass:
 
     def __init__(self, decoding: Decoding, buffer: FrameBuffer) -> None:
         video = decoding.video
-        if video.codec not in CODECS or (video.codec == "h264" and video.decoder.field_order not in _PROGRESSIVE):
+        if video.codec not in CODECS or (
+            video.codec == "h264" and video.decoder.field_order not in _PROGRESSIVE
+        ):
             raise OutOfStepError(f"{video.codec}, field order {video.decoder.field_order}")
         self._decoding = decoding
         self._shelf = buffer
-        self._nals = NalReader(video.codec, video.decoder.extradata) if video.codec in ("h264", "hevc") else None
+        self._nals = (
+            NalReader(video.codec, video.decoder.extradata)
+            if video.codec in ("h264", "hevc")
+            else None
+        )
         self._skips = video.codec in SKIPPING_CODECS
         self._av1 = Av1Reader() if video.codec == "av1" else None
         self._kept: list[Piece] = []
@@ -103,7 +118,9 @@ class SparsePass:
         self._shown: int | None = None  # time of the last frame that came out
 
     def run(self) -> None:
-        """Fill the buffer. Raises `OutOfStepError`; packets that cannot be decoded are counted, not raised."""
+        """Fill the buffer. Raises `OutOfStepError`; packets that cannot be decoded are counted, not
+        raised.
+        """
         for packet in self._decoding.video.packets():
             self._keep(packet)
             if len(self._times) > self._shelf.last + REORDER_PACKETS:
@@ -153,11 +170,15 @@ class SparsePass:
             return [Piece(packet, time, packet.is_keyframe, None)]
         piece = self._nals.first_slice(packet)
         if piece and piece.temporal_layer:
-            self._skips = False  # "no reference" then only means: not for pictures of the same layer
+            self._skips = (
+                False  # "no reference" then only means: not for pictures of the same layer
+            )
         return [Piece(packet, time, bool(piece and piece.starts_anew), None)]
 
     def _decode_certain(self) -> None:
-        """Decode what no later packet can change: up to the last whole GOP, or, if too much is kept, within it."""
+        """Decode what no later packet can change: up to the last whole GOP, or, if too much is
+        kept, within it.
+        """
         certain = max(0, len(self._kept) - REORDER_PACKETS)
         cut = max((at for at in range(1, certain + 1) if self._kept[at].starts_anew), default=0)
         if not cut and self._kept_bytes > KEPT_BYTES:
@@ -165,20 +186,26 @@ class SparsePass:
         if cut:
             self._decode(cut, complete=False)
             del self._kept[:cut]
-            self._kept_bytes = sum(packet.size + PACKET_BYTES for packet, _ in self._packets(self._kept))
+            self._kept_bytes = sum(
+                packet.size + PACKET_BYTES for packet, _ in self._packets(self._kept)
+            )
 
     def _decode(self, cut: int, *, complete: bool) -> None:
         """Decode what is needed of the first `cut` pieces."""
         self._times.sort()
         if any(one == other for one, other in pairwise(self._times)):
             raise OutOfStepError("two packets with one presentation time")
-        wanted = {self._times[position] for position in self._shelf.missing if position < len(self._times)}
+        wanted = {
+            self._times[position] for position in self._shelf.missing if position < len(self._times)
+        }
         flags = needed(self._kept, wanted, complete=complete)
         chosen = [piece for piece, flag in zip(self._kept[:cut], flags, strict=False) if flag]
         decoder = self._decoding.video.decoder
         for packet, pieces in self._packets(chosen):
             self._decoding.video.refuse_encrypted(packet)
-            decoder.skip_frame = "NONREF" if self._skips and pieces[-1].time not in wanted else "DEFAULT"
+            decoder.skip_frame = (
+                "NONREF" if self._skips and pieces[-1].time not in wanted else "DEFAULT"
+            )
             self._receive(_only(packet, pieces))
             if not self._shelf.missing:
                 return
@@ -195,7 +222,9 @@ class SparsePass:
     def _receive(self, packet: Packet[Stream] | None) -> None:
         for frame in self._decoding.decode(packet):
             if frame.pts is None or (self._shown is not None and frame.pts <= self._shown):
-                raise OutOfStepError("frames come out of the decoder in another order than their times")
+                raise OutOfStepError(
+                    "frames come out of the decoder in another order than their times"
+                )
             self._shown = frame.pts
             position = bisect_left(self._times, frame.pts)
             if position < len(self._times) and self._times[position] == frame.pts:

@@ -23,5 +23,7 @@ def is_whole(file: ByteFile) -> bool:
         header = ebml.head(data)
         start = header.bytes + header.size if header and header.size is not None else len(data)
         segment = ebml.head(data[start : start + ebml.HEAD_BYTES])
-        return bool(segment and segment.size is not None and start + segment.bytes + segment.size <= end)
+        return bool(
+            segment and segment.size is not None and start + segment.bytes + segment.size <= end
+        )
     return False

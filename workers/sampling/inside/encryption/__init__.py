@@ -1,4 +1,6 @@
-"""Whether what has to be decoded of a file is encrypted: what each container says, read beside FFmpeg."""
+"""Whether what has to be decoded of a file is encrypted: what each container says, read beside
+FFmpeg.
+"""
 
 from __future__ import annotations
 

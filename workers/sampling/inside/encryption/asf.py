@@ -1,4 +1,5 @@
-"""Whether a wmv or asf is encrypted: its header holds an object with keys, or the stream of pictures says so.
+"""Whether a wmv or asf is encrypted: its header holds an object with keys, or the stream of
+pictures says so.
 
 Source: Microsoft's Advanced Systems Format specification 1.2, 3.1, 3.3 (flags), 3.14 to 3.16.
 """

@@ -1,7 +1,8 @@
 """Finding out whether what has to be decoded of a file is encrypted.
 
-FFmpeg hands encrypted pictures to its decoders like any other, and what comes out is noise. So the file's own words are read
-beside FFmpeg: in its index before anything is decoded, in fragments and packets as they come.
+FFmpeg hands encrypted pictures to its decoders like any other, and what comes out is noise. So the
+file's own words are read beside FFmpeg: in its index before anything is decoded, in fragments and
+packets as they come.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Encryption:
         return packet
 
     def explains_failure(self) -> bool:
-        """Whether the pictures that would come next are encrypted, of the first stream if none has begun."""
+        """Whether the pictures that would come next are encrypted, of the first stream if none has
+        begun.
+        """
         return False
 
 
@@ -49,7 +52,8 @@ class WatchedFile:
     """A file that is looked at while FFmpeg reads it, so that nothing is read for that alone."""
 
     def __init__(self, file: ByteFile, see: See) -> None:
-        """`see` gets what each read adds to the part that is known from the start of the file on, and its position.
+        """`see` gets what each read adds to the part that is known from the start of the file on,
+        and its position.
 
         What FFmpeg reads elsewhere, the end for the last time in it, is not looked at.
         """

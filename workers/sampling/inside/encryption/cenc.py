@@ -1,8 +1,10 @@
-"""Which samples of an mp4 track its boxes call encrypted: pure, of any bytes, short ones too, and never failing.
+"""Which samples of an mp4 track its boxes call encrypted: pure, of any bytes, short ones too, and
+never failing.
 
-A sample is protected if its `seig` group says so, or, where it is in none, if its sample description does.
-Sources: ISO/IEC 14496-12, 8.5.2 (`stsd`), 8.7.4 (`stsc`), 8.9 (`sbgp`, `sgpd`, `csgp`), 8.12 (`sinf`); ISO/IEC 23001-7, 6
-(`seig`) and 8.2 (`tenc`); Microsoft's PIFF 1.1, 5.3.2 and 5.3.3; FFmpeg, libavutil/encryption_info.c.
+A sample is protected if its `seig` group says so, or, where it is in none, if its sample
+description does. Sources: ISO/IEC 14496-12, 8.5.2 (`stsd`), 8.7.4 (`stsc`), 8.9 (`sbgp`, `sgpd`,
+`csgp`), 8.12 (`sinf`); ISO/IEC 23001-7, 6 (`seig`) and 8.2 (`tenc`); Microsoft's PIFF 1.1, 5.3.2
+and 5.3.3; FFmpeg, libavutil/encryption_info.c.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Runs:
 
 
 class Groups(NamedTuple):
-    """Of each `seig` group whether it is protected; `default`: the group of samples that are in none, 0 for no group."""
+    """Of each `seig` group whether it is protected; `default`: the group of samples that are in
+    none, 0 for no group.
+    """
 
     protected: tuple[bool, ...] = ()
     default: int = 0
@@ -62,12 +66,16 @@ def _number(data: bytes, at: int, count: int = 4) -> int:
 
 
 def descriptions(stsd: bytes) -> tuple[bool, ...]:
-    """Of each sample description whether its samples are protected unless a group says otherwise."""
+    """Of each sample description whether its samples are protected unless a group says
+    otherwise.
+    """
     return tuple(_is_protected(kind, entry) for kind, entry in boxes_in(stsd[8:]))
 
 
 def _is_protected(kind: bytes, entry: bytes) -> bool:
-    """An entry of a clear kind is clear, whatever was left in it; a protected one may say in `tenc` that it is not."""
+    """An entry of a clear kind is clear, whatever was left in it; a protected one may say in `tenc`
+    that it is not.
+    """
     if kind not in _PROTECTED_ENTRIES:
         return False
     for name, sinf in boxes_in(entry[_ENTRY_BYTES:]):
@@ -82,7 +90,10 @@ def _is_protected(kind: bytes, entry: bytes) -> bool:
 
 def description_runs(stsc: bytes) -> Runs:
     """The number of each sample's description, counted from 0."""
-    rows = [(_number(stsc, at), _number(stsc, at + 4), _number(stsc, at + 8)) for at in _rows(stsc, 4, 12)]
+    rows = [
+        (_number(stsc, at), _number(stsc, at + 4), _number(stsc, at + 8))
+        for at in _rows(stsc, 4, 12)
+    ]
     starts = [first for first, _, _ in rows[1:]] + [1 << 32]
     return Runs(
         (max(0, stop - first) * samples, description - 1)
@@ -108,7 +119,9 @@ def groups(sgpd: bytes) -> Groups | None:
         entry = sgpd[at : at + _SEIG_BYTES + 1]
         protected.append(entry[2:3] not in (b"\0", b""))
         if not version:  # no length: as long as its fields say
-            own = _SEIG_BYTES + (1 + _number(entry, _SEIG_BYTES, 1) if protected[-1] and entry[3:4] == b"\0" else 0)
+            own = _SEIG_BYTES + (
+                1 + _number(entry, _SEIG_BYTES, 1) if protected[-1] and entry[3:4] == b"\0" else 0
+            )
         at += own
     return Groups(tuple(protected), default)
 
@@ -126,7 +139,9 @@ def compact_group_runs(csgp: bytes) -> Runs | None:
     if csgp[4:8] != _SEIG:
         return None
     flags = _number(csgp, 3, 1)
-    widths = [4 << (flags >> shift & 3) for shift in (4, 2, 0)]  # of pattern lengths, sample counts, indices
+    widths = [
+        4 << (flags >> shift & 3) for shift in (4, 2, 0)
+    ]  # of pattern lengths, sample counts, indices
     bits = BitReader(csgp[12 if flags & 0x40 else 8 :][:_COMPACT_BYTES])
     runs: list[tuple[int, int]] = []
     try:
@@ -139,28 +154,38 @@ def compact_group_runs(csgp: bytes) -> Runs | None:
             if len(set(pattern)) == 1:
                 runs.append((samples, pattern[0]))
             elif pattern:
-                runs += [(1, pattern[at % length]) for at in range(min(samples, MAX_RUNS - len(runs)))]
+                runs += [
+                    (1, pattern[at % length]) for at in range(min(samples, MAX_RUNS - len(runs)))
+                ]
     except EOFError:
         pass
     return Runs(runs)
 
 
 def piff_override(uuid: bytes) -> bool | None:
-    """Whether PIFF's box about a fragment's samples calls them protected; None: it leaves it to the track, or is another."""
+    """Whether PIFF's box about a fragment's samples calls them protected; None: it leaves it to the
+    track, or is another.
+    """
     if not uuid.startswith(_PIFF_SAMPLES) or not _number(uuid, 17, 3) & 1:
         return None
     return _number(uuid, 20, 3) != 0
 
 
 def protects_nothing(info: bytes) -> bool:
-    """Whether FFmpeg's note on a protected packet (its `encryption_info`) says that none of its bytes is encrypted."""
+    """Whether FFmpeg's note on a protected packet (its `encryption_info`) says that none of its
+    bytes is encrypted.
+    """
     key_bytes, iv_bytes, count = _number(info, 12), _number(info, 16), _number(info, 20)
     first = 24 + key_bytes + iv_bytes
-    return count > 0 and not any(_number(info, at + 4) for at in range(first, min(first + 8 * count, len(info)), 8))
+    return count > 0 and not any(
+        _number(info, at + 4) for at in range(first, min(first + 8 * count, len(info)), 8)
+    )
 
 
 def _rows(data: bytes, count_at: int, row_bytes: int) -> range:
     """Where the rows of a table begin that lies behind its count."""
     first = count_at + 4
     whole = max(0, len(data) - first) // row_bytes
-    return range(first, first + row_bytes * min(whole, _number(data, count_at), MAX_RUNS), row_bytes)
+    return range(
+        first, first + row_bytes * min(whole, _number(data, count_at), MAX_RUNS), row_bytes
+    )

@@ -1,6 +1,8 @@
-"""Which pictures of a mkv or webm are encrypted: by the encodings of its tracks, and in webm frame by frame.
+"""Which pictures of a mkv or webm are encrypted: by the encodings of its tracks, and in webm frame
+by frame.
 
-Sources: RFC 9559, 5.1.4.1.31 (ContentEncodings); the WebM project's "WebM Encryption" (signal byte).
+Sources: RFC 9559, 5.1.4.1.31 (ContentEncodings); the WebM project's "WebM Encryption" (signal
+byte).
 """
 
 from __future__ import annotations
@@ -45,10 +47,14 @@ def _kind(track: list[tuple[int, bytes]]) -> Kind:
         encoding = list(elements(content)) if name == _ENCODING else []
         if _number(encoding, _ENCODING_TYPE) != _IS_ENCRYPTION:
             continue
-        encryption = [one for inner, data in encoding if inner == _ENCRYPTION for one in elements(data)]
+        encryption = [
+            one for inner, data in encoding if inner == _ENCRYPTION for one in elements(data)
+        ]
         if _number(encryption, _ALGORITHM) == 0:  # signed only
             continue
-        settings = [one for inner, data in encryption if inner == _AES_SETTINGS for one in elements(data)]
+        settings = [
+            one for inner, data in encryption if inner == _AES_SETTINGS for one in elements(data)
+        ]
         return Kind.PER_FRAME if _number(settings, _CIPHER_MODE) == _CTR else Kind.ENCRYPTED
     return Kind.CLEAR
 
@@ -70,14 +76,21 @@ class MkvEncryption(Encryption):
 
     def covers(self, packet: Packet[Stream], /) -> bool:
         kind = self._kind()
-        return kind is Kind.ENCRYPTED or (kind is Kind.PER_FRAME and bool(memoryview(packet)[0] & 1))
+        return kind is Kind.ENCRYPTED or (
+            kind is Kind.PER_FRAME and bool(memoryview(packet)[0] & 1)
+        )
 
     def unwrapped(self, packet: Packet[Stream], /) -> Packet[Stream]:
         """A clear packet without the byte that says so."""
         if self._kind() is not Kind.PER_FRAME or packet.size < 2:
             return packet
         bare: Packet[Stream] = Packet(bytes(memoryview(packet)[1:]))
-        bare.pts, bare.dts, bare.time_base, bare.duration = packet.pts, packet.dts, packet.time_base, packet.duration
+        bare.pts, bare.dts, bare.time_base, bare.duration = (
+            packet.pts,
+            packet.dts,
+            packet.time_base,
+            packet.duration,
+        )
         bare.is_keyframe = packet.is_keyframe
         return bare
 

@@ -1,7 +1,8 @@
-"""Follows an mp4 packet by packet and says which of its pictures are encrypted: by its index, and fragment by fragment.
+"""Follows an mp4 packet by packet and says which of its pictures are encrypted: by its index, and
+fragment by fragment.
 
-FFmpeg knows no sample groups, and what it notes on a packet it notes on clear ones of a protected track, too.
-Source: ISO/IEC 14496-12, 8.3 (`tkhd`), 8.4.3 (`hdlr`), 8.8 (fragments).
+FFmpeg knows no sample groups, and what it notes on a packet it notes on clear ones of a protected
+track, too. Source: ISO/IEC 14496-12, 8.3 (`tkhd`), 8.4.3 (`hdlr`), 8.8 (fragments).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from workers.sampling.inside.encryption.cenc import LOCAL, Groups, Runs
 
 #: What is read of one box at most; a longer table says enough about the first minute.
 _MOST_BYTES = 1 << 20
-#: Boxes at the top of a file that are passed while its first minute is read: four for each picture would be fewer.
+#: Boxes at the top of a file that are passed while its first minute is read: four for each picture
+#: would be fewer.
 MAX_TOP_BOXES = 100_000
 
 
@@ -65,8 +67,12 @@ class _Fragment:
     def is_protected(self, sample: int) -> bool:
         number = self.group_runs.at(sample)
         if number is None:
-            number = self.groups.default + LOCAL if self.groups.default else self.track.groups.default
-        by_group = self.groups.at(number - LOCAL) if number > LOCAL else self.track.groups.at(number)
+            number = (
+                self.groups.default + LOCAL if self.groups.default else self.track.groups.default
+            )
+        by_group = (
+            self.groups.at(number - LOCAL) if number > LOCAL else self.track.groups.at(number)
+        )
         return self.is_protected_by_default if by_group is None else by_group
 
 
@@ -78,7 +84,9 @@ class Mp4Encryption(Encryption):
         self._end = file.seek(0, os.SEEK_END)
         index = movie(file)
         content = list(boxes(file, index.start, index.stop)) if index else []
-        self._tracks = [track for box in content if box.kind == b"trak" and (track := _track(file, box))]
+        self._tracks = [
+            track for box in content if box.kind == b"trak" and (track := _track(file, box))
+        ]
         #: description of a track's samples in fragments that name none
         self._named: dict[int, int] = {}
         for box in content:
@@ -109,8 +117,12 @@ class Mp4Encryption(Encryption):
         return not cenc.protects_nothing(bytes(packet.get_sidedata("encryption_info")))
 
     def explains_failure(self) -> bool:
-        known: Sequence[_Fragment | _Track] = self._fragments or ([self._track] if self._track else [])
-        if self._sample >= sum(part.samples for part in known) and not self._advance(self._end, one=True):
+        known: Sequence[_Fragment | _Track] = self._fragments or (
+            [self._track] if self._track else []
+        )
+        if self._sample >= sum(part.samples for part in known) and not self._advance(
+            self._end, one=True
+        ):
             return False
         return self._is_protected()
 
@@ -125,7 +137,9 @@ class Mp4Encryption(Encryption):
         return self._track is not None and self._track.is_protected(sample)
 
     def _advance(self, position: int, *, one: bool = False) -> bool:
-        """Pass the fragments that begin before `position`, with `one` only the next one. Whether there was one."""
+        """Pass the fragments that begin before `position`, with `one` only the next one. Whether
+        there was one.
+        """
         if self._track is None or self._next_box > position or self._next_box >= self._end:
             return False
         place, before = self.file.tell(), self._fragments
@@ -143,7 +157,9 @@ class Mp4Encryption(Encryption):
         return self._fragments is not before
 
     def _fragments_of(self, track: _Track, moof: Box) -> list[_Fragment]:
-        contents = (content for kind, content in boxes_in(_content(self.file, moof)) if kind == b"traf")
+        contents = (
+            content for kind, content in boxes_in(_content(self.file, moof)) if kind == b"traf"
+        )
         found = (_fragment(track, traf, self._named.get(track.track_id, 1)) for traf in contents)
         return [fragment for fragment in found if fragment]
 
@@ -168,7 +184,9 @@ def _track(file: ByteFile, trak: Box) -> _Track | None:
                 if inner.kind == b"hdlr":
                     is_pictures = read_at(file, inner.start, 12)[8:] == b"vide"
                 elif inner.kind == b"minf":
-                    tables = (one for one in boxes(file, inner.start, inner.stop) if one.kind == b"stbl")
+                    tables = (
+                        one for one in boxes(file, inner.start, inner.stop) if one.kind == b"stbl"
+                    )
                     table = [one for stbl in tables for one in boxes(file, stbl.start, stbl.stop)]
     if not is_pictures:
         return None
@@ -179,9 +197,25 @@ def _track(file: ByteFile, trak: Box) -> _Track | None:
     descriptions = cenc.descriptions(wanted[b"stsd"][0]) if wanted[b"stsd"] else ()
     runs = None
     if len(set(descriptions)) > 1:
-        runs = next((cenc.description_runs(_content(file, box)) for box in table if box.kind == b"stsc"), None)
-    samples = next((_number(read_at(file, box.start, 12), 8) for box in table if box.kind in (b"stsz", b"stz2")), 0)
-    return _Track(track_id, samples, descriptions, runs, *_grouping(wanted[b"sgpd"], wanted[b"sbgp"], wanted[b"csgp"]))
+        runs = next(
+            (cenc.description_runs(_content(file, box)) for box in table if box.kind == b"stsc"),
+            None,
+        )
+    samples = next(
+        (
+            _number(read_at(file, box.start, 12), 8)
+            for box in table
+            if box.kind in (b"stsz", b"stz2")
+        ),
+        0,
+    )
+    return _Track(
+        track_id,
+        samples,
+        descriptions,
+        runs,
+        *_grouping(wanted[b"sgpd"], wanted[b"sbgp"], wanted[b"csgp"]),
+    )
 
 
 def _grouping(sgpd: list[bytes], sbgp: list[bytes], csgp: list[bytes]) -> tuple[Groups, Runs]:
@@ -209,5 +243,8 @@ def _fragment(track: _Track, traf: bytes, description: int) -> _Fragment | None:
         is_protected = next((override for override in overrides if override is not None), True)
     samples = sum(_number(trun, 4) for trun in parts.get(b"trun", []))
     return _Fragment(
-        track, samples, is_protected, *_grouping(*(parts.get(kind, []) for kind in (b"sgpd", b"sbgp", b"csgp")))
+        track,
+        samples,
+        is_protected,
+        *_grouping(*(parts.get(kind, []) for kind in (b"sgpd", b"sbgp", b"csgp"))),
     )

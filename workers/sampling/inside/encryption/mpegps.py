@@ -1,6 +1,8 @@
-"""Which pictures of an MPEG program stream (.mpg, .vob) are encrypted: by the scrambling bits of its packets.
+"""Which pictures of an MPEG program stream (.mpg, .vob) are encrypted: by the scrambling bits of
+its packets.
 
-A DVD's CSS sets them, too, in the sectors that it scrambles. Source: ISO/IEC 13818-1, 2.4.3.6 and 2.5.3.
+A DVD's CSS sets them, too, in the sectors that it scrambles. Source: ISO/IEC 13818-1, 2.4.3.6 and
+2.5.3.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from av.video.stream import VideoStream
 from workers.sampling.inside.boxes import ByteFile
 from workers.sampling.inside.encryption.base import Encryption, WatchedFile
 
-#: So many packets of a stream in a hundred are scrambled, and at least so many: flipped bits are no scrambling.
+#: So many packets of a stream in a hundred are scrambled, and at least so many: flipped bits are no
+#: scrambling.
 LEAST_PERCENT, LEAST = 5, 4
 PACK = b"\0\0\1\xba"
 _START = PACK[:3]
@@ -34,20 +37,26 @@ class Pes(NamedTuple):
 
 
 def picture_packets(data: bytes, position: int) -> tuple[list[Pes], int]:
-    """Heads of the packets of pictures in `data`, which lies at `position` of the file, and where the next packet begins.
+    """Heads of the packets of pictures in `data`, which lies at `position` of the file, and where
+    the next packet begins.
 
-    That may lie beyond `data`, or so near its end that it has to be looked at again with what follows.
+    That may lie beyond `data`, or so near its end that it has to be looked at again with what
+    follows.
     """
     found: list[Pes] = []
     at = 0
     while at + _HEAD_BYTES <= len(data):
-        if not data.startswith(_START, at):  # damage, or the middle of a packet: go on at the next start
+        if not data.startswith(
+            _START, at
+        ):  # damage, or the middle of a packet: go on at the next start
             next_at = data.find(_START, at + 1)
             at = next_at if next_at >= 0 else len(data) - 2
             continue
         code = data[at + 3]
         if code == _PACK:
-            at += 14 + (data[at + 13] & 7) if data[at + 4] & 0xC0 == 0x40 else 12  # MPEG-2 or MPEG-1
+            at += (
+                14 + (data[at + 13] & 7) if data[at + 4] & 0xC0 == 0x40 else 12
+            )  # MPEG-2 or MPEG-1
         elif code < _FIRST_STREAM - 1:
             at += 4
         else:
@@ -79,7 +88,11 @@ class PsEncryption(Encryption):
         return start is not None and packet.pos is not None and packet.pos >= start
 
     def explains_failure(self) -> bool:
-        return bool(self._encrypted_from) if self._wanted is None else self._wanted in self._encrypted_from
+        return (
+            bool(self._encrypted_from)
+            if self._wanted is None
+            else self._wanted in self._encrypted_from
+        )
 
     def see(self, position: int, data: bytes) -> None:
         """`data` lies at `position`, right behind what was seen before."""

@@ -1,7 +1,8 @@
-"""Which pictures of an mpegts are encrypted: by the scrambling bits of its packets, or by the type of the stream.
+"""Which pictures of an mpegts are encrypted: by the scrambling bits of its packets, or by the type
+of the stream.
 
-Sources: ISO/IEC 13818-1, 2.4.3.2 (packets), 2.4.4 (program tables); Apple's "MPEG-2 Stream Encryption Format for HTTP Live
-Streaming", 2.1 (stream type 0xdb, the descriptor `zavc`).
+Sources: ISO/IEC 13818-1, 2.4.3.2 (packets), 2.4.4 (program tables); Apple's "MPEG-2 Stream
+Encryption Format for HTTP Live Streaming", 2.1 (stream type 0xdb, the descriptor `zavc`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from workers.sampling.inside.encryption.base import Encryption, WatchedFile
 SYNC = 0x47
 #: Bare, with a time before each (m2ts), with a checksum behind each.
 PACKET_BYTES = (188, 192, 204)
-#: So many packets of a stream in a row are scrambled, or all there are: a flipped bit is no scrambling.
+#: So many packets of a stream in a row are scrambled, or all there are: a flipped bit is no
+#: scrambling.
 RUN = 8
 _PICTURE_TYPES = (0x01, 0x02, 0x10, 0x1B, 0x20, 0x24, 0x33, 0x42, 0xD1, 0xEA)
 _SAMPLE_AES = 0xDB
@@ -32,7 +34,9 @@ _MOST_STREAMS = 64
 
 
 def layout(head: bytes) -> tuple[int, int] | None:
-    """Where the first packet begins and how far its successor is behind it; None: this is no mpegts."""
+    """Where the first packet begins and how far its successor is behind it; None: this is no
+    mpegts.
+    """
     for size in PACKET_BYTES:
         for first in range(min(size, max(0, len(head) - 4 * size))):
             if all(head[first + number * size] == SYNC for number in range(5)):
@@ -48,13 +52,18 @@ def program(section: bytes) -> Iterator[int]:
 
 
 def streams(section: bytes) -> Iterator[tuple[int, int, bool]]:
-    """Packet id and type of each stream in a program map section, and whether it says that its pictures are encrypted."""
+    """Packet id and type of each stream in a program map section, and whether it says that its
+    pictures are encrypted.
+    """
     at = 12 + _length(section, 10)
     while at + 5 <= min(len(section), 3 + _length(section) - 4):
         kind, stop = section[at], at + 5 + _length(section, at + 3)
         descriptors, is_encrypted = section[at + 5 : stop], kind == _SAMPLE_AES
         while len(descriptors) >= 2:
-            content, descriptors_left = descriptors[2 : 2 + descriptors[1]], descriptors[2 + descriptors[1] :]
+            content, descriptors_left = (
+                descriptors[2 : 2 + descriptors[1]],
+                descriptors[2 + descriptors[1] :],
+            )
             is_encrypted |= descriptors[0] == _PRIVATE_DATA_INDICATOR and content[:4] == b"zavc"
             descriptors = descriptors_left
         yield _id(section, at + 1), kind, is_encrypted
@@ -62,7 +71,9 @@ def streams(section: bytes) -> Iterator[tuple[int, int, bool]]:
 
 
 def _section(packet: bytes) -> bytes:
-    """What of a section lies in the packet that it begins in: all of it, unless a program has dozens of streams."""
+    """What of a section lies in the packet that it begins in: all of it, unless a program has
+    dozens of streams.
+    """
     start = 5 + packet[4] if packet[3] & 0x20 else 4
     return packet[start + 1 + packet[start] :] if start < len(packet) else b""
 
@@ -81,12 +92,15 @@ class TsEncryption(Encryption):
     def __init__(self, file: ByteFile, head: bytes) -> None:
         super().__init__(WatchedFile(file, self.see))
         self._first, self._step = layout(head) or (0, PACKET_BYTES[0])
-        # lookup tables, not `np.isin` and `np.unique`: these import more when no file can be opened any more
+        # lookup tables, not `np.isin` and `np.unique`: these import more when no file can be opened
+        # any more
         self._is_table = np.zeros(_NUMBERS, bool)
         self._pictures: set[int] = set()
         #: by packet id: where its pictures begin to be encrypted
         self._encrypted_from: dict[int, int] = {}
-        self._runs: dict[int, tuple[int, int]] = {}  # by packet id: scrambled packets in a row, where they begin
+        self._runs: dict[
+            int, tuple[int, int]
+        ] = {}  # by packet id: scrambled packets in a row, where they begin
         self._clear: set[int] = set()  # packet ids that had a clear packet
         self._wanted: int | None = None
         self._rest = b""
@@ -101,7 +115,8 @@ class TsEncryption(Encryption):
     def explains_failure(self) -> bool:
         wanted = self._pictures if self._wanted is None else {self._wanted}
         return any(
-            number in self._encrypted_from or (number in self._runs and number not in self._clear) for number in wanted
+            number in self._encrypted_from or (number in self._runs and number not in self._clear)
+            for number in wanted
         )
 
     def see(self, position: int, data: bytes) -> None:
@@ -112,7 +127,9 @@ class TsEncryption(Encryption):
         self._rest = data[begin + whole * self._step :]
         if not whole:
             return
-        packets = np.frombuffer(data, np.uint8, whole * self._step, begin).reshape(whole, self._step)[:, :188]
+        packets = np.frombuffer(data, np.uint8, whole * self._step, begin).reshape(
+            whole, self._step
+        )[:, :188]
         places = position + begin + self._step * np.arange(whole)
         in_step = packets[:, 0] == SYNC
         packets, places = packets[in_step], places[in_step]
@@ -139,13 +156,17 @@ class TsEncryption(Encryption):
             if is_encrypted:
                 self._encrypted_from.setdefault(number, place)
 
-    def _see_scrambling(self, numbers: np.ndarray, scrambled: np.ndarray, places: np.ndarray) -> None:
+    def _see_scrambling(
+        self, numbers: np.ndarray, scrambled: np.ndarray, places: np.ndarray
+    ) -> None:
         if not scrambled.any():
             for number in set(numbers.tolist()):
                 self._runs.pop(number, None)
                 self._clear.add(number)
             return
-        for number, is_scrambled, place in zip(numbers.tolist(), scrambled.tolist(), places.tolist(), strict=True):
+        for number, is_scrambled, place in zip(
+            numbers.tolist(), scrambled.tolist(), places.tolist(), strict=True
+        ):
             if not is_scrambled:
                 self._runs.pop(number, None)
                 self._clear.add(number)
