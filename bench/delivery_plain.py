@@ -42,8 +42,7 @@ def embed(uri: str) -> None:
         )
         try:
             with connection, connection.cursor() as cursor:
-                cursor.execute("INSERT INTO plain_results (uri, size_bytes, pid, started_at) "
-"VALUES (%s, %s, %s, %s)",
+                cursor.execute("INSERT INTO plain_results (uri, size_bytes, pid, started_at) VALUES (%s, %s, %s, %s)",
                                (uri, size_bytes, os.getpid(), started))  # fmt: skip
         finally:
             connection.close()

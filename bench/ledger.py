@@ -163,8 +163,7 @@ def main() -> None:
                     p50, p99 = (1000 * times[int(len(times) * share)] for share in (0.5, 0.99))
                     kind = "28 vectors" if vectors else "no vectors"
                     print(f"| claim + finish, {kind}, {rate}/s offered, {CLIENTS} clients"
-                          f" | {got:.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms "
-"|", flush=True)  # fmt: skip
+                          f" | {got:.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms |", flush=True)  # fmt: skip
         finally:
             stack.down()
 

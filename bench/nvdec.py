@@ -77,13 +77,9 @@ WAYS = {
 }
 CROWDED = ("software", "nvdec, wanted downloaded")
 HEADS = {
-    "file": "file", "way": "way", "cpu_s": "CPU "
-"s", "wall_s": "wall "
-"s", "decoded": "decoded", "planes": "Y, U, V off by",
+    "file": "file", "way": "way", "cpu_s": "CPU s", "wall_s": "wall s", "decoded": "decoded", "planes": "Y, U, V off by",
     "largest": "224 px off by", "mean": "mean", "same": "same pictures", "videos_per_s": "videos/s",
-    "cpu_s_per_video": "CPU "
-"s/video", "gpu_mib": "GPU "
-"MiB", "decoder_percent": "decoder %", "error": "error",
+    "cpu_s_per_video": "CPU s/video", "gpu_mib": "GPU MiB", "decoder_percent": "decoder %", "error": "error",
 }  # fmt: skip
 
 

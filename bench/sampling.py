@@ -304,7 +304,7 @@ def _print(results: dict[Path, dict[str, list[dict[str, float]]]], names: list[s
     used = ", ".join(f"{PACKAGES[name]} {version(PACKAGES[name])}" for name in names[1:])
     missing = ", ".join(PACKAGES[name] for name in RIVALS if name not in names) or "none"
     print(f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}, "
-f"{used};"
+    f"{used};"
           f" not installed: {missing}. {datetime.now(UTC):%Y-%m-%d}.\n")  # fmt: skip
     print(
         f"| file | {' | '.join(f'{name} CPU s' for name in names)} | of torchcodec | identical | "

@@ -50,12 +50,8 @@ def judge(request: Request, workers: Sequence[FleetWorker], here: set[str]) -> I
         ):
             continue
         if workers:
-            who = (
-f"none of the {len(workers):,} live workers can load "
-"it"
-) if len(workers) > 1 else (
-                "the one live worker cannot load it"
-            )  # fmt: skip
+            many = f"none of the {len(workers):,} live workers can load it"
+            who = many if len(workers) > 1 else "the one live worker cannot load it"
             who += (
                 ", though its weights are on this machine"
                 if has_here

@@ -215,9 +215,11 @@ def _why_unclaimed(facts: Facts) -> tuple[str, str]:
     if not facts.taking:
         return "STALLED", "every worker alive is draining: start one"
     if halts.workers:
-        refused = [f"{refuser.name or refuser.pid} on {refuser.host} cannot read {refuser.place} "
-f"({refuser.error_code})"
-                   for refuser in halts.workers]  # fmt: skip
+        refused = [
+            f"{refuser.name or refuser.pid} on {refuser.host} cannot read {refuser.place} "
+            f"({refuser.error_code})"
+            for refuser in halts.workers
+        ]
         return "BLOCKED", listed(refused)
     if halts.backbones:
         return "BLOCKED", f"paused: {_backbones(halts)}"

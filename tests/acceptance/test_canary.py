@@ -55,8 +55,7 @@ def shown(told: str) -> list[str]:
 def everything_in(engine: Engine) -> str:
     """All rows of all tables and views, and what the server knows of our sessions and roles."""
     with session.transaction(engine) as connection:
-        names = connection.execute(text("SELECT relname FROM pg_class WHERE relnamespace = "
-"'reelvec'::regnamespace"
+        names = connection.execute(text("SELECT relname FROM pg_class WHERE relnamespace = 'reelvec'::regnamespace"
                                         " AND relkind IN ('r', 'v')")).scalars().all()  # fmt: skip
         assert len(names) > 15
         found = [

@@ -114,8 +114,7 @@ def test_a_folder_that_shadows_a_package(base: Desk) -> None:
 
 def test_broken_rows_are_named(base: Desk) -> None:
     base.run("reelvec", "db", "sql", "--write",
-             "INSERT INTO videos (uri) VALUES ('file:///a'); INSERT INTO jobs (video_id, encoders, "
-"state)"
+             "INSERT INTO videos (uri) VALUES ('file:///a'); INSERT INTO jobs (video_id, encoders, state)"
              " SELECT video_id, '{7}', 'done' FROM videos")  # fmt: skip
     done = base.run("reelvec", "doctor", "--data", expect=1)
     lines = done.stdout.splitlines()

@@ -308,6 +308,5 @@ def test_what_an_older_version_sampled_is_named_and_looked_at_again(
         line.split("\t")
         for line in desk.run("reelvec", "db", "sql", actions).stdout.splitlines()[1:]
     ]
-    assert rows == [["recheck", "--category "
-"animals", "2"], ["recheck", str(folder / "48.0_films"), "3"],
+    assert rows == [["recheck", "--category animals", "2"], ["recheck", str(folder / "48.0_films"), "3"],
                     ["retry", "--outdated", "1"]]  # fmt: skip

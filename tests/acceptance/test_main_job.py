@@ -74,19 +74,16 @@ def test_files_become_rows_or_reasons(
     }
     assert all(len(row["error"]) > 10 for row in failed), "a reason, not only a code"
 
-    dims = rows(desk, "SELECT e.backbone, count(*), min(vector_dims(embedding)), "
-"max(vector_dims(embedding))"
+    dims = rows(desk, "SELECT e.backbone, count(*), min(vector_dims(embedding)), max(vector_dims(embedding))"
                       " FROM embeddings JOIN encoders e USING (encoder_id) GROUP BY 1")  # fmt: skip
     assert {backbone: int(count) for backbone, count, _, _ in dims} == dict.fromkeys(
         (*FOUR, "probe"), 4
     )
     assert all(low == high for _, _, low, high in dims)
     assert one(engine, "SELECT count(*) FROM reelvec.scores") == 12, "three label sets, four videos"
-    assert one(engine, "SELECT max(abs(s - 1)) < 1e-4 FROM (SELECT (SELECT sum(p) FROM "
-"unnest(probabilities) p) s"
+    assert one(engine, "SELECT max(abs(s - 1)) < 1e-4 FROM (SELECT (SELECT sum(p) FROM unnest(probabilities) p) s"
                        " FROM reelvec.scores) q") is True  # fmt: skip
-    facts = rows(desk, "SELECT codec, width_px, height_px, round(fps)::int, "
-"round(duration_seconds)::int FROM videos"
+    facts = rows(desk, "SELECT codec, width_px, height_px, round(fps)::int, round(duration_seconds)::int FROM videos"
                        " JOIN jobs USING (video_id) WHERE state = 'done' ORDER BY 1")  # fmt: skip
     assert facts == [
         ["av1", "320", "180", "25", "2"], ["h264", "320", "180", "25", "5"],

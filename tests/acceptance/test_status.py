@@ -274,17 +274,12 @@ def test_what_is_closed_refused_and_paused(desk: Desk, engine: Engine, videos: i
         "INSERT INTO reelvec.places (place) VALUES ('file://'), ('s3://bucket') ON CONFLICT DO "
         "NOTHING",
     )
-    execute(engine, "UPDATE reelvec.jobs j SET place_id = p.place_id FROM reelvec.videos v, "
-"reelvec.places p"
-                    " WHERE v.video_id = j.video_id AND p.place = "
-"reelvec.place_of(v.uri)")  # fmt: skip
-    execute(engine, "UPDATE reelvec.places SET closed_at = now(), error_code = 'bad_credentials', "
-"error = 'no such key'"
+    execute(engine, "UPDATE reelvec.jobs j SET place_id = p.place_id FROM reelvec.videos v, reelvec.places p"
+                    " WHERE v.video_id = j.video_id AND p.place = reelvec.place_of(v.uri)")  # fmt: skip
+    execute(engine, "UPDATE reelvec.places SET closed_at = now(), error_code = 'bad_credentials', error = 'no such key'"
                     " WHERE place = 's3://bucket'")  # fmt: skip
-    execute(engine, "INSERT INTO reelvec.place_workers (place_id, worker_id, failing_since, "
-"error_code, error)"
-                    " SELECT place_id, :me, now(), 'unreachable', 'no route' FROM "
-"reelvec.places", me=me)  # fmt: skip
+    execute(engine, "INSERT INTO reelvec.place_workers (place_id, worker_id, failing_since, error_code, error)"
+                    " SELECT place_id, :me, now(), 'unreachable', 'no route' FROM reelvec.places", me=me)  # fmt: skip
     lines = desk.run("reelvec", "status").stdout.splitlines()
     assert lines[0].endswith("20 wait behind closed places: s3://bucket (bad_credentials)")
     shown = re.sub("for [0-9]+ s", "for a moment", "\n".join(lines))
@@ -333,18 +328,14 @@ def test_a_line_for_each_worker(desk: Desk, engine: Engine) -> None:
         f"UPDATE reelvec.workers SET host = 'node-1', pid = 7, device = 'cuda:0 (H100)', {told}",
     )
     worker(engine)
-    execute(engine, "UPDATE reelvec.workers SET host = 'node-2', pid = 8, beat_at = now() - "
-"interval '12 min'"
+    execute(engine, "UPDATE reelvec.workers SET host = 'node-2', pid = 8, beat_at = now() - interval '12 min'"
                     " WHERE host = 'here'")  # fmt: skip
     done = desk.run("reelvec", "status", "--workers")
     header, *rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert rows == [
-        ["node-1", "gpu0", "7", "cuda:0 "
-"(H100)", "working", rows[0][5], "2 min "
-"ago", "2.2", "1,234", "5", "-", "-",
+        ["node-1", "gpu0", "7", "cuda:0 (H100)", "working", rows[0][5], "2 min ago", "2.2", "1,234", "5", "-", "-",
          "1 h 0 min ago: truncated: it ends"],
-        ["node-2", "-", "8", "cpu", "silent", "12 min "
-"ago", "never", "0.0", "0", "0", "-", "-", "-"],
+        ["node-2", "-", "8", "cpu", "silent", "12 min ago", "never", "0.0", "0", "0", "-", "-", "-"],
     ]  # fmt: skip
     assert (len(header), header[0], header[-1]) == (13, "host", "last error")
     (told_json,) = json.loads(desk.run("reelvec", "status", "--workers", "--json").stdout)["fleet"][

@@ -97,10 +97,8 @@ def test_another_bucket_an_earlier_time_and_another_stage_prove_nothing(
         "UPDATE reelvec.jobs SET infra_since = now() - interval '61 s' WHERE infra_since IS NOT "
         "NULL",
     )
-    execute(engine, "UPDATE reelvec.jobs SET finished_at = now() - interval '90 s', started_at = "
-"now() - interval '91 s'"
-            " FROM reelvec.videos v WHERE v.video_id = jobs.video_id AND v.uri = "
-":uri", uri=BUCKET[1])  # fmt: skip
+    execute(engine, "UPDATE reelvec.jobs SET finished_at = now() - interval '90 s', started_at = now() - interval '91 s'"
+            " FROM reelvec.videos v WHERE v.video_id = jobs.video_id AND v.uri = :uri", uri=BUCKET[1])  # fmt: skip
     refuse(engine, BUCKET[0], me)
     assert state_of(engine, mine.video_id) == "pending"
     began_before = (

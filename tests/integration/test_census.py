@@ -75,8 +75,7 @@ def test_what_waits_is_ready_delayed_closed_or_paused(engine: Engine) -> None:
     groups = read(engine, census.count)
     assert round(census.last_claim_seconds(groups) or 0) == 50
     assert round(census.oldest_run_seconds(groups) or 0) == 200
-    execute(engine, "INSERT INTO reelvec.places (place, closed_at) VALUES ('s3://x', now()), "
-"('s3://y', NULL)"
+    execute(engine, "INSERT INTO reelvec.places (place, closed_at) VALUES ('s3://x', now()), ('s3://y', NULL)"
                     " ON CONFLICT DO NOTHING")  # fmt: skip
     place = "(SELECT place_id FROM reelvec.places WHERE place = 's3://{}')"
     set_jobs(engine, "4,6", place_id=place.format("x"))

@@ -65,10 +65,8 @@ def library(
         "UPDATE reelvec.videos SET category = 'films', title = 'one', uri = 's3://b/кот' || "
         "video_id",
     )
-    execute(engine, "INSERT INTO reelvec.jobs (video_id, encoders, state, error_code, error, "
-"bytes_read, finished_at)"
-                    " SELECT video_id, '{1}', CASE video_id WHEN 50 THEN 'failed' ELSE 'done' END, "
-"'truncated', 'ends early',"
+    execute(engine, "INSERT INTO reelvec.jobs (video_id, encoders, state, error_code, error, bytes_read, finished_at)"
+                    " SELECT video_id, '{1}', CASE video_id WHEN 50 THEN 'failed' ELSE 'done' END, 'truncated', 'ends early',"
                     " 1000, now() FROM reelvec.videos")  # fmt: skip
     monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
     with logins.made(database_url) as addresses:

@@ -107,10 +107,7 @@ def test_a_broken_rule_is_counted_named_and_put_right(good: Engine, name: str) -
     assert name in found
     assert found[name].count == (2 if name == "unbound vectors" else 1)
     shown = {
-        "unattended "
-"jobs": "video "
-"4", "failures without a "
-"code": "video 3", "duplicate videos": "video 5",
+        "unattended jobs": "video 4", "failures without a code": "video 3", "duplicate videos": "video 5",
         "invalid indexes": "index videos_category", "videos without a job": "video 4",
     }  # fmt: skip
     assert str(found[name].example).startswith(shown.get(name, "video 1"))

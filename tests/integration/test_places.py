@@ -262,8 +262,7 @@ def attempts(
     ids = [str(uuid4()) for _ in range(workers)]
     execute(
         engine,
-        "INSERT INTO reelvec.attempts (video_id, attempt, stage, error_code, error, encoder, "
-"worker_id)"
+        "INSERT INTO reelvec.attempts (video_id, attempt, stage, error_code, error, encoder, worker_id)"
         " SELECT v, 1, 'encode', :code, 'NaN', :encoder, (CAST(:ids AS uuid[]))[1 + v % :workers]"
         " FROM generate_series(1, :count) v",
         code=code, encoder=encoder, ids=ids, workers=workers, count=count,

@@ -117,10 +117,8 @@ def test_stages_are_of_the_latest_videos(engine: Engine, monkeypatch: pytest.Mon
 def test_the_fleet_is_who_beats(engine: Engine) -> None:
     for _ in range(4):
         worker(engine)  # 3 videos in flight each
-    execute(engine, "UPDATE reelvec.workers SET pid = n, host = 'gpu-' || n FROM (SELECT worker_id "
-"AS id, row_number()"
-                    " OVER (ORDER BY worker_id) AS n FROM reelvec.workers) w WHERE worker_id = "
-"id")  # fmt: skip
+    execute(engine, "UPDATE reelvec.workers SET pid = n, host = 'gpu-' || n FROM (SELECT worker_id AS id, row_number()"
+                    " OVER (ORDER BY worker_id) AS n FROM reelvec.workers) w WHERE worker_id = id")  # fmt: skip
     execute(engine, "UPDATE reelvec.workers SET device = 'cuda:0 (H100)' WHERE pid < 3")
     execute(engine, "UPDATE reelvec.workers SET draining = true WHERE pid = 2")
     execute(engine, f"UPDATE reelvec.workers SET beat_at = {ago(46)} WHERE pid = 4")
@@ -149,15 +147,13 @@ def test_the_fleet_is_who_beats(engine: Engine) -> None:
 
 def test_workers_say_what_they_are_made_of_and_did_with_every_beat(engine: Engine) -> None:
     me = Worker(
-        uuid4(), "gpu-1", 7, "cuda:0 "
-"(H100)", "1", in_flight=34, samplers=15, cores=15.5, videos_per_batch=4,
+        uuid4(), "gpu-1", 7, "cuda:0 (H100)", "1", in_flight=34, samplers=15, cores=15.5, videos_per_batch=4,
         queued_windows=36, running_windows=12, name="gpu0",
     )  # fmt: skip
     later = replace(me, claimed_seconds=20.0, videos_done=70, videos_failed=3, videos_per_second=0.5,
                     last_error="truncated: it ends", last_error_seconds=300.0)  # fmt: skip
     expected = FleetWorker(
-        "gpu-1", 7, "cuda:0 "
-"(H100)", draining=False, in_flight=34, samplers=15, cores=15.5, videos_per_batch=4,
+        "gpu-1", 7, "cuda:0 (H100)", draining=False, in_flight=34, samplers=15, cores=15.5, videos_per_batch=4,
         queued_windows=36, running_windows=12, name="gpu0", videos_done=0, videos_failed=0, videos_per_second=0.0,
     )  # fmt: skip
     for said in (replace(me, videos_per_batch=2, queued_windows=0), me, later):

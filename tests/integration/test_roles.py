@@ -185,9 +185,7 @@ FORBIDDEN = {
         "SELECT reelvec.make_encoder_view('x-clip')",
         "CREATE TABLE reelvec.mine (x int)",
     ],
-    "guest": ["UPDATE reelvec.control SET paused = "
-"true", "INSERT INTO reelvec.census (groups) "
-"VALUES ('[]')"],
+    "guest": ["UPDATE reelvec.control SET paused = true", "INSERT INTO reelvec.census (groups) VALUES ('[]')"],
     "nobody": ["SELECT * FROM reelvec.progress"],
 }  # fmt: skip
 

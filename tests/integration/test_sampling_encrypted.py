@@ -138,15 +138,12 @@ ENCRYPTED: dict[str, Callable[[Path], Path]] = {
     "an unknown scheme": lambda path: whole(path, lambda parts: parts.describe()),
     "fairplay": lambda path: whole(path, lambda parts: parts.describe(kind=b"drmi")),
     "piff": lambda path: fragmented(path, scheme(b"piff", enc.piff_tenc())),
-    "piff for its "
-"fragments": lambda path: fragmented(path, both(enc.piff_tenc(), lambda _: enc.piff_senc(2))),
-    "a sample group of the "
-"movie": lambda path: whole(path, grouped(enc.seig(1), enc.in_groups((100, 1)))),
+    "piff for its fragments": lambda path: fragmented(path, both(enc.piff_tenc(), lambda _: enc.piff_senc(2))),
+    "a sample group of the movie": lambda path: whole(path, grouped(enc.seig(1), enc.in_groups((100, 1)))),
     "a sample group of every third": lambda path: whole(
         path, grouped(enc.seig(1), enc.in_groups(*[(2, 0), (1, 1)] * 33)), lambda number: number % 3 == 2
     ),
-    "a compact sample "
-"group": lambda path: whole(path, grouped(enc.seig(0, 1), enc.compact_groups(100, [1, 2]))),
+    "a compact sample group": lambda path: whole(path, grouped(enc.seig(0, 1), enc.compact_groups(100, [1, 2]))),
     "a default sample group": lambda path: whole(path, grouped(enc.seig(1, version=2, default=1))),
     "a sample group of fragments": lambda path: fragmented(path, fragments(local)),
     "a group of the movie, used in fragments": lambda path: fragmented(
@@ -154,16 +151,12 @@ ENCRYPTED: dict[str, Callable[[Path], Path]] = {
     ),
     "a clear lead": clear_lead,
     "webm": lambda path: webm(path.with_suffix(".webm"), enc.encodings()),
-    "mkv that names no "
-"algorithm": lambda path: webm(path.with_suffix(".webm"), enc.encodings(algorithm=None)),
-    "webm frame by "
-"frame": lambda path: per_frame_webm(path.with_suffix(".webm"), lambda number: number >= 25),
+    "mkv that names no algorithm": lambda path: webm(path.with_suffix(".webm"), enc.encodings(algorithm=None)),
+    "webm frame by frame": lambda path: per_frame_webm(path.with_suffix(".webm"), lambda number: number >= 25),
     "mpegts": scrambled_ts,
-    "mpegts from the second second "
-"on": lambda path: scrambled_ts(path, lambda number: number > 400),
+    "mpegts from the second second on": lambda path: scrambled_ts(path, lambda number: number > 400),
     "mpegts of SAMPLE-AES": sample_aes,
-    "a scrambled "
-"vob": lambda path: written(old(path, "vob"), enc.scrambled_ps(path.read_bytes(), lambda number: number % 2 == 1)),
+    "a scrambled vob": lambda path: written(old(path, "vob"), enc.scrambled_ps(path.read_bytes(), lambda number: number % 2 == 1)),
     "wmv": lambda path: written(old(path, "asf"), enc.protected_wmv(path.read_bytes())),
 }  # fmt: skip
 
@@ -189,13 +182,11 @@ def later(number: int) -> bool:
 
 
 CLEAR: dict[str, Callable[[Path], Path]] = {
-    "keys at the "
-"top": lambda path: written(clip(path), path.read_bytes() + enc.box(b"pssh", bytes(4), bytes(20))),
+    "keys at the top": lambda path: written(clip(path), path.read_bytes() + enc.box(b"pssh", bytes(4), bytes(20))),
     "an empty list of IVs": lambda path: whole(path, grouped(enc.senc()), enc.nothing),
     "IVs of a clear track": lambda path: whole(path, grouped(enc.senc(100)), enc.nothing),
     "protected, but not": lambda path: whole(path, scheme(b"cenc", enc.tenc(0)), enc.nothing),
-    "piff without "
-"algorithm": lambda path: fragmented(path, scheme(b"piff", enc.piff_tenc(0)), enc.nothing),
+    "piff without algorithm": lambda path: fragmented(path, scheme(b"piff", enc.piff_tenc(0)), enc.nothing),
     "piff whose fragments are clear": lambda path: fragmented(
         path, both(enc.piff_tenc(), lambda _: enc.piff_senc(0)), enc.nothing
     ),
@@ -210,23 +201,18 @@ CLEAR: dict[str, Callable[[Path], Path]] = {
     "groups of fragments that are not": lambda path: fragmented(
         path, both(enc.tenc(), lambda _: enc.seig(0) + enc.in_groups((25, 0x10001))), enc.nothing
     ),
-    "groups of which nothing "
-"is": lambda path: whole(path, grouped(enc.seig(1), enc.in_groups((100, 0))), enc.nothing),
+    "groups of which nothing is": lambda path: whole(path, grouped(enc.seig(1), enc.in_groups((100, 0))), enc.nothing),
     "encrypted sound": sound_alone,
-    "webm, "
-"signed": lambda path: webm(path.with_suffix(".webm"), enc.encodings(algorithm=0), enc.nothing),
-    "webm, clear frame by "
-"frame": lambda path: per_frame_webm(path.with_suffix(".webm"), enc.nothing),
+    "webm, signed": lambda path: webm(path.with_suffix(".webm"), enc.encodings(algorithm=0), enc.nothing),
+    "webm, clear frame by frame": lambda path: per_frame_webm(path.with_suffix(".webm"), enc.nothing),
     "mpegts with scrambled sound": lambda path: written(
         clip(path, container_format="mpegts", audio=True), enc.scrambled_ts(path.read_bytes(), everything, pid=0x101)
     ),
-    "mpegts with wrong "
-"bits": lambda path: written(clip(path, container_format="mpegts"), _flagged(path.read_bytes())),
+    "mpegts with wrong bits": lambda path: written(clip(path, container_format="mpegts"), _flagged(path.read_bytes())),
     "a clear vob": lambda path: old(path, "vob"),
     "a clear wmv": lambda path: old(path, "asf"),
     # longer than what is wanted of them, and encrypted behind that
-    "a group, "
-"later": lambda path: whole(path, grouped(enc.seig(1), enc.in_groups((LATER, 0), (50, 1))), later, seconds=7),
+    "a group, later": lambda path: whole(path, grouped(enc.seig(1), enc.in_groups((LATER, 0), (50, 1))), later, seconds=7),
     "fragments, later": lambda path: fragmented(
         path, fragments(lambda number: local(number) if number >= LATER // 25 else b""), later, seconds=7
     ),

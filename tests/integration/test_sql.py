@@ -126,8 +126,7 @@ def test_ties_zero_vectors_and_k_beyond_the_table(engine: Engine) -> None:
             assert ids(connection, "SELECT * FROM reelvec.nearest(1, 'vivit', 0)") == []
             assert len(ids(connection, "SELECT * FROM reelvec.nearest(3, 'vivit', 4)")) == 4
             assert ids(connection, "SELECT * FROM reelvec.nearest_to('{0,5}', 'vivit', 1)") == [4]
-            assert ids(connection, "SELECT v.video_id FROM reelvec.videos v, "
-"reelvec.nearest(v.video_id, 'vivit', 1)") == [
+            assert ids(connection, "SELECT v.video_id FROM reelvec.videos v, reelvec.nearest(v.video_id, 'vivit', 1)") == [
                 1, 2, 3, 4, 5]  # fmt: skip
 
 
@@ -234,8 +233,7 @@ def life(engine: Engine) -> None:
         assert claimed is not None
         outcome = ledgering.Outcome((ledgering.vectors(encoder_id, float(video_id)),), (), None)
         assert ledgering.finish(engine, claimed, outcome) == "done"
-    cli("db", "sql", "--write", "CREATE INDEX ON embeddings USING hnsw ((embedding::halfvec(4)) "
-"halfvec_cosine_ops)"
+    cli("db", "sql", "--write", "CREATE INDEX ON embeddings USING hnsw ((embedding::halfvec(4)) halfvec_cosine_ops)"
                                 f" WHERE encoder_id = {encoder_id}")  # fmt: skip
     asks(engine)
 
@@ -309,8 +307,7 @@ def test_one_tag_a_video_and_your_own_labels_first(engine: Engine) -> None:
         (3, ("later", "mine", "en")),
     ):
         for tagger in taggers:
-            execute(engine, "INSERT INTO reelvec.scores VALUES (:tagger, :video, '{0.1,0.9}', "
-"'{{0.1,0.9}}', 'b', 0.9,"
+            execute(engine, "INSERT INTO reelvec.scores VALUES (:tagger, :video, '{0.1,0.9}', '{{0.1,0.9}}', 'b', 0.9,"
                             " gen_random_uuid())", tagger=made[tagger], video=video)  # fmt: skip
     with session.transaction(engine) as connection:
         rows = connection.exec_driver_sql(

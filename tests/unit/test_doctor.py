@@ -338,14 +338,9 @@ class TestPostgres:
         ("reader", "enqueuer", "worker", "status", "fact"),
         [
             ([], [], [], "ok", "role ann may read, enqueue and work"),
-            ([], [], ["INSERT on "
-"scores"], "ok", "may read and enqueue; to work it lacks INSERT on "
-"scores"),
-            ([], list("abcdefg"), ["x"], "warn", "may read; to enqueue it lacks a, b, c, d, e and "
-"2 more; to work it lacks x"),
-            (["SELECT on "
-"jobs"], ["y"], ["x"], "fail", "may not read: to read it lacks SELECT on "
-"jobs"),
+            ([], [], ["INSERT on scores"], "ok", "may read and enqueue; to work it lacks INSERT on scores"),
+            ([], list("abcdefg"), ["x"], "warn", "may read; to enqueue it lacks a, b, c, d, e and 2 more; to work it lacks x"),
+            (["SELECT on jobs"], ["y"], ["x"], "fail", "may not read: to read it lacks SELECT on jobs"),
         ],
     )  # fmt: skip
     def test_rights(

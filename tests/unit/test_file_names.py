@@ -17,9 +17,7 @@ from producer.sources.uris import canonical
 from workers.sources.file import open_file
 
 NAMES = [
-    "plain.mp4", "emoji "
-"😀.mp4", "rtl\u202egpj.mp4", "trailing "
-"dot.", " space ", "..mp4", "...", "-rf", "100%.mp4", "%2e%2e",
+    "plain.mp4", "emoji 😀.mp4", "rtl\u202egpj.mp4", "trailing dot.", " space ", "..mp4", "...", "-rf", "100%.mp4", "%2e%2e",
     "%2e%2e%2fx", "a#b?c", "back\\slash", "quote\"'`$(x)", "n" * 255, unicodedata.normalize("NFC", "й.mp4"),
     unicodedata.normalize("NFD", "й.mp4"),
 ]  # fmt: skip

@@ -76,9 +76,7 @@ def test_pages_are_served_and_nothing_else(served: Tcp) -> None:
 @pytest.mark.parametrize(
     "garbage",
     [b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\n", b"GET " + b"/a" * 100_000 + b" HTTP/1.1\r\n\r\n",
-     b"GET /good "
-b"HTTP/1.1\r\n" + b"".join(b"x%d: "
-b"y\r\n" % n for n in range(20_000)) + b"\r\n", b"GET /good HTTP/9.9\r\n\r\n"],
+     b"GET /good HTTP/1.1\r\n" + b"".join(b"x%d: y\r\n" % n for n in range(20_000)) + b"\r\n", b"GET /good HTTP/9.9\r\n\r\n"],
 )  # fmt: skip
 def test_garbage_harms_nobody(served: Tcp, garbage: bytes) -> None:
     with contextlib.suppress(ConnectionError):  # more is sent than is read

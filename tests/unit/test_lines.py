@@ -78,12 +78,10 @@ def test_counts_tell_their_age_when_it_is_more_than_a_moment() -> None:
 
 def test_a_worker_in_one_row() -> None:
     told = replace(WORKER, name="gpu0", beat_seconds=3.0, claimed_seconds=2.0, videos_done=1234, videos_failed=5,
-                   videos_per_second=2.25, last_error="truncated: "
-"it\tends", last_error_seconds=70.0,
+                   videos_per_second=2.25, last_error="truncated: it\tends", last_error_seconds=70.0,
                    models=("probe", "vivit", "vivit-random-tiny"), refused=("siglip2",))  # fmt: skip
     assert lines.worker_cells(told, is_alive=True, refuses=["s3://b"]) == [
-        "gpu-3", "gpu0", "4711", "cuda:0 "
-"(H100)", "working", "3 s ago", "2 s ago", "2.2", "1,234", "5",
+        "gpu-3", "gpu0", "4711", "cuda:0 (H100)", "working", "3 s ago", "2 s ago", "2.2", "1,234", "5",
         "probe vivit (not siglip2)", "s3://b",
         "70 s ago: truncated: it ends",
     ]  # fmt: skip

@@ -62,8 +62,7 @@ def test_version_2_of_a_service_and_the_slice_above_it(groups: Groups) -> None:
     groups.member_of("0::/work.slice/reelvec.service")
     groups.write(**{
         "work.slice/cpu.max": "400000 100000", "work.slice/memory.max": "max",
-        "work.slice/reelvec.service/cpu.max": "max "
-"100000", "work.slice/reelvec.service/memory.max": str(32 << 20),
+        "work.slice/reelvec.service/cpu.max": "max 100000", "work.slice/reelvec.service/memory.max": str(32 << 20),
         "other.slice/cpu.max": "100000 100000",
     })  # fmt: skip
     assert found() == (4, 32 << 20)

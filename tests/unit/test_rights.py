@@ -78,18 +78,10 @@ def test_columns_are_taken_apart() -> None:
     ("said", "statement", "lacks"),
     [
         ("permission denied for table jobs", "UPDATE reelvec.jobs SET x = 1", "UPDATE on jobs"),
-        ("permission denied for table "
-"videos", "WITH made AS (INSERT INTO reelvec.videos (uri) "
-"...", "INSERT on videos"),
-        ("permission denied for table "
-"scores", "DELETE FROM reelvec.scores WHERE "
-"...", "DELETE on scores"),
-        ("permission denied for table "
-"embeddings", "COPY reelvec.embeddings (a) FROM "
-"STDIN", "INSERT on embeddings"),
-        ("permission denied for table "
-"embeddings", "COPY reelvec.embeddings (a) TO STDOUT "
-"BINARY", "SELECT on embeddings"),
+        ("permission denied for table videos", "WITH made AS (INSERT INTO reelvec.videos (uri) ...", "INSERT on videos"),
+        ("permission denied for table scores", "DELETE FROM reelvec.scores WHERE ...", "DELETE on scores"),
+        ("permission denied for table embeddings", "COPY reelvec.embeddings (a) FROM STDIN", "INSERT on embeddings"),
+        ("permission denied for table embeddings", "COPY reelvec.embeddings (a) TO STDOUT BINARY", "SELECT on embeddings"),
         ("permission denied for view tags", "SELECT * FROM tags", "SELECT on tags"),
         ("permission denied for schema reelvec", "SELECT 1", "a right"),
         ("permission denied for table jobs", None, "a right"),

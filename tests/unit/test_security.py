@@ -59,11 +59,8 @@ def offences(source: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     "source",
     [
-        "torch.load(p)", "eval(x)", "import "
-"pickle", "from pickle import "
-"loads", "subprocess.run(c, shell=True)",
-        "m.from_pretrained(p, "
-"trust_remote_code=flag)", "transformers.AutoModel.from_pretrained(p)", "np.load(f)",
+        "torch.load(p)", "eval(x)", "import pickle", "from pickle import loads", "subprocess.run(c, shell=True)",
+        "m.from_pretrained(p, trust_remote_code=flag)", "transformers.AutoModel.from_pretrained(p)", "np.load(f)",
     ],
 )  # fmt: skip
 def test_the_search_finds_what_it_looks_for(source: str) -> None:
