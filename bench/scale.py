@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +42,9 @@ _FILL = """
 INSERT INTO reelvec.videos (uri, category)
 SELECT CASE WHEN i % 2 = 0 THEN '{big}/' || i || '.mp4' ELSE 'https://host' || (i / 2) % {places} || '/' || i || '.mp4' END,
   'films' FROM generate_series(1, {jobs}) i;
-INSERT INTO reelvec.jobs (video_id, encoders)
-SELECT video_id, ARRAY[(SELECT encoder_id FROM reelvec.encoders WHERE encoder = 'probe')] FROM reelvec.videos
+INSERT INTO reelvec.jobs (video_id, encoders, not_before)
+SELECT video_id, ARRAY[(SELECT encoder_id FROM reelvec.encoders WHERE encoder = 'probe')],
+  now() + interval '1 day' FROM reelvec.videos
 ON CONFLICT DO NOTHING;
 ANALYZE;
 """
@@ -61,6 +63,12 @@ def base_tree(folder: Path, commit: str) -> Iterator[Path]:
         check=True,
         capture_output=True,
     )
+    # samplers are started without PYTHONPATH: an environment of its own leads them to the base's
+    # modules, too
+    venv.create(tree / ".venv", with_pip=False)
+    packages = next((tree / ".venv" / "lib").glob("python*/site-packages"))
+    shared = (path for path in sys.path if "site-packages" in path)
+    (packages / "base.pth").write_text("\n".join([str(tree), *shared]), encoding="utf-8")
     try:
         yield tree
     finally:
@@ -77,9 +85,9 @@ def run_python(
 ) -> subprocess.Popen[bytes]:
     """A child whose modules are those of `tree`."""
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [tree / ".venv" / "bin" / "python", "-c", code, *arguments],
         cwd=tree,
-        env={**environment, "PYTHONPATH": str(tree)},
+        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -227,6 +235,12 @@ def claims_and_feeds(engine: Engine, seconds: float) -> None:
             )
         )
         connection.execute(text("DELETE FROM reelvec.place_workers"))
+    without_place = text(
+        "SELECT count(*) FROM reelvec.jobs WHERE state = 'pending' AND place_id IS NULL"
+    )
+    while number(engine, without_place):
+        with session.transaction(engine) as connection:
+            places.adopt(connection)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE reelvec.jobs"))
     got, times = ledger_bench.offer(
