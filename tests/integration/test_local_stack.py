@@ -264,11 +264,11 @@ def test_a_server_that_dies_while_it_is_looked_at_is_started_again(
 
 def test_a_starter_killed_half_way_leaves_a_usable_stack(made: Path) -> None:
     stall = """
-from db import local_server
+from db.stack import server
 def stall(server):
     print(json.dumps({}), flush=True)
     sys.stdin.readline()
-local_server.Server.wait_ready = stall
+server.Server.wait_ready = stall
 """
     with starter(made, "kept", before=stall) as process:
         go(process)
