@@ -105,8 +105,9 @@ def test_a_fleet_at_work(desk: Desk, engine: Engine, videos: int) -> None:
     worker(engine)
     shown = desk.run("reelvec", "status").stdout
     lines = shown.splitlines()
-    assert lines[0].startswith(
-        "RUNNING  30 of 60 done, 2 failed (6.2 %) · 0.5 videos/s · what is ready is done in "
+    assert re.match(  # the rate falls with every second that passes here
+        r"RUNNING  30 of 60 done, 2 failed \(6\.2 %\) · 0\.[345] videos/s · what is ready is done in ",
+        lines[0],
     )
     assert lines[0].endswith(" · 1 are tried again later, the last in 1 h 0 min")
     assert lines[1] == (

@@ -52,7 +52,7 @@ def test_faults_of_the_broker_with_all_places_taken(
 
 #: Takes two messages on each of its first two connections, and none on later ones.
 DEAF = """
-from workers import transport
+from workers.delivery import transport
 from workers.app import app
 
 class Deaf(transport.QoS):

@@ -546,7 +546,7 @@ def test_processes_that_cannot_start_refuse_the_configuration(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     pool = SamplerPool(1, wall_seconds=30, cpu_seconds=30)
     try:
-        with pytest.raises(RefusedConfigurationError, match=r"workers\.sampling\.process"):
+        with pytest.raises(RefusedConfigurationError, match=r"workers\.sampling\.inside\.process"):
             pool.sample(MemorySource(tiny), "notebook")
         monkeypatch.undo()
     finally:
