@@ -181,6 +181,13 @@ def fetch_encoder(connection: Connection, name: str) -> Encoder | None:
     return None if row is None else Encoder(**row._mapping)
 
 
+def names(connection: Connection) -> list[str]:
+    """Of all encoders that were ever declared."""
+    return list(
+        connection.execute(text("SELECT encoder FROM reelvec.encoders ORDER BY encoder")).scalars()
+    )
+
+
 def fetch_taggers(connection: Connection, tagger_ids: Iterable[int]) -> dict[int, Tagger]:
     rows = connection.execute(
         text(

@@ -1,4 +1,4 @@
-"""The videos nearest to a vector that is no video's: what a text search asks."""
+"""The videos nearest to another, or to a vector that is no video's: what a text search asks."""
 
 from __future__ import annotations
 
@@ -27,6 +27,21 @@ SELECT video_id, n.distance, v.external_id, v.category, v.title, v.uri
 FROM reelvec.nearest_to(CAST(:vector AS real[]), :encoder, :limit) n JOIN reelvec.videos v USING (video_id)
 ORDER BY n.distance, video_id
 """)
+
+_NEIGHBOURS = text("""
+SELECT video_id, n.distance, v.external_id, v.category, v.title, v.uri
+FROM reelvec.nearest(:video_id, :encoder, :limit) n JOIN reelvec.videos v USING (video_id)
+ORDER BY n.distance, video_id
+""")
+
+
+def neighbours(connection: Connection, video_id: int, encoder: str, *, limit: int) -> list[Hit]:
+    """Videos by the distance of their pooled vectors to that of `video_id`, without itself.
+
+    Raises `DBAPIError` with the database's own words for a video or encoder that is not there.
+    """
+    facts = {"video_id": video_id, "encoder": encoder, "limit": limit}
+    return [Hit(**row._mapping) for row in connection.execute(_NEIGHBOURS, facts)]
 
 
 def nearest(

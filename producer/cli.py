@@ -19,6 +19,7 @@ from producer.commands import (
     doctor,
     embed,
     enqueue,
+    export,
     models,
     sample,
     search,
@@ -59,6 +60,7 @@ reelvec.command(rich_help_panel=WATCH)(steer.retry)
 reelvec.command(rich_help_panel=WATCH)(steer.cancel)
 reelvec.command(rich_help_panel=WATCH)(steer.pause)
 reelvec.command(rich_help_panel=USE)(search.search)
+reelvec.command(rich_help_panel=USE)(export.export)
 reelvec.command(rich_help_panel=SET_UP)(up.up)
 reelvec.command(rich_help_panel=SET_UP)(doctor.doctor)
 reelvec.add_typer(db.commands, name="db", rich_help_panel=SET_UP)

@@ -173,8 +173,8 @@ def stages(connection: Connection) -> Stages:
     return Stages(**row) if row["videos"] else Stages(0)
 
 
-def failures(connection: Connection, selection: Selection, *, limit: int) -> list[Failed]:
-    """The latest failures first; `since` is when they failed."""
+def failures(connection: Connection, selection: Selection, *, limit: int | None) -> list[Failed]:
+    """The latest failures first; `since` is when they failed. `limit` None: all."""
     chosen, facts = condition(selection, moment="j.finished_at")
     statement = f"""
 SELECT j.video_id, v.external_id, v.uri, v.category, j.error_code, j.error, j.attempts

@@ -23,7 +23,8 @@ from tests.ledgering import execute
 from tests.vectors import bound, filled
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "docs/guide.md", ROOT / "docs/notebook.md"]
+NAMES = ("README.md", "docs/guide.md", "docs/notebook.md", "docs/python.md")
+PAGES = [ROOT / name for name in NAMES]
 COMMAND = re.compile(r'reelvec db sql (--write )?"([^"]+)"')
 #: Statements that stand alone, in lines of code.
 ALONE = re.compile(r"^ {4}(SELECT [^;`]*?;)$", re.MULTILINE | re.DOTALL)
@@ -110,3 +111,13 @@ def test_the_python_of_the_guide_gives_numbers(
     neighbours = names["neighbours"]
     assert isinstance(neighbours, list)
     assert {video_id for video_id, _ in neighbours[:3]} == {1, 2, 3}
+
+
+def test_the_python_of_its_page_gives_arrays(
+    library: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", library["guest"])
+    (block,) = PYTHON.findall((ROOT / "docs/python.md").read_text(encoding="utf-8"))
+    names: dict[str, object] = {}
+    exec(compile(textwrap.dedent(block), "python.md", "exec"), names)
+    assert [len(names[name]) for name in ("ids", "nearest", "failed", "tags")] == [50, 10, 1, 50]  # type: ignore[arg-type]

@@ -1,0 +1,13 @@
+"""reelvec in Python: the vectors, neighbours and scores of a catalogue as numpy arrays.
+
+    import reelvec
+
+    with reelvec.connect() as catalogue:
+        ids, vectors = catalogue.vectors("x-clip")
+
+All the rest is in `docs/python.md`. Nothing here needs torch, but for `search` by words.
+"""
+
+from reelvec.catalogue import Catalogue, Scores, Vectors, connect
+
+__all__ = ["Catalogue", "Scores", "Vectors", "connect"]
