@@ -11,7 +11,7 @@ import re
 from urllib.parse import parse_qsl, urlsplit
 
 from db.errors import UsageError
-from db.logs import mask_url
+from db.masking import mask_url
 
 POSTGRES_DRIVER = "postgresql+psycopg2"
 _POSTGRES_SCHEMES = ("postgres", "postgresql", POSTGRES_DRIVER)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from db.exit_codes import ExitCode
-from db.logs import mask
+from db.masking import mask
 
 
 class ReelvecError(Exception):

@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as NoneFreeError
 from db import driver_errors
 from db.deadlines import GuardedConnection, Watch, limits
 from db.errors import BusyError, ReelvecError, UnavailableError
-from db.logs import mask_url
+from db.masking import mask_url
 from db.settings import DatabaseSettings, load
 
 T = TypeVar("T")

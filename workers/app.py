@@ -143,7 +143,7 @@ def _prepare(sender: Any, **_: Any) -> None:
     try:
         _setup_logging(sender.loglevel, logfile)  # Celery does it after this
         _refuse_options(sender)
-        launch.prepare(sender.hostname)
+        launch.prepare(sender.app, sender.hostname)
     except ReelvecError as error:  # Celery swallows ordinary exceptions in this signal
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         if logfile is not None:  # a detached worker's stderr leads nowhere

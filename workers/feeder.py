@@ -16,7 +16,7 @@ from typing import Any
 from kombu import Queue
 from kombu.exceptions import BatchPublishError, KombuError
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
-from sqlalchemy import Engine
+from sqlalchemy import Engine as Database
 
 from db import session, settings
 from db.errors import UnavailableError
@@ -87,7 +87,7 @@ def depth(app: Any, queues: Iterable[str] = (contract.QUEUE,)) -> int:
     return sum(depths(app, queues).values())
 
 
-def feed(engine: Engine, app: Any) -> int:
+def feed(database: Database, app: Any) -> int:
     """Fill the broker's queues up to their windows; returns how many videos were published.
 
     Rows are committed as queued before their message is sent: a crash in between loses a message,
@@ -95,7 +95,7 @@ def feed(engine: Engine, app: Any) -> int:
     pending again then.
     """
     chosen = settings.load(WorkerSettings)
-    with session.transaction(engine) as connection:
+    with session.transaction(database) as connection:
         fleet = abilities.read(connection, stale_seconds=chosen.stale_seconds)
         abandoned = lost_messages.requeue_abandoned(
             connection, [makers.encoder_id for makers in fleet.lacking()]
@@ -119,7 +119,7 @@ def feed(engine: Engine, app: Any) -> int:
         for queue, (name, size) in windows.items()
         if size > waiting[name]
     }
-    with session.transaction(engine) as connection:
+    with session.transaction(database) as connection:
         fed = feeding.feed(connection, fleet, rooms=rooms)
         probes = places.hand_out_probes(
             connection,
@@ -133,7 +133,7 @@ def feed(engine: Engine, app: Any) -> int:
             for queue, video_ids in fed.items():
                 publish(app, video_ids, queue=windows[queue][0])
     except UnavailableError:
-        with session.transaction(engine) as connection:
+        with session.transaction(database) as connection:
             lost_messages.requeue(
                 connection, [video_id for video_ids in fed.values() for video_id in video_ids]
             )
@@ -174,11 +174,11 @@ class LostMessages:
         self._queued_seconds = queued_seconds
         self._empty_since: dict[int | None, float] = {}
 
-    def look_at_all(self, engine: Engine, app: Any) -> int:
+    def look_at_all(self, database: Database, app: Any) -> int:
         """Called regularly; gives lost rows back to pending and returns how many. Raises
         `UnavailableError`.
         """
-        with session.transaction(engine) as connection:
+        with session.transaction(database) as connection:
             rare = lost_messages.queues(connection)
         names: dict[int | None, str] = {
             queue: contract.queue_of(encoder) for queue, encoder in rare.items()
@@ -188,11 +188,11 @@ class LostMessages:
         self._empty_since = {
             queue: since for queue, since in self._empty_since.items() if queue in names
         }
-        return sum(self.look(engine, waiting[name], queue=queue) for queue, name in names.items())
+        return sum(self.look(database, waiting[name], queue=queue) for queue, name in names.items())
 
     def look(
         self,
-        engine: Engine,
+        database: Database,
         waiting: int,
         *,
         queue: int | None = feeding.COMMON,
@@ -204,7 +204,7 @@ class LostMessages:
             self._empty_since.pop(queue, None)
         else:
             self._empty_since.setdefault(queue, now)
-        with session.transaction(engine) as connection:
+        with session.transaction(database) as connection:
             if now - self._empty_since.get(queue, now) >= self._look_seconds:
                 lost = lost_messages.requeue_all(
                     connection, queue=queue, older_than_seconds=self._look_seconds

@@ -7,26 +7,22 @@ that hold all others.
 
 from __future__ import annotations
 
-import faulthandler
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from db import session
 from db.errors import ReelvecError, UnavailableError
 from db.exit_codes import ExitCode
 from db.jobs import abilities, liveness
 from db.progress import census
-from workers import contract
-from workers.delivery import consuming
-
-if TYPE_CHECKING:
-    from workers.launch import Runtime
+from workers import contract, feeder
+from workers.delivery import breaker, consuming
+from workers.ending.at_once import end_process
+from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -49,27 +45,30 @@ class Round:
 
 
 class Heartbeat:
-    """The threads of one worker; `stop` ends them and takes the worker off the list."""
+    """The threads of one worker; `stop` ends them and takes the worker off the list.
 
-    def __init__(self, runtime: Runtime) -> None:
+    `app` is the Celery app by whose broker messages are sent and counted.
+    """
+
+    def __init__(self, runtime: Runtime, app: Any) -> None:
         self._runtime = runtime
+        self._app = app
         self._stopping = threading.Event()
         self._rounds = [
             Round(self.beat, threading.Event(), retry_beats=0.2),
             Round(self.look_after_ledger(), runtime.look_now),
             Round(self.watch_consumption(), threading.Event()),
         ]
-        self._beaten: float | None = None
-        self._threads = [
+        runtime.heart = tuple(
             threading.Thread(
                 target=self._repeat, args=(turn,), name=turn.step.__name__, daemon=True
             )
             for turn in self._rounds
-        ]
+        )
 
     def start(self) -> None:
         self.beat()
-        for thread in self._threads:
+        for thread in self._runtime.heart:
             thread.start()
 
     def stop(self) -> None:
@@ -77,21 +76,13 @@ class Heartbeat:
         deadline = time.monotonic() + 5.0  # of all: each may be waiting for a broker that is away
         for turn in self._rounds:
             turn.early.set()
-        for thread in self._threads:
+        for thread in self._runtime.heart:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
         try:
             with session.transaction(self._runtime.beating) as connection:
                 liveness.leave(connection, self._runtime.worker_id)
         except UnavailableError as error:
             log.warning("could not remove this worker from the list of workers: %s", error)
-
-    def is_alive(self) -> bool:
-        """Whether both threads run, wherever they wait."""
-        return all(thread.is_alive() for thread in self._threads)
-
-    def beat_seconds(self) -> float | None:
-        """Since Postgres last took a beat; None: never."""
-        return None if self._beaten is None else time.monotonic() - self._beaten
 
     def beat(self) -> None:
         runtime = self._runtime
@@ -107,25 +98,21 @@ class Heartbeat:
                 gap_seconds=runtime.settings.gap_seconds,
             )
             makes = abilities.of_worker(connection, runtime.models.ability)
-        self._beaten = time.monotonic()
+        runtime.beaten_at = time.monotonic()
         consuming.consumption.listen([contract.queue_of(encoder) for encoder in makes.values()])
 
     def look_after_ledger(self) -> Callable[[], None]:
         """One round: videos of dead workers back to pending, lost messages found, the broker filled
         up, counts kept fresh.
         """
-        from workers import feeder
-        from workers.app import app
-        from workers.delivery import breaker
-
-        runtime = self._runtime
+        runtime, app = self._runtime, self._app
         chosen = runtime.settings
         lost = feeder.LostMessages(
             look_seconds=chosen.broker_look_seconds, queued_seconds=chosen.queued_seconds
         )
 
         def keep() -> None:
-            with session.transaction(runtime.engine) as connection:
+            with session.transaction(runtime.database) as connection:
                 silent = session.end_silent(connection)
                 reaped = liveness.reap(
                     connection,
@@ -149,10 +136,10 @@ class Heartbeat:
                     len(unheld),
                 )
             breaker.keep(runtime)
-            lost.look_at_all(runtime.engine, app)
+            lost.look_at_all(runtime.database, app)
             if not runtime.draining.is_set():
-                feeder.feed(runtime.engine, app)
-            with session.transaction(runtime.engine) as connection:
+                feeder.feed(runtime.database, app)
+            with session.transaction(runtime.database) as connection:
                 census.refresh(connection)
 
         return keep
@@ -161,13 +148,10 @@ class Heartbeat:
         """One round: whether this process still takes messages
         (`workers/delivery/consuming.py`).
         """
-        from workers import feeder
-        from workers.app import app
-
         watch = consuming.Watch(
             consuming.consumption,
             idle_seconds=self._runtime.settings.idle_seconds,
-            waiting=lambda: feeder.depth(app, consuming.consumption.queues),
+            waiting=lambda: feeder.depth(self._app, consuming.consumption.queues),
             end=lambda reason: end_process(ExitCode.STUCK, reason),
         )
 
@@ -198,17 +182,3 @@ class Heartbeat:
                 log.exception("unexpected in %s", turn.step.__name__)
             else:
                 beats = 1.0
-
-
-def start(runtime: Runtime) -> Heartbeat:
-    heartbeat = Heartbeat(runtime)
-    heartbeat.start()
-    return heartbeat
-
-
-def end_process(code: int, reason: str) -> None:
-    """Leave at once, saying where every thread stands: redelivery and the reaper take over."""
-    log.error("ending this process: %s", reason)
-    faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-    sys.stderr.flush()
-    os._exit(code)

@@ -37,15 +37,15 @@ class Models:
     """A model that could not be loaded is not tried again by this process; weights that were not
     there may still come.
 
-    `encoding` loads them; `database` knows the encoders. Safe to use from all threads. Raises as
+    `engine` loads them; `database` knows the encoders. Safe to use from all threads. Raises as
     `look` does.
     """
 
     def __init__(
-        self, database: Database, encoding: Engine, settings: WorkerSettings, tally: Tally
+        self, database: Database, engine: Engine, settings: WorkerSettings, tally: Tally
     ) -> None:
         self._database = database
-        self._encoding = encoding
+        self._engine = engine
         self._settings = settings
         self._tally = tally
         self._where = models_dir.resolve(settings)
@@ -145,7 +145,7 @@ class Models:
         assert encoder.encoder_id is not None
         try:
             refuse_license(encoder.backbone, self._settings.license)
-            bound = self._encoding.load(ModelKey(encoder.backbone, encoder.weights))
+            bound = self._engine.load(ModelKey(encoder.backbone, encoder.weights))
         except (RefusedConfigurationError, UsageError):
             with self._lock:
                 if encoder.model in self._names:

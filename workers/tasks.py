@@ -16,12 +16,12 @@ from db.errors import RefusedConfigurationError, UnavailableError, VideoError
 from db.jobs.outcome import Outcome
 from db.jobs.sampler_version import VERSION as SAMPLER_VERSION
 from db.ledger import Claim
-from workers import contract, launch, pipeline
+from workers import contract, pipeline
 from workers.app import app
 from workers.delivery import breaker
-from workers.launch import Runtime
 from workers.models import NothingToMakeError
 from workers.pipeline import Owed
+from workers.runtime import Runtime, current
 from workers.sampling.pool import STAGE as SAMPLE
 from workers.sources.limits import Cancelled
 
@@ -45,7 +45,7 @@ def embed(*arguments: object) -> None:
     except contract.MalformedMessageError as error:
         log.warning("dropped: %s", error)
         return
-    _take(launch.runtime(), video_id)
+    _take(current(), video_id)
 
 
 def _take(runtime: Runtime, video_id: int) -> None:
@@ -110,7 +110,7 @@ def _claim(runtime: Runtime, video_id: int) -> Claim | None:
             raise Reject(requeue=True)
         if message is breaker.Message.DROP:
             return None
-        with session.transaction(runtime.engine) as connection:
+        with session.transaction(runtime.database) as connection:
             return ledger.claim(
                 connection,
                 video_id,
@@ -145,7 +145,7 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
                 source,
                 owed,
                 samplers=runtime.samplers,
-                engine=runtime.encoding,
+                engine=runtime.engine,
                 engine_seconds=runtime.settings.engine_wait_seconds,
                 stop=runtime.draining,
                 alone=claimed.lost_count >= ALONE_AFTER_LOST,
@@ -185,7 +185,7 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
     end = give_up_at
 
     def attempt() -> str | None:
-        with session.transaction(runtime.engine) as connection:
+        with session.transaction(runtime.database) as connection:
             state = ledger.finish(
                 connection,
                 claimed,
@@ -228,7 +228,7 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
 
 def _hand_back(runtime: Runtime, claimed: Claim) -> None:
     try:
-        with session.transaction(runtime.engine) as connection:
+        with session.transaction(runtime.database) as connection:
             ledger.release(connection, claimed)
         log.info("video %d: handed back", claimed.video_id)
     except UnavailableError as error:  # the reaper gives it back once our beat is old

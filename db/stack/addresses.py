@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from db import known_secrets
 from db.address_form import POSTGRES_DRIVER, checked_broker_url, checked_database_url
 from db.errors import NoStackError, RefusedConfigurationError, UsageError
-from db.logs import mask_url
+from db.masking import mask_url
 from db.settings import DatabaseSettings, load
 from db.stack import local_stack
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from db.errors import UnavailableError
-from db.logs import mask_url
+from db.masking import mask_url
 from producer.doctor import requirements
 from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped, warn
 from producer.doctor.configuration import servers

@@ -13,7 +13,7 @@ from enum import StrEnum
 from queue import Empty, SimpleQueue
 
 from db.errors import ReelvecError
-from db.logs import mask
+from db.masking import mask
 
 
 class Status(StrEnum):

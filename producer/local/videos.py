@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from db.errors import UsageError
-from db.logs import mask
+from db.masking import mask
 from producer.sources.uris import canonical
 from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings

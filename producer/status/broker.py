@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode
 
-from db.logs import mask, mask_url
+from db.masking import mask, mask_url
 from workers import contract
 from workers.backbones import registry
 from workers.backbones.base import WEIGHTS_KINDS

@@ -41,8 +41,9 @@ from tests.ledgering import (
     worker,
 )
 from tests.proxy import Direction, Proxy
-from workers import heartbeat, launch, tasks
+from workers import heartbeat, tasks
 from workers.delivery.refusals import Refusals
+from workers.runtime import Runtime
 from workers.tally import Tally
 
 #: In these tests; the default is 10 s.
@@ -392,7 +393,7 @@ def test_producers_and_workers_on_the_same_videos_never_fail(
 def runtime(engine: Engine, me: UUID) -> Any:
     """As much of a worker as claims and finishes."""
     return SimpleNamespace(
-        engine=engine,
+        database=engine,
         worker_id=me,
         draining=threading.Event(),
         settings=SimpleNamespace(retry_seconds=5.0, job_seconds=3600.0),
@@ -460,17 +461,17 @@ def test_a_claim_whose_answer_is_on_its_way_is_in_hand(
     enqueue(engine, 1, probe)
     me = worker(engine)
     made = runtime(engine, me)
-    made.hold = functools.partial(launch.Runtime.hold, made)
+    made.hold = functools.partial(Runtime.hold, made)
     made._held = set()
     seen: list[tuple[list[int], float]] = []
 
     def look(*_: object, **__: object) -> None:
-        in_hand = launch.Runtime.in_hand(made)
+        in_hand = Runtime.in_hand(made)
         with session.transaction(engine) as connection:
             unheld = liveness.give_back_unheld(
                 connection, me, in_hand=in_hand, older_than_seconds=0.0
             )
-        seen.append((unheld, launch.Runtime.longest_active_seconds(made)))
+        seen.append((unheld, Runtime.longest_active_seconds(made)))
 
     def claim_in_time(connection: Connection, *arguments: Any, **named: Any) -> object:
         claimed = once(connection, *arguments, **named)
@@ -492,7 +493,7 @@ def test_the_heart_beats_while_all_connections_are_taken(engine: Engine, databas
     me = liveness.Worker(uuid4(), "here", 1, "cpu", "0", 3, 1, 2.0, 1)
     with session.connect(database_url, pool_size=1) as busy, busy.connect():
         beating = SimpleNamespace(
-            engine=busy, beating=engine, worker=me, draining=threading.Event(), longest_active_seconds=lambda: 0.0,
+            database=busy, beating=engine, worker=me, draining=threading.Event(), longest_active_seconds=lambda: 0.0,
             settings=SimpleNamespace(stuck_seconds=9.0, gap_seconds=20.0),
             models=SimpleNamespace(look=lambda: None, ability=ledger.EVERYTHING),
         )  # fmt: skip

@@ -131,10 +131,10 @@ def test_a_lost_context_ends_the_process_with_71() -> None:
 import logging, torch
 logging.basicConfig()
 from tests.weights import synthetic_frames
-from workers import heartbeat
+from workers.ending.at_once import end_process
 from workers.backbones.window_model import WindowModel
 from workers.engine.engine import Engine, ModelKey
-engine, key = Engine(device="cuda:0", models_dir=None, compile="off", ended=heartbeat.end_process), ModelKey("vivit", "random-tiny")
+engine, key = Engine(device="cuda:0", models_dir=None, compile="off", ended=end_process), ModelKey("vivit", "random-tiny")
 engine.load(key)
 def encode(self, windows, labels):
     torch.ones(4, device="cuda")[torch.tensor([9], device="cuda")]  # a device-side assertion

@@ -174,7 +174,7 @@ def ran(claimed: Claim, pool: SamplerPool, folder: Path) -> Outcome:
             models=SimpleNamespace(owed=lambda _: []),
             storage=storage,
             samplers=pool,
-            encoding=None,
+            engine=None,
             settings=SimpleNamespace(engine_wait_seconds=1.0),
             draining=threading.Event(),
             refusals=SimpleNamespace(read=lambda _: False),

@@ -306,7 +306,7 @@ def test_a_worker_that_may_not_work_refuses_before_its_first_video(
         RefusedConfigurationError,
         match=r"role guest lacks DELETE on embeddings, .* GRANT reelvec_worker",
     ):
-        launch.prepare()
+        launch.prepare(None)
 
 
 ALL_RIGHTS = """

@@ -45,7 +45,7 @@ def test_from_the_third_dead_worker_on_it_is_alone(
         samplers=SimpleNamespace(
             sample=lambda *_, **__: SimpleNamespace(frames=np.empty(0), damaged_share=0.0)
         ),
-        encoding=SimpleNamespace(submit=submit),
+        engine=SimpleNamespace(submit=submit),
         settings=SimpleNamespace(engine_wait_seconds=1.0),
         draining=threading.Event(),
         refusals=SimpleNamespace(read=lambda _: False),

@@ -286,11 +286,11 @@ def test_a_process_whose_device_is_gone_says_where_it_stands_and_ends(
 import logging, time
 logging.basicConfig()
 from tests.unit.test_engine import KEY, signed
-from workers import heartbeat
+from workers.ending.at_once import end_process
 from workers.engine.device import Device
 from workers.engine.engine import Engine
 from workers.engine.interface import DeviceLostError
-engine = Engine(device="cpu", models_dir=None, stall_seconds=1, ended=heartbeat.end_process)
+engine = Engine(device="cpu", models_dir=None, stall_seconds=1, ended=end_process)
 engine.load(KEY)
 def encode(*_, **__):
     {fault}

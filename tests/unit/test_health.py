@@ -132,9 +132,9 @@ def test_the_facts_are_those_of_the_moment() -> None:
     draining.set()
     runtime = SimpleNamespace(
         settings=WorkerSettings(samplers=15, device="cuda:0", stale_seconds=9), draining=draining,
-        encoding=SimpleNamespace(busy=lambda: Load(36, 12), batch_seconds=lambda: 1.5),
+        engine=SimpleNamespace(busy=lambda: Load(36, 12), batch_seconds=lambda: 1.5),
         samplers=SimpleNamespace(pids=lambda: [1, 2]),
-        heartbeat=SimpleNamespace(is_alive=lambda: True, beat_seconds=lambda: 4.0),
+        heart=(threading.current_thread(),), beat_seconds=lambda: 4.0,
         in_hand=lambda: [5], longest_active_seconds=lambda: 2.5,
         tally=SimpleNamespace(said=lambda: {"videos_done": 2, "videos_failed": 1}),
     )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from db import known_secrets
 from db.errors import VideoError
-from db.logs import mask
+from db.masking import mask
 
 SECRET = "c4n4ry p@ss/w'rd#1"
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from db import known_secrets
-from db.logs import RedactionFilter, configure_logging, mask, mask_url
+from db.logs import RedactionFilter, configure_logging
+from db.masking import mask, mask_url
 
 
 @pytest.fixture(autouse=True)

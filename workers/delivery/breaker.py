@@ -18,7 +18,7 @@ from workers.sources.storage import STAGE as FETCH
 if TYPE_CHECKING:
     from db.jobs.outcome import Failure
     from db.ledger import Claim
-    from workers.launch import Runtime
+    from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def sort(runtime: Runtime, video_id: int) -> Message:
     """Asks for a video's place only while this worker refuses one. Raises `UnavailableError`."""
     if not runtime.refusals:
         return Message.CLAIM
-    with session.transaction(runtime.engine) as connection:
+    with session.transaction(runtime.database) as connection:
         standing = places.standing(connection, video_id)
     if standing.closed:  # somebody has to try it
         return Message.CLAIM if standing.is_probe else Message.DROP
@@ -58,7 +58,7 @@ def was_read(runtime: Runtime, claimed: Claim) -> None:
     if claimed.place_id is None or not (resumed or claimed.is_probe):
         return
     try:
-        with session.transaction(runtime.engine) as connection:
+        with session.transaction(runtime.database) as connection:
             places.say_reading(connection, runtime.worker_id, [claimed.place_id])
             opened = places.open_again(connection, claimed.place_id) if claimed.is_probe else None
     except UnavailableError as error:
@@ -94,7 +94,7 @@ def settle(runtime: Runtime, claimed: Claim, failure: Failure | None, state: str
 def _refuse(runtime: Runtime, claimed: Claim, failure: Failure) -> None:
     assert claimed.place_id is not None
     try:
-        with session.transaction(runtime.engine) as connection:
+        with session.transaction(runtime.database) as connection:
             refused = places.say_failing(
                 connection,
                 claimed.place_id,
@@ -119,7 +119,7 @@ def keep(runtime: Runtime) -> None:
     """One round: vouch for places, close those that nobody can read, pause backbones that fail.
     Raises `UnavailableError`.
     """
-    with session.transaction(runtime.engine) as connection:
+    with session.transaction(runtime.database) as connection:
         places.say_reading(
             connection, runtime.worker_id, runtime.refusals.read_within(places.VOUCH_SECONDS)
         )
@@ -132,7 +132,7 @@ def keep(runtime: Runtime) -> None:
 
 def _close(runtime: Runtime) -> None:
     chosen = runtime.settings
-    with session.transaction(runtime.engine) as connection:
+    with session.transaction(runtime.database) as connection:
         closed = places.close_failing(
             connection, stale_seconds=chosen.stale_seconds, beat_seconds=chosen.beat_seconds
         )

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from db.errors import ReelvecError
 from db.exit_codes import ExitCode
-from workers.heartbeat import end_process
+from workers.ending.at_once import end_process
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from workers.health.address import Address
     from workers.health.node import Process
-    from workers.launch import Runtime
+    from workers.runtime import Runtime
 
 
 def of_process(

@@ -15,7 +15,7 @@ from workers.health.pulse import PULSE, Pulse
 from workers.health.server import Answer
 
 if TYPE_CHECKING:
-    from workers.launch import Runtime
+    from workers.runtime import Runtime
 
 
 @contextlib.contextmanager
@@ -37,13 +37,13 @@ def serving(address: Address, runtime: Callable[[], Runtime | None]) -> Iterator
 
 def facts_of(runtime: Runtime, pulse: Pulse) -> Facts:
     """One process at this moment; nothing is waited for."""
-    busy, said = runtime.encoding.busy(), runtime.tally.said()
+    busy, said = runtime.engine.busy(), runtime.tally.said()
     return Facts(
         hub_seconds=pulse.seconds(),
-        heartbeat_alive=runtime.heartbeat.is_alive(),
-        beat_seconds=runtime.heartbeat.beat_seconds(),
+        heartbeat_alive=all(thread.is_alive() for thread in runtime.heart),
+        beat_seconds=runtime.beat_seconds(),
         stale_seconds=runtime.settings.stale_seconds,
-        batch_seconds=runtime.encoding.batch_seconds(),
+        batch_seconds=runtime.engine.batch_seconds(),
         stall_seconds=runtime.settings.engine_wait_seconds,
         slots=runtime.settings.in_flight,
         in_hand=len(runtime.in_hand()),

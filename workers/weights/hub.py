@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import ReelvecError, RefusedConfigurationError, UnavailableError, UsageError
-from db.logs import mask, mask_url
+from db.masking import mask, mask_url
 from workers.backbones.base import Spec
 from workers.backbones.prompts import tokenizer_files
 from workers.weights.lock import FileFacts, facts_of

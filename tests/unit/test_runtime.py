@@ -9,7 +9,7 @@ from uuid import uuid4
 from db.jobs.abilities import Ability
 from db.jobs.liveness import Worker
 from workers.engine.engine import Load
-from workers.launch import Runtime
+from workers.runtime import Runtime
 from workers.tally import Tally
 
 
@@ -28,7 +28,7 @@ def test_the_load_is_that_of_the_moment() -> None:
     )
     models = SimpleNamespace(ability=Ability(("vivit",), (3,)))
     runtime = holding(
-        encoding=SimpleNamespace(busy=lambda: next(loads)),
+        engine=SimpleNamespace(busy=lambda: next(loads)),
         identity=identity,
         models=models,
         tally=Tally(),
