@@ -17,7 +17,10 @@ from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 import psycopg2  # type: ignore[import-untyped]
-from psycopg2.extensions import STATUS_READY  # type: ignore[import-untyped]
+from psycopg2.extensions import (  # type: ignore[import-untyped]
+    ISOLATION_LEVEL_AUTOCOMMIT,
+    TRANSACTION_STATUS_IDLE,
+)
 
 T = TypeVar("T")
 
@@ -110,19 +113,46 @@ class Watch:
 
 
 class GuardedConnection(psycopg2.extensions.connection):  # type: ignore[misc]
-    """A connection whose every call is watched, and whose transactions begin with `prefix`."""
+    """A connection whose every call is watched, and whose transactions begin with `prefix`.
+
+    The driver would send BEGIN by itself and wait for its answer. It is told to send nothing of its
+    own: BEGIN and the limits travel with the first statement. Where that statement is `alone`, it
+    is its own transaction, and its answer says that it is committed.
+    """
 
     def __init__(self, dsn: str, *, watch: Watch, prefix: str) -> None:
         super().__init__(dsn)
         self.watch, self.prefix = watch, prefix
-        self.was_shut_down = False
+        self.was_shut_down = self.alone = self._autocommit = False
         self.cursor_factory = GuardedCursor
+        self.set_session(autocommit=True)
+
+    @property
+    def autocommit(self) -> bool:
+        """Whether no transactions are begun here; what the driver itself is told is above."""
+        return self._autocommit
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        self._autocommit = value
+
+    def set_isolation_level(self, level: int) -> None:
+        """SQLAlchemy's way of saying AUTOCOMMIT, and of taking it back; what is open ends, as the
+        driver has it.
+        """
+        self.rollback()
+        self._autocommit = level == ISOLATION_LEVEL_AUTOCOMMIT
 
     def commit(self) -> None:
-        self.watch.run(self, super().commit)
+        self._end("COMMIT")
 
     def rollback(self) -> None:
-        self.watch.run(self, super().rollback)
+        self._end("ROLLBACK")
+
+    def _end(self, how: str) -> None:
+        if self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+            with self.cursor() as cursor:
+                cursor.execute(how)
 
     def shut_down(self) -> None:
         """End the connection under whoever waits for it, from another thread."""
@@ -136,19 +166,19 @@ class GuardedConnection(psycopg2.extensions.connection):  # type: ignore[misc]
     @property
     def begins(self) -> bool:
         """Whether the next statement is the first of a transaction."""
-        return self.status == STATUS_READY and not self.autocommit
+        return not self._autocommit and self.get_transaction_status() == TRANSACTION_STATUS_IDLE
 
 
 class GuardedCursor(psycopg2.extensions.cursor):  # type: ignore[misc]
     def execute(self, query: str | bytes, vars: Any = None) -> None:
-        if self.name is not None:
-            self._begin()
-        elif self.connection.begins:
-            prefix = self.connection.prefix
-            query = prefix + query if isinstance(query, str) else prefix.encode() + query
-        self.connection.watch.run(
-            self.connection, lambda: super(GuardedCursor, self).execute(query, vars)
-        )
+        connection = self.connection
+        if connection.begins:
+            if connection.prefix:
+                opening = connection.prefix if connection.alone else f"BEGIN; {connection.prefix}"
+                query = opening + query if isinstance(query, str) else opening.encode() + query
+            else:  # somebody's own SQL: an error in it shows the statement as it was written
+                self._begin()
+        connection.watch.run(connection, lambda: super(GuardedCursor, self).execute(query, vars))
 
     def executemany(self, query: str | bytes, vars_list: Any) -> None:
         self._begin()
@@ -163,8 +193,8 @@ class GuardedCursor(psycopg2.extensions.cursor):  # type: ignore[misc]
         )
 
     def _begin(self) -> None:
-        """What cannot carry the limits, a COPY or a server-side cursor, has them sent ahead if it
-        is the first.
-        """
-        if self.connection.begins:
-            self.connection.cursor().execute("SELECT 1")
+        """What cannot carry BEGIN and the limits, such as a COPY, has them sent ahead."""
+        connection = self.connection
+        if connection.begins:
+            begin = f"BEGIN; {connection.prefix}"
+            connection.watch.run(connection, lambda: super(GuardedCursor, self).execute(begin))

@@ -11,6 +11,7 @@ worker and its fencing token.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Self
 from uuid import UUID
@@ -159,13 +160,13 @@ WITH mine AS (
   SELECT *, CASE WHEN owes = '{{}}' AND :state = 'done' THEN 'done'
     WHEN :state = 'done' OR (:state = 'failed' AND :is_model AND NOT owes <@ CAST(:makes AS smallint[])) THEN 'pending'
     ELSE :state END AS new_state FROM rest
-)
+), {outcomes.REPLACED}
 UPDATE reelvec.jobs j SET
   state = new_state, owes = CASE WHEN new_state <> 'done' AND NOT :is_noise THEN ended.owes END,
   force = new_state <> 'done' AND {_AGAIN}, recheck = CASE WHEN :state = 'pending' THEN recheck END,
   attempts = CASE WHEN :state = 'done' AND new_state = 'pending' THEN 0 ELSE :attempts END, strikes = :strikes,
   not_before = CASE WHEN :state = 'pending' THEN now() + make_interval(secs => :delay_seconds) END,
-  error_code = :code, error = :error, worker_id = NULL, deadline_at = NULL,
+  error_code = :code, error = :error || {outcomes.REMOVED_NOISE}, worker_id = NULL, deadline_at = NULL,
   infra_since = CASE WHEN :waits THEN coalesce(infra_since, now()) END,
   finished_at = CASE WHEN new_state = 'pending' THEN NULL ELSE now() END,
   bytes_read = :bytes_read, fetch_seconds = :fetch_seconds, decode_seconds = :decode_seconds,
@@ -232,8 +233,9 @@ def finish(
             "delay_seconds": decision.delay_seconds,
             "renewed": outcome.media is not None and claimed.is_renewed(outcome.media.get("etag")),
             "is_model": failure is not None and failure.encoder is not None,
-            "is_noise": decision.code
-            in NOISE_CODES,  # its vectors go, so that all of them are owed
+            # its vectors go, so that all of them are owed
+            "is_noise": decision.code in NOISE_CODES,
+            "media": None if outcome.media is None else json.dumps(outcome.media),
             "makes": list(claimed.makes),
             "waits": decision.state == "pending"
             and failure is not None
@@ -249,7 +251,7 @@ def finish(
     ).scalar()
     if state is None:
         return None
-    outcomes.write(connection, claimed.video_id, claimed.worker_id, outcome)
+    outcomes.copy_rows(connection, claimed.video_id, claimed.worker_id, outcome)
     if failure is not None and not (
         waits_already and decision.state == "pending"
     ):  # an outage is told once

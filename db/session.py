@@ -11,10 +11,11 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError
+import psycopg2  # type: ignore[import-untyped]
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as NoneFreeError
 
 from db import driver_errors
@@ -39,6 +40,8 @@ CONNECT_ARGUMENTS = {
 #: A client gives up so much later than the server would have.
 ANSWER = 1.2
 TRIES = 6
+#: A connection that lay idle for so long is asked whether it still works before it is used.
+IDLE_SECONDS = 1.0
 
 
 @contextmanager
@@ -72,16 +75,48 @@ def connect(
             use_native_hstore=False,  # asking for a type that nobody uses is a round trip
             pool_size=pool_size,
             max_overflow=0,
-            pool_pre_ping=True,
+            pool_use_lifo=True,
             pool_recycle=1800,
             pool_timeout=30,
         )
+        _look_at_idle_ones(engine)
         try:
             with transaction(engine) as connection:
                 connection.execute(text("SELECT 1"))
             yield engine
         finally:
             engine.dispose()
+
+
+def _look_at_idle_ones(engine: Engine) -> None:
+    """Asking before every use, as the pool would by itself, is a round trip for each."""
+
+    @event.listens_for(engine, "checkin")
+    def returned(_driver: Any, record: Any) -> None:
+        record.info["returned_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def taken(driver: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("returned_at", math.inf) > IDLE_SECONDS:
+            try:
+                engine.dialect.do_ping(driver)
+            except psycopg2.Error as error:
+                raise InvalidatePoolError from error  # the pool connects again
+
+
+@contextmanager
+def one_statement(database: Engine) -> Iterator[Connection]:
+    """A transaction of one statement, the only one that may be executed: it is committed when its
+    answer is here, which makes it one round trip. Raises as `transaction` does.
+    """
+    with transaction(database) as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.alone = True
+        try:
+            yield connection
+        finally:
+            driver.alone = False
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Engine as Database
 
@@ -96,22 +96,16 @@ class Models:
         One that cannot be loaded is left to other workers. Raises `NothingToMakeError` if that
         leaves nothing, `UnavailableError`.
         """
-        with self._loading, session.transaction(self._database) as connection:
-            missing_taggers = set(claimed.taggers) - self._taggers.keys()
-            if missing_taggers:
-                self._taggers |= encoders.fetch_taggers(connection, missing_taggers)
-            taggers = [
-                self._taggers[tagger_id]
-                for tagger_id in claimed.taggers
-                if tagger_id in self._taggers
-            ]
-            wanted = list(
-                dict.fromkeys([*claimed.encoders, *(tagger.encoder_id for tagger in taggers)])
-            )
-            missing = set(wanted) - self._encoders.keys()
-            fetched = encoders.fetch_encoders(connection, missing) if missing else {}
-        for encoder in fetched.values():
-            self._try(encoder)
+        if not set(claimed.taggers) <= self._taggers.keys():
+            self._learn_taggers(claimed.taggers)
+        taggers = [
+            self._taggers[tagger_id] for tagger_id in claimed.taggers if tagger_id in self._taggers
+        ]
+        wanted = list(
+            dict.fromkeys([*claimed.encoders, *(tagger.encoder_id for tagger in taggers)])
+        )
+        if not set(wanted) <= self._encoders.keys():
+            self._learn_encoders(wanted)
         owed = [
             Owed(
                 self._encoders[encoder_id],
@@ -123,6 +117,20 @@ class Models:
         if wanted and not owed:
             raise NothingToMakeError
         return owed
+
+    def _learn_taggers(self, tagger_ids: Iterable[int]) -> None:
+        with self._loading, session.transaction(self._database) as connection:
+            if missing := set(tagger_ids) - self._taggers.keys():
+                self._taggers |= encoders.fetch_taggers(connection, missing)
+
+    def _learn_encoders(self, encoder_ids: Iterable[int]) -> None:
+        """Load those that were never met; one thread does, and others that need them wait."""
+        with self._loading:
+            missing = set(encoder_ids) - self._encoders.keys()
+            with session.transaction(self._database) as connection:
+                fetched = encoders.fetch_encoders(connection, missing) if missing else {}
+            for encoder in fetched.values():
+                self._try(encoder)
 
     def _try(self, encoder: Encoder) -> RefusedConfigurationError | UsageError | None:
         """Load an encoder, or leave it to other workers from now on and say why; returns the

@@ -110,7 +110,7 @@ def _claim(runtime: Runtime, video_id: int) -> Claim | None:
             raise Reject(requeue=True)
         if message is breaker.Message.DROP:
             return None
-        with session.transaction(runtime.database) as connection:
+        with session.one_statement(runtime.database) as connection:
             return ledger.claim(
                 connection,
                 video_id,
@@ -228,7 +228,7 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
 
 def _hand_back(runtime: Runtime, claimed: Claim) -> None:
     try:
-        with session.transaction(runtime.database) as connection:
+        with session.one_statement(runtime.database) as connection:
             ledger.release(connection, claimed)
         log.info("video %d: handed back", claimed.video_id)
     except UnavailableError as error:  # the reaper gives it back once our beat is old

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection, text
 
 from db import copy
-from db.errors import NOISE_CODES, ErrorClass
+from db.errors import ErrorClass
 from db.jobs.sampler_version import VERSION
 
 ERROR_TEXT_CHARACTERS = 2000
@@ -69,7 +69,27 @@ class Outcome:
     device_seconds: float | None = None
 
 
-_DELETE = "DELETE FROM reelvec.{table} WHERE video_id = :video_id AND encoder_id = ANY(:ids)"
+_MEDIA = ", ".join(MEDIA_COLUMNS)
+#: Steps of the statement that finishes a video, if its row is still ours (`ended`): rows that are
+#: made anew go, all of them where the video is noise, and its media facts are written.
+REPLACED = f"""gone AS (
+  DELETE FROM reelvec.embeddings WHERE video_id = :video_id AND EXISTS (SELECT FROM ended)
+    AND (:is_noise OR encoder_id = ANY(CAST(:encoders AS smallint[]))) RETURNING 1
+), gone_windows AS (
+  DELETE FROM reelvec.window_embeddings WHERE video_id = :video_id AND EXISTS (SELECT FROM ended)
+    AND (:is_noise OR encoder_id = ANY(CAST(:encoders AS smallint[])))
+), gone_scores AS (
+  DELETE FROM reelvec.scores WHERE video_id = :video_id AND EXISTS (SELECT FROM ended)
+    AND (:is_noise OR tagger_id = ANY(CAST(:taggers AS smallint[])))
+), known_media AS (
+  UPDATE reelvec.videos v SET ({_MEDIA}) = (
+    SELECT {_MEDIA} FROM jsonb_populate_record(v, CAST(:media AS jsonb)))
+  WHERE video_id = :video_id AND :media IS NOT NULL AND EXISTS (SELECT FROM ended)
+)"""  # noqa: S608
+#: What the error of a video of noise says of vectors that were made of it; else nothing.
+REMOVED_NOISE = """(
+  SELECT CASE WHEN :is_noise AND count(*) > 0
+    THEN format(' (%s vectors that were made of it are removed)', count(*)) ELSE '' END FROM gone)"""
 
 
 def clean_text(message: str) -> str:
@@ -79,20 +99,12 @@ def clean_text(message: str) -> str:
     return message.replace("\0", "").encode("utf-8", "replace").decode()[:ERROR_TEXT_CHARACTERS]
 
 
-def write(connection: Connection, video_id: int, worker_id: UUID, outcome: Outcome) -> None:
-    """Replace this video's rows of the encoders and taggers that succeeded, and its media facts, by
-    COPY.
-
-    What there is of a video that turned out to be noise is removed, and its job says so.
-    """
-    if outcome.failure is not None and outcome.failure.code in NOISE_CODES:
-        _remove_noise(connection, video_id)
+def copy_rows(connection: Connection, video_id: int, worker_id: UUID, outcome: Outcome) -> None:
+    """Write this video's rows of the encoders and taggers that succeeded; older ones are gone."""
     if outcome.encoder_rows:
-        _write_encoder_rows(connection, video_id, worker_id, outcome.encoder_rows)
+        _copy_encoder_rows(connection, video_id, worker_id, outcome.encoder_rows)
     if outcome.tagger_rows:
-        _write_tagger_rows(connection, video_id, worker_id, outcome.tagger_rows)
-    if outcome.media is not None:
-        _write_media(connection, video_id, outcome.media)
+        _copy_tagger_rows(connection, video_id, worker_id, outcome.tagger_rows)
 
 
 def write_attempt(
@@ -119,30 +131,9 @@ def write_attempt(
     )
 
 
-def _remove_noise(connection: Connection, video_id: int) -> None:
-    facts = {"video_id": video_id}
-    for table in ("scores", "window_embeddings"):
-        connection.execute(text(f"DELETE FROM reelvec.{table} WHERE video_id = :video_id"), facts)  # noqa: S608
-    removed = connection.execute(
-        text("DELETE FROM reelvec.embeddings WHERE video_id = :video_id"), facts
-    ).rowcount
-    if removed:
-        connection.execute(
-            text(
-                "UPDATE reelvec.jobs SET error = error || format(' (%s vectors that were made of "
-                "it are removed)',"
-                " CAST(:removed AS int)) WHERE video_id = :video_id"
-            ),
-            {**facts, "removed": removed},
-        )
-
-
-def _write_encoder_rows(
+def _copy_encoder_rows(
     connection: Connection, video_id: int, worker_id: UUID, results: tuple[EncoderRows, ...]
 ) -> None:
-    ids = [rows.encoder_id for rows in results]
-    for table in ("embeddings", "window_embeddings"):
-        connection.execute(text(_DELETE.format(table=table)), {"video_id": video_id, "ids": ids})
     copy.copy_rows(
         connection,
         "reelvec.embeddings",
@@ -176,13 +167,9 @@ def _write_encoder_rows(
     )
 
 
-def _write_tagger_rows(
+def _copy_tagger_rows(
     connection: Connection, video_id: int, worker_id: UUID, results: tuple[TaggerRows, ...]
 ) -> None:
-    connection.execute(
-        text("DELETE FROM reelvec.scores WHERE video_id = :video_id AND tagger_id = ANY(:ids)"),
-        {"video_id": video_id, "ids": [rows.tagger_id for rows in results]},
-    )
     copy.copy_rows(
         connection,
         "reelvec.scores",
@@ -207,12 +194,3 @@ def _score_row(rows: TaggerRows, video_id: int, worker_id: UUID) -> tuple[Any, .
     best = int(mean.argmax())
     tag, probability = rows.categories[best], float(mean[best])
     return rows.tagger_id, video_id, mean, rows.window_probabilities, tag, probability, worker_id
-
-
-def _write_media(connection: Connection, video_id: int, media: dict[str, Any]) -> None:
-    known = [column for column in MEDIA_COLUMNS if column in media]
-    assignments = ", ".join(f"{column} = :{column}" for column in known)
-    connection.execute(
-        text(f"UPDATE reelvec.videos SET {assignments} WHERE video_id = :video_id"),  # noqa: S608
-        {**{column: media[column] for column in known}, "video_id": video_id},
-    )
