@@ -5,7 +5,9 @@ variable.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -15,6 +17,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from db.errors import UsageError
 
 PREFIX = "REELVEC_"
+NOTHING: Mapping[str, str] = {}
+
+log = logging.getLogger(__name__)
 
 
 class Settings(BaseSettings):
@@ -81,17 +86,22 @@ def load(settings_class: type[SettingsT], **overrides: Any) -> SettingsT:
     except ValidationError as error:
         lines = []
         for problem in error.errors():
-            variable = PREFIX + "_".join(str(part) for part in problem["loc"][:1]).upper()
+            if not problem["loc"]:  # two that do not fit each other: the message names both
+                lines.append(problem["msg"].removeprefix("Value error, "))
+                continue
+            variable = f"{PREFIX}{problem['loc'][0]}".upper()
             lines.append(f"{variable}={problem['input']!r}: {problem['msg']}")
         raise UsageError("; ".join(lines)) from error
 
 
-def refuse_unknown_variables(known: set[str]) -> None:
+def refuse_unknown_variables(known: set[str], removed: Mapping[str, str] = NOTHING) -> None:
     """Raise `UsageError` for a `REELVEC_*` variable that is no setting: a typo must not be
-    ignored.
+    ignored. One that was a setting is told with what `removed` says of it.
     """
     for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known:
+        if name in removed:
+            log.warning("%s is no setting any more: %s; remove it", name, removed[name])
+        elif name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = (
                 f"did you mean {near[0]}?" if near else "see docs/configuration.md for the names."

@@ -73,7 +73,7 @@ OTHERS = {
 
 def default_of(field: FieldInfo) -> str:
     """The default as it would be written in the environment; empty for none."""
-    if field.default is None:
+    if field.default is None or field.default_factory is not None:
         return ""
     return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
 

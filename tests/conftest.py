@@ -239,11 +239,7 @@ def desk(database_url: str, broker_url: str, tmp_path: Path) -> Desk:
 #: Settings of a worker whose every interval is 1/20 of the default.
 FAST = {
     "REELVEC_BEAT_SECONDS": "0.5",
-    "REELVEC_STALE_SECONDS": "2.25",
-    "REELVEC_BROKER_LOOK_SECONDS": "1.5",
-    "REELVEC_QUEUED_SECONDS": "30",
     "REELVEC_RETRY_SECONDS": "0.25",
-    "REELVEC_IDLE_SECONDS": "3",
 }
 
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from db.settings import DatabaseSettings, Settings, refuse_unknown_variables
 from workers.health import address
@@ -20,6 +20,18 @@ from workers.sources.limits import Limits
 #: Variables of the layer above; a worker must not refuse them (a test holds this set against
 #: producer.settings).
 PRODUCER_VARIABLES = {"REELVEC_SOURCE"}
+
+#: What was a setting until 2026-11, and what to do about it: a warning for one release.
+REMOVED_VARIABLES = {
+    "REELVEC_BROKER_LOOK_SECONDS": "it is three times REELVEC_BEAT_SECONDS now",
+    "REELVEC_IDLE_SECONDS": "it is six times REELVEC_BEAT_SECONDS now",
+    "REELVEC_QUEUED_SECONDS": "it is sixty times REELVEC_BEAT_SECONDS now",
+    "REELVEC_STUCK_SECONDS": "it follows from REELVEC_JOB_SECONDS now",
+}
+#: How many beats must be missing before a worker counts as dead.
+STALE_BEATS = 4.5
+#: A thread that is past its video's deadline may take this long to give it up.
+STUCK_SPARE_SECONDS = 400.0
 
 
 class WorkerSettings(Settings):
@@ -110,27 +122,10 @@ class WorkerSettings(Settings):
     )
     beat_seconds: float = Field(10.0, gt=0, description="Interval of heartbeat, reaper and feeder.")
     stale_seconds: float = Field(
-        45.0, gt=0, description="A worker without a heartbeat for this long counts as dead."
-    )
-    broker_look_seconds: float = Field(
-        30.0,
+        default_factory=lambda known: STALE_BEATS * float(known["beat_seconds"]),
         gt=0,
-        description="If the broker is empty in two looks this far apart although messages were "
-        "sent, the messages count as"
-        " lost.",
-    )
-    queued_seconds: float = Field(
-        600.0,
-        gt=0,
-        description="A message queued for longer than this counts as lost if a later one has been "
-        "taken already.",
-    )
-    idle_seconds: float = Field(
-        60.0,
-        gt=0,
-        description="If a worker has free slots, messages wait, and it has taken none for this "
-        "long, it connects to the"
-        " broker again. After the same time again without a message it ends.",
+        description="A worker without a heartbeat for this long counts as dead. Default: 4.5 times "
+        "REELVEC_BEAT_SECONDS; more than twice is needed, as one beat may be late.",
     )
     drain_seconds: float = Field(
         25.0,
@@ -165,12 +160,6 @@ class WorkerSettings(Settings):
         "worker` ends; then they"
         " drain.",
     )
-    stuck_seconds: float = Field(
-        4000.0,
-        gt=0,
-        description="A worker whose threads make no progress for this long ends itself.",
-    )
-
     health: str | None = Field(
         None,
         description="Address that serves /healthz, /readyz and /metrics, for example "
@@ -181,6 +170,22 @@ class WorkerSettings(Settings):
     retry_seconds: float = Field(
         5.0, gt=0, description="Delay before a video is first tried again; it doubles each time."
     )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.stale_seconds <= self.gap_seconds:
+            raise ValueError(
+                f"REELVEC_STALE_SECONDS={self.stale_seconds:g} does not fit "
+                f"REELVEC_BEAT_SECONDS={self.beat_seconds:g}: a worker that beats so rarely would "
+                f"count as dead; set it to more than {self.gap_seconds:g}, or leave it out"
+            )
+        if self.sampling_wall_seconds >= self.job_seconds:
+            raise ValueError(
+                f"REELVEC_JOB_SECONDS={self.job_seconds:g} does not fit "
+                f"REELVEC_SAMPLING_WALL_SECONDS={self.sampling_wall_seconds:g}: sampling alone may "
+                "take as long as the whole video; set the first to more than the second"
+            )
+        return self
 
     @field_validator("health")
     @classmethod
@@ -199,6 +204,28 @@ class WorkerSettings(Settings):
         one.
         """
         return 2 * self.beat_seconds
+
+    @property
+    def broker_look_seconds(self) -> float:
+        """A broker seen empty for this long although messages were sent has lost them."""
+        return 3 * self.beat_seconds
+
+    @property
+    def idle_seconds(self) -> float:
+        """With free slots and messages waiting, a worker that took none for so long connects again;
+        after the same time again it ends.
+        """
+        return 6 * self.beat_seconds
+
+    @property
+    def queued_seconds(self) -> float:
+        """A message queued for longer is lost if a later one has been taken already."""
+        return 60 * self.beat_seconds
+
+    @property
+    def stuck_seconds(self) -> float:
+        """A worker that has held a video for so long, past its deadline, ends itself."""
+        return self.job_seconds + STUCK_SPARE_SECONDS
 
     @property
     def on_gpu(self) -> bool:
@@ -243,5 +270,5 @@ def known_variables() -> set[str]:
 
 
 def refuse_unknown() -> None:
-    """`UsageError` for a mistyped `REELVEC_` variable."""
-    refuse_unknown_variables(known_variables())
+    """`UsageError` for a mistyped `REELVEC_` variable; a warning for one that was a setting."""
+    refuse_unknown_variables(known_variables(), REMOVED_VARIABLES)

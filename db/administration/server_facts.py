@@ -1,6 +1,4 @@
-"""What a Postgres is and lets this role do, and who works on its ledger: facts for `reelvec
-doctor`.
-"""
+"""What a Postgres is and lets this role do: facts for `reelvec doctor`."""
 
 from __future__ import annotations
 
@@ -42,17 +40,6 @@ class VectorFacts:
     may_install: bool
     schema: str | None = None
     may_use: bool = True
-
-
-@dataclass(frozen=True)
-class WorkerRow:
-    """One row of `workers`."""
-
-    host: str
-    pid: int
-    device: str
-    version: str
-    beat_age_seconds: float
 
 
 def postgres(connection: Connection) -> PostgresFacts:
@@ -118,17 +105,6 @@ def round_trip_seconds(connection: Connection, *, tries: int = 3) -> float:
         connection.execute(text("SELECT 1"))
         best = min(best, time.perf_counter() - started)
     return best
-
-
-def workers(connection: Connection) -> list[WorkerRow]:
-    rows = connection.execute(
-        text(
-            "SELECT host, pid, device, version, extract(epoch FROM now() - beat_at)::double "
-            "precision AS beat_age_seconds"
-            " FROM reelvec.workers ORDER BY host, pid"
-        )
-    )
-    return [WorkerRow(**row._mapping) for row in rows]
 
 
 def videos_wait(connection: Connection) -> bool:

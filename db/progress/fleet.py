@@ -39,6 +39,7 @@ class FleetWorker:
     last_error: str | None = None
     last_error_seconds: float | None = None
     models: tuple[str, ...] | None = None
+    version: str = ""
     refused: tuple[str, ...] = ()
 
 
@@ -76,7 +77,7 @@ SELECT host, pid, device, draining, in_flight, coalesce(samplers, (in_flight - 1
   extract(epoch FROM now() - beat_at)::double precision AS beat_seconds, queued_windows, running_windows, name,
   extract(epoch FROM now() - claimed_at)::double precision AS claimed_seconds, videos_done, videos_failed,
   videos_per_second::double precision AS videos_per_second, last_error,
-  extract(epoch FROM now() - last_error_at)::double precision AS last_error_seconds, models,
+  extract(epoch FROM now() - last_error_at)::double precision AS last_error_seconds, models, version,
   array(SELECT encoder FROM reelvec.encoders WHERE encoder_id = ANY(refused_encoders) ORDER BY 1) AS refused
 FROM reelvec.workers ORDER BY beat_at DESC
 """)

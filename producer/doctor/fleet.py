@@ -11,7 +11,7 @@ from producer.doctor.check import Check, Finding, ok, skipped, warn
 from producer.doctor.configuration import servers
 
 if TYPE_CHECKING:
-    from db.administration.server_facts import WorkerRow
+    from db.progress.fleet import Fleet, FleetWorker
 
 GROUP = "Workers"
 SHOWN = 3
@@ -39,23 +39,19 @@ def look() -> Iterator[Finding]:
             session.transaction(engine) as connection,
         ):
             schema.check(connection)
-            rows = server_facts.workers(connection)
             waiting = server_facts.videos_wait(connection)
             found = fleet.read(connection, stale_seconds=stale_seconds)
     except (UnavailableError, RefusedConfigurationError, UsageError):  # said under Postgres
         yield skipped("workers", "no database to ask")
         return
-    yield from judge(rows, stale_seconds, metadata.version("reelvec"), waiting=waiting)
+    yield from judge(found, metadata.version("reelvec"), waiting=waiting)
     if found.paused:
         reason = f": {found.pause_reason}" if found.pause_reason else ""
         yield warn("pause", f"paused{reason}: no worker claims a video", "reelvec pause --resume")
 
 
-def judge(
-    rows: Sequence[WorkerRow], stale_seconds: float, version: str, *, waiting: bool
-) -> Iterator[Finding]:
-    alive = [row for row in rows if row.beat_age_seconds < stale_seconds]
-    silent = [row for row in rows if row.beat_age_seconds >= stale_seconds]
+def judge(found: Fleet, version: str, *, waiting: bool) -> Iterator[Finding]:
+    alive, silent = found.workers, found.stale
     if alive:
         yield ok("workers", f"{len(alive)} alive: {_shown(alive)}")
     elif waiting:
@@ -70,13 +66,13 @@ def judge(
         yield warn(
             "silent workers",
             f"{len(silent)} stopped without saying so (last heartbeat "
-            f"{min(row.beat_age_seconds for row in silent):.0f} s ago):"
+            f"{min(row.beat_seconds for row in silent):.0f} s ago):"
             f" {_shown(silent)}",
             "look at their logs; live workers take their videos back, and forget them after a day",
         )
     versions = Counter(row.version for row in alive)
     if set(versions) - {version}:
-        said = ", ".join(f"{found} ({count})" for found, count in sorted(versions.items()))
+        said = ", ".join(f"{each} ({count})" for each, count in sorted(versions.items()))
         yield warn(
             "versions",
             f"workers are {said}, this is {version}",
@@ -84,6 +80,6 @@ def judge(
         )
 
 
-def _shown(rows: Sequence[WorkerRow]) -> str:
+def _shown(rows: Sequence[FleetWorker]) -> str:
     named = ", ".join(f"{row.host} {row.device}" for row in rows[:SHOWN])
     return named + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")

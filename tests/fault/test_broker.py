@@ -80,7 +80,7 @@ def test_a_worker_whose_transport_goes_deaf_connects_again_and_then_ends(
     (tmp_path / "deaf.py").write_text(DEAF)
     small_clips(tmp_path / "clips", 6)
     desk.run("enqueue", "clips", "--backbone", "probe")
-    worker = start_worker(app="deaf", REELVEC_IDLE_SECONDS="2")
+    worker = start_worker(app="deaf")
     assert worker.process.wait(timeout=100) == 70
     assert worker.log().count("connecting again") == 2, worker.log()
     assert "messages wait, slots are free, and none was taken" in worker.log()

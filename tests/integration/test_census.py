@@ -23,8 +23,9 @@ def videos(engine: Engine) -> None:
 def test_progress_agrees_with_the_view(engine: Engine) -> None:
     for video_id, state in enumerate(("done", "failed", "cancelled", "running", "queued"), 1):
         set_jobs(
-            engine, str(video_id), state=f"'{state}'", error_code="'truncated'", not_before=ago(-60)
-        )
+            engine, str(video_id), state=f"'{state}'", error_code="'truncated'",
+            not_before=ago(-60), finished_at=ago(60),
+        )  # fmt: skip
     set_jobs(engine, "6", not_before=ago(-60))
     groups = read(engine, census.count)
     rows = census.progress(groups)
@@ -36,6 +37,8 @@ def test_progress_agrees_with_the_view(engine: Engine) -> None:
     assert {astuple(row) for row in rows} == read(
         engine, lambda connection: set(map(tuple, connection.execute(view)))
     )
+    rate = "SELECT videos_per_second FROM reelvec.progress WHERE category = '(all)'"
+    assert round(float(str(one(engine, rate))) * 600) == 1, "what is done, not what is cancelled"
     assert census.failure_counts(groups) == [("truncated", 1)], (
         "a code of a video that has not failed is no failure"
     )

@@ -29,10 +29,6 @@ FAULTS = (
 #: As a fleet has them, not at 1/20 as tests do.
 DEFAULTS = {
     "REELVEC_BEAT_SECONDS": "10",
-    "REELVEC_STALE_SECONDS": "45",
-    "REELVEC_BROKER_LOOK_SECONDS": "30",
-    "REELVEC_QUEUED_SECONDS": "600",
-    "REELVEC_IDLE_SECONDS": "60",
 }
 
 

@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 import pytest
 
 from db.administration.rights import ENQUEUER, READER, WORKER
-from db.administration.server_facts import PostgresFacts, VectorFacts, WorkerRow
+from db.administration.server_facts import PostgresFacts, VectorFacts
 from db.encoders import Encoder
+from db.progress.fleet import Fleet, FleetWorker
 from db.stack.addresses import Addresses
 from producer.commands.doctor import STYLES, summary
 from producer.doctor import (
@@ -393,8 +394,16 @@ class TestBroker:
 
 class TestFleet:
     def judge(self, *rows: tuple[str, float], waiting: bool = False) -> dict[str, str]:
-        workers = [WorkerRow("node", 1, "cpu", version, age) for version, age in rows]
-        return statuses(fleet.judge(workers, 45.0, "1.0", waiting=waiting))
+        alive, stale = (
+            tuple(
+                FleetWorker("node", 1, "cpu", False, 3, 1, 2.0, 1, age, version=version)
+                for version, age in rows
+                if (age < 45.0) == is_alive
+            )
+            for is_alive in (True, False)
+        )
+        found = Fleet(len(alive), 0, 3, 0, None, stale=stale, workers=alive)
+        return statuses(fleet.judge(found, "1.0", waiting=waiting))
 
     def test_workers(self) -> None:
         assert self.judge(("1.0", 2), ("1.0", 44)) == {"workers": "ok"}

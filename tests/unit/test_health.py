@@ -131,7 +131,7 @@ def test_the_facts_are_those_of_the_moment() -> None:
     draining = threading.Event()
     draining.set()
     runtime = SimpleNamespace(
-        settings=WorkerSettings(samplers=15, device="cuda:0", stale_seconds=9), draining=draining,
+        settings=WorkerSettings(samplers=15, device="cuda:0", beat_seconds=2), draining=draining,
         engine=SimpleNamespace(busy=lambda: Load(36, 12), batch_seconds=lambda: 1.5),
         samplers=SimpleNamespace(pids=lambda: [1, 2]),
         heart=(threading.current_thread(),), beat_seconds=lambda: 4.0,

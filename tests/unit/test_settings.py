@@ -28,6 +28,39 @@ def test_variables_of_every_layer_are_known(monkeypatch: pytest.MonkeyPatch) -> 
     worker_settings.refuse_unknown()
 
 
+def test_what_was_a_setting_is_told_and_not_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("REELVEC_STUCK_SECONDS", "4000")
+    worker_settings.refuse_unknown()
+    assert "REELVEC_STUCK_SECONDS is no setting any more" in caplog.text
+    assert not worker_settings.REMOVED_VARIABLES.keys() & worker_settings.known_variables()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "other"),
+    [
+        ({"STALE_SECONDS": "45", "BEAT_SECONDS": "60"}, "more than 120"),
+        ({"JOB_SECONDS": "60"}, "REELVEC_SAMPLING_WALL_SECONDS=120"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_refused(
+    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], other: str
+) -> None:
+    for name, value in chosen.items():
+        monkeypatch.setenv(f"REELVEC_{name}", value)
+    with pytest.raises(UsageError) as refused:
+        settings.load(WorkerSettings)
+    assert other in str(refused.value)
+    assert all(f"REELVEC_{name}={value}" in str(refused.value) for name, value in chosen.items())
+
+
+def test_what_follows_from_the_beat_and_the_deadline_follows() -> None:
+    slow = WorkerSettings(beat_seconds=60, job_seconds=7200)
+    assert (slow.stale_seconds, slow.idle_seconds, slow.stuck_seconds) == (270.0, 360.0, 7600.0)
+    assert WorkerSettings().stale_seconds == 45.0
+
+
 def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REELVEC_SAMPLERS", "0")
     with pytest.raises(UsageError, match="REELVEC_SAMPLERS='0'"):
