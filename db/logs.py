@@ -1,10 +1,10 @@
-"""Log lines on stderr without secrets: addresses, presigned query strings and access keys are
-masked.
-"""
+"""Log lines without secrets, for people or, on request, for machines; one line a record."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -66,20 +66,48 @@ def _to_file(path: str) -> logging.Handler:
         raise UsageError(f"the log file {path} cannot be written: {error.strerror}") from error
 
 
+#: What a line of a worker may say beside its words, for those who filter by it.
+FIELDS = ("action", "video_id", "code", "seconds")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `at`, `level`, `logger`, `message`, what is known of `FIELDS`, and
+    `exception` where there is one.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, which a `RedactionFilter` has passed."""
+        said = {
+            "at": self.formatTime(record, self.datefmt),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{name: getattr(record, name, None) for name in FIELDS},
+            "exception": record.exc_text,
+        }
+        return json.dumps(
+            {name: value for name, value in said.items() if value is not None}, default=str
+        )
+
+
+def _formatter() -> logging.Formatter:
+    """REELVEC_LOG=json asks for JSON (`db.settings` checks the value); plain lines otherwise."""
+    kind = JsonFormatter if os.environ.get("REELVEC_LOG") == "json" else logging.Formatter
+    made = kind("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    made.converter = time.gmtime
+    return made
+
+
 def configure_logging(level: str | int = "INFO", file: str | None = None) -> None:
-    """Send everything from `level` up to stderr, or to `file`, as plain lines with UTC time,
-    masked.
+    """Send everything from `level` up to stderr, or to `file`, with UTC time, masked: as plain
+    lines, or as JSON where REELVEC_LOG asks for it.
 
     A second call replaces the first. Errors that end the process or a thread are masked, too.
     Raises `ValueError` for an unknown level, `UsageError` for a file that cannot be written.
     """
-    formatter = logging.Formatter(
-        "%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
-    formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr) if file is None else _to_file(file)
     handler.set_name("reelvec")
-    handler.setFormatter(formatter)
+    handler.setFormatter(_formatter())
     handler.addFilter(RedactionFilter())
     root = logging.getLogger()
     root.setLevel(level)

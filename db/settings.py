@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -54,6 +54,11 @@ class DatabaseSettings(Settings):
         " for a lock, and its answer must arrive within a fifth more. Statements that are known to "
         "take longer have limits"
         " of their own.",
+    )
+    log: Literal["plain", "json"] = Field(
+        "plain",
+        description="Form of the log lines: plain, or json, one object a line with the fields "
+        "action, video_id, code and seconds where they are known.",
     )
     data_dir: Path | None = Field(
         None,

@@ -35,7 +35,7 @@ from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
 from workers.sources.storage import Storage
 from workers.tally import Tally
-from workers.weights import models_dir
+from workers.weights import models_dir, present
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ def prepare(app: Any, node: str = "") -> Runtime:
             schema.check(connection)
             rights.require(connection, rights.WORKER)
             wanted = encoders.wanted_encoders(connection)
+        present.refuse_if_none(models_dir.resolve(chosen), wanted)
         engine, tally = _engine(chosen, stack), Tally()
         made = Runtime(
             settings=chosen,

@@ -62,6 +62,7 @@ def _take(runtime: Runtime, video_id: int) -> None:
 
 
 def _work(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> None:
+    started = time.monotonic()
     try:
         outcome = _run(runtime, claimed, give_up_at=give_up_at)
     except Cancelled:
@@ -75,8 +76,18 @@ def _work(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> None:
         raise
     state = _finish(runtime, claimed, outcome, give_up_at=give_up_at)
     if state is not None:
+        code = outcome.failure.code if outcome.failure else None
+        fields = _fields(state, claimed, code, seconds=round(time.monotonic() - started, 3))
+        log.info("video %d: %s", claimed.video_id, state, extra=fields)
         breaker.settle(runtime, claimed, outcome.failure, state)
     runtime.count_video()
+
+
+def _fields(
+    action: str, claimed: Claim, code: str | None = None, seconds: float | None = None
+) -> dict[str, object]:
+    """What a log line says of a video beside its words (`db.logs.FIELDS`)."""
+    return {"action": action, "video_id": claimed.video_id, "code": code, "seconds": seconds}
 
 
 def _insist(
@@ -154,7 +165,9 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
         return pipeline.outcome_of(result, owed)
     except VideoError as error:
         level = logging.INFO if claimed.is_probe else logging.WARNING  # a closed place is told once
-        log.log(level, "video %d: %s at %s: %s", claimed.video_id, error.code, error.stage, error)
+        fields = _fields(error.stage, claimed, error.code)
+        words = "video %d: %s at %s: %s"
+        log.log(level, words, claimed.video_id, error.code, error.stage, error, extra=fields)
         if media is not None and error.stage == SAMPLE:
             media["sampler_version"] = SAMPLER_VERSION
         return Outcome(failure=pipeline.failure_of(error), media=media)
@@ -167,7 +180,9 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
             failure=pipeline.failure_of(VideoError("unavailable", str(error), stage="run"))
         )
     except Exception as error:
-        log.exception("video %d: unexpected", claimed.video_id)
+        log.exception(
+            "video %d: unexpected", claimed.video_id, extra=_fields("run", claimed, "internal")
+        )
         failure = VideoError("internal", f"{type(error).__name__}: {error}", stage="run")
         return Outcome(failure=pipeline.failure_of(failure))
 
@@ -210,7 +225,6 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
         log.error("video %d: result dropped, it will be run again: %s", claimed.video_id, error)
         return None
     if state is not None:
-        log.info("video %d: %s", claimed.video_id, state)
         if outcome.failure is not None:
             runtime.tally.failed(outcome.failure.code, outcome.failure.message)
         elif state == "done":
@@ -230,6 +244,6 @@ def _hand_back(runtime: Runtime, claimed: Claim) -> None:
     try:
         with session.one_statement(runtime.database) as connection:
             ledger.release(connection, claimed)
-        log.info("video %d: handed back", claimed.video_id)
+        log.info("video %d: handed back", claimed.video_id, extra=_fields("released", claimed))
     except UnavailableError as error:  # the reaper gives it back once our beat is old
         log.warning("video %d could not be handed back: %s", claimed.video_id, error)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -184,3 +186,33 @@ def test_what_a_message_quotes_cannot_pass_for_another_record() -> None:
     assert record.getMessage() == (
         "cannot read a.mp4\n  2026-01-01T00:00:00Z INFO all is well\\x1b[2K\\r\\u202e"
     )
+
+
+def test_json_lines_carry_the_fields_and_no_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REELVEC_LOG", "json")
+    path = tmp_path / "lines"
+    handlers, hooks = list(logging.getLogger().handlers), (sys.excepthook, threading.excepthook)
+    try:
+        configure_logging("INFO", str(path))
+        log = logging.getLogger("celery.worker")
+        log.info(
+            "video %d: done\nat postgres://me:pw@db/x", 7, extra={"video_id": 7, "seconds": 0.5}
+        )
+        try:
+            raise ValueError("token=hush")
+        except ValueError:
+            log.exception("unexpected", extra={"code": "internal"})
+    finally:
+        configure_logging("WARNING")
+        logging.getLogger().handlers[:] = handlers
+        sys.excepthook, threading.excepthook = hooks
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert (first["video_id"], first["seconds"], first["level"]) == (7, 0.5, "INFO")
+    assert first["logger"] == "celery.worker"
+    assert "***@db" in first["message"]
+    assert "pw" not in first["message"]
+    assert "code" not in first
+    assert second["code"] == "internal"
+    assert "ValueError" in second["exception"]

@@ -4,9 +4,11 @@ read through.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from db.encoders import Encoder
 from db.errors import RefusedConfigurationError
 from workers.backbones import registry
 from workers.backbones.base import WEIGHTS_KINDS, Weights
@@ -23,6 +25,21 @@ def with_weights(models_dir: Path | Bucket | None) -> set[str]:
     if isinstance(models_dir, Bucket):
         return set(names) & models_dir.lock().keys()
     return {name for name in names if _has_files(name, models_dir)}
+
+
+def refuse_if_none(models_dir: Path | Bucket | None, wanted: Sequence[Encoder]) -> None:
+    """Raises what loading the first would, where only pretrained weights are `wanted` and this
+    machine has none at all: that is seen without torch, whose import takes seconds.
+    """
+    specs = [
+        registry.get(encoder.backbone)
+        for encoder in wanted
+        if encoder.weights == "pretrained" and encoder.backbone in registry.names()
+    ]
+    if isinstance(models_dir, Bucket) or not specs or len(specs) < len(wanted):
+        return
+    if all(spec.checkpoint is not None for spec in specs) and not with_weights(models_dir):
+        weight_files(specs[0], folder_of(specs[0], Weights("pretrained", models_dir)))
 
 
 def _has_files(name: str, models_dir: Path | None) -> bool:
