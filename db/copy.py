@@ -6,7 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -99,7 +99,13 @@ def copy_rows(
     run(connection, f"COPY {table} ({', '.join(columns)}) FROM STDIN BINARY", data)
 
 
-def run(connection: Connection, statement: str, file: IO[bytes]) -> int:
+class Written(Protocol):
+    """What COPY writes to."""
+
+    def write(self, piece: bytes, /) -> int: ...
+
+
+def run(connection: Connection, statement: str, file: IO[bytes] | Written) -> int:
     """Run a COPY from or to `file`; returns how many rows went through.
 
     Raises `DBAPIError` like any statement: SQLAlchemy knows nothing of COPY, so the driver's own
