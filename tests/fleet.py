@@ -60,6 +60,7 @@ class Fleet:
     folder: Path
     size: int = 2
     fast: bool = True
+    forked: bool = False
     variables: dict[str, str] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
     logs: list[Path] = field(default_factory=list)
@@ -88,7 +89,7 @@ class Fleet:
             "TMPDIR": str(temporary),
             **self.variables,
         }
-        self.workers[index] = WorkerProcess(environment, self.folder, log, "workers.app")
+        self.workers[index] = WorkerProcess(environment, self.folder, log, forked=self.forked)
         self.started[index] = time.time()
         return self.workers[index]
 
@@ -270,11 +271,12 @@ def running(
     *,
     size: int = 2,
     fast: bool = True,
+    forked: bool = False,
     **variables: str,
 ) -> Iterator[Fleet]:
     """A fleet at work: every worker has finished a video. Its processes are gone afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
-    fleet = Fleet(servers, footage, folder, size=size, fast=fast, variables=variables)
+    fleet = Fleet(servers, footage, folder, size=size, fast=fast, forked=forked, variables=variables)
     footage.hop.slow(delay_seconds=SOURCE_SECONDS / 2)
     try:
         for index in range(size):

@@ -137,13 +137,15 @@ def _leftovers(fleet: Fleet) -> list[str]:
 
 
 def stray_processes(folder: Path) -> list[int]:
-    """Processes of a stopped fleet that are still there: their temporary folder gives them away."""
+    """Processes of a stopped fleet that are still there: their temporary folder or, as it is a
+    worker's, their current folder gives them away.
+    """
     found = []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = entry.read_bytes()
+            words, at = (process / "environ").read_bytes(), (process / "cwd").readlink()
         except OSError:
             continue  # gone meanwhile, or another user's
-        if f"TMPDIR={folder}/temporary".encode() in words:
-            found.append(int(entry.parent.name))
+        if at == folder or f"TMPDIR={folder}/temporary".encode() in words:
+            found.append(int(process.name))
     return found

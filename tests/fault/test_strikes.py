@@ -46,7 +46,7 @@ def fleet(local: LocalStack, database_url: str, broker_url: str, tmp_path: Path)
     with (
         Servers.on(local, database_url) as servers,
         Footage.made(tmp_path) as footage,
-        fleets.running(servers, footage, tmp_path / "fleet", size=2) as made,
+        fleets.running(servers, footage, tmp_path / "fleet", size=2, forked=True) as made,
     ):
         yield made
 
