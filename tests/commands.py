@@ -216,7 +216,7 @@ def _become(
     sys.argv = arguments
     code: object = 0
     try:
-        _entry(arguments[0])()
+        _entry(arguments[0], cwd)()
     except SystemExit as ended:
         code = ended.code or 0
     threading._shutdown()  # type: ignore[attr-defined]
@@ -233,11 +233,11 @@ def _forget(library: str) -> None:
         del sys.modules[name]
 
 
-def _entry(script: str) -> Callable[[], object]:
+def _entry(script: str, cwd: str) -> Callable[[], object]:
     if script == "celery":  # what `python -m celery` runs
         from celery.__main__ import main
 
-        sys.path[0] = os.getcwd()
+        sys.path[0] = cwd
         return main
     from producer import cli
 

@@ -276,7 +276,7 @@ class WorkerProcess:
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         with log.open("wb") as out:
             if forked:
-                with open(os.devnull, "rb") as given:
+                with Path(os.devnull).open("rb") as given:
                     self.process = commands.shared().start(
                         command, env=environment, cwd=folder, streams=(given, out, out)
                     )

@@ -4,8 +4,10 @@ numbers and words.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import numpy as np
 from sqlalchemy import Engine, text
@@ -16,6 +18,7 @@ from db.stack.server_process import wait_until
 from tests.fleet import Fleet
 from tests.golden_run import stored_vectors
 from tests.servers import PATIENCE_SECONDS, QUEUE
+from tests.strikes import Strike
 
 #: Nothing of ours holds a transaction open for longer than its own few statements take.
 IDLE_SECONDS = 10.0
@@ -70,6 +73,24 @@ def judge(fleet: Fleet, *, seconds: float = PATIENCE_SECONDS) -> Verdict:
         fenced=said.count(": fenced"),
         broken=broken,
     )
+
+
+def assert_survives(fleet: Fleet, strike: Strike, *, seconds: float = 90.0) -> None:
+    """Strike a fleet whose places are all taken: within `seconds` every worker must have taken and
+    finished a video, then all is done and nothing is lost.
+    """
+    fleet.supply()
+    fleet.wait_until_busy()
+    strike.hit(fleet, Random(strike.name))
+    recovery_seconds, stuck = fleet.recover(time.time(), seconds=seconds)
+    print(f"{strike.name}: all at work again after {recovery_seconds:.1f} s")
+    assert not stuck, f"after {strike.name} workers {stuck} take no work any more"
+    found = judge(fleet)
+    assert found.holds, f"after {strike.name}: {found}"
+    assert set(fleet.ended) <= strike.ends, (
+        f"after {strike.name} workers have ended with {fleet.ended}"
+    )
+    fleet.ended.clear()
 
 
 def _works_off(fleet: Fleet) -> bool:
