@@ -1,10 +1,11 @@
 """Runs the project's commands and workers as processes whose imports are made already: most of a
 short command's time, and 3 to 6 s of CPU for each worker.
 
-One process has imported the libraries (none of this project's modules), has no thread and has
-computed nothing. It forks for each command, which gets its own environment, folder, arguments and
-standard streams, and runs what the installed script runs. What a command imports is tested
-elsewhere, in processes of its own (`tests/acceptance/test_light.py`).
+One process has imported the libraries and the commands, none of which reads the environment when
+it is imported; it has no thread and has computed nothing. It forks for each command, which gets its
+own environment, folder, arguments and standard streams, and runs what the installed script runs.
+What a command imports is tested elsewhere, in processes of its own
+(`tests/acceptance/test_light.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import socket
 import struct
@@ -245,8 +247,12 @@ def _entry(script: str, cwd: str) -> Callable[[], object]:
 
 
 if __name__ == "__main__":
+    import producer
+
     for name in LIBRARIES:
         importlib.import_module(name)
+    for module in pkgutil.walk_packages(producer.__path__, "producer."):
+        importlib.import_module(module.name)
     gc.collect()
     gc.freeze()  # what is never looked at again is never copied
     _serve(socket.socket(fileno=int(sys.argv[1])))
