@@ -81,7 +81,7 @@ CLIPS: dict[str, dict[str, object]] = {
     "raw.hevc": {"codec": "libx265"},
     "raw.obu": {"codec": "libsvtav1"},
     "h263.3gp": {"codec": "h263", "width": 176, "height": 144},
-    "cinepak.avi": {"codec": "cinepak", "pix_fmt": "rgb24"},
+    "cinepak.avi": {"codec": "cinepak", "pix_fmt": "rgb24", "options": {"max_strips": "1"}},
     "msmpeg4v2.avi": {"codec": "msmpeg4v2"},
     "huffyuv.avi": {"codec": "huffyuv", "pix_fmt": "yuv422p", **_SOME},
     "utvideo.avi": {"codec": "utvideo", **_SOME},
