@@ -39,8 +39,8 @@ from producer.categories import label_sets_shipped
 from workers.backbones import registry
 from workers.backbones.base import FRAMES_SHAPE
 from workers.engine.device import Device
+from workers.engine.encoding import EncodeRequest
 from workers.engine.engine import Encoding, Engine, ModelKey
-from workers.engine.interface import Job
 from workers.engine.lanes import Item, Piece
 
 NOTEBOOK = tuple(pipeline_notebook.CLASSES)
@@ -184,7 +184,7 @@ def cosines(engine: Engine, names: Sequence[str], weights: str) -> dict[str, dic
         together = [engine.submit(key, frames, labels, timeout_seconds=600) for frames in videos]
         angles, apart = [], [0.0]
         for frames, made in zip(videos, [future.result() for future in together], strict=True):
-            exact = alone(engine._device, Job(key, frames, labels))
+            exact = alone(engine._device, EncodeRequest(key, frames, labels))
             for one, other in (
                 (made.pooled, exact.pooled),
                 *zip(made.windows, exact.windows, strict=True),
@@ -198,11 +198,11 @@ def cosines(engine: Engine, names: Sequence[str], weights: str) -> dict[str, dic
     return found
 
 
-def alone(device: Device, job: Job) -> Encoding:
+def alone(device: Device, request: EncodeRequest) -> Encoding:
     """One video by itself in float32, while the engine has nothing to do."""
-    count = registry.get(job.key.backbone).windows_per_video
+    count = registry.get(request.key.backbone).windows_per_video
     (made,) = device.finish(
-        device.start([Piece(Item(job, count, 0, 0, alone=True), 0, count)], precise=True)
+        device.start([Piece(Item(request, count, 0, 0, alone=True), 0, count)], precise=True)
     )
     assert isinstance(made, Encoding)
     return made

@@ -27,9 +27,8 @@ import numpy.typing as npt
 from db.errors import VideoError
 from workers.backbones import registry
 from workers.backbones.base import FRAMES_SHAPE, Encoded, Loaded, Weights, Windows
-from workers.engine.choice import choose_device
-from workers.engine.compiling import wants_compiling
-from workers.engine.interface import Bound, DeviceLostError, Encoding, Job, ModelKey
+from workers.engine.device_choice import choose_device, wants_compiling
+from workers.engine.encoding import Bound, DeviceLostError, EncodeRequest, Encoding, ModelKey
 from workers.engine.lanes import Item, Piece
 from workers.engine.outcomes import as_reelvec_error, outcome
 from workers.node import machine, shape
@@ -297,7 +296,7 @@ class Device:
         """
         loaded = self._loaded[key]
         for size in self.sizes(key) if self._on_gpu or compiled else (1,):
-            black = Job(key, np.zeros(FRAMES_SHAPE, np.uint8), ())
+            black = EncodeRequest(key, np.zeros(FRAMES_SHAPE, np.uint8), ())
             videos = -(-size // loaded.spec.windows_per_video)
             pieces = [Piece(Item(black, size, 0, 0, alone=False), 0, size // videos)] * videos
             windows = self.start(pieces)

@@ -6,10 +6,9 @@ All work on the device, loading too, goes through one batcher and so happens on 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +18,9 @@ from workers.backbones import registry
 from workers.backbones.base import FRAMES_SHAPE
 from workers.engine.batcher import Batcher
 from workers.engine.device import Device
-from workers.engine.interface import Bound, Encoding, Ended, Job, ModelKey
-from workers.engine.lanes import Load, Piece
-from workers.engine.outcomes import join
+from workers.engine.device_work import LOAD_LANE, DeviceWork
+from workers.engine.encoding import Bound, EncodeRequest, Encoding, Ended, ModelKey
+from workers.engine.lanes import Load
 from workers.weights.bucket import Bucket
 
 __all__ = ["Bound", "Encoding", "Ended", "Engine", "Load", "ModelKey"]
@@ -32,8 +31,6 @@ MAX_QUEUED_WINDOWS = 1024
 #: How long the first video of a batch waits for company. On the CPU a batch is full with its first
 #: video.
 MAX_DELAY_SECONDS = 0.03
-
-LOAD_LANE = "load"
 
 
 class Engine:
@@ -59,7 +56,10 @@ class Engine:
             device, models_dir, videos_per_batch=videos_per_batch, compile=compile
         )
         self._batcher = Batcher(
-            self, max_queued_windows=MAX_QUEUED_WINDOWS, stall_seconds=stall_seconds, ended=ended
+            DeviceWork(self._device),
+            max_queued_windows=MAX_QUEUED_WINDOWS,
+            stall_seconds=stall_seconds,
+            ended=ended,
         )
         # weights may have to come from a bucket first
         self._batcher.lane(LOAD_LANE, (1,), 0, may_stall=False)
@@ -103,7 +103,9 @@ class Engine:
         device fails while loading.
         """
         if key not in self._bound:
-            self._bound[key] = self._batcher.submit(LOAD_LANE, key, windows=1).result()
+            bound: Bound = self._batcher.submit(LOAD_LANE, key, windows=1).result()
+            self._batcher.lane(str(key), self._device.sizes(key), MAX_DELAY_SECONDS)
+            self._bound[key] = bound
         return self._bound[key]
 
     def submit(
@@ -128,30 +130,11 @@ class Engine:
         if key not in self._bound:
             raise ValueError(f"{key} is not loaded")
         windows = registry.get(key.backbone).windows_per_video
-        job = Job(key, frames, label_sets)
+        request = EncodeRequest(key, frames, label_sets)
         return self._batcher.submit(
-            str(key), job, windows=windows, timeout_seconds=timeout_seconds, alone=alone
+            str(key), request, windows=windows, timeout_seconds=timeout_seconds, alone=alone
         )
 
     def close(self) -> None:
         """Finish the running batch; whatever else waits ends in `VideoError` `device_error`."""
         self._batcher.close()
-
-    # ---- `Work` of the batcher, on the device's thread
-
-    def start(self, lane: str, pieces: Sequence[Piece], *, precise: bool) -> Any:
-        if lane != LOAD_LANE:
-            return self._device.start(pieces, precise=precise)
-        key = pieces[0].item.payload
-        bound = self._device.load(key)
-        self._batcher.lane(str(key), self._device.sizes(key), MAX_DELAY_SECONDS)
-        return bound
-
-    def is_done(self, started: Any) -> bool:
-        return isinstance(started, Bound) or self._device.is_done(started)
-
-    def finish(self, started: Any) -> Sequence[Any]:
-        return [started] if isinstance(started, Bound) else self._device.finish(started)
-
-    def join(self, parts: Sequence[Any]) -> Any:
-        return join(parts)
