@@ -27,7 +27,7 @@ import numpy.typing as npt
 from rich.progress import track
 
 from db.errors import VideoError
-from workers.sampling.damage import refusal
+from workers.sampling.frames import refusal
 from workers.sampling.inside import decode
 
 FRAMES, FPS, WIDTH = 250, 25, 480

@@ -94,13 +94,13 @@ def sampler() -> dict[str, Any]:
     started = time.perf_counter()
     pool = SamplerPool(1, wall_seconds=30.0, cpu_seconds=20)
     try:
-        sample = pool.sample(_Memory(_clip()), "notebook")
+        frames = pool.sample(_Memory(_clip()), "notebook")
     finally:
         pool.close()
     return {
-        "codec": sample.facts.codec,
-        "frames": len(sample.frames),
-        "grey": float(sample.frames.mean()),
+        "codec": frames.facts.codec,
+        "frames": len(frames.pixels),
+        "grey": float(frames.pixels.mean()),
         "seconds": time.perf_counter() - started,
     }
 

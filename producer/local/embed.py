@@ -15,6 +15,7 @@ import numpy as np
 from db import settings
 from db.encoders import Tagger
 from db.labels import LabelSet
+from db.media import MediaFacts
 from producer.local.targets import targets, whole_file
 from producer.local.videos import named, reading
 from producer.request import checked_backbones, declared_encoder
@@ -34,10 +35,7 @@ class Embedded:
     """One file's summary: `shapes` and `tags` by backbone, `failures` by backbone."""
 
     file: str
-    codec: str
-    width_px: int
-    height_px: int
-    duration_seconds: float
+    facts: MediaFacts
     decode_seconds: float
     device_seconds: float
     written: str | None = None
@@ -46,7 +44,8 @@ class Embedded:
     failures: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        return asdict(self)
+        told = asdict(self)
+        return {"file": told.pop("file"), **told.pop("facts"), **told}
 
 
 class Embedder:
@@ -92,7 +91,7 @@ class Embedder:
             stack.push(self._stack.pop_all())
             for owed in self._owed:
                 self._engine.load(owed.key)
-            self._storage, self._samplers = stack.enter_context(reading(self._settings))
+            self._source = stack.enter_context(reading(self._settings))
             self._stack = stack.pop_all()
         return self
 
@@ -107,17 +106,16 @@ class Embedder:
     def embed(self, number: int) -> Embedded:
         """Run the video of this number and write its .npz. Raises `VideoError`, `UsageError`."""
         video = self.videos[number]
-        with self._storage.open(video.uri) as source:
+        with self._source.open(video.uri) as source:
             result = pipeline.embed_video(
                 source,
                 self._owed,
-                samplers=self._samplers,
                 engine=self._engine,
                 engine_seconds=self._settings.engine_seconds or CPU_ENGINE_SECONDS,
                 stop=threading.Event(),
             )
-        if result.damage:
-            raise result.damage
+        for refused in result.unsampled.values():
+            raise refused
         made = _summarise(video.shown, result, self._owed)
         if self._targets is not None:
             with whole_file(self._targets[number]) as file:
@@ -137,10 +135,10 @@ def _label_set(labels: Path | None) -> LabelSet:
 
 
 def _arrays(result: VideoResult, owed: Sequence[Owed]) -> dict[str, Any]:
-    sample = next(iter(result.samples.values()))
+    frames = next(iter(result.frames.values()))
     arrays: dict[str, Any] = {
-        "frame_indices": sample.frame_indices,
-        "pts_seconds": sample.pts_seconds,
+        "frame_indices": frames.indices,
+        "pts_seconds": frames.pts_seconds,
     }
     for item in owed:
         encoding = result.encodings.get(item.encoder.name)
@@ -157,14 +155,11 @@ def _arrays(result: VideoResult, owed: Sequence[Owed]) -> dict[str, Any]:
 
 
 def _summarise(file: str, result: VideoResult, owed: Sequence[Owed]) -> Embedded:
-    sample = next(iter(result.samples.values()))
+    frames = next(iter(result.frames.values()))
     made = Embedded(
         file=file,
-        codec=sample.facts.codec,
-        width_px=sample.facts.width_px,
-        height_px=sample.facts.height_px,
-        duration_seconds=sample.facts.duration_seconds,
-        decode_seconds=sample.decode_seconds,
+        facts=frames.facts,
+        decode_seconds=frames.decode_seconds,
         device_seconds=sum(encoding.device_seconds for encoding in result.encodings.values()),
     )
     for item in owed:

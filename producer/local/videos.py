@@ -11,6 +11,7 @@ from db.errors import UsageError
 from db.logs import mask
 from producer.sources.uris import canonical
 from workers.sampling.pool import SamplerPool
+from workers.sampling.videos import Videos
 from workers.settings import WorkerSettings
 from workers.sources.s3_endpoint import endpoint
 from workers.sources.storage import Storage
@@ -40,13 +41,13 @@ def _named(file: str) -> Named:
 
 
 @contextmanager
-def reading(settings: WorkerSettings) -> Iterator[tuple[Storage, SamplerPool]]:
-    """What reads them: any folder may be read here, by one sampler process."""
+def reading(settings: WorkerSettings) -> Iterator[Videos]:
+    """Their frames: any folder may be read here, by one sampler process."""
     pool = SamplerPool(
         1, wall_seconds=settings.sampling_wall_seconds, cpu_seconds=settings.sampling_cpu_seconds
     )
     try:
         with Storage(settings, roots=None) as storage:
-            yield storage, pool
+            yield Videos(storage, pool)
     finally:
         pool.close()

@@ -220,8 +220,11 @@ def test_row_53_pixels_that_are_not_square_equal_their_stretched_twin(
 ) -> None:
     twin = sample_file(squeezed(tmp_path / f"twin.{suffix}", 320, Fraction(1), turn=turn))
     decoded = sample_file(squeezed(tmp_path / f"narrow.{suffix}", 160, Fraction(2), turn=turn))
-    assert (decoded.width_px, decoded.height_px) == (twin.width_px, twin.height_px)
-    assert sorted((decoded.width_px, decoded.height_px)) == [180, 320]
+    assert (decoded.facts.width_px, decoded.facts.height_px) == (
+        twin.facts.width_px,
+        twin.facts.height_px,
+    )
+    assert sorted((decoded.facts.width_px, decoded.facts.height_px)) == [180, 320]
     assert [media.read_frame_number(frame) for frame in decoded.frames[:4]] == list(range(4))
     one, other = (clip.frames[:4].astype(float).ravel() for clip in (decoded, twin))
     assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.999
@@ -229,5 +232,5 @@ def test_row_53_pixels_that_are_not_square_equal_their_stretched_twin(
 
 def test_row_53_absurd_pixels_are_taken_for_square_ones(tmp_path: Path) -> None:
     decoded = sample_file(squeezed(tmp_path / "absurd.mp4", 320, Fraction(9, 2)))
-    assert (decoded.width_px, decoded.height_px) == (320, 180)
+    assert (decoded.facts.width_px, decoded.facts.height_px) == (320, 180)
     assert [media.read_frame_number(frame) for frame in decoded.frames[:4]] == list(range(4))

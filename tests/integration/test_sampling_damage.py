@@ -11,7 +11,7 @@ import pytest
 
 from db.errors import ErrorClass
 from tests import media
-from workers.sampling.damage import MAX_DAMAGED_SHARE, refusal
+from workers.sampling.frames import MAX_DAMAGED_SHARE, refusal
 from workers.sampling.inside.decode import Decoded, sample
 
 WHOLE: dict[str, dict[str, Any]] = {

@@ -273,14 +273,21 @@ def test_the_fast_policy_shows_the_same_frames_less_exactly(
     exact, fast = sampled(path), sampled(path, "fast")
     assert fast.frame_indices.tolist() == exact.frame_indices.tolist()
     assert [media.read_frame_number(frame) for frame in fast.frames] == exact.frame_indices.tolist()
-    assert (fast.width_px, fast.height_px) == (exact.width_px, exact.height_px)
+    assert (fast.facts.width_px, fast.facts.height_px) == (
+        exact.facts.width_px,
+        exact.facts.height_px,
+    )
     assert 0 < np.abs(fast.frames.astype(np.int16) - exact.frames).mean() < 4
 
 
 def test_facts_of_a_plain_clip(made: Callable[[Clip], Path]) -> None:
     decoded = sampled(made(CLIPS[1]))
-    assert (decoded.codec, decoded.width_px, decoded.height_px) == ("h264", 112, 80)
-    assert (decoded.fps, decoded.duration_seconds, decoded.frame_count) == (25, 8, 200)
+    assert (decoded.facts.codec, decoded.facts.width_px, decoded.facts.height_px) == (
+        "h264",
+        112,
+        80,
+    )
+    assert (decoded.facts.fps, decoded.facts.duration_seconds, decoded.frame_count) == (25, 8, 200)
     assert decoded.frames.shape == SHAPE
     np.testing.assert_allclose(decoded.pts_seconds, np.arange(96) * 0.08, atol=1e-6)
     assert 96 <= decoded.frames_decoded < 110  # of 191: the others are B-frames that nobody wants
@@ -293,8 +300,8 @@ def test_facts_of_a_plain_clip(made: Callable[[Clip], Path]) -> None:
 )
 def test_lengths_that_no_header_holds(name: str, made: Callable[[Clip], Path]) -> None:
     decoded = sampled(made(next(clip for clip in CLIPS if clip.name == name)))
-    assert decoded.fps == 25
-    assert decoded.duration_seconds == pytest.approx(8, abs=0.05)
+    assert decoded.facts.fps == 25
+    assert decoded.facts.duration_seconds == pytest.approx(8, abs=0.05)
     assert decoded.frame_count == pytest.approx(200, abs=1)
     np.testing.assert_allclose(decoded.pts_seconds, np.arange(96) * 0.08, atol=2e-3)
 
@@ -308,7 +315,7 @@ def test_pictures_of_an_animation_last_as_long_as_they_say(tmp_path: Path) -> No
         tmp_path / "slow.gif", codec="gif", pix_fmt="rgb8", pts=times, width=96, height=96
     )
     decoded = sampled(path)
-    assert (decoded.codec, decoded.frame_count) == ("gif", len(times))
+    assert (decoded.facts.codec, decoded.frame_count) == ("gif", len(times))
     assert [
         media.read_frame_number(frame) for frame in decoded.frames
     ] == decoded.frame_indices.tolist()
@@ -328,7 +335,7 @@ def test_a_recording_joined_from_two_keeps_its_order(
     data = made(next(clip for clip in CLIPS if clip.name == "mpeg1.mpg")).read_bytes()
     (tmp_path / "joined.mpg").write_bytes(data * 2)
     decoded = sampled(tmp_path / "joined.mpg", "uniform")
-    assert (decoded.fps, decoded.duration_seconds, decoded.frame_count) == (25, 16, 400)
+    assert (decoded.facts.fps, decoded.facts.duration_seconds, decoded.frame_count) == (25, 16, 400)
     assert decoded.frame_indices.tolist() == [slot * 400 // 96 for slot in range(96)]
     assert [media.read_frame_number(frame) for frame in decoded.frames] == [
         i % 200 for i in decoded.frame_indices
@@ -338,7 +345,7 @@ def test_a_recording_joined_from_two_keeps_its_order(
 
 def test_width_and_height_are_those_shown(made: Callable[[Clip], Path]) -> None:
     decoded = sampled(made(next(clip for clip in CLIPS if clip.name == "turned_270.mp4")))
-    assert (decoded.width_px, decoded.height_px) == (80, 114)
+    assert (decoded.facts.width_px, decoded.facts.height_px) == (80, 114)
 
 
 @pytest.mark.parametrize("name", ["clip.dv", "clip.gxf", "clip.mxf", "clip.avi"])
@@ -348,8 +355,12 @@ def test_dv_is_stretched_to_what_a_player_shows(name: str, tmp_path: Path) -> No
             tmp_path / name, codec="dvvideo", width=720, height=576, seconds=1, seed=SEED
         )
     )
-    assert (decoded.codec, decoded.decode_mode, decoded.fps) == ("dvvideo", "sparse", 25)
-    assert decoded.width_px == pytest.approx(768, abs=20)
+    assert (decoded.facts.codec, decoded.decode_mode, decoded.facts.fps) == (
+        "dvvideo",
+        "sparse",
+        25,
+    )
+    assert decoded.facts.width_px == pytest.approx(768, abs=20)
     assert [media.read_frame_number(frame) for frame in decoded.frames] == [
         min(slot, 24) for slot in range(96)
     ]
@@ -361,7 +372,7 @@ def test_h263_of_old_phones(suffix: str, tmp_path: Path) -> None:
         tmp_path / f"clip.{suffix}", codec="h263", width=176, height=144, seconds=1, seed=SEED
     )
     decoded = sampled(path)
-    assert (decoded.codec, decoded.fps, decoded.frame_count) == ("h263", 25, 25)
+    assert (decoded.facts.codec, decoded.facts.fps, decoded.frame_count) == ("h263", 25, 25)
     assert [media.read_frame_number(frame) for frame in decoded.frames] == [
         min(slot, 24) for slot in range(96)
     ]
@@ -541,7 +552,7 @@ def test_what_an_edit_list_cuts_away_is_no_frame(
     struct.pack_into(">Ii", data, at, 4000, start + int(2.4 * 12800))
     (tmp_path / "trimmed.mp4").write_bytes(data)
     decoded = sampled(tmp_path / "trimmed.mp4")
-    assert (decoded.duration_seconds, decoded.decode_mode) == (4, "sparse")
+    assert (decoded.facts.duration_seconds, decoded.decode_mode) == (4, "sparse")
     assert [media.read_frame_number(frame) for frame in decoded.frames] == list(range(60, 156))
     np.testing.assert_allclose(decoded.pts_seconds, np.arange(96) * 0.04, atol=1e-6)
 

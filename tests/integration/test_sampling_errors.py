@@ -378,5 +378,5 @@ def test_an_unbelievable_rate_is_not_believed(tmp_path: Path) -> None:
     struct.pack_into("<II", data, at, 1, 2**31 - 1)
     path.write_bytes(data)
     decoded = sampled(path)
-    assert 0 < decoded.fps <= rates.MOST_FPS
+    assert 0 < decoded.facts.fps <= rates.MOST_FPS
     assert media.read_frame_number(decoded.frames[0]) == 0

@@ -49,7 +49,7 @@ def test_one_frame_is_a_video(name: str, tmp_path: Path) -> None:
     decoded = sampled(path)
     assert numbers(decoded) == decoded.frame_indices.tolist() == [0] * 96
     assert decoded.decode_errors == 0
-    assert 0 < decoded.duration_seconds <= 1
+    assert 0 < decoded.facts.duration_seconds <= 1
 
 
 def without(data: bytes, *kinds: bytes) -> bytes:
@@ -66,7 +66,7 @@ def test_one_frame_is_shown_as_long_as_the_file_says(tmp_path: Path) -> None:
     path.write_bytes(stating_ms(without(path.read_bytes(), b"\x23\xe3\x83"), 3000.0))
     decoded = sampled(path)
     assert numbers(decoded) == [0] * 96
-    assert (decoded.frame_count, decoded.duration_seconds) == (1, 3.0)
+    assert (decoded.frame_count, decoded.facts.duration_seconds) == (1, 3.0)
 
 
 def stating_ms(data: bytes, milliseconds: float) -> bytes:
@@ -105,7 +105,7 @@ def test_a_whole_mkv_is_sampled_whatever_length_it_states(
     path.write_bytes(stating_ms(path.read_bytes(), stated))
     decoded = sampled(path)
     assert numbers(decoded) == decoded.frame_indices.tolist() == list(range(96))
-    assert decoded.duration_seconds == pytest.approx(4)
+    assert decoded.facts.duration_seconds == pytest.approx(4)
 
 
 @pytest.mark.parametrize("stated", [0, 1, 40_000_000, 2**32 - 1])
@@ -135,14 +135,14 @@ def test_slides_are_each_shown(suffix: str, tmp_path: Path) -> None:
     assert numbers(decoded) == decoded.frame_indices.tolist()
     assert {0, 4} <= set(decoded.frame_indices.tolist())
     assert decoded.pts_seconds[-1] == pytest.approx(50)
-    assert decoded.duration_seconds >= 50
+    assert decoded.facts.duration_seconds >= 50
 
 
 def test_a_frame_an_hour_long(tmp_path: Path) -> None:
     path = media.make_clip(tmp_path / "slides.mp4", pts=[0, 3_600_000], **SMALL)  # type: ignore[arg-type]
     decoded = sampled(path)
     assert numbers(decoded)[-1] == 1
-    assert decoded.duration_seconds == pytest.approx(3600, abs=1)
+    assert decoded.facts.duration_seconds == pytest.approx(3600, abs=1)
 
 
 def photographed(path: Path) -> Path:

@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from db.errors import VideoError
+from db.media import MediaFacts
 from workers.sampling.inside.boxes import ByteFile
 from workers.sampling.inside.container import ENCRYPTED, LONGEST_SECONDS, WHOLE, Header, OpenVideo
 from workers.sampling.inside.conversion import ExactConversion, FastConversion
@@ -35,19 +36,13 @@ class Decoded:
 
     `frames` uint8 `[96, 224, 224, 3]`; `frame_indices` int64 `[96]` and `pts_seconds` float64
     `[96]`: position in presentation order and time from the file's start of the frame in each slot.
-    Width and height are those a player shows. `decode_mode`: "sparse" or "full". `decode_errors`:
-    packets the decoder refused, and corrupt frames. `damaged_share`: of the 96 slots, from 0 to 1:
-    those whose frame was lost or that the decoder itself calls damaged.
+    The rest is as of `workers.sampling.frames.Frames`.
     """
 
     frames: np.ndarray
     frame_indices: np.ndarray
     pts_seconds: np.ndarray
-    codec: str
-    width_px: int
-    height_px: int
-    fps: float
-    duration_seconds: float
+    facts: MediaFacts
     frame_count: int
     frames_decoded: int
     decode_mode: str
@@ -109,11 +104,7 @@ def _sample(
             frames=out,
             frame_indices=np.array([position for position, _ in sources], dtype=np.int64),
             pts_seconds=pts_seconds,
-            codec=video.codec,
-            width_px=buffer.shown_size[0],
-            height_px=buffer.shown_size[1],
-            fps=header.fps,
-            duration_seconds=header.duration_seconds,
+            facts=MediaFacts(video.codec, *buffer.shown_size, header.fps, header.duration_seconds),
             frame_count=header.frame_count,
             frames_decoded=decoding.frames,
             decode_mode=mode,

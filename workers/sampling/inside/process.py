@@ -161,9 +161,10 @@ def answer(
         )
     if file.aborted:
         return {"kind": "aborted"}
-    facts = {name: value for name, value in vars(decoded).items() if name != "frames"}
-    arrays = {name: facts[name].tolist() for name in ("frame_indices", "pts_seconds")}
-    return {"kind": "done", **facts, **arrays}
+    told = vars(decoded) | vars(decoded.facts)
+    del told["frames"], told["facts"]
+    arrays = {name: told[name].tolist() for name in ("frame_indices", "pts_seconds")}
+    return {"kind": "done", **told, **arrays}
 
 
 def main(arguments: list[str]) -> None:
