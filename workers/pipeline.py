@@ -142,9 +142,8 @@ def _wait(future: Future[Encoding], *, deadline: float, stop: threading.Event) -
                 grace = now + DRAIN_GRACE_SECONDS if grace is None else grace
                 if now >= grace:
                     raise Cancelled from None
-            if (
-                now >= deadline + 1.0
-            ):  # the engine answers expired items itself; this is the belt to its braces
+            # the engine answers expired items itself; this is the belt to its braces
+            if now >= deadline + 1.0:
                 raise VideoError(
                     "engine_timeout", "the engine gave no answer in time", stage="encode"
                 ) from None

@@ -7,24 +7,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from db import settings
 from db.encoders import Tagger
 from db.labels import LabelSet
 from db.media import MediaFacts
-from producer.local.targets import targets, whole_file
-from producer.local.videos import named, reading
+from producer.local.targets import whole_file
+from producer.local.videos import LocalVideos
 from producer.request import checked_backbones, declared_encoder
 from workers import pipeline
-from workers import settings as worker_settings
 from workers.backbones import registry
 from workers.engine.engine import Engine
 from workers.pipeline import Owed, VideoResult
-from workers.settings import WorkerSettings
 from workers.weights import models_dir
 
 CPU_ENGINE_SECONDS = 3600.0
@@ -48,7 +44,7 @@ class Embedded:
         return {"file": told.pop("file"), **told.pop("facts"), **told}
 
 
-class Embedder:
+class Embedder(LocalVideos):
     """Engine and one sampler for as many files as are given. Raises `UsageError`,
     `RefusedConfigurationError`.
     """
@@ -63,14 +59,8 @@ class Embedder:
         out: Path | None,
         files: Sequence[str],
     ) -> None:
-        worker_settings.refuse_unknown()
-        self._settings = settings.load(WorkerSettings)
-        self.videos = named(files)
-        self._targets = (
-            None
-            if out is None
-            else targets("--out", out, ".npz", [video.uri for video in self.videos])
-        )
+        super().__init__(files)
+        self._arrays = self._targets("--out", out, ".npz")
         chosen = checked_backbones(backbones or (), weights=weights, sampling=sampling)
         label_set = _label_set(labels)
         self._owed = [
@@ -80,28 +70,19 @@ class Embedder:
             )
             for name in chosen
         ]
-        self._stack = ExitStack()
         self._engine = Engine(
             device=self._settings.device, models_dir=models_dir.resolve(self._settings)
         )
         self._stack.callback(self._engine.close)
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.push(self._stack.pop_all())
+        with ExitStack() as unfinished:
+            unfinished.push(self)
             for owed in self._owed:
                 self._engine.load(owed.key)
-            self._source = stack.enter_context(reading(self._settings))
-            self._stack = stack.pop_all()
+            super().__enter__()
+            unfinished.pop_all()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def embed(self, number: int) -> Embedded:
         """Run the video of this number and write its .npz. Raises `VideoError`, `UsageError`."""
@@ -117,10 +98,10 @@ class Embedder:
         for refused in result.unsampled.values():
             raise refused
         made = _summarise(video.shown, result, self._owed)
-        if self._targets is not None:
-            with whole_file(self._targets[number]) as file:
+        if self._arrays:
+            with whole_file(self._arrays[number]) as file:
                 np.savez(file, **_arrays(result, self._owed))
-            made.written = str(self._targets[number])
+            made.written = str(self._arrays[number])
         return made
 
 

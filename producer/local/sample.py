@@ -6,23 +6,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from db import settings
 from db.errors import UsageError
-from producer.local.targets import targets, whole_file
-from producer.local.videos import named, reading
+from producer.local.targets import whole_file
+from producer.local.videos import LocalVideos
 from producer.sources.uris import key_of
-from workers import settings as worker_settings
 from workers.sampling.frames import Frames, refusal
 from workers.sampling.plan import FRAMES, POLICIES
-from workers.settings import WorkerSettings
 
 #: Frames in a row of the table, and what stands between two of them.
 TABLE_COLUMNS, TABLE_GAP = 6, "    "
@@ -95,7 +90,7 @@ class Sampled:
         return [TABLE_GAP.join(row) for row in (head, *rows)]
 
 
-class Sampling:
+class Sampling(LocalVideos):
     """One sampler process for as many videos as are named. All that can be refused without reading
     one is refused first.
 
@@ -105,30 +100,12 @@ class Sampling:
     def __init__(
         self, files: Sequence[str], *, policy: str, out: Path | None, sheet: Path | None
     ) -> None:
-        worker_settings.refuse_unknown()
-        self._settings = settings.load(WorkerSettings)
+        super().__init__(files)
         if policy not in POLICIES:
             raise UsageError(f"{policy!r} is no sampling policy; there are {', '.join(POLICIES)}")
         self._policy = policy
-        self.videos = named(files)
-        uris = [video.uri for video in self.videos]
-        self._arrays = targets("--out", out, ".npz", uris) if out is not None else None
-        self._sheets = targets("--sheet", sheet, ".png", uris) if sheet is not None else None
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._source = stack.enter_context(reading(self._settings))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+        self._arrays = self._targets("--out", out, ".npz")
+        self._sheets = self._targets("--sheet", sheet, ".png")
 
     def sample(self, number: int) -> Sampled:
         """Sample the video of this number and write what was asked for. Raises `VideoError`,

@@ -474,16 +474,16 @@ def say(message):
     text = message if isinstance(message, bytes) else json.dumps(message).encode()
     sock.sendall(struct.pack(">I", len(text)) + text)
 done = dict(kind="done", codec="h264", width_px=64, height_px=64, fps=25.0, duration_seconds=4.0, frame_count=100,
-    frame_indices=list(range(96)), pts_seconds=[0.0] * 96, frames_decoded=96, decode_mode="sparse", decode_errors=0,
-    damaged_share=0.0, cpu_seconds=0.1)
+    indices=list(range(96)), pts_seconds=[0.0] * 96, frames_decoded=96, decode_mode="sparse", decode_errors=0,
+    damaged_share=0.0, decode_seconds=0.1)
 say(dict(kind="ready", seccomp=True))
 sock.recv(4096)
 {lie}
 sock.recv(4096)
 """
 LIES = {
-    "too few positions": "say(done | dict(frame_indices=[0] * 95))",
-    "a negative position": "say(done | dict(frame_indices=[-1] * 96))",
+    "too few positions": "say(done | dict(indices=[0] * 95))",
+    "a negative position": "say(done | dict(indices=[-1] * 96))",
     "not a number": "say(json.dumps(done).replace('25.0', 'NaN').encode())",
     "a number in words": "say(done | dict(fps='25'))",
     "a codec of its own": "say(done | dict(codec='h264; drop table videos'))",

@@ -28,8 +28,9 @@ from PIL import Image
 from db.errors import VideoError
 from tests import media
 from tests.http_server import serving
+from workers.sampling.frames import Decoded
 from workers.sampling.inside import container, opening
-from workers.sampling.inside.decode import Decoded, sample
+from workers.sampling.inside.decode import sample
 from workers.sampling.pool import SamplerPool
 
 HUGE = 16000
@@ -226,7 +227,7 @@ def test_row_55_odd_and_tiny_sizes(
         height,
         0,
     )
-    assert decoded.frames.any()
+    assert decoded.pixels.any()
 
 
 def test_row_55_8k_is_decoded(tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_row_56_a_hundred_thousand_chapters(tmp_path: Path) -> None:
     ends, megabytes = ends_and_megabytes(tmp_path / "chapters.mkv")
     assert ends == ["h264"]
     assert megabytes <= MOST_MEGABYTES
-    np.testing.assert_array_equal(sampled(tmp_path / "chapters.mkv").frames, sampled(path).frames)
+    np.testing.assert_array_equal(sampled(tmp_path / "chapters.mkv").pixels, sampled(path).pixels)
 
 
 def test_row_56_huge_tags_and_attachments_are_no_hindrance(tmp_path: Path) -> None:
@@ -342,7 +343,7 @@ def test_row_56_hours_cost_no_more_than_their_first_minute(
     file = Counting(content)
     decoded = sample(file, "notebook")
     assert decoded.facts.duration_seconds == pytest.approx(7200, abs=1)
-    assert decoded.frame_indices.tolist() == list(range(0, 1440, 15))
+    assert decoded.indices.tolist() == list(range(0, 1440, 15))
     assert decoded.frames_decoded <= 96
     assert file.given <= index_bytes + (2 << 20) < len(content) / 2
 
@@ -354,7 +355,7 @@ def test_row_56_of_a_long_gif_only_the_first_minute_is_read(tmp_path: Path) -> N
     file = Counting(path.read_bytes())
     decoded = sample(file, "notebook")
     assert (decoded.facts.fps, decoded.facts.duration_seconds) == (5, 60)
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == list(range(0, 288, 3))
+    assert [media.read_frame_number(frame) for frame in decoded.pixels] == list(range(0, 288, 3))
     assert file.given <= 0.35 * len(file.getvalue()) + opening.BUFFER_BYTES
 
 
@@ -379,7 +380,7 @@ def test_row_56_a_claim_of_years_yields_to_the_index(tmp_path: Path) -> None:
     path.write_bytes(data)
     decoded = sampled(path)
     assert (decoded.facts.duration_seconds, decoded.frame_count) == (4, 100)
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == list(range(96))
+    assert [media.read_frame_number(frame) for frame in decoded.pixels] == list(range(96))
 
 
 def test_row_56_packets_are_counted(

@@ -13,12 +13,12 @@ import pytest
 
 from db.errors import RefusedConfigurationError, VideoError
 from workers.backbones import probe
-from workers.backbones.base import FRAMES_SHAPE
 from workers.engine import device_choice, outcomes
 from workers.engine.device import Device
 from workers.engine.encoding import DeviceLostError, EncodeRequest, Encoding
 from workers.engine.engine import Engine, ModelKey
 from workers.engine.lanes import Item, Piece
+from workers.sampling.plan import SHAPE
 
 KEY = ModelKey("probe", "pretrained")
 
@@ -30,7 +30,7 @@ def signed(number: int) -> np.ndarray:
     colours = np.empty((96, 1, 1, 3), np.uint8)
     colours[:] = np.array([number % 32, number // 32, 5], np.uint8) * 8
     colours[32:64, ..., 2] = 200
-    return np.broadcast_to(colours, FRAMES_SHAPE)
+    return np.broadcast_to(colours, SHAPE)
 
 
 def read_signature(encoding: Encoding) -> int:

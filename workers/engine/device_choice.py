@@ -42,9 +42,8 @@ def choose_device(requested: str | None) -> str:
             "REELVEC_DEVICE to another, "
             "such as cuda:0 or cpu"
         ) from error
-    if (
-        device == "cpu" and "OMP_NUM_THREADS" not in os.environ
-    ):  # torch does not see a container's quota
+    # torch does not see a container's quota
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(torch.get_num_threads(), max(1, int(machine.cores()))))
     return device
 

@@ -1,26 +1,28 @@
-"""The engine: frames in, vectors and probabilities out. Safe to use from any thread.
+"""The engine: frames in, vectors and probabilities out.
 
-All work on the device, loading too, goes through one batcher and so happens on one thread.
+`Engine` is its face, safe to use from any thread. `DeviceWork` is what the one thread behind the
+batcher does for it, loading too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from db.errors import VideoError
 from db.labels import LabelSet
 from workers.backbones import registry
-from workers.backbones.base import FRAMES_SHAPE
 from workers.engine.batcher import Batcher
-from workers.engine.device import Device
-from workers.engine.device_work import LOAD_LANE, DeviceWork
+from workers.engine.device import Device, Started
 from workers.engine.encoding import Bound, EncodeRequest, Encoding, Ended, ModelKey
-from workers.engine.lanes import Load
+from workers.engine.lanes import Load, Piece
+from workers.engine.outcomes import join
+from workers.sampling.plan import SHAPE
 from workers.weights.bucket import Bucket
 
 __all__ = ["Bound", "Encoding", "Ended", "Engine", "Load", "ModelKey"]
@@ -31,6 +33,9 @@ MAX_QUEUED_WINDOWS = 1024
 #: How long the first video of a batch waits for company. On the CPU a batch is full with its first
 #: video.
 MAX_DELAY_SECONDS = 0.03
+
+#: The lane whose items are models to load, one a batch; those of all others are videos to encode.
+LOAD_LANE = "load"
 
 
 class Engine:
@@ -125,8 +130,8 @@ class Engine:
         `timeout_seconds` at the latest, `device_error`, `device_out_of_memory`, `nonfinite`), or a
         `UsageError` for a prompt the model cannot read.
         """
-        if frames.shape != FRAMES_SHAPE or frames.dtype != np.uint8:
-            raise ValueError(f"frames are {frames.dtype} {frames.shape}, not uint8 {FRAMES_SHAPE}")
+        if frames.shape != SHAPE or frames.dtype != np.uint8:
+            raise ValueError(f"frames are {frames.dtype} {frames.shape}, not uint8 {SHAPE}")
         if key not in self._bound:
             raise ValueError(f"{key} is not loaded")
         windows = registry.get(key.backbone).windows_per_video
@@ -138,3 +143,24 @@ class Engine:
     def close(self) -> None:
         """Finish the running batch; whatever else waits ends in `VideoError` `device_error`."""
         self._batcher.close()
+
+
+class DeviceWork:
+    """The `Work` of the engine's batcher."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def start(self, lane: str, pieces: Sequence[Piece], *, precise: bool) -> Bound | Started:
+        if lane == LOAD_LANE:
+            return self._device.load(pieces[0].item.payload)
+        return self._device.start(pieces, precise=precise)
+
+    def is_done(self, started: Bound | Started) -> bool:
+        return isinstance(started, Bound) or self._device.is_done(started)
+
+    def finish(self, started: Bound | Started) -> Sequence[Bound | Encoding | VideoError]:
+        return [started] if isinstance(started, Bound) else self._device.finish(started)
+
+    def join(self, parts: Sequence[Encoding]) -> Encoding:
+        return join(parts)

@@ -19,31 +19,38 @@ MAX_DAMAGED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Frames:
-    """The 96 frames that one policy takes of a video, and what it took to get them.
+class Decoded:
+    """96 frames of one video and how they were come by.
 
-    `pixels` uint8 `[96, 224, 224, 3]`, own memory; `indices` int64 `[96]` and `pts_seconds` float64
-    `[96]`: position and time of the frame in each slot. `version`: the source's etag.
+    `pixels` uint8 `[96, 224, 224, 3]`; `indices` int64 `[96]` and `pts_seconds` float64 `[96]`:
+    position in presentation order and time from the file's start of the frame in each slot.
     `frame_count`: frames that the video has by its header, or that were counted in its first
-    minute. `decode_mode`: "sparse" or "full"; `decode_errors`: packets the decoder refused, and
+    minute. `decode_mode`: "sparse" or "full". `decode_errors`: packets the decoder refused, and
     corrupt frames. `damaged_share`: of the 96 slots, from 0 to 1: those whose frame was lost or
-    that the decoder itself calls damaged. `fetch_seconds`: spent in reads of the source;
-    `decode_seconds`: CPU of the sampler.
+    that the decoder itself calls damaged. `decode_seconds`: of CPU.
     """
 
     pixels: np.ndarray
     indices: np.ndarray
     pts_seconds: np.ndarray
     facts: MediaFacts
-    version: str | None
     frame_count: int
     frames_decoded: int
     decode_mode: str
     decode_errors: int
     damaged_share: float
+    decode_seconds: float
+
+
+@dataclass(frozen=True)
+class Frames(Decoded):
+    """Frames as they come to the worker. `version`: the source's etag; `fetch_seconds`: spent in
+    reads of it.
+    """
+
+    version: str | None
     bytes_read: int
     fetch_seconds: float
-    decode_seconds: float
 
 
 class FrameSource(Protocol):

@@ -22,6 +22,7 @@ from workers.sampling.answers import Done, Failed, NonsenseError, Read
 from workers.sampling.blocks import Blocks
 from workers.sampling.child import (
     LOOK_SECONDS,
+    PROGRAM,
     Check,
     Child,
     ChildGoneError,
@@ -173,8 +174,8 @@ class SamplerPool:
                 if not usable:
                     self._give_back(child, usable=False)
         raise RefusedConfigurationError(
-            f"{stillborn} sampler processes ended before they were ready; `python -I -m "
-            "workers.sampling.inside.process` says why"
+            f"{stillborn} sampler processes ended before they were ready; "
+            f"`python -I -m {PROGRAM}` says why"
         )
 
     def _note_seccomp(self, child: Child) -> None:
@@ -288,7 +289,7 @@ def _outcome(
         return VideoError(answer.code, answer.clean_message, stage=STAGE)
     return Frames(
         pixels=child.copy_frames(new_frames()),
-        indices=np.array(answer.frame_indices, np.int64),
+        indices=np.array(answer.indices, np.int64),
         pts_seconds=np.array(answer.pts_seconds, np.float64),
         facts=MediaFacts(
             answer.codec, answer.width_px, answer.height_px, answer.fps, answer.duration_seconds
@@ -301,5 +302,5 @@ def _outcome(
         damaged_share=answer.damaged_share,
         bytes_read=blocks.bytes_read,
         fetch_seconds=blocks.fetch_seconds,
-        decode_seconds=answer.cpu_seconds,
+        decode_seconds=answer.decode_seconds,
     )

@@ -43,10 +43,8 @@ class FastConversion:
         self._view = view
         left, top, right, bottom = stored_box(width, height, view)
         across, down = SIDE_PX / (right - left), SIDE_PX / (bottom - top)
-        self._width, self._height = (
-            max(SIDE_PX, round(width * across)),
-            max(SIDE_PX, round(height * down)),
-        )
+        self._width = max(SIDE_PX, round(width * across))
+        self._height = max(SIDE_PX, round(height * down))
         self._left = min(round(left * across), self._width - SIDE_PX)
         self._top = min(round(top * down), self._height - SIDE_PX)
 
