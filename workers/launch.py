@@ -36,6 +36,7 @@ from workers.heartbeat import Heartbeat
 from workers.models import Models
 from workers.node import gpu_lock, lifeline, notice, shape
 from workers.sampling.pool import SamplerPool
+from workers.sampling.videos import Videos
 from workers.settings import WorkerSettings
 from workers.sources.storage import Storage
 from workers.tally import Tally
@@ -70,7 +71,7 @@ class Runtime:
     encoding: Engine
     models: Models
     samplers: SamplerPool
-    storage: Storage
+    videos: Videos
     identity: Worker
     closing: contextlib.ExitStack
     refusals: Refusals
@@ -192,6 +193,10 @@ def prepare(node: str = "") -> Runtime:
             rights.require(connection, rights.WORKER)
             wanted = encoders.wanted_encoders(connection)
         encoding, tally = _engine(chosen, stack), Tally()
+        samplers = _samplers(chosen, encoding, stack)
+        storage = stack.enter_context(
+            Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun)
+        )
         made = Runtime(
             settings=chosen,
             engine=database,
@@ -203,10 +208,8 @@ def prepare(node: str = "") -> Runtime:
             encoding=encoding,
             models=Models(database, encoding, chosen, tally),
             tally=tally,
-            samplers=_samplers(chosen, encoding, stack),
-            storage=stack.enter_context(
-                Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun)
-            ),
+            samplers=samplers,
+            videos=Videos(storage, samplers),
             identity=_identity(chosen, encoding, node),
             closing=stack,
             refusals=Refusals(beat_seconds=chosen.beat_seconds),

@@ -13,12 +13,9 @@ from sqlalchemy import Connection, text
 from db import copy
 from db.errors import NOISE_CODES, ErrorClass
 from db.jobs.sampler_version import VERSION
+from db.media import Media
 
 ERROR_TEXT_CHARACTERS = 2000
-MEDIA_COLUMNS = (
-    *("etag", "size_bytes", "codec", "width_px", "height_px", "fps", "duration_seconds"),
-    *("damaged_share", "sampler_version"),
-)
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Outcome:
     encoder_rows: tuple[EncoderRows, ...] = ()
     tagger_rows: tuple[TaggerRows, ...] = ()
     failure: Failure | None = None
-    media: dict[str, Any] | None = None
+    media: Media | None = None
     bytes_read: int | None = None
     fetch_seconds: float | None = None
     decode_seconds: float | None = None
@@ -209,10 +206,10 @@ def _score_row(rows: TaggerRows, video_id: int, worker_id: UUID) -> tuple[Any, .
     return rows.tagger_id, video_id, mean, rows.window_probabilities, tag, probability, worker_id
 
 
-def _write_media(connection: Connection, video_id: int, media: dict[str, Any]) -> None:
-    known = [column for column in MEDIA_COLUMNS if column in media]
-    assignments = ", ".join(f"{column} = :{column}" for column in known)
+def _write_media(connection: Connection, video_id: int, media: Media) -> None:
+    columns = media.columns()
+    assignments = ", ".join(f"{column} = :{column}" for column in columns)
     connection.execute(
         text(f"UPDATE reelvec.videos SET {assignments} WHERE video_id = :video_id"),  # noqa: S608
-        {**{column: media[column] for column in known}, "video_id": video_id},
+        {**columns, "video_id": video_id},
     )

@@ -75,10 +75,10 @@ def _show(made: Embedded, *, as_json: bool) -> None:
     if as_json:
         print_json(made.summary())
         return
-    target = f" → {made.written}" if made.written else ""
+    facts, target = made.facts, f" → {made.written}" if made.written else ""
     typer.echo(
-        f"{made.file}: {made.codec} {made.width_px}x{made.height_px}, {made.duration_seconds:.1f} "
-        f"s{target}"
+        f"{made.file}: {facts.codec} {facts.width_px}x{facts.height_px}, "
+        f"{facts.duration_seconds:.1f} s{target}"
     )
     for name, shape in made.shapes.items():
         tag = f"  {made.tags[name][0]} {made.tags[name][1]:.2f}" if name in made.tags else ""

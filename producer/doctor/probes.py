@@ -32,7 +32,7 @@ def torch() -> dict[str, Any]:
     """Which torch this is, and what a worker would say of its device."""
     from db import settings
     from db.errors import ReelvecError
-    from workers.engine import choice
+    from workers.engine import device_choice
     from workers.node import machine
     from workers.settings import WorkerSettings
 
@@ -56,7 +56,7 @@ def torch() -> dict[str, Any]:
         "asked": settings.load(WorkerSettings).device,
     }
     try:
-        facts["chosen"] = choice.choose_device(facts["asked"])
+        facts["chosen"] = device_choice.choose_device(facts["asked"])
     except ReelvecError as error:
         facts["refused"] = str(error)
     return facts
@@ -94,13 +94,13 @@ def sampler() -> dict[str, Any]:
     started = time.perf_counter()
     pool = SamplerPool(1, wall_seconds=30.0, cpu_seconds=20)
     try:
-        sample = pool.sample(_Memory(_clip()), "notebook")
+        frames = pool.sample(_Memory(_clip()), "notebook")
     finally:
         pool.close()
     return {
-        "codec": sample.facts.codec,
-        "frames": len(sample.frames),
-        "grey": float(sample.frames.mean()),
+        "codec": frames.facts.codec,
+        "frames": len(frames.pixels),
+        "grey": float(frames.pixels.mean()),
         "seconds": time.perf_counter() - started,
     }
 

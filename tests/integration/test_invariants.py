@@ -12,6 +12,7 @@ from db.errors import ErrorClass
 from db.jobs.catalogue import Wanted
 from db.jobs.outcome import Failure, Outcome
 from db.jobs.sampler_version import VERSION
+from db.media import Media
 from producer.sources.reading import VideoRow
 from tests import ledgering
 from workers.sampling import plan
@@ -74,7 +75,7 @@ def good(engine: Engine) -> Engine:
     for video_id in (1, 2, 3):
         claimed = ledgering.claim(engine, video_id, worker_id)
         assert claimed is not None
-        media = {"sampler_version": VERSION}
+        media = Media(None, sampler_version=VERSION)
         done = Outcome(
             (ledgering.vectors(encoder_id),), (ledgering.scores(tagger_id),), media=media
         )

@@ -10,8 +10,9 @@ import pytest
 
 from db.errors import UsageError
 from workers.backbones import registry
-from workers.backbones.base import FRAMES_PER_VIDEO, Weights
+from workers.backbones.base import Weights
 from workers.backbones.prompts import VOCABULARIES
+from workers.sampling.plan import FRAMES
 
 
 def test_importing_every_backbone_loads_no_heavy_library() -> None:
@@ -46,7 +47,7 @@ def test_each_spec_agrees_with_its_name_and_windows_fill_a_video() -> None:
     for name in registry.names():
         spec = registry.get(name)
         assert spec.name == name
-        assert spec.windows_per_video * spec.frames_per_window == FRAMES_PER_VIDEO
+        assert spec.windows_per_video * spec.frames_per_window == FRAMES
         assert spec.batch_windows % spec.windows_per_video == 0
         assert spec.has_text == (spec.vocabulary in VOCABULARIES), (
             "what reads text says in whose ids"

@@ -17,15 +17,10 @@ import numpy.typing as npt
 
 from db.errors import UsageError
 from db.labels import LabelSet
+from workers.sampling.plan import FRAMES
 
 if TYPE_CHECKING:
     from workers.backbones.tower import Tower
-
-#: Frames sampled from every video, and their height and width: every backbone gets the same uint8
-#: [96, 224, 224, 3].
-FRAMES_PER_VIDEO = 96
-SIDE_PX = 224
-FRAMES_SHAPE = (FRAMES_PER_VIDEO, SIDE_PX, SIDE_PX, 3)
 
 #: `pretrained` reads a folder; the other two are seeded random numbers for demonstration, tests and
 #: benches.
@@ -87,7 +82,7 @@ class Spec:
 
     @property
     def windows_per_video(self) -> int:
-        return FRAMES_PER_VIDEO // self.frames_per_window
+        return FRAMES // self.frames_per_window
 
     def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per channel `a` and `b` of `pixel * a + b`: scaling and normalising in one step (4.8e-7

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from db.labels import LabelSet
-from workers.backbones.base import SIDE_PX, Encoded, FloatArray, Loaded, Spec, Weights, Windows
+from workers.backbones.base import Encoded, FloatArray, Loaded, Spec, Weights, Windows
+from workers.sampling.plan import SIDE_PX
 
 SPEC = Spec(
     name="probe",

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from db.labels import LabelSet
-from workers.backbones.base import SIDE_PX, Encoded, FloatArray, Loaded, Spec, Weights, Windows
+from workers.backbones.base import Encoded, FloatArray, Loaded, Spec, Weights, Windows
 from workers.backbones.prompts import GEMMA, Tokenizer, tokenizer_of
 from workers.backbones.texts import LabelTexts, pooled_texts
+from workers.sampling.plan import SIDE_PX
 from workers.weights.loading import obtain
 
 if TYPE_CHECKING:

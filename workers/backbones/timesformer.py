@@ -10,8 +10,9 @@ from __future__ import annotations
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from workers.backbones.base import SIDE_PX, Loaded, Spec, Weights
+from workers.backbones.base import Loaded, Spec, Weights
 from workers.backbones.window_model import WindowModel
+from workers.sampling.plan import SIDE_PX
 from workers.weights.loading import obtain
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from workers.backbones.base import SIDE_PX, Spec, Windows
+from workers.backbones.base import Spec, Windows
 from workers.backbones.fused import fuse
+from workers.sampling.plan import SIDE_PX
 
 
 def compute_dtype(device: str) -> torch.dtype:

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from db.labels import LabelSet
-from workers.backbones.base import SIDE_PX, Encoded, Loaded, Spec, Weights, Windows
+from workers.backbones.base import Encoded, Loaded, Spec, Weights, Windows
 from workers.backbones.prompts import Tokenizer, tokenizer_of
 from workers.backbones.texts import LabelTexts, pooled_texts
+from workers.sampling.plan import SIDE_PX
 from workers.weights.loading import obtain
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from db.errors import UsageError
 #: Frames taken from every video, short or long.
 FRAMES = 96
 #: Height and width of each, in pixels.
-SIDE = 224
+SIDE_PX = 224
 #: The array that sampling makes of a video, uint8: frames, height, width, RGB.
-SHAPE = (FRAMES, SIDE, SIDE, 3)
+SHAPE = (FRAMES, SIDE_PX, SIDE_PX, 3)
 #: Only the beginning of a video is looked at.
 MAX_SECONDS = 60
 #: `notebook`: every r-th frame, as the embeddings that exist were made. `uniform`: spread over the
