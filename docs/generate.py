@@ -1,5 +1,5 @@
 """Writes docs/configuration.md and .env.example from the settings classes, docs/exit-codes.md from
-their table.
+their table, and the tables of docs/sampling.md from the registry of policies.
 
 `python docs/generate.py` writes all; with `--check` it writes nothing and exits 1 naming what is
 out of date.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
@@ -17,6 +18,7 @@ from db.exit_codes import ExitCode, Then
 from db.settings import PREFIX, DatabaseSettings, Settings
 from producer.settings import ProducerSettings
 from workers.node.supervisor import FIRST_DELAY_SECONDS, LONG_LIFE_SECONDS, MAX_DELAY_SECONDS
+from workers.sampling.policies import POLICIES
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -160,6 +162,30 @@ def exit_codes() -> str:
     return "\n".join(lines) + "\n"
 
 
+def table(*rows: Sequence[object]) -> str:
+    """A table in Markdown; the first row is its head."""
+    head, *others = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *others])
+
+
+def sampling_policies() -> str:
+    return table(
+        ("Policy", "Positions of the frames", "Remark", "Cost"),
+        *((f"`{one.name}`", one.positions, one.remark, one.cost) for one in POLICIES.values()),
+    )
+
+
+def with_table(page: str, name: str, made: str) -> str:
+    """A page of docs/ written by hand, with the table between two marks of this name made anew."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    begin, end = f"<!-- {name}: written by docs/generate.py -->\n", f"<!-- end of {name} -->"
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        sys.exit(f"docs/{page} has no marks of {name!r}: put back what `git diff` shows")
+    return f"{before}{begin}\n{made}\n\n{end}{after}"
+
+
 def comment(text: str) -> list[str]:
     return textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")
 
@@ -169,6 +195,7 @@ def main() -> None:
         ROOT / "docs/configuration.md": configuration(),
         ROOT / "docs/exit-codes.md": exit_codes(),
         ROOT / ".env.example": example(),
+        ROOT / "docs/sampling.md": with_table("sampling.md", "policies", sampling_policies()),
     }
     if sys.argv[1:] != ["--check"]:
         for path, text in written.items():

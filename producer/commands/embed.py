@@ -11,6 +11,7 @@ from producer.commands.in_turn import each
 from producer.desk import say
 from producer.tables import print_json
 from producer.wording import plural
+from workers.sampling import policies
 
 if TYPE_CHECKING:
     from producer.local.embed import Embedded
@@ -39,9 +40,7 @@ def embed(
             "mean nothing."
         ),
     ] = "pretrained",
-    sampling: Annotated[
-        str, typer.Option(help="How 96 frames are chosen: notebook, uniform or fast.")
-    ] = "notebook",
+    sampling: Annotated[str, typer.Option(help=policies.HELP)] = policies.DEFAULT,
     labels: Annotated[
         Path | None,
         typer.Option(

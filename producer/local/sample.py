@@ -15,13 +15,12 @@ from typing import Any, Self
 import numpy as np
 
 from db import settings
-from db.errors import UsageError
 from producer.local.targets import targets, whole_file
 from producer.local.videos import named, reading
 from producer.sources.uris import key_of
 from workers import settings as worker_settings
+from workers.sampling import policies
 from workers.sampling.damage import refusal
-from workers.sampling.plan import POLICIES
 from workers.sampling.pool import Sample
 from workers.settings import WorkerSettings
 
@@ -115,9 +114,7 @@ class Sampling:
     ) -> None:
         worker_settings.refuse_unknown()
         self._settings = settings.load(WorkerSettings)
-        if policy not in POLICIES:
-            raise UsageError(f"{policy!r} is no sampling policy; there are {', '.join(POLICIES)}")
-        self._policy = policy
+        self._policy = policies.get(policy).name
         self.videos = named(files)
         uris = [video.uri for video in self.videos]
         self._arrays = targets("--out", out, ".npz", uris) if out is not None else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from db.errors import UsageError
 from workers.backbones.base import Backbone, Spec
+from workers.sampling import policies
 
 if TYPE_CHECKING:
     from workers.weights.bucket import Bucket
@@ -51,13 +52,15 @@ def get(name: str) -> Spec:
     return module(name).SPEC
 
 
-def encoder_name(backbone: str, weights: str = "pretrained", sampling: str = "notebook") -> str:
+def encoder_name(
+    backbone: str, weights: str = "pretrained", sampling: str = policies.DEFAULT
+) -> str:
     """Name of an embedding space: what is not the default is said, `vivit`,
     `vivit-random-tiny-uniform`.
     """
     parts = [get(backbone).name]
     parts += [weights] if weights != "pretrained" else []
-    parts += [sampling] if sampling != "notebook" else []
+    parts += [sampling] if sampling != policies.DEFAULT else []
     return "-".join(parts)
 
 

@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from db.errors import VideoError
+from workers.sampling import policies
 from workers.sampling.inside.boxes import ByteFile
 from workers.sampling.inside.container import ENCRYPTED, LONGEST_SECONDS, WHOLE, Header, OpenVideo
 from workers.sampling.inside.conversion import ExactConversion, FastConversion
@@ -135,7 +136,7 @@ def _planned(policy: str, header: Header) -> np.ndarray:
 def _fill(
     video: OpenVideo, policy: str, indices: np.ndarray, out: np.ndarray
 ) -> tuple[str, Decoding, FrameBuffer]:
-    conversion = FastConversion if policy == "fast" else ExactConversion
+    conversion = ExactConversion if policies.get(policy).is_exact else FastConversion
     pixel_aspect = video.stream.sample_aspect_ratio
     decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect, conversion)
     try:
