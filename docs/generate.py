@@ -1,5 +1,5 @@
 """Writes docs/configuration.md and .env.example from the settings classes, docs/exit-codes.md from
-their table, and the tables of docs/sampling.md from the registry of policies.
+their table, and the tables of backbones and of sampling policies in pages written by hand.
 
 `python docs/generate.py` writes all; with `--check` it writes nothing and exits 1 naming what is
 out of date.
@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 from db.exit_codes import ExitCode, Then
 from db.settings import PREFIX, DatabaseSettings, Settings
 from producer.settings import ProducerSettings
+from workers.backbones import registry
+from workers.backbones.base import Spec
 from workers.node.supervisor import FIRST_DELAY_SECONDS, LONG_LIFE_SECONDS, MAX_DELAY_SECONDS
 from workers.sampling.policies import POLICIES
 from workers.settings import WorkerSettings
@@ -175,14 +177,56 @@ def sampling_policies() -> str:
     )
 
 
+def use_of_text(spec: Spec) -> str:
+    return "" if not spec.has_text else "tags, search by words" if spec.text_alone else "tags"
+
+
+def backbones() -> str:
+    return table(
+        (
+            *("Name", "Published weights (ref)", "License", "Frames per window"),
+            *("Windows per video", "Length of a vector", "Vector of a window", "Use of text"),
+        ),
+        *(
+            (
+                f"`{spec.name}`",
+                f"{spec.checkpoint} ({spec.ref})" if spec.checkpoint else "none: for tests",
+                spec.license if spec.checkpoint else "",
+                spec.frames_per_window,
+                spec.windows_per_video,
+                spec.dim,
+                spec.vector,
+                use_of_text(spec),
+            )
+            for spec in registry.specs()
+        ),
+    )
+
+
+def backbones_in_short() -> str:
+    return table(
+        ("Backbone", "Length of a vector", "License of the published weights", "Use of text"),
+        *(
+            (
+                spec.name,
+                spec.dim,
+                spec.license + ("" if spec.commercial else ": **non-commercial**"),
+                use_of_text(spec),
+            )
+            for spec in registry.specs()
+            if spec.checkpoint
+        ),
+    )
+
+
 def with_table(page: str, name: str, made: str) -> str:
-    """A page of docs/ written by hand, with the table between two marks of this name made anew."""
-    text = (ROOT / "docs" / page).read_text("utf-8")
+    """A page written by hand, with the table between two marks of this name made anew."""
+    text = (ROOT / page).read_text("utf-8")
     begin, end = f"<!-- {name}: written by docs/generate.py -->\n", f"<!-- end of {name} -->"
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        sys.exit(f"docs/{page} has no marks of {name!r}: put back what `git diff` shows")
+        sys.exit(f"{page} has no marks of {name!r}: put back what `git diff` shows")
     return f"{before}{begin}\n{made}\n\n{end}{after}"
 
 
@@ -195,7 +239,9 @@ def main() -> None:
         ROOT / "docs/configuration.md": configuration(),
         ROOT / "docs/exit-codes.md": exit_codes(),
         ROOT / ".env.example": example(),
-        ROOT / "docs/sampling.md": with_table("sampling.md", "policies", sampling_policies()),
+        ROOT / "docs/sampling.md": with_table("docs/sampling.md", "policies", sampling_policies()),
+        ROOT / "docs/backbones.md": with_table("docs/backbones.md", "backbones", backbones()),
+        ROOT / "README.md": with_table("README.md", "backbones", backbones_in_short()),
     }
     if sys.argv[1:] != ["--check"]:
         for path, text in written.items():

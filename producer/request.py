@@ -17,7 +17,6 @@ from producer import categories as category_lists
 from producer.categories import Categories
 from producer.settings import ProducerSettings
 from workers.backbones import base, prompts, registry
-from workers.backbones.license import refuse_license
 from workers.sampling import policies
 from workers.settings import WorkerSettings
 from workers.weights import inventory, models_dir
@@ -104,7 +103,7 @@ def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) 
         dict.fromkeys(backbones or registry.default_backbones(models_dir.resolve(worker)))
     )
     for name in chosen:
-        refuse_license(name, worker.license)
+        registry.refuse_license(name, worker.license)
     return chosen
 
 

@@ -18,7 +18,7 @@ from db.encoders import Encoder, Tagger
 from db.errors import RefusedConfigurationError, UsageError
 from db.jobs.abilities import Ability
 from db.ledger import Claim
-from workers.backbones.license import refuse_license
+from workers.backbones import registry
 from workers.engine.engine import Engine, ModelKey
 from workers.pipeline import Owed
 from workers.settings import WorkerSettings
@@ -144,7 +144,7 @@ class Models:
         """
         assert encoder.encoder_id is not None
         try:
-            refuse_license(encoder.backbone, self._settings.license)
+            registry.refuse_license(encoder.backbone, self._settings.license)
             bound = self._encoding.load(ModelKey(encoder.backbone, encoder.weights))
         except (RefusedConfigurationError, UsageError):
             with self._lock:

@@ -11,6 +11,7 @@ from producer.commands.in_turn import each
 from producer.desk import say
 from producer.tables import print_json
 from producer.wording import plural
+from workers.backbones import registry
 from workers.sampling import policies
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ def embed(
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            help="The model. Repeatable. Default: those whose weights are on this machine, else "
-            "vivit and x-clip."
+            help=registry.HELP,
         ),
     ] = None,
     weights: Annotated[
@@ -45,7 +45,7 @@ def embed(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Prompts for x-clip and siglip2; default: the shipped English ones.",
+            help="Prompts for the models that read text; default: the shipped English ones.",
         ),
     ] = None,
     as_json: Annotated[

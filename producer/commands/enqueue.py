@@ -11,6 +11,7 @@ from producer.commands.version import Version
 from producer.desk import addresses, connected, operator, say
 from producer.tables import print_json
 from producer.wording import plural
+from workers.backbones import registry
 from workers.sampling import policies
 
 if TYPE_CHECKING:
@@ -62,9 +63,7 @@ def enqueue(
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            help="The model: vivit, x-clip, siglip2, vjepa2, timesformer, videomae or probe. "
-            "Repeatable."
-            " Default: those whose weights are on this machine, else vivit and x-clip."
+            help=registry.HELP,
         ),
     ] = None,
     weights: Annotated[

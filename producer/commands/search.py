@@ -8,6 +8,7 @@ import typer
 
 from producer.desk import database, say
 from producer.tables import print_json, print_table
+from workers.backbones import registry
 from workers.sampling import policies
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def search(
         typer.Option(
             help="The model whose vectors are searched; it must understand text without a video."
         ),
-    ] = "siglip2",
+    ] = registry.DEFAULT_SEARCHED,
     weights: Annotated[
         str, typer.Option(help="As given to enqueue: pretrained, random-tiny, random-full.")
     ] = "pretrained",

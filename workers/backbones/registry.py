@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from db.errors import UsageError
-from workers.backbones.base import Backbone, Spec
+from db.errors import RefusedConfigurationError, UsageError
 from workers.sampling import policies
 
 if TYPE_CHECKING:
+    from workers.backbones.base import Backbone, Spec
     from workers.weights.bucket import Bucket
 
 #: One line per backbone: its name and its module.
@@ -28,6 +28,12 @@ BACKBONES = {
 #: Those whose checkpoints allow commercial use: the default where no weights are there to say
 #: otherwise.
 DEFAULT_PERMISSIVE = ("vivit", "x-clip")
+#: Whose vectors are searched by words unless another is named.
+DEFAULT_SEARCHED = "siglip2"
+
+#: For the option `--backbone` of commands that run models.
+DEFAULT_HELP = f"those whose weights are on this machine, else {' and '.join(DEFAULT_PERMISSIVE)}."
+HELP = f"The model: {', '.join(BACKBONES)}. Repeatable. Default: {DEFAULT_HELP}"
 
 #: How frames became 224 px (stored with every encoder): Pillow's bilinear filter, short edge 224,
 #: centre crop.
@@ -44,12 +50,29 @@ def module(name: str) -> Backbone:
         near = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(BACKBONES)}"
         raise UsageError(f"{name!r} is no backbone; {hint}")
-    return cast(Backbone, import_module(BACKBONES[name]))
+    return cast("Backbone", import_module(BACKBONES[name]))
 
 
 def get(name: str) -> Spec:
     """The facts of a backbone. Raises `UsageError` for an unknown name, with the nearest."""
     return module(name).SPEC
+
+
+def specs() -> list[Spec]:
+    """The facts of all backbones."""
+    return [get(name) for name in BACKBONES]
+
+
+def refuse_license(name: str, allowed: str) -> None:
+    """Raise `RefusedConfigurationError` for non-commercial weights where `allowed`
+    (REELVEC_LICENSE) is commercial.
+    """
+    spec = get(name)
+    if allowed == "commercial" and not spec.commercial:
+        raise RefusedConfigurationError(
+            f"{name}: its weights are {spec.license}, and REELVEC_LICENSE=commercial allows "
+            f"commercial use only; choose among {', '.join(DEFAULT_PERMISSIVE)}"
+        )
 
 
 def encoder_name(

@@ -16,7 +16,6 @@ from pathlib import Path
 from db.errors import UsageError
 from workers.backbones import registry
 from workers.backbones.base import Spec
-from workers.backbones.license import refuse_license
 from workers.weights import hub, lock, shared_folders
 from workers.weights.bucket import Bucket, cache_dir
 from workers.weights.digest import stored_digest, stored_tensors
@@ -127,7 +126,7 @@ def checked(backbones: Sequence[str], *, allowed_license: str) -> list[Spec]:
     for spec in specs:
         if spec.checkpoint is None:
             raise UsageError(f"{spec.name} has no weights to fetch; it works without any")
-        refuse_license(spec.name, allowed_license)
+        registry.refuse_license(spec.name, allowed_license)
     return specs
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from db.errors import RefusedConfigurationError
 from workers.backbones import registry
 from workers.backbones.base import WEIGHTS_KINDS, Weights
-from workers.backbones.license import refuse_license
 from workers.weights.bucket import Bucket
 from workers.weights.loading import folder_of, weight_files
 
@@ -50,7 +49,7 @@ def loadable(held: set[str], allowed_license: str) -> set[str]:
 
 def _is_allowed(name: str, allowed_license: str) -> bool:
     try:
-        refuse_license(name, allowed_license)
+        registry.refuse_license(name, allowed_license)
     except RefusedConfigurationError:
         return False
     return True
