@@ -39,7 +39,7 @@ from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
 from workers.sources.storage import Storage
 from workers.tally import Tally
-from workers.weights import models_dir
+from workers.weights import inventory, models_dir
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +191,9 @@ def prepare(node: str = "") -> Runtime:
             schema.check(connection)
             rights.require(connection, rights.WORKER)
             wanted = encoders.wanted_encoders(connection)
+        inventory.require_any(
+            models_dir.resolve(chosen), ((one.backbone, one.weights) for one in wanted)
+        )
         encoding, tally = _engine(chosen, stack), Tally()
         made = Runtime(
             settings=chosen,

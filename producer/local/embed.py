@@ -24,7 +24,7 @@ from workers.backbones import registry
 from workers.engine.engine import Engine
 from workers.pipeline import Owed, VideoResult
 from workers.settings import WorkerSettings
-from workers.weights import models_dir
+from workers.weights import inventory, models_dir
 
 CPU_ENGINE_SECONDS = 3600.0
 
@@ -81,10 +81,11 @@ class Embedder:
             )
             for name in chosen
         ]
+        where = models_dir.resolve(self._settings)
+        for name in chosen:
+            inventory.require(where, name, weights)
         self._stack = ExitStack()
-        self._engine = Engine(
-            device=self._settings.device, models_dir=models_dir.resolve(self._settings)
-        )
+        self._engine = Engine(device=self._settings.device, models_dir=where)
         self._stack.callback(self._engine.close)
 
     def __enter__(self) -> Self:

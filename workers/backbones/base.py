@@ -116,6 +116,10 @@ class Spec:
     def windows_per_video(self) -> int:
         return FRAMES_PER_VIDEO // self.frames_per_window
 
+    def is_allowed(self, allowed: str) -> bool:
+        """Whether its weights may be used where REELVEC_LICENSE is `allowed`: commercial or any."""
+        return self.commercial or allowed != "commercial"
+
     def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per channel `a` and `b` of `pixel * a + b`: scaling and normalising in one step (4.8e-7
         from two).

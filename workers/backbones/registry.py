@@ -12,7 +12,7 @@ from workers.sampling import policies
 
 if TYPE_CHECKING:
     from workers.backbones.base import Backbone, Spec
-    from workers.weights.bucket import Bucket
+    from workers.weights.models_dir import ModelsDir
 
 #: One line per backbone: its name and its module.
 BACKBONES = {
@@ -68,7 +68,7 @@ def refuse_license(name: str, allowed: str) -> None:
     (REELVEC_LICENSE) is commercial.
     """
     spec = get(name)
-    if allowed == "commercial" and not spec.commercial:
+    if not spec.is_allowed(allowed):
         raise RefusedConfigurationError(
             f"{name}: its weights are {spec.license}, and REELVEC_LICENSE=commercial allows "
             f"commercial use only; choose among {', '.join(DEFAULT_PERMISSIVE)}"
@@ -87,16 +87,16 @@ def encoder_name(
     return "-".join(parts)
 
 
-def default_backbones(models_dir: Path | Bucket | None) -> list[str]:
-    """Those whose weights are in `models_dir`, else the permissive ones. `probe` has none and is
+def default_backbones(where: ModelsDir | None) -> list[str]:
+    """Those whose weights are there, else the permissive ones. `probe` has none and is
     never a default.
 
     Of a bucket models.lock alone is read. Raises as `Bucket.lock` does.
     """
-    with_weights = [name for name in BACKBONES if get(name).checkpoint]
-    if isinstance(models_dir, Path):
-        present = [name for name in with_weights if (models_dir / name).is_dir()]
+    with_weights = [spec.name for spec in specs() if spec.checkpoint]
+    if isinstance(where, Path):
+        present = [name for name in with_weights if (where / name).is_dir()]
     else:
-        listed = models_dir.lock() if models_dir is not None else {}
+        listed = where.lock() if where is not None else {}
         present = [name for name in with_weights if name in listed]
     return present or list(DEFAULT_PERMISSIVE)
