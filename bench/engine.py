@@ -43,7 +43,7 @@ from workers.engine.engine import Encoding, Engine, ModelKey
 from workers.engine.lanes import Item, Piece
 from workers.sampling.plan import SHAPE
 
-NOTEBOOK = tuple(pipeline_notebook.CLASSES)
+NOTEBOOK = pipeline_notebook.BACKBONES
 #: GFLOP of a window at full size: 24 N d^2 + 4 N^2 d per layer of N tokens, TimeSformer's temporal
 #: branch with it.
 GFLOP = {

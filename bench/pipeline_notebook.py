@@ -33,12 +33,8 @@ FIRST_SECONDS = 60
 #: CLIP's text positions, its first id and its last, which also pads: the text vector is read at the
 #: first of them.
 MAX_TOKENS, START, END = 77, 49406, 49407
-CLASSES = {
-    "vivit": ("VivitModel", "VivitConfig"),
-    "timesformer": ("TimesformerModel", "TimesformerConfig"),
-    "videomae": ("VideoMAEModel", "VideoMAEConfig"),
-    "x-clip": ("XCLIPModel", "XCLIPConfig"),
-}
+#: The models that the notebook had.
+BACKBONES = ("vivit", "timesformer", "videomae", "x-clip")
 
 
 def run(work: Work, videos: int, folder: Path) -> dict[str, Any]:
@@ -74,14 +70,7 @@ def run(work: Work, videos: int, folder: Path) -> dict[str, Any]:
 
 def model(name: str, weights: str, device: str) -> Any:
     """The published class with seeded weights, in float32 on a device."""
-    module: Any = registry.module(name)
-    made, _ = obtain(
-        module.SPEC,
-        Weights(weights),
-        *CLASSES[name],
-        tiny=module.TINY,
-        full=getattr(module, "FULL", {}),
-    )
+    made, _ = obtain(registry.get(name), Weights(weights))
     return made.to(device)
 
 

@@ -40,7 +40,7 @@ from workers.sampling.videos import Videos
 from workers.settings import WorkerSettings
 from workers.sources.storage import Storage
 from workers.tally import Tally
-from workers.weights import models_dir
+from workers.weights import inventory, models_dir
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +192,9 @@ def prepare(node: str = "") -> Runtime:
             schema.check(connection)
             rights.require(connection, rights.WORKER)
             wanted = encoders.wanted_encoders(connection)
+        inventory.require_any(
+            models_dir.resolve(chosen), ((one.backbone, one.weights) for one in wanted)
+        )
         encoding, tally = _engine(chosen, stack), Tally()
         samplers = _samplers(chosen, encoding, stack)
         storage = stack.enter_context(

@@ -11,6 +11,8 @@ from producer.commands.in_turn import each
 from producer.desk import say
 from producer.tables import print_json
 from producer.wording import plural
+from workers.backbones import registry
+from workers.sampling import policies
 
 if TYPE_CHECKING:
     from producer.local.embed import Embedded
@@ -28,8 +30,7 @@ def embed(
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            help="The model. Repeatable. Default: those whose weights are on this machine, else "
-            "vivit and x-clip."
+            help=registry.HELP,
         ),
     ] = None,
     weights: Annotated[
@@ -39,14 +40,12 @@ def embed(
             "mean nothing."
         ),
     ] = "pretrained",
-    sampling: Annotated[
-        str, typer.Option(help="How 96 frames are chosen: notebook, uniform or fast.")
-    ] = "notebook",
+    sampling: Annotated[str, typer.Option(help=policies.HELP)] = policies.DEFAULT,
     labels: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Prompts for x-clip and siglip2; default: the shipped English ones.",
+            help="Prompts for the models that read text; default: the shipped English ones.",
         ),
     ] = None,
     as_json: Annotated[

@@ -16,17 +16,6 @@ from importlib import import_module
 from io import BytesIO
 from typing import Any, Self
 
-#: What the backbones load from transformers.
-MODEL_CLASSES = (
-    "VivitModel",
-    "TimesformerModel",
-    "VideoMAEModel",
-    "XCLIPModel",
-    "CLIPTokenizer",
-    "VJEPA2Model",
-    "SiglipModel",
-)
-
 
 def torch() -> dict[str, Any]:
     """Which torch this is, and what a worker would say of its device."""
@@ -67,12 +56,14 @@ def torchvision() -> dict[str, Any]:
 
 
 def transformers() -> dict[str, Any]:
+    from workers.backbones import prompts, registry
     from workers.weights.loading import transformers as quiet
 
     library = quiet()
-    for name in MODEL_CLASSES:
+    models = [spec.published for spec in registry.specs() if spec.published is not None]
+    for name in (prompts.CLIP_TOKENIZER, *(one.model for one in models)):
         getattr(library, name)
-    return {"version": library.__version__}
+    return {"version": library.__version__, "models": len(models)}
 
 
 def pillow() -> dict[str, Any]:

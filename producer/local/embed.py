@@ -21,7 +21,7 @@ from workers import pipeline
 from workers.backbones import registry
 from workers.engine.engine import Engine
 from workers.pipeline import Owed, VideoResult
-from workers.weights import models_dir
+from workers.weights import inventory, models_dir
 
 CPU_ENGINE_SECONDS = 3600.0
 
@@ -70,9 +70,10 @@ class Embedder(LocalVideos):
             )
             for name in chosen
         ]
-        self._engine = Engine(
-            device=self._settings.device, models_dir=models_dir.resolve(self._settings)
-        )
+        where = models_dir.resolve(self._settings)
+        for name in chosen:
+            inventory.require(where, name, weights)
+        self._engine = Engine(device=self._settings.device, models_dir=where)
         self._stack.callback(self._engine.close)
 
     def __enter__(self) -> Self:

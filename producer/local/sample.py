@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from db.errors import UsageError
 from producer.local.targets import whole_file
 from producer.local.videos import LocalVideos
 from producer.sources.uris import key_of
+from workers.sampling import policies
 from workers.sampling.frames import Frames, refusal
-from workers.sampling.plan import FRAMES, POLICIES
+from workers.sampling.plan import FRAMES
 
 #: Frames in a row of the table, and what stands between two of them.
 TABLE_COLUMNS, TABLE_GAP = 6, "    "
@@ -101,9 +101,7 @@ class Sampling(LocalVideos):
         self, files: Sequence[str], *, policy: str, out: Path | None, sheet: Path | None
     ) -> None:
         super().__init__(files)
-        if policy not in POLICIES:
-            raise UsageError(f"{policy!r} is no sampling policy; there are {', '.join(POLICIES)}")
-        self._policy = policy
+        self._policy = policies.get(policy).name
         self._arrays = self._targets("--out", out, ".npz")
         self._sheets = self._targets("--sheet", sheet, ".png")
 

@@ -8,9 +8,10 @@ the producer declares encoders from the registry without loading anything.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,6 @@ import numpy.typing as npt
 from db.errors import UsageError
 from db.labels import LabelSet
 from workers.sampling.plan import FRAMES
-
-if TYPE_CHECKING:
-    from workers.backbones.tower import Tower
 
 #: `pretrained` reads a folder; the other two are seeded random numbers for demonstration, tests and
 #: benches.
@@ -31,6 +29,31 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 #: uint8 [n, T, 224, 224, 3]: a torch tensor on the device for a backbone with `needs_torch`, else a
 #: numpy array.
 Windows: TypeAlias = Any
+
+
+#: What makes a transformer small, under the names that most configurations of transformers use.
+SMALL: Mapping[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """What transformers calls a model, and the settings of a random one."""
+
+    model: str
+    config: str
+    #: Of `random-tiny` and of `random-full`, over the defaults of the configuration's class.
+    tiny: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    full: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    #: Attention that is nothing but query, key and value through one softmax: its class, and what
+    #: it calls the three projections (`workers.backbones.fused`).
+    attention: tuple[str, tuple[str, str, str]] | None = None
+    #: A part that a checkpoint may lack, and the argument that makes the model without it.
+    optional_part: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +91,10 @@ class Spec:
     #: card's rate.
     batch_windows: int
     needs_torch: bool = True
+    #: The class of transformers that is run; None where there is none.
+    published: Published | None = None
+    #: What the vector of a window is, as docs/backbones.md says it.
+    vector: str = ""
     #: Whose token ids its prompts become (`prompts.VOCABULARIES`), and whether their vectors depend
     #: on no video: only then can words be searched.
     vocabulary: str | None = None
@@ -83,6 +110,10 @@ class Spec:
     @property
     def windows_per_video(self) -> int:
         return FRAMES // self.frames_per_window
+
+    def is_allowed(self, allowed: str) -> bool:
+        """Whether its weights may be used where REELVEC_LICENSE is `allowed`: commercial or any."""
+        return self.commercial or allowed != "commercial"
 
     def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per channel `a` and `b` of `pixel * a + b`: scaling and normalising in one step (4.8e-7
@@ -122,6 +153,17 @@ class Encoded:
     probabilities: Mapping[str, Any]
 
 
+class Tunable(Protocol):
+    """What may be compiled, and run in float32 instead of bfloat16
+    (`workers.backbones.tower.Tower`).
+    """
+
+    @property
+    def dtype_name(self) -> str: ...
+    def compile(self) -> None: ...
+    def precise(self) -> AbstractContextManager[None]: ...
+
+
 class Loaded(Protocol):
     """A backbone with its weights on a device. Used by one thread at a time."""
 
@@ -137,8 +179,8 @@ class Loaded(Protocol):
     @property
     def pooling(self) -> str: ...
     @property
-    def tower(self) -> Tower | None:
-        """What may be compiled, and run in float32 instead of bfloat16; None without torch."""
+    def tower(self) -> Tunable | None:
+        """What does nearly all of its work, in torch; None where that is done without torch."""
         ...
 
     def encode(self, windows: Windows, label_sets: Sequence[LabelSet]) -> Encoded:

@@ -25,6 +25,7 @@ SPEC = Spec(
     frames_per_window=32,
     dim=64,
     pooling="projection",
+    vector="block means times a fixed matrix",
     scale=1 / 127.5,
     offset=1.0,
     mean=(0.0, 0.0, 0.0),

@@ -30,7 +30,7 @@ class Tower:
         self._gain, self._shift = (
             torch.tensor(part).repeat(SIDE_PX).to(device) for part in spec.affine()
         )
-        fuse(module)
+        fuse(module, spec.published.attention if spec.published else None)
         self.module = module.to(device, self._compute)
 
     @property

@@ -27,8 +27,8 @@ from workers.weights.bucket import Bucket
 
 __all__ = ["Bound", "Encoding", "Ended", "Engine", "Load", "ModelKey"]
 
-#: Windows that may wait, of all models together: about 40 videos for all four. Beyond it `submit`
-#: blocks.
+#: Windows that may wait, of all models together: about 40 videos for the notebook's four. Beyond it
+#: `submit` blocks.
 MAX_QUEUED_WINDOWS = 1024
 #: How long the first video of a batch waits for company. On the CPU a batch is full with its first
 #: video.

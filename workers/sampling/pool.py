@@ -16,8 +16,9 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from db.errors import RefusedConfigurationError, UsageError, VideoError
+from db.errors import RefusedConfigurationError, VideoError
 from db.media import MediaFacts
+from workers.sampling import policies
 from workers.sampling.answers import Done, Failed, NonsenseError, Read
 from workers.sampling.blocks import Blocks
 from workers.sampling.child import (
@@ -30,7 +31,7 @@ from workers.sampling.child import (
     deadline_check,
 )
 from workers.sampling.frames import STAGE, Frames
-from workers.sampling.plan import POLICIES, SHAPE
+from workers.sampling.plan import SHAPE
 from workers.sources.limits import Cancelled
 from workers.sources.storage import STAGE as FETCH
 from workers.sources.storage import ByteSource
@@ -88,8 +89,7 @@ class SamplerPool:
         `UsageError` for an unknown policy; `RefusedConfigurationError` if sampler processes cannot
         run here.
         """
-        if policy not in POLICIES:
-            raise UsageError(f"unknown sampling policy {policy!r}; known: {', '.join(POLICIES)}")
+        policies.get(policy)
         deaths = 0
         while True:
             child = self._lease(stop)

@@ -15,6 +15,7 @@ import numpy as np
 
 from db.errors import VideoError
 from db.media import MediaFacts
+from workers.sampling import policies
 from workers.sampling.frames import STAGE, Decoded
 from workers.sampling.inside.boxes import ByteFile
 from workers.sampling.inside.container import (
@@ -110,7 +111,7 @@ def _planned(policy: str, header: Header) -> np.ndarray:
 def _fill(
     video: OpenVideo, policy: str, indices: np.ndarray, out: np.ndarray
 ) -> tuple[str, Decoding, FrameBuffer]:
-    conversion = FastConversion if policy == "fast" else ExactConversion
+    conversion = ExactConversion if policies.get(policy).is_exact else FastConversion
     pixel_aspect = video.stream.sample_aspect_ratio
     decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect, conversion)
     try:
