@@ -17,15 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from db.labels import LabelSet
-from workers.backbones.base import (
-    SMALL,
-    Encoded,
-    Loaded,
-    Published,
-    Spec,
-    Weights,
-    Windows,
-)
+from workers.backbones.base import SMALL, Encoded, Loaded, Published, Spec, Weights, Windows
 from workers.backbones.texts import TextModel, unit
 from workers.sampling.plan import SIDE_PX
 
