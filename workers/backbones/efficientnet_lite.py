@@ -85,8 +85,8 @@ class Block(nn.Module):
         if self._expands:
             x = functional.relu6(self._bn0(self._expand_conv(x)))
         x = functional.relu6(self._bn1(self._depthwise_conv(x)))
-        x = self._bn2(self._project_conv(x))
-        return x + inputs if self._adds else x
+        out: torch.Tensor = self._bn2(self._project_conv(x))
+        return out + inputs if self._adds else out
 
 
 class Features(nn.Module):
