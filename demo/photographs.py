@@ -10,6 +10,10 @@ has; pictures for which it has no such word (coins, gravel, the moon) are not he
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from db.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,16 @@ class Photograph:
     folder: str
     accepted: tuple[str, ...]
     license: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies. Raises `UsageError` where scikit-image is not installed."""
+        found = find_spec("skimage")
+        if found is None or found.origin is None:
+            raise UsageError(
+                "the demonstration's photographs come with scikit-image; run make demo"
+            )
+        return Path(found.origin).parent / "data" / self.file
 
 
 PHOTOGRAPHS = (
