@@ -51,10 +51,10 @@ QUERIES = (
         "SELECT title, error_code, error FROM failures JOIN videos USING (video_id)",
     ),
 )
-#: What is judged: the first tags of every clip, and its nearest neighbour.
+#: What is judged: the tags of every clip, and its nearest neighbour.
 TAGS = (
     "SELECT title, array_agg(tag ORDER BY rank) AS tags FROM tags JOIN videos USING (video_id) "
-    f"WHERE tagger = 'efficientnet/imagenet' AND rank <= {judgement.FIRST_TAGS} GROUP BY title"
+    "WHERE tagger = 'efficientnet/imagenet' GROUP BY title"
 )
 NEAREST = (
     "SELECT q.title, v.title AS nearest FROM videos q JOIN efficientnet USING (video_id), "
