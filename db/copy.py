@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = struct.pack(">h", -1)
 NULL = struct.pack(">i", -1)
-REAL_OID = 700
+REAL_OID, TEXT_OID = 700, 25
 
 Encoder = Callable[[Any], bytes]
 
@@ -65,6 +65,13 @@ def real_array(values: npt.NDArray[np.float32]) -> bytes:
     elements["length"] = 4
     elements["value"] = values.ravel()
     return head + elements.tobytes()
+
+
+def text_array(values: Sequence[str]) -> bytes:
+    """`text[]` of one dimension, lower bound 1, no nulls."""
+    parts = [value.encode() for value in values]
+    head = struct.pack(">iiiii", 1, 0, TEXT_OID, len(parts), 1)
+    return head + b"".join(struct.pack(">i", len(part)) + part for part in parts)
 
 
 def stream(encoders: Sequence[Encoder], rows: Iterable[Sequence[Any]]) -> io.BytesIO:

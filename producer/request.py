@@ -100,7 +100,7 @@ def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) 
     policies.get(sampling)
     worker = settings.load(WorkerSettings)
     chosen = tuple(
-        dict.fromkeys(backbones or registry.default_backbones(models_dir.resolve(worker)))
+        dict.fromkeys(backbones or registry.default_backbones(models_dir.resolve(worker), weights))
     )
     for name in chosen:
         registry.refuse_license(name, worker.license)

@@ -16,6 +16,9 @@ from db.jobs.sampler_version import VERSION
 from db.media import Media
 
 ERROR_TEXT_CHARACTERS = 2000
+#: Of a tagger with more categories than this only a video's best are kept, by name: all windows of
+#: 1,000 would be 52 KB a video.
+WHOLE_CATEGORIES, KEPT_TAGS = 200, 20
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,7 @@ def _write_tagger_rows(
             "video_id": copy.bigint,
             "probabilities": copy.real_array,
             "window_probabilities": copy.real_array,
+            "tags": copy.text_array,
             "tag": copy.text,
             "probability": copy.real,
             "worker_id": copy.uuid,
@@ -201,9 +205,12 @@ def _score_row(rows: TaggerRows, video_id: int, worker_id: UUID) -> tuple[Any, .
     needs no unnest.
     """
     mean = rows.window_probabilities.mean(axis=0)
-    best = int(mean.argmax())
-    tag, probability = rows.categories[best], float(mean[best])
-    return rows.tagger_id, video_id, mean, rows.window_probabilities, tag, probability, worker_id
+    best = np.argsort(-mean, kind="stable")[:KEPT_TAGS]
+    tag, probability = rows.categories[best[0]], float(mean[best[0]])
+    kept: tuple[Any, ...] = (mean, rows.window_probabilities, None)
+    if len(rows.categories) > WHOLE_CATEGORIES:
+        kept = (mean[best], None, [rows.categories[index] for index in best])
+    return rows.tagger_id, video_id, *kept, tag, probability, worker_id
 
 
 def _write_media(connection: Connection, video_id: int, media: Media) -> None:

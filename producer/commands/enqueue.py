@@ -218,6 +218,8 @@ def _say_choices(request: Request, labels: Path | None) -> None:
         spec = registry.get(name)
         if not spec.commercial:
             say(f"{name}: weights are {spec.license} (non-commercial)")
+        if spec.package and request.weights == "pretrained":
+            say(f"{name}: a first model for small machines; it sees pictures and no motion")
     if any(registry.get(name).has_text for name in request.backbones):
         shown = (
             labels

@@ -66,7 +66,10 @@ class Embedder(LocalVideos):
         self._owed = [
             Owed(
                 declared_encoder(name, weights, sampling),
-                (Tagger(0, label_set.name, 0, label_set),) if registry.get(name).has_text else (),
+                tuple(
+                    Tagger(0, labels.name, 0, labels)
+                    for labels in registry.get(name).scored([label_set])
+                ),
             )
             for name in chosen
         ]

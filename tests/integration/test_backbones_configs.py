@@ -223,5 +223,5 @@ def test_sequences_share_whole_groups_whatever_the_patches(
 
 def test_every_backbone_with_weights_is_tried() -> None:
     assert {name for name, _ in CASES.values()} == {
-        name for name in BACKBONES if registry.get(name).checkpoint
+        name for name in BACKBONES if registry.get(name).in_models_dir
     }

@@ -10,7 +10,7 @@ import pytest
 
 from db.errors import UsageError
 from workers.backbones import registry
-from workers.backbones.base import Weights
+from workers.backbones.base import Package, Weights
 from workers.backbones.prompts import VOCABULARIES
 from workers.sampling.plan import FRAMES
 
@@ -56,10 +56,17 @@ def test_each_spec_agrees_with_its_name_and_windows_fill_a_video() -> None:
     assert registry.get(registry.DEFAULT_SEARCHED).text_alone
 
 
-def test_only_permissive_backbones_are_the_default_and_the_probe_never_is(tmp_path: Path) -> None:
+def test_only_permissive_backbones_are_the_default_and_the_probe_never_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert all(registry.get(name).commercial for name in registry.DEFAULT_PERMISSIVE)
-    assert registry.default_backbones(None) == ["vivit", "x-clip"]
-    assert registry.default_backbones(tmp_path) == ["vivit", "x-clip"]
+    assert registry.default_backbones(None) == ["efficientnet"], "as its package is installed"
+    assert registry.default_backbones(tmp_path) == ["efficientnet"]
+    assert registry.default_backbones(tmp_path, "random-tiny") == ["vivit", "x-clip"]
+    with monkeypatch.context() as without:
+        without.setattr(Package, "path", None)
+        assert registry.default_backbones(None) == ["vivit", "x-clip"]
+        assert registry.default_backbones(tmp_path) == ["vivit", "x-clip"]
     for name in ("videomae", "probe", "timesformer", "other"):
         (tmp_path / name).mkdir()
     assert registry.default_backbones(tmp_path) == ["timesformer", "videomae"]

@@ -7,9 +7,10 @@ the producer declares encoders from the registry without loading anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -23,6 +24,27 @@ from workers.sampling.plan import FRAMES
 #: `pretrained` reads a folder; the other two are seeded random numbers for demonstration, tests and
 #: benches.
 WEIGHTS_KINDS = ("pretrained", "random-tiny", "random-full")
+
+
+@dataclass(frozen=True)
+class Package:
+    """Weights that a Python package ships: `file` within `module`, by its SHA-256, and the digest
+    of the tensors in it (`Loaded.digest`). `extra`: what of reelvec brings the package.
+    """
+
+    module: str
+    file: str
+    sha256: str
+    weights_digest: str
+    extra: str
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None where it is not installed. Nothing is imported."""
+        found = find_spec(self.module)
+        path = Path(found.origin).parent / self.file if found and found.origin else None
+        return path if path and path.is_file() else None
+
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
@@ -106,6 +128,16 @@ class Spec:
     same: tuple[tuple[str, str], ...] = ()
     #: Its positions turn pairs of a head's numbers.
     even_heads: bool = False
+    #: Its weights come with a package, and lie in no models folder: `checkpoint` is the package,
+    #: `ref` its version.
+    package: Package | None = None
+    #: What its own classifier chooses among; it scores this set and no other.
+    own_labels: Callable[[], LabelSet] | None = None
+
+    @property
+    def in_models_dir(self) -> bool:
+        """Its pretrained weights are files that `reelvec models fetch` brings."""
+        return self.checkpoint is not None and self.package is None
 
     @property
     def windows_per_video(self) -> int:
@@ -114,6 +146,13 @@ class Spec:
     def is_allowed(self, allowed: str) -> bool:
         """Whether its weights may be used where REELVEC_LICENSE is `allowed`: commercial or any."""
         return self.commercial or allowed != "commercial"
+
+    def scored(self, asked: Sequence[LabelSet]) -> tuple[LabelSet, ...]:
+        """Which label sets it gives probabilities for: those asked for where it reads text, its own
+        where it has one.
+        """
+        own = () if self.own_labels is None else (self.own_labels(),)
+        return own + (tuple(asked) if self.has_text else ())
 
     def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per channel `a` and `b` of `pixel * a + b`: scaling and normalising in one step (4.8e-7
@@ -184,8 +223,8 @@ class Loaded(Protocol):
         ...
 
     def encode(self, windows: Windows, label_sets: Sequence[LabelSet]) -> Encoded:
-        """Embeddings of `windows`; probabilities of every label set where `spec.has_text`, else
-        none.
+        """Embeddings of `windows`; probabilities of every label set where `spec.has_text`, of its
+        own where it has one.
         """
         ...
 

@@ -22,6 +22,7 @@ BACKBONES = {
     "x-clip": "workers.backbones.xclip",
     "vjepa2": "workers.backbones.vjepa2",
     "siglip2": "workers.backbones.siglip2",
+    "efficientnet": "workers.backbones.efficientnet",
     "probe": "workers.backbones.probe",
 }
 
@@ -87,16 +88,18 @@ def encoder_name(
     return "-".join(parts)
 
 
-def default_backbones(where: ModelsDir | None) -> list[str]:
-    """Those whose weights are there, else the permissive ones. `probe` has none and is
-    never a default.
+def default_backbones(where: ModelsDir | None, weights: str = "pretrained") -> list[str]:
+    """Those whose weights are there; else those whose weights an installed package ships; else the
+    permissive ones. `probe` has none and is never a default.
 
     Of a bucket models.lock alone is read. Raises as `Bucket.lock` does.
     """
-    with_weights = [spec.name for spec in specs() if spec.checkpoint]
+    with_weights = [spec.name for spec in specs() if spec.in_models_dir]
     if isinstance(where, Path):
         present = [name for name in with_weights if (where / name).is_dir()]
     else:
         listed = where.lock() if where is not None else {}
         present = [name for name in with_weights if name in listed]
-    return present or list(DEFAULT_PERMISSIVE)
+    shipped = [spec.name for spec in specs() if spec.package and spec.package.path]
+    installed = shipped if weights == "pretrained" else []
+    return present or installed or list(DEFAULT_PERMISSIVE)

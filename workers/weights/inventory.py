@@ -13,9 +13,9 @@ from pathlib import Path
 
 from db.errors import RefusedConfigurationError, UsageError
 from workers.backbones import registry
-from workers.backbones.base import WEIGHTS_KINDS, Spec, Weights
+from workers.backbones.base import WEIGHTS_KINDS, Package, Spec, Weights
 from workers.settings import WorkerSettings
-from workers.weights import lock, models_dir
+from workers.weights import lock, models_dir, packaged
 from workers.weights.bucket import Bucket
 from workers.weights.digest import stored_digest, stored_tensors
 from workers.weights.loading import folder_of, refuse_config, weight_files
@@ -30,8 +30,8 @@ UNKNOWN_LICENSE = "unknown: these weights were put there by hand"
 
 @dataclass(frozen=True)
 class Held:
-    """One backbone. `state`: `fetched` (models.lock lists it), `by hand`, `missing` or `damaged`
-    (`problem` says how).
+    """One backbone. `state`: `fetched` (models.lock lists it), `by hand`, `installed` (a Python
+    package ships it), `missing` or `damaged` (`problem` says how).
 
     `checkpoint`, `ref` and `license` are what models.lock says of what is there, or what `reelvec
     models fetch` would bring where nothing is; nobody knows them of files put there by hand.
@@ -55,12 +55,12 @@ def inventory(where: ModelsDir | None, *, verify: bool) -> list[Held]:
 
     Raises `RefusedConfigurationError` for an unusable models.lock or bucket, `UnavailableError`.
     """
+    installed = [_installed(spec, package) for spec, package in _packaged()]
     if where is None:
-        return [_held(spec, "missing") for spec in _with_checkpoint()]
+        return [_held(spec, "missing") for spec in _in_models_dir()] + installed
     entries = models_dir.locked(where)
-    return [
-        _look(spec, where, entries.get(spec.name), verify=verify) for spec in _with_checkpoint()
-    ]
+    held = [_look(spec, where, entries.get(spec.name), verify=verify) for spec in _in_models_dir()]
+    return held + installed
 
 
 def versions(where: ModelsDir | None) -> dict[str, Hashable]:
@@ -68,12 +68,15 @@ def versions(where: ModelsDir | None) -> dict[str, Hashable]:
     are changed: nothing is read through. Of a bucket models.lock alone is read. Raises as
     `models_dir.locked` does.
     """
+    found: dict[str, Hashable] = {
+        spec.name: package.weights_digest for spec, package in _packaged() if package.path
+    }
     if isinstance(where, Bucket):
         entries = where.lock()
-        listed = [spec.name for spec in _with_checkpoint() if spec.name in entries]
-        return {name: entries[name].weights_digest for name in listed}
-    found = {spec.name: _version(spec, where) for spec in _with_checkpoint()}
-    return {name: version for name, version in found.items() if version is not None}
+        listed = [spec.name for spec in _in_models_dir() if spec.name in entries]
+        return found | {name: entries[name].weights_digest for name in listed}
+    versions = {spec.name: _version(spec, where) for spec in _in_models_dir()}
+    return found | {name: version for name, version in versions.items() if version is not None}
 
 
 def _version(spec: Spec, where: Path | None) -> Hashable | None:
@@ -105,7 +108,9 @@ def require(where: ModelsDir | None, backbone: str, kind: str) -> None:
     before torch is imported. What is in a bucket is found out by loading it.
     """
     spec = registry.get(backbone)
-    if kind == "pretrained" and spec.checkpoint is not None and not isinstance(where, Bucket):
+    if kind == "pretrained" and spec.package is not None:
+        packaged.require(spec.name, spec.package)
+    elif kind == "pretrained" and spec.in_models_dir and not isinstance(where, Bucket):
         weight_files(spec, folder_of(spec, Weights(kind, where)))
 
 
@@ -132,7 +137,7 @@ def misnamed(folder: Path) -> dict[str, Path]:
     They are named and not used: which of two folders of one model is meant would be a guess, and
     models.lock goes by name.
     """
-    specs = {spec.model_type: spec for spec in _with_checkpoint()}
+    specs = {spec.model_type: spec for spec in _in_models_dir()}
     found: dict[str, Path] = {}
     try:
         folders = sorted(path.parent for path in folder.glob("*/config.json"))
@@ -171,7 +176,8 @@ def license_of(
 
     None: they are no pretrained ones.
     """
-    if weights != "pretrained" or registry.get(backbone).checkpoint is None:
+    spec = registry.get(backbone)
+    if weights != "pretrained" or not spec.in_models_dir:
         return None
     entry = models_dir.locked(models_dir.resolve(settings)).get(backbone)
     return (
@@ -181,9 +187,29 @@ def license_of(
     )
 
 
-def _with_checkpoint() -> list[Spec]:
-    """The backbones that have weights."""
-    return [spec for spec in registry.specs() if spec.checkpoint is not None]
+def _in_models_dir() -> list[Spec]:
+    return [spec for spec in registry.specs() if spec.in_models_dir]
+
+
+def _packaged() -> list[tuple[Spec, Package]]:
+    return [(spec, spec.package) for spec in registry.specs() if spec.package is not None]
+
+
+def _installed(spec: Spec, package: Package) -> Held:
+    """Weights that a package ships; their digest is checked with every loading."""
+    path = package.path
+    if path is None:
+        return _held(spec, "missing")
+    return Held(
+        spec.name,
+        spec.checkpoint,
+        spec.ref,
+        spec.license,
+        "installed",
+        weights_digest=package.weights_digest,
+        size_bytes=path.stat().st_size,
+        where=str(path),
+    )
 
 
 def _look(spec: Spec, where: ModelsDir, entry: Entry | None, *, verify: bool) -> Held:

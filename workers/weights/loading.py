@@ -103,10 +103,9 @@ def obtain(spec: Spec, weights: Weights) -> tuple[Any, str]:
         getattr(library, name) for name in (published.model, published.config)
     )
     if weights.kind != "pretrained":
-        log.warning("%s: %s weights; its vectors and tags mean nothing", spec.name, weights.kind)
         tiny = weights.kind == "random-tiny"
         made = model_class(config_class(**(published.tiny if tiny else published.full)))
-        return made.float().eval(), fill(made)
+        return made.float().eval(), randomise(made, spec, weights)
     folder = folder_of(spec, weights)
     entry = lock.read(folder.parent).get(spec.name)
     if entry is not None:
@@ -122,6 +121,12 @@ def obtain(spec: Spec, weights: Weights) -> tuple[Any, str]:
             f"`reelvec models fetch {spec.name}` writes both again"
         )
     return loaded.eval(), digest
+
+
+def randomise(model: Any, spec: Spec, weights: Weights) -> str:
+    """Fill a model with random numbers, loudly; returns their digest."""
+    log.warning("%s: %s weights; its vectors and tags mean nothing", spec.name, weights.kind)
+    return fill(model)
 
 
 def config_problem(spec: Spec, folder: Path) -> str | None:
