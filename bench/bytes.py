@@ -32,7 +32,8 @@ from db import settings
 from tests import s3_server
 from tests.http_server import Handler, WebServer, serving
 from tests.long_videos import lengthen, needed_bytes
-from workers.sampling.pool import Sample, SamplerPool
+from workers.sampling.frames import Frames
+from workers.sampling.pool import SamplerPool
 from workers.settings import WorkerSettings
 from workers.sources.remote import FIRST_BYTES
 from workers.sources.storage import ByteSource, Storage
@@ -148,7 +149,7 @@ class Bench:
     def __init__(self, storage: Storage, pool: SamplerPool) -> None:
         self._storage, self._pool = storage, pool
 
-    def sample(self, uri: str) -> tuple[Sample, int, float, float]:
+    def sample(self, uri: str) -> tuple[Frames, int, float, float]:
         """The sample, its requests, the seconds it took, and those that the sampler stood still."""
         (pid,) = self._pool.pids()
         started, before = time.monotonic(), at_work_seconds(pid)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from rich.progress import track
 
 from db.errors import VideoError
-from workers.sampling.damage import refusal
+from workers.sampling.frames import refusal
 from workers.sampling.inside import decode
 
 FRAMES, FPS, WIDTH = 250, 25, 480
@@ -145,7 +145,7 @@ def measured(
         sampled = decode.sample(io.BytesIO(data), "notebook")
     except VideoError as error:
         return Row(codec, rate, error.code)
-    found = vector(sampled.frames)
+    found = vector(sampled.pixels)
     distances = [1 - float(found @ other) for other in clean]
     refused = refusal(sampled.damaged_share)
     verdict = refused.code if refused else "done"
@@ -167,7 +167,7 @@ def run(paths: list[Path]) -> tuple[list[Row], float]:
         files = [encoded(frames, codec) for frames in films]
         samples = [decode.sample(io.BytesIO(data), "notebook") for data in files]
         assert not any(sample.damaged_share for sample in samples), "a whole file is called damaged"
-        clean = [vector(sample.frames) for sample in samples]
+        clean = [vector(sample.pixels) for sample in samples]
         apart += [
             1 - float(clean[one] @ clean[other])
             for one in range(len(clean))

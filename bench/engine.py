@@ -37,13 +37,13 @@ from rich.console import Console
 from bench import pipeline_notebook
 from producer.categories import label_sets_shipped
 from workers.backbones import registry
-from workers.backbones.base import FRAMES_SHAPE
 from workers.engine.device import Device
+from workers.engine.encoding import EncodeRequest
 from workers.engine.engine import Encoding, Engine, ModelKey
-from workers.engine.interface import Job
 from workers.engine.lanes import Item, Piece
+from workers.sampling.plan import SHAPE
 
-NOTEBOOK = tuple(pipeline_notebook.CLASSES)
+NOTEBOOK = pipeline_notebook.BACKBONES
 #: GFLOP of a window at full size: 24 N d^2 + 4 N^2 d per layer of N tokens, TimeSformer's temporal
 #: branch with it.
 GFLOP = {
@@ -91,7 +91,7 @@ class Videos:
     def __init__(self, engine: Engine) -> None:
         chance = np.random.default_rng(0)
         self._engine = engine
-        self._kinds = chance.integers(0, 256, (8, *FRAMES_SHAPE), np.uint8)
+        self._kinds = chance.integers(0, 256, (8, *SHAPE), np.uint8)
 
     def __getitem__(self, number: int) -> npt.NDArray[np.uint8]:
         frames = self._engine.new_frames()
@@ -162,7 +162,7 @@ def notebook_seconds(name: str, weights: str, on_gpu: bool, seconds: float) -> f
     """Of one video, the notebook's way."""
     device = "cuda" if on_gpu else "cpu"
     model, spec = pipeline_notebook.model(name, weights, device), registry.get(name)
-    frames = np.random.default_rng(0).integers(0, 256, FRAMES_SHAPE, np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
     pixels = pipeline_notebook.pixels(frames, spec)
     times: list[float] = []
     until = time.perf_counter() + seconds
@@ -184,7 +184,7 @@ def cosines(engine: Engine, names: Sequence[str], weights: str) -> dict[str, dic
         together = [engine.submit(key, frames, labels, timeout_seconds=600) for frames in videos]
         angles, apart = [], [0.0]
         for frames, made in zip(videos, [future.result() for future in together], strict=True):
-            exact = alone(engine._device, Job(key, frames, labels))
+            exact = alone(engine._device, EncodeRequest(key, frames, labels))
             for one, other in (
                 (made.pooled, exact.pooled),
                 *zip(made.windows, exact.windows, strict=True),
@@ -198,11 +198,11 @@ def cosines(engine: Engine, names: Sequence[str], weights: str) -> dict[str, dic
     return found
 
 
-def alone(device: Device, job: Job) -> Encoding:
+def alone(device: Device, request: EncodeRequest) -> Encoding:
     """One video by itself in float32, while the engine has nothing to do."""
-    count = registry.get(job.key.backbone).windows_per_video
+    count = registry.get(request.key.backbone).windows_per_video
     (made,) = device.finish(
-        device.start([Piece(Item(job, count, 0, 0, alone=True), 0, count)], precise=True)
+        device.start([Piece(Item(request, count, 0, 0, alone=True), 0, count)], precise=True)
     )
     assert isinstance(made, Encoding)
     return made

@@ -34,8 +34,10 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from db.media import MediaFacts
+from workers.sampling.frames import Decoded
 from workers.sampling.inside.boxes import ByteFile
-from workers.sampling.inside.decode import Decoded, sample
+from workers.sampling.inside.decode import sample
 from workers.sampling.inside.opening import BUFFER_BYTES
 from workers.sampling.plan import FRAMES, SHAPE
 from workers.sampling.pool import SamplerPool
@@ -46,7 +48,7 @@ PROGRAM = """#!{python} -I
 import sys
 sys.path.append({folder!r})
 import isolation
-from workers.sampling import decode, process, seccomp
+from workers.sampling.inside import decode, process, seccomp
 {change}
 process.main(sys.argv[4:])
 """
@@ -119,7 +121,16 @@ def only_read(file: ByteFile, _: str, out: np.ndarray) -> Decoded:
         pass
     out[:] = 7
     return Decoded(
-        out, np.zeros(FRAMES, int), np.zeros(FRAMES), "none", 1, 1, 1.0, 1.0, 1, 1, "full", 0, 0.0
+        out,
+        np.zeros(FRAMES, int),
+        np.zeros(FRAMES),
+        MediaFacts("none", 1, 1, 1.0, 1.0),
+        frame_count=1,
+        frames_decoded=1,
+        decode_mode="full",
+        decode_errors=0,
+        damaged_share=0.0,
+        decode_seconds=0.0,
     )
 
 

@@ -208,7 +208,7 @@ def compare(path: Path, *, pretend: bool) -> list[dict[str, Any]]:
         row["decoded"] = f"{found.frames_decoded} {found.decode_mode}, {found.decode_errors} errors"
         base = base or found
         if way:
-            apart = np.abs(found.frames.astype(np.int16) - base.frames)
+            apart = np.abs(found.pixels.astype(np.int16) - base.pixels)
             row |= {"largest": int(apart.max()), "mean": float(apart.mean())}
             row["same"] = float((apart.max(axis=(1, 2, 3)) == 0).mean())
     return rows

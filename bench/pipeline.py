@@ -224,8 +224,8 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--backbones",
         nargs="+",
-        choices=pipeline_notebook.CLASSES,
-        default=pipeline_notebook.CLASSES,
+        choices=pipeline_notebook.BACKBONES,
+        default=pipeline_notebook.BACKBONES,
     )
     parser.add_argument(
         "--weights",

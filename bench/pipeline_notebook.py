@@ -25,19 +25,16 @@ from rich.progress import track
 from bench.pipeline_worker import Work
 from producer.categories import label_sets_shipped
 from workers.backbones import registry
-from workers.backbones.base import FRAMES_PER_VIDEO, SIDE_PX, Spec, Weights
+from workers.backbones.base import Spec, Weights
+from workers.sampling.plan import FRAMES, SHAPE, SIDE_PX
 from workers.weights.loading import obtain
 
 FIRST_SECONDS = 60
 #: CLIP's text positions, its first id and its last, which also pads: the text vector is read at the
 #: first of them.
 MAX_TOKENS, START, END = 77, 49406, 49407
-CLASSES = {
-    "vivit": ("VivitModel", "VivitConfig"),
-    "timesformer": ("TimesformerModel", "TimesformerConfig"),
-    "videomae": ("VideoMAEModel", "VideoMAEConfig"),
-    "x-clip": ("XCLIPModel", "XCLIPConfig"),
-}
+#: The models that the notebook had.
+BACKBONES = ("vivit", "timesformer", "videomae", "x-clip")
 
 
 def run(work: Work, videos: int, folder: Path) -> dict[str, Any]:
@@ -47,7 +44,7 @@ def run(work: Work, videos: int, folder: Path) -> dict[str, Any]:
     device = "cuda" if work.on_gpu else "cpu"
     models = {name: model(name, work.weights, device) for name in work.backbones}
     if work.on_gpu:  # its libraries are loaded before the clock starts
-        black = np.zeros((FRAMES_PER_VIDEO, SIDE_PX, SIDE_PX, 3), np.uint8)
+        black = np.zeros(SHAPE, np.uint8)
         for name, loaded in models.items():
             forward(loaded, registry.get(name), pixels(black, registry.get(name)), device)
     made: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in models}
@@ -73,14 +70,7 @@ def run(work: Work, videos: int, folder: Path) -> dict[str, Any]:
 
 def model(name: str, weights: str, device: str) -> Any:
     """The published class with seeded weights, in float32 on a device."""
-    module: Any = registry.module(name)
-    made, _ = obtain(
-        module.SPEC,
-        Weights(weights),
-        *CLASSES[name],
-        tiny=module.TINY,
-        full=getattr(module, "FULL", {}),
-    )
+    made, _ = obtain(registry.get(name), Weights(weights))
     return made.to(device)
 
 
@@ -92,8 +82,8 @@ def _frames(path: Path) -> npt.NDArray[np.uint8]:
         assert stream.duration is not None
         assert stream.time_base is not None
         seconds = min(FIRST_SECONDS, float(stream.duration * stream.time_base))
-        step = max(1, math.floor(float(stream.average_rate) * seconds / FRAMES_PER_VIDEO))
-        indices = np.clip(np.arange(FRAMES_PER_VIDEO) * step, 0, stream.frames - 1)
+        step = max(1, math.floor(float(stream.average_rate) * seconds / FRAMES))
+        indices = np.clip(np.arange(FRAMES) * step, 0, stream.frames - 1)
         wanted, found = set(indices.tolist()), {}
         for number, frame in enumerate(container.decode(video=0)):
             if number > indices[-1]:

@@ -71,7 +71,7 @@ def mark(path: Path) -> None:
 def decode(path: str, marks: Path) -> npt.NDArray[np.uint8]:
     mark(marks / BEGAN)
     with Path(path).open("rb") as file:
-        return sample(file, "notebook").frames
+        return sample(file, "notebook").pixels
 
 
 def figures(marks: Path, finished: list[float]) -> dict[str, float]:

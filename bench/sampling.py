@@ -36,7 +36,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from workers.sampling.plan import SIDE, plan
+from workers.sampling.plan import SIDE_PX, plan
 
 #: Every library one thread: what is measured is work, not cores.
 ONE_THREAD = {
@@ -64,12 +64,12 @@ class Facts:
             width, height = stream.width, stream.height
         self.indices = plan("notebook", fps=fps, duration_seconds=seconds, frame_count=count)
         short = min(width, height)
-        self.width, self.height = SIDE * width // short, SIDE * height // short
-        self.left, self.top = (self.width - SIDE) // 2, (self.height - SIDE) // 2
+        self.width, self.height = SIDE_PX * width // short, SIDE_PX * height // short
+        self.left, self.top = (self.width - SIDE_PX) // 2, (self.height - SIDE_PX) // 2
 
     def cut(self, frames: np.ndarray) -> np.ndarray:
         """The centre of frames that were scaled, `[..., height, width, 3]`."""
-        return frames[..., self.top : self.top + SIDE, self.left : self.left + SIDE, :]
+        return frames[..., self.top : self.top + SIDE_PX, self.left : self.left + SIDE_PX, :]
 
 
 def notebook(path: str) -> Callable[[], np.ndarray]:
@@ -108,7 +108,7 @@ def torchcodec(path: str) -> Callable[[], np.ndarray]:
     torch.set_num_threads(1)
 
     def run() -> np.ndarray:
-        scaled = [Resize((facts.height, facts.width)), CenterCrop((SIDE, SIDE))]
+        scaled = [Resize((facts.height, facts.width)), CenterCrop((SIDE_PX, SIDE_PX))]
         decoder = VideoDecoder(
             path, dimension_order="NHWC", seek_mode="approximate", transforms=scaled
         )
@@ -169,7 +169,7 @@ def measured_rival(name: str, path: str) -> dict[str, float]:
     run = RIVALS[name](path)
     bytes_before, cpu, wall = _bytes_read(), time.process_time(), time.perf_counter()
     frames = run()
-    assert frames.shape == (96, SIDE, SIDE, 3), frames.shape
+    assert frames.shape == (96, SIDE_PX, SIDE_PX, 3), frames.shape
     return {
         "cpu": time.process_time() - cpu,
         "wall": time.perf_counter() - wall,
@@ -199,7 +199,7 @@ def measured_reelvec(path: str) -> dict[str, float]:
             "bytes": sample.bytes_read,
             "peak": _peak_bytes(child.pid),
             "decoded": sample.frames_decoded,
-            "identical": _is_identical(path, sample.frames),
+            "identical": _is_identical(path, sample.pixels),
         }
     finally:
         pool.close()

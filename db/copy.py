@@ -6,7 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = struct.pack(">h", -1)
 NULL = struct.pack(">i", -1)
-REAL_OID = 700
+REAL_OID, TEXT_OID = 700, 25
 
 Encoder = Callable[[Any], bytes]
 
@@ -67,6 +67,13 @@ def real_array(values: npt.NDArray[np.float32]) -> bytes:
     return head + elements.tobytes()
 
 
+def text_array(values: Sequence[str]) -> bytes:
+    """`text[]` of one dimension, lower bound 1, no nulls."""
+    parts = [value.encode() for value in values]
+    head = struct.pack(">iiiii", 1, 0, TEXT_OID, len(parts), 1)
+    return head + b"".join(struct.pack(">i", len(part)) + part for part in parts)
+
+
 def stream(encoders: Sequence[Encoder], rows: Iterable[Sequence[Any]]) -> io.BytesIO:
     """The bytes of `COPY ... FROM STDIN BINARY` for `rows`; None becomes NULL."""
     out = io.BytesIO()
@@ -99,7 +106,13 @@ def copy_rows(
     run(connection, f"COPY {table} ({', '.join(columns)}) FROM STDIN BINARY", data)
 
 
-def run(connection: Connection, statement: str, file: IO[bytes]) -> int:
+class Written(Protocol):
+    """What COPY writes to."""
+
+    def write(self, piece: bytes, /) -> int: ...
+
+
+def run(connection: Connection, statement: str, file: IO[bytes] | Written) -> int:
     """Run a COPY from or to `file`; returns how many rows went through.
 
     Raises `DBAPIError` like any statement: SQLAlchemy knows nothing of COPY, so the driver's own

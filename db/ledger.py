@@ -231,11 +231,11 @@ def finish(
             "attempts": decision.attempts,
             "strikes": decision.strikes,
             "delay_seconds": decision.delay_seconds,
-            "renewed": outcome.media is not None and claimed.is_renewed(outcome.media.get("etag")),
+            "renewed": outcome.media is not None and claimed.is_renewed(outcome.media.etag),
             "is_model": failure is not None and failure.encoder is not None,
             # its vectors go, so that all of them are owed
             "is_noise": decision.code in NOISE_CODES,
-            "media": None if outcome.media is None else json.dumps(outcome.media),
+            "media": None if outcome.media is None else json.dumps(outcome.media.columns()),
             "makes": list(claimed.makes),
             "waits": decision.state == "pending"
             and failure is not None
@@ -268,7 +268,7 @@ def _stays_done(claimed: Claim, outcome: Outcome) -> bool:
     It is not stamped then, so that `doctor --data` goes on naming it, and `attempts` says why.
     """
     owes_nothing = bool(claimed.recheck) and not claimed.encoders and not claimed.taggers
-    same_version = (outcome.media or {}).get("etag", claimed.etag) == claimed.etag
+    same_version = outcome.media is None or outcome.media.etag == claimed.etag
     is_noise = outcome.failure is not None and outcome.failure.code in NOISE_CODES
     return owes_nothing and same_version and not is_noise
 

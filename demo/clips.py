@@ -1,4 +1,6 @@
-"""Twelve short, varied clips in the notebook's category folders, one of them broken on purpose."""
+"""Short, varied clips in the notebook's category folders: drawn ones, pans and zooms over
+photographs, and one that is broken on purpose.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,9 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
+
+from demo.photographs import PHOTOGRAPHS, Photograph
 
 Picture = npt.NDArray[np.uint8]
 
@@ -27,7 +32,7 @@ class Clip:
     height_px: int
 
 
-CLIPS = (
+DRAWN = (
     Clip("48.0_films", "harbour at dusk.mp4", "libx264", 6, 24, 640, 360),
     Clip("48.0_films", "the long corridor.mp4", "libx264", 5, 25, 480, 270),
     Clip("48.0_films", "night train.mkv", "libx265", 5, 24, 480, 270),
@@ -40,6 +45,15 @@ CLIPS = (
     Clip("29.0_design", "wallpaper.webm", "libvpx-vp9", 4, 30, 320, 180),
     Clip("29.0_design", "colour wheel.mkv", "libsvtav1", 4, 25, 320, 320),
 )
+#: Two clips of each photograph, in two codecs; the title says which movement it is.
+PHOTOGRAPHED = tuple(
+    (photograph, Clip(photograph.folder, f"{photograph.title} {ending}", codec, 4, 25, 400, 300))
+    for photograph in PHOTOGRAPHS
+    for ending, codec in (("pan.mp4", "libx264"), ("zoom.webm", "libvpx-vp9"))
+)
+#: The part of a photograph that a pan shows at once, and that a zoom ends with.
+PAN_SHARE, ZOOM_SHARE = 0.8, 0.6
+COUNT = len(DRAWN) + len(PHOTOGRAPHED) + 1
 BROKEN = Path("48.0_films") / "broken on purpose.mp4"
 #: x265 tells its whole configuration otherwise.
 QUIET = {
@@ -53,32 +67,56 @@ QUIET = {
 def make(folder: Path, advance: Callable[[str], None]) -> None:
     """Write what is missing of the clips below `folder`."""
     os.environ["SVT_LOG"] = "1"  # SVT-AV1 reads no option for its own talk
-    for number, clip in enumerate(CLIPS):
+    pictures = {clip: _drawn(clip, number) for number, clip in enumerate(DRAWN)}
+    pictures |= {clip: _moving(photograph, clip) for photograph, clip in PHOTOGRAPHED}
+    for clip, frames in pictures.items():
         path = folder / clip.folder / clip.name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            _write(path, clip, number)
+            _write(path, clip, frames)
         advance(clip.name)
-    whole = (folder / CLIPS[0].folder / CLIPS[0].name).read_bytes()
+    whole = (folder / DRAWN[0].folder / DRAWN[0].name).read_bytes()
     (folder / BROKEN).write_bytes(
         whole[: len(whole) // 2]
     )  # its index stands at the end: it is gone
     advance(BROKEN.name)
 
 
-def _write(path: Path, clip: Clip, number: int) -> None:
+def _write(path: Path, clip: Clip, pictures: Iterator[Picture]) -> None:
     unfinished = path.with_name(f".unfinished {path.name}")
     container_format = "matroska" if path.suffix == ".mkv" else path.suffix[1:]
     with av.open(str(unfinished), "w", format=container_format) as container:
         stream = container.add_stream(clip.codec, rate=clip.fps, options=QUIET[clip.codec])
         stream.width, stream.height, stream.pix_fmt = clip.width_px, clip.height_px, "yuv420p"
-        for picture in _pictures(clip, number):
+        for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     unfinished.rename(path)
 
 
-def _pictures(clip: Clip, number: int) -> Iterator[Picture]:
+def _moving(photograph: Photograph, clip: Clip) -> Iterator[Picture]:
+    """What a camera sees that pans or zooms over a photograph."""
+    with Image.open(photograph.path) as file:
+        picture = file.convert("RGB")
+    # the largest part of the picture that has the clip's shape
+    scale = min(picture.width / clip.width_px, picture.height / clip.height_px)
+    count = int(clip.seconds * clip.fps)
+    for index in range(count):
+        done = index / (count - 1)
+        is_zoom = Path(clip.name).stem.endswith("zoom")
+        share, place = (1 - (1 - ZOOM_SHARE) * done, 0.5) if is_zoom else (PAN_SHARE, done)
+        width, height = scale * share * clip.width_px, scale * share * clip.height_px
+        left, top = place * (picture.width - width), place * (picture.height - height)
+        yield np.asarray(
+            picture.resize(
+                (clip.width_px, clip.height_px),
+                Image.Resampling.BICUBIC,
+                box=(left, top, left + width, top + height),
+            )
+        )
+
+
+def _drawn(clip: Clip, number: int) -> Iterator[Picture]:
     draw = {"48.0_films": _scene, "46.0_animals": _creatures, "29.0_design": _pattern}[clip.folder]
     y, x = np.mgrid[0 : clip.height_px, 0 : clip.width_px].astype(np.float32)
     x, y = x / clip.width_px, y / clip.height_px

@@ -1,5 +1,5 @@
 """Writes docs/configuration.md and .env.example from the settings classes, docs/exit-codes.md from
-their table.
+their table, and the tables of backbones and of sampling policies in pages written by hand.
 
 `python docs/generate.py` writes all; with `--check` it writes nothing and exits 1 naming what is
 out of date.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
@@ -16,7 +17,10 @@ from pydantic.fields import FieldInfo
 from db.exit_codes import ExitCode, Then
 from db.settings import PREFIX, DatabaseSettings, Settings
 from producer.settings import ProducerSettings
+from workers.backbones import registry
+from workers.backbones.base import Spec
 from workers.node.supervisor import FIRST_DELAY_SECONDS, LONG_LIFE_SECONDS, MAX_DELAY_SECONDS
+from workers.sampling.policies import POLICIES
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -160,6 +164,72 @@ def exit_codes() -> str:
     return "\n".join(lines) + "\n"
 
 
+def table(*rows: Sequence[object]) -> str:
+    """A table in Markdown; the first row is its head."""
+    head, *others = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *others])
+
+
+def sampling_policies() -> str:
+    return table(
+        ("Policy", "Positions of the frames", "Remark", "Cost"),
+        *((f"`{one.name}`", one.positions, one.remark, one.cost) for one in POLICIES.values()),
+    )
+
+
+def use_of_text(spec: Spec) -> str:
+    return "" if not spec.has_text else "tags, search by words" if spec.text_alone else "tags"
+
+
+def backbones() -> str:
+    return table(
+        (
+            *("Name", "Published weights (ref)", "License", "Frames per window"),
+            *("Windows per video", "Length of a vector", "Vector of a window", "Use of text"),
+        ),
+        *(
+            (
+                f"`{spec.name}`",
+                f"{spec.checkpoint} ({spec.ref})" if spec.checkpoint else "none: for tests",
+                spec.license if spec.checkpoint else "",
+                spec.frames_per_window,
+                spec.windows_per_video,
+                spec.dim,
+                spec.vector,
+                use_of_text(spec),
+            )
+            for spec in registry.specs()
+        ),
+    )
+
+
+def backbones_in_short() -> str:
+    return table(
+        ("Backbone", "Length of a vector", "License of the published weights", "Use of text"),
+        *(
+            (
+                spec.name,
+                spec.dim,
+                spec.license + ("" if spec.commercial else ": **non-commercial**"),
+                use_of_text(spec),
+            )
+            for spec in registry.specs()
+            if spec.checkpoint
+        ),
+    )
+
+
+def with_table(page: str, name: str, made: str) -> str:
+    """A page written by hand, with the table between two marks of this name made anew."""
+    text = (ROOT / page).read_text("utf-8")
+    begin, end = f"<!-- {name}: written by docs/generate.py -->\n", f"<!-- end of {name} -->"
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        sys.exit(f"{page} has no marks of {name!r}: put back what `git diff` shows")
+    return f"{before}{begin}\n{made}\n\n{end}{after}"
+
+
 def comment(text: str) -> list[str]:
     return textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")
 
@@ -169,6 +239,9 @@ def main() -> None:
         ROOT / "docs/configuration.md": configuration(),
         ROOT / "docs/exit-codes.md": exit_codes(),
         ROOT / ".env.example": example(),
+        ROOT / "docs/sampling.md": with_table("docs/sampling.md", "policies", sampling_policies()),
+        ROOT / "docs/backbones.md": with_table("docs/backbones.md", "backbones", backbones()),
+        ROOT / "README.md": with_table("README.md", "backbones", backbones_in_short()),
     }
     if sys.argv[1:] != ["--check"]:
         for path, text in written.items():

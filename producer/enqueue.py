@@ -61,16 +61,16 @@ class Report:
 
 def declare(connection: Connection, request: Request) -> Wanted:
     """Write down the encoders and taggers asked for; returns their ids."""
-    encoder_ids, tagger_ids = [], []
+    encoder_ids: list[int] = []
+    tagger_ids: list[int] = []
     for backbone in dict.fromkeys(request.backbones):
         encoder = declared_encoder(backbone, request.weights, request.sampling)
         encoder_id = encoders.declare_encoder(connection, encoder)
         encoder_ids.append(encoder_id)
-        if registry.get(backbone).has_text:
-            for labels in request.label_sets:
-                tagger_ids.append(
-                    encoders.declare_tagger(connection, encoder_id, encoder.name, labels)
-                )
+        tagger_ids += [
+            encoders.declare_tagger(connection, encoder_id, encoder.name, labels)
+            for labels in registry.get(backbone).scored(request.label_sets)
+        ]
     return Wanted(tuple(encoder_ids), tuple(tagger_ids), request.force)
 
 
@@ -83,6 +83,7 @@ def _renamed(connection: Connection, request: Request, wanted: Wanted) -> list[t
     expected = [
         (names[t.label_set.digest], t.name.removesuffix(f"/{t.label_set.name}"), t.name)
         for t in taggers
+        if t.label_set.digest in names
     ]
     return [
         (f"{encoder}/{name}", real)

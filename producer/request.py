@@ -17,8 +17,7 @@ from producer import categories as category_lists
 from producer.categories import Categories
 from producer.settings import ProducerSettings
 from workers.backbones import base, prompts, registry
-from workers.backbones.license import refuse_license
-from workers.sampling import plan
+from workers.sampling import policies
 from workers.settings import WorkerSettings
 from workers.weights import inventory, models_dir
 
@@ -98,16 +97,13 @@ def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) 
         raise UsageError(
             f"--backbone takes one name, not {several!r}; repeat the option: {repeated}"
         )
-    if sampling not in plan.POLICIES:
-        raise UsageError(
-            f"{sampling!r} is no sampling policy; there are {', '.join(plan.POLICIES)}"
-        )
+    policies.get(sampling)
     worker = settings.load(WorkerSettings)
     chosen = tuple(
-        dict.fromkeys(backbones or registry.default_backbones(models_dir.resolve(worker)))
+        dict.fromkeys(backbones or registry.default_backbones(models_dir.resolve(worker), weights))
     )
     for name in chosen:
-        refuse_license(name, worker.license)
+        registry.refuse_license(name, worker.license)
     return chosen
 
 

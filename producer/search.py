@@ -13,6 +13,7 @@ from db.search import Hit
 from producer.request import checked_backbones, declared_encoder
 from workers.backbones import registry
 from workers.backbones.base import FloatArray, Loaded, ReadsText, Weights
+from workers.sampling import policies
 from workers.settings import WorkerSettings
 from workers.weights import models_dir
 
@@ -53,7 +54,7 @@ def find(engine: Engine, encoder: Encoder, words: str, *, limit: int) -> list[Hi
     if stored is None or stored.weights_digest is None:
         options = f"--backbone {encoder.backbone}"
         options += f" --weights {encoder.weights}" if encoder.weights != "pretrained" else ""
-        options += f" --sampling {encoder.sampling}" if encoder.sampling != "notebook" else ""
+        options += f" --sampling {encoder.sampling}" if encoder.sampling != policies.DEFAULT else ""
         raise UsageError(
             f"no video has a vector of {encoder.name} yet: run enqueue {options}, and a worker"
         )

@@ -13,7 +13,7 @@ from db.progress.fleet import FleetWorker
 from producer.request import Request, declared_encoder
 from workers.backbones import registry
 from workers.settings import WorkerSettings
-from workers.weights import models_dir, present
+from workers.weights import inventory, models_dir
 
 
 def missing(engine: Engine, request: Request) -> list[str]:
@@ -26,7 +26,7 @@ def missing(engine: Engine, request: Request) -> list[str]:
     here: set[str] = set()
     if request.weights == "pretrained":
         try:
-            here = present.with_weights(models_dir.resolve(chosen))
+            here = set(inventory.versions(models_dir.resolve(chosen)))
         except (
             RefusedConfigurationError,
             UnavailableError,

@@ -1,35 +1,46 @@
-"""Runs the project's commands as child processes whose imports are made already: most of a short
-command's time.
+"""Runs the project's commands and workers as processes whose imports are made already: most of a
+short command's time, and 3 to 6 s of CPU for each worker.
 
-One process has imported the libraries (none of this project's modules) and forks for each command,
-which gets its own environment, folder, arguments and standard streams, and runs what the installed
-script runs. What a command imports is tested elsewhere, in processes of its own
+One process has imported the libraries and the commands, none of which reads the environment when
+it is imported; it has no thread and has computed nothing. It forks for each command, which gets its
+own environment, folder, arguments and standard streams, and runs what the installed script runs.
+What a command imports is tested elsewhere, in processes of its own
 (`tests/acceptance/test_light.py`).
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 LIBRARIES = (
-    "alembic.command", "av", "celery", "celery.app.amqp", "kombu.transport.redis", "minio", "numpy", "PIL.Image",
-    "prometheus_client", "psycopg2", "pydantic_settings", "rich.console", "rich.progress", "rich.table", "sqlalchemy",
+    "alembic.command", "av", "celery", "celery.app.amqp", "celery.apps.worker", "celery.bin.celery",
+    "celery.concurrency.thread", "kombu.transport.redis", "minio", "numpy", "PIL.Image", "prometheus_client",
+    "psycopg2", "pydantic_settings", "rich.console", "rich.progress", "rich.table", "sqlalchemy",
     "sqlalchemy.dialects.postgresql.psycopg2", "torch", "transformers", "typer", "urllib3",
+    "transformers.models.clip.tokenization_clip", "transformers.models.siglip.modeling_siglip",
+    "transformers.models.timesformer.modeling_timesformer", "transformers.models.videomae.modeling_videomae",
+    "transformers.models.vivit.modeling_vivit", "transformers.models.vjepa2.modeling_vjepa2",
+    "transformers.models.x_clip.modeling_x_clip",
 )  # fmt: skip
+#: What is said of a process: its id, then its exit code.
+NUMBER = struct.Struct("i")
 
 
 class Commands:
@@ -48,6 +59,24 @@ class Commands:
         theirs.close()
         self._socket = ours
 
+    def start(
+        self,
+        arguments: Sequence[str],
+        *,
+        env: dict[str, str],
+        cwd: Path,
+        streams: Sequence[IO[bytes]],
+    ) -> Forked:
+        """Like `subprocess.Popen` with all three streams given."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(
+                self._socket, [b"."], [theirs.fileno(), *(stream.fileno() for stream in streams)]
+            )
+        asked = {"arguments": list(arguments), "env": env, "cwd": str(cwd)}
+        ours.sendall(json.dumps(asked).encode() + b"\n")
+        return Forked(arguments, ours)
+
     def run(
         self,
         arguments: Sequence[str],
@@ -60,38 +89,69 @@ class Commands:
         """Like `subprocess.run` with both streams captured. Raises `subprocess.TimeoutExpired`, the
         command killed.
         """
-        ours, theirs = socket.socketpair()
         with (
             tempfile.TemporaryFile() as given,
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
-            ours,
         ):
             given.write((stdin or "").encode())
             given.seek(0)
-            with theirs:
-                socket.send_fds(
-                    self._socket,
-                    [b"."],
-                    [theirs.fileno(), given.fileno(), out.fileno(), err.fileno()],
-                )
-            ours.sendall(
-                json.dumps({"arguments": list(arguments), "env": env, "cwd": str(cwd)}).encode()
-                + b"\n"
-            )
-            ours.settimeout(timeout_seconds)
-            with ours.makefile() as told:
-                pid = int(told.readline())
-                try:
-                    code = int(told.readline())
-                except TimeoutError:
-                    os.kill(pid, signal.SIGKILL)
-                    raise subprocess.TimeoutExpired(list(arguments), timeout_seconds) from None
+            process = self.start(arguments, env=env, cwd=cwd, streams=(given, out, err))
+            try:
+                code = process.wait(timeout_seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
             return subprocess.CompletedProcess(list(arguments), code, _text(out), _text(err))
 
     def close(self) -> None:
         self._socket.close()
         self._process.wait(timeout=20)
+
+
+class Forked:
+    """A process that was forked for us, with the part of `subprocess.Popen` that tests use."""
+
+    def __init__(self, arguments: Sequence[str], told: socket.socket) -> None:
+        self._arguments = list(arguments)
+        self._told = told
+        self._waiting = threading.Lock()
+        self.pid = self._number(None)
+        self.returncode: int | None = None
+
+    def _number(self, timeout_seconds: float | None) -> int:
+        self._told.settimeout(timeout_seconds)
+        return int(NUMBER.unpack(self._told.recv(NUMBER.size))[0])
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(timeout=0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, negative if a signal ended it. Raises `subprocess.TimeoutExpired`."""
+        with self._waiting:
+            if self.returncode is None:
+                try:
+                    self.returncode = self._number(timeout)
+                except (TimeoutError, BlockingIOError):
+                    raise subprocess.TimeoutExpired(self._arguments, timeout or 0.0) from None
+                self._told.close()
+            return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens to a process that has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 @functools.cache
@@ -136,9 +196,9 @@ def _attend(answers: int, *streams: int) -> NoReturn:
         if pid == 0:
             told.close()
             _become(asked["arguments"], asked["env"], asked["cwd"], streams)
-        told.sendall(b"%d\n" % pid)
+        told.sendall(NUMBER.pack(pid))
         _, status = os.waitpid(pid, 0)
-        told.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+        told.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
     os._exit(0)
 
 
@@ -154,10 +214,11 @@ def _become(
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    _forget("huggingface_hub")
     sys.argv = arguments
     code: object = 0
     try:
-        _entry(arguments[0])()
+        _entry(arguments[0], cwd)()
     except SystemExit as ended:
         code = ended.code or 0
     threading._shutdown()  # type: ignore[attr-defined]
@@ -168,15 +229,30 @@ def _become(
     os._exit(code if isinstance(code, int) else 1)
 
 
-def _entry(script: str) -> Callable[[], object]:
+def _forget(library: str) -> None:
+    """It reads the environment when it is imported, which costs little."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == library]:
+        del sys.modules[name]
+
+
+def _entry(script: str, cwd: str) -> Callable[[], object]:
+    if script == "celery":  # what `python -m celery` runs
+        from celery.__main__ import main
+
+        sys.path[0] = cwd
+        return main
     from producer import cli
 
-    return {"reelvec": cli.main, "enqueue": cli.enqueue_main}[Path(script).name]
+    return {"reelvec": cli.main, "enqueue": cli.enqueue_main}[script]
 
 
 if __name__ == "__main__":
+    import producer
+
     for name in LIBRARIES:
         importlib.import_module(name)
+    for module in pkgutil.walk_packages(producer.__path__, "producer."):
+        importlib.import_module(module.name)
     gc.collect()
     gc.freeze()  # what is never looked at again is never copied
     _serve(socket.socket(fileno=int(sys.argv[1])))

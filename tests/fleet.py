@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 #: while there is work.
 SOURCE_SECONDS = 0.1
 #: Unfinished videos per worker that are kept in store: more than it can finish while one look at
-#: the ledger is on its way.
-STORE = 30
+#: the ledger is on its way, and few, as all are worked off after each strike.
+STORE = 12
 #: At the default intervals the broker is filled every 10 s only.
 STORE_AT_DEFAULTS = 250
 #: The worker that can be cut off from Postgres while the others are not.
@@ -60,6 +60,7 @@ class Fleet:
     folder: Path
     size: int = 2
     fast: bool = True
+    forked: bool = False
     variables: dict[str, str] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
     logs: list[Path] = field(default_factory=list)
@@ -88,7 +89,7 @@ class Fleet:
             "TMPDIR": str(temporary),
             **self.variables,
         }
-        self.workers[index] = WorkerProcess(environment, self.folder, log, "workers.app")
+        self.workers[index] = WorkerProcess(environment, self.folder, log, forked=self.forked)
         self.started[index] = time.time()
         return self.workers[index]
 
@@ -270,11 +271,14 @@ def running(
     *,
     size: int = 2,
     fast: bool = True,
+    forked: bool = False,
     **variables: str,
 ) -> Iterator[Fleet]:
     """A fleet at work: every worker has finished a video. Its processes are gone afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
-    fleet = Fleet(servers, footage, folder, size=size, fast=fast, variables=variables)
+    fleet = Fleet(
+        servers, footage, folder, size=size, fast=fast, forked=forked, variables=variables
+    )
     footage.hop.slow(delay_seconds=SOURCE_SECONDS / 2)
     try:
         for index in range(size):

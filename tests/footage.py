@@ -24,7 +24,7 @@ from tests.proxy import Proxy
 
 Vector = npt.NDArray[np.float32]
 #: So many files of their own: two videos that are worked on at once never have the same vector.
-CLIPS = 32
+CLIPS = 16
 
 
 @dataclass

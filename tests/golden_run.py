@@ -21,6 +21,7 @@ from workers import pipeline
 from workers.engine.engine import Engine
 from workers.pipeline import Owed
 from workers.sampling.pool import SamplerPool
+from workers.sampling.videos import Video
 from workers.sources.file import open_file
 
 
@@ -46,9 +47,8 @@ def probe_vectors(paths: Sequence[Path]) -> dict[str, npt.NDArray[np.float32]]:
         for path in paths:
             with open_file(path.as_uri(), None) as source:
                 result = pipeline.embed_video(
-                    source,
+                    Video(source, samplers),
                     owed,
-                    samplers=samplers,
                     engine=engine,
                     engine_seconds=60,
                     stop=threading.Event(),

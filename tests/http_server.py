@@ -37,6 +37,7 @@ class WebServer:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body after its header would wait for 40 ms
     shared: WebServer
 
     def do_GET(self) -> None:

@@ -62,7 +62,7 @@ class MemorySource:
 
 
 def seed_of(pool: SamplerPool, data: bytes) -> int:
-    return media.read_seed(pool.sample(MemorySource(data), "notebook").frames[0])
+    return media.read_seed(pool.sample(MemorySource(data), "notebook").pixels[0])
 
 
 def only_pid(pool: SamplerPool) -> int:

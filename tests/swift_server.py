@@ -45,6 +45,7 @@ use = egg:swift#listing_formats
 use = egg:swift#s3api
 location = us-east-1
 check_bucket_owner = false
+max_bucket_listing = 100
 [filter:tempauth]
 use = egg:swift#tempauth
 user_{user} = {secret} .admin

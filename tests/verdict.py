@@ -4,8 +4,10 @@ numbers and words.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import numpy as np
 from sqlalchemy import Engine, text
@@ -16,6 +18,7 @@ from db.stack.server_process import wait_until
 from tests.fleet import Fleet
 from tests.golden_run import stored_vectors
 from tests.servers import PATIENCE_SECONDS, QUEUE
+from tests.strikes import Strike
 
 #: Nothing of ours holds a transaction open for longer than its own few statements take.
 IDLE_SECONDS = 10.0
@@ -70,6 +73,24 @@ def judge(fleet: Fleet, *, seconds: float = PATIENCE_SECONDS) -> Verdict:
         fenced=said.count(": fenced"),
         broken=broken,
     )
+
+
+def assert_survives(fleet: Fleet, strike: Strike, *, seconds: float = 90.0) -> None:
+    """Strike a fleet whose places are all taken: within `seconds` every worker must have taken and
+    finished a video, then all is done and nothing is lost.
+    """
+    fleet.supply()
+    fleet.wait_until_busy()
+    strike.hit(fleet, Random(strike.name))
+    recovery_seconds, stuck = fleet.recover(time.time(), seconds=seconds)
+    print(f"{strike.name}: all at work again after {recovery_seconds:.1f} s")
+    assert not stuck, f"after {strike.name} workers {stuck} take no work any more"
+    found = judge(fleet)
+    assert found.holds, f"after {strike.name}: {found}"
+    assert set(fleet.ended) <= strike.ends, (
+        f"after {strike.name} workers have ended with {fleet.ended}"
+    )
+    fleet.ended.clear()
 
 
 def _works_off(fleet: Fleet) -> bool:
@@ -137,13 +158,15 @@ def _leftovers(fleet: Fleet) -> list[str]:
 
 
 def stray_processes(folder: Path) -> list[int]:
-    """Processes of a stopped fleet that are still there: their temporary folder gives them away."""
+    """Processes of a stopped fleet that are still there: their temporary folder or, as it is a
+    worker's, their current folder gives them away.
+    """
     found = []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = entry.read_bytes()
+            words, at = (process / "environ").read_bytes(), (process / "cwd").readlink()
         except OSError:
             continue  # gone meanwhile, or another user's
-        if f"TMPDIR={folder}/temporary".encode() in words:
-            found.append(int(entry.parent.name))
+        if at == folder or f"TMPDIR={folder}/temporary".encode() in words:
+            found.append(int(process.name))
     return found

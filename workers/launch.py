@@ -32,10 +32,11 @@ from workers.models import Models
 from workers.node import gpu_lock, lifeline, notice, shape
 from workers.runtime import Runtime
 from workers.sampling.pool import SamplerPool
+from workers.sampling.videos import Videos
 from workers.settings import WorkerSettings
 from workers.sources.storage import Storage
 from workers.tally import Tally
-from workers.weights import models_dir, present
+from workers.weights import inventory, models_dir
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,14 @@ def prepare(app: Any, node: str = "") -> Runtime:
             schema.check(connection)
             rights.require(connection, rights.WORKER)
             wanted = encoders.wanted_encoders(connection)
-        present.refuse_if_none(models_dir.resolve(chosen), wanted)
+        inventory.require_any(
+            models_dir.resolve(chosen), ((one.backbone, one.weights) for one in wanted)
+        )
         engine, tally = _engine(chosen, stack), Tally()
+        samplers = _samplers(chosen, engine, stack)
+        storage = stack.enter_context(
+            Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun)
+        )
         made = Runtime(
             settings=chosen,
             database=database,
@@ -78,10 +85,8 @@ def prepare(app: Any, node: str = "") -> Runtime:
             engine=engine,
             models=Models(database, engine, chosen, tally),
             tally=tally,
-            samplers=_samplers(chosen, engine, stack),
-            storage=stack.enter_context(
-                Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun)
-            ),
+            samplers=samplers,
+            videos=Videos(storage, samplers),
             identity=_identity(chosen, engine, node),
             closing=stack,
             refusals=Refusals(beat_seconds=chosen.beat_seconds),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from sqlalchemy import Engine as Database
 
@@ -18,12 +18,12 @@ from db.encoders import Encoder, Tagger
 from db.errors import RefusedConfigurationError, UsageError
 from db.jobs.abilities import Ability
 from db.ledger import Claim
-from workers.backbones.license import refuse_license
+from workers.backbones import registry
 from workers.engine.engine import Engine, ModelKey
 from workers.pipeline import Owed
 from workers.settings import WorkerSettings
 from workers.tally import Tally
-from workers.weights import inventory, models_dir, present
+from workers.weights import inventory, models_dir
 from workers.weights.bucket import Bucket
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ class NothingToMakeError(Exception):
 
 
 class Models:
-    """A model that could not be loaded is not tried again by this process; weights that were not
-    there may still come.
+    """A model that could not be loaded is not tried again by this process before its files are
+    others: weights may still come, and a copy of them be finished.
 
     `engine` loads them; `database` knows the encoders. Safe to use from all threads. Raises as
     `look` does.
@@ -53,24 +53,29 @@ class Models:
         self._loading = threading.Lock()
         self._encoders: dict[int, Encoder] = {}
         self._taggers: dict[int, Tagger] = {}
-        self._failed: set[str] = set()
+        self._failed: dict[str, tuple[str, Hashable | None]] = {}
         self._refused: dict[int, str] = {}
         self._looked = False
-        self._held: set[str] = set()
+        self._held: dict[str, Hashable] = {}
         self._names: set[str] = set()
         self.look()
 
     def look(self) -> None:
-        """Look which weights are there now. A bucket is asked once. Raises as
-        `present.with_weights` does.
+        """Look which weights are there now, and whether those that could not be loaded are others
+        by now. A bucket is asked once. Raises as `inventory.versions` does.
         """
         if isinstance(self._where, Bucket) and self._looked:
             return
         self._looked = True
-        held = present.with_weights(self._where)
-        names = present.loadable(held, self._settings.license)
+        held = inventory.versions(self._where)
+        names = inventory.loadable(held, self._settings.license)
         with self._lock:
-            self._held, self._names = held, names - self._failed
+            failed = {
+                model
+                for model, (backbone, version) in self._failed.items()
+                if held.get(backbone) == version
+            }
+            self._held, self._names = held, names - failed
 
     @property
     def ability(self) -> Ability:
@@ -152,13 +157,16 @@ class Models:
         """
         assert encoder.encoder_id is not None
         try:
-            refuse_license(encoder.backbone, self._settings.license)
+            registry.refuse_license(encoder.backbone, self._settings.license)
             bound = self._engine.load(ModelKey(encoder.backbone, encoder.weights))
         except (RefusedConfigurationError, UsageError):
             with self._lock:
                 if encoder.model in self._names:
                     self._names.discard(encoder.model)
-                    self._failed.add(encoder.model)
+                    self._failed[encoder.model] = (
+                        encoder.backbone,
+                        self._held.get(encoder.backbone),
+                    )
             raise
         try:
             with session.transaction(self._database) as connection:
@@ -188,4 +196,4 @@ class Models:
     def _holds_weights(self) -> bool:
         """Whether there are weights here that this worker has not failed with."""
         with self._lock:
-            return bool(self._held & self._names - set(self._refused.values()))
+            return bool(self._held.keys() & self._names - set(self._refused.values()))

@@ -1,8 +1,8 @@
 """One video, from its bytes to the vectors of every encoder it still owes. Plain Python: no queue,
 no database.
 
-The same frames serve all encoders of one sampling policy; a failing encoder costs its own result
-and no other's.
+The same frames serve all encoders of one sampling policy. A policy without frames costs its own
+encoders, and a failing encoder itself: what the others make is kept.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from db.encoders import Encoder, Tagger
 from db.errors import UsageError, VideoError
 from db.jobs.outcome import EncoderRows, Failure, Outcome, TaggerRows
 from db.jobs.sampler_version import VERSION as SAMPLER_VERSION
+from db.media import Media
 from workers.engine.engine import Encoding, Engine, ModelKey
-from workers.sampling import damage
-from workers.sampling.pool import Sample, SamplerPool
+from workers.sampling.frames import Frames, FrameSource, refusal
 from workers.sources.limits import Cancelled
-from workers.sources.storage import ByteSource
 
 #: How often a waiting thread looks whether the worker is draining.
 POLL_SECONDS = 0.2
@@ -47,26 +46,24 @@ class Owed:
 
 @dataclass
 class VideoResult:
-    """What one run made: `encodings` and `failures` by encoder name, `samples` by sampling policy,
-    stage timings.
+    """What one run made: `frames` by sampling policy, `encodings` and `failures` by encoder name.
 
-    `damage`: why nothing was made of the frames of a policy.
+    `unsampled`: by policy, why it has no frames, or why nothing was made of them.
     """
 
     etag: str | None
     size_bytes: int
-    samples: dict[str, Sample] = field(default_factory=dict)
+    frames: dict[str, Frames] = field(default_factory=dict)
+    unsampled: dict[str, VideoError] = field(default_factory=dict)
     encodings: dict[str, Encoding] = field(default_factory=dict)
     failures: dict[str, VideoError] = field(default_factory=dict)
-    damage: VideoError | None = None
     wait_seconds: float = 0.0
 
 
 def embed_video(
-    source: ByteSource,
+    source: FrameSource,
     owed: Sequence[Owed],
     *,
-    samplers: SamplerPool,
     engine: Engine,
     engine_seconds: float,
     stop: threading.Event,
@@ -77,23 +74,52 @@ def embed_video(
     with no other video.
 
     `recheck`: policies to sample even where no encoder of theirs is owed, to see whether the video
-    is what it seemed. Raises `VideoError` when there are no frames to encode, `Cancelled` when
-    `stop` is set and the work is unfinished. Errors of single encoders are in the result.
+    is what it seemed. Raises `VideoError` when no policy gives frames, `Cancelled` when `stop` is
+    set and the work is unfinished; then the engine is rid of what was given to it. Errors of single
+    policies and encoders are in the result.
     """
     result = VideoResult(etag=source.etag, size_bytes=source.size_bytes)
     futures: dict[str, Future[Encoding]] = {}
-    for policy in dict.fromkeys([*(item.encoder.sampling for item in owed), *recheck]):
-        sample = samplers.sample(source, policy, stop=stop)
-        result.samples[policy] = sample
-        if refused := damage.refusal(sample.damaged_share):
-            result.damage = refused
-            continue
-        for item in owed:
-            if item.encoder.sampling == policy:
-                label_sets = tuple(tagger.label_set for tagger in item.taggers)
-                futures[item.encoder.name] = engine.submit(
-                    item.key, sample.frames, label_sets, timeout_seconds=engine_seconds, alone=alone
-                )
+    try:
+        for policy in dict.fromkeys([*(item.encoder.sampling for item in owed), *recheck]):
+            pixels = _sample(source, policy, result, stop)
+            for item in owed:
+                if pixels is not None and item.encoder.sampling == policy:
+                    label_sets = tuple(tagger.label_set for tagger in item.taggers)
+                    futures[item.encoder.name] = engine.submit(
+                        item.key, pixels, label_sets, timeout_seconds=engine_seconds, alone=alone
+                    )
+        if not result.frames:
+            raise next(iter(result.unsampled.values()))
+        _collect(futures, result, engine_seconds, stop)
+    except BaseException:
+        for unfinished in futures.values():
+            unfinished.cancel()
+        raise
+    return result
+
+
+def _sample(
+    source: FrameSource, policy: str, result: VideoResult, stop: threading.Event
+) -> npt.NDArray[np.uint8] | None:
+    """The pixels to encode; None, and why in the result, where there are none."""
+    try:
+        frames = result.frames[policy] = source.frames(policy, stop=stop)
+    except VideoError as error:
+        result.unsampled[policy] = error
+        return None
+    if refused := refusal(frames.damaged_share):
+        result.unsampled[policy] = refused
+        return None
+    return frames.pixels
+
+
+def _collect(
+    futures: dict[str, Future[Encoding]],
+    result: VideoResult,
+    engine_seconds: float,
+    stop: threading.Event,
+) -> None:
     started = time.monotonic()
     for name, future in futures.items():
         try:
@@ -102,12 +128,7 @@ def embed_video(
             result.failures[name] = error
         except UsageError as error:  # prompts are checked where the tokenizer is: here
             result.failures[name] = VideoError("unusable_prompt", str(error), stage="encode")
-        except Cancelled:
-            for unfinished in futures.values():
-                unfinished.cancel()
-            raise
     result.wait_seconds = time.monotonic() - started
-    return result
 
 
 def _wait(future: Future[Encoding], *, deadline: float, stop: threading.Event) -> Encoding:
@@ -121,53 +142,45 @@ def _wait(future: Future[Encoding], *, deadline: float, stop: threading.Event) -
                 grace = now + DRAIN_GRACE_SECONDS if grace is None else grace
                 if now >= grace:
                     raise Cancelled from None
-            if (
-                now >= deadline + 1.0
-            ):  # the engine answers expired items itself; this is the belt to its braces
+            # the engine answers expired items itself; this is the belt to its braces
+            if now >= deadline + 1.0:
                 raise VideoError(
                     "engine_timeout", "the engine gave no answer in time", stage="encode"
                 ) from None
 
 
 def outcome_of(result: VideoResult, owed: Sequence[Owed]) -> Outcome:
-    """The rows of a finished run: everything that succeeded, and the first failure if one encoder
-    failed.
+    """The rows of a finished run: everything that succeeded, and the first failure: of a sampling
+    policy, which is the video's, else of an encoder.
     """
-    first = next(iter(result.samples.values()))
-    failure = next(
-        (failure_of(error, encoder=name) for name, error in result.failures.items()), None
-    )
+    failures = [
+        *(failure_of(error) for error in result.unsampled.values()),
+        *(failure_of(error, encoder=name) for name, error in result.failures.items()),
+    ]
+    sampled = tuple(result.frames.values())
+    made = [item for item in owed if item.encoder.name in result.encodings]
     return Outcome(
-        encoder_rows=tuple(
-            _encoder_rows(item.encoder, result)
-            for item in owed
-            if item.encoder.name in result.encodings
-        ),
+        encoder_rows=tuple(_encoder_rows(item.encoder, result) for item in made),
         tagger_rows=tuple(
             TaggerRows(
                 tagger.tagger_id,
                 tagger.label_set.categories,
                 result.encodings[item.encoder.name].probabilities[tagger.label_set.digest],
             )
-            for item in owed
-            if item.encoder.name in result.encodings
+            for item in made
             for tagger in item.taggers
         ),
-        failure=failure_of(result.damage) if result.damage else failure,
-        media={
-            "etag": result.etag,
-            "size_bytes": result.size_bytes,
-            "codec": first.facts.codec,
-            "width_px": first.facts.width_px,
-            "height_px": first.facts.height_px,
-            "fps": first.facts.fps,
-            "duration_seconds": first.facts.duration_seconds,
-            "damaged_share": max(sample.damaged_share for sample in result.samples.values()),
-            "sampler_version": SAMPLER_VERSION,
-        },
-        bytes_read=sum(sample.bytes_read for sample in result.samples.values()),
-        fetch_seconds=sum(sample.fetch_seconds for sample in result.samples.values()),
-        decode_seconds=sum(sample.decode_seconds for sample in result.samples.values()),
+        failure=failures[0] if failures else None,
+        media=Media(
+            result.etag,
+            result.size_bytes,
+            sampled[0].facts,
+            damaged_share=max(frames.damaged_share for frames in sampled),
+            sampler_version=SAMPLER_VERSION,
+        ),
+        bytes_read=sum(frames.bytes_read for frames in sampled),
+        fetch_seconds=sum(frames.fetch_seconds for frames in sampled),
+        decode_seconds=sum(frames.decode_seconds for frames in sampled),
         wait_seconds=result.wait_seconds,
         device_seconds=sum(encoding.device_seconds for encoding in result.encodings.values()),
     )
@@ -180,9 +193,7 @@ def failure_of(error: VideoError, *, encoder: str | None = None) -> Failure:
 def _encoder_rows(encoder: Encoder, result: VideoResult) -> EncoderRows:
     assert encoder.encoder_id is not None
     encoding = result.encodings[encoder.name]
-    spans = window_spans_seconds(
-        result.samples[encoder.sampling].pts_seconds, len(encoding.windows)
-    )
+    spans = window_spans_seconds(result.frames[encoder.sampling].pts_seconds, len(encoding.windows))
     return EncoderRows(encoder.encoder_id, encoding.pooled, encoding.windows, spans, encoding.dtype)
 
 

@@ -29,8 +29,8 @@ from workers.ending.recycling import Recycling
 from workers.engine.engine import Engine
 from workers.models import Models
 from workers.sampling.pool import SamplerPool
+from workers.sampling.videos import Videos
 from workers.settings import WorkerSettings
-from workers.sources.storage import Storage
 from workers.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Runtime:
     engine: Engine
     models: Models
     samplers: SamplerPool
-    storage: Storage
+    videos: Videos
     identity: Worker
     closing: contextlib.ExitStack
     refusals: Refusals

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from celery.exceptions import Reject
@@ -16,13 +17,14 @@ from db.errors import RefusedConfigurationError, UnavailableError, VideoError
 from db.jobs.outcome import Outcome
 from db.jobs.sampler_version import VERSION as SAMPLER_VERSION
 from db.ledger import Claim
+from db.media import Media
 from workers import contract, pipeline
 from workers.app import app
 from workers.delivery import breaker
 from workers.models import NothingToMakeError
 from workers.pipeline import Owed
 from workers.runtime import Runtime, current
-from workers.sampling.pool import STAGE as SAMPLE
+from workers.sampling.frames import STAGE as SAMPLE
 from workers.sources.limits import Cancelled
 
 log = logging.getLogger(__name__)
@@ -134,7 +136,7 @@ def _claim(runtime: Runtime, video_id: int) -> Claim | None:
 
 
 def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
-    media: dict[str, object] | None = None
+    media: Media | None = None
 
     def owed_of(claimed: Claim) -> list[Owed]:
         what = f"ask what video {claimed.video_id} owes"
@@ -148,14 +150,13 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
     try:
         if not owed_of(claimed) and not claimed.recheck:
             return Outcome()
-        with runtime.storage.open(claimed.uri) as source:
+        with runtime.videos.open(claimed.uri) as source:
             breaker.was_read(runtime, claimed)
-            media = {"etag": source.etag, "size_bytes": source.size_bytes}
+            media = Media(source.etag, source.size_bytes)
             owed = owed_of(claimed.for_version(source.etag))
             result = pipeline.embed_video(
                 source,
                 owed,
-                samplers=runtime.samplers,
                 engine=runtime.engine,
                 engine_seconds=runtime.settings.engine_wait_seconds,
                 stop=runtime.draining,
@@ -169,7 +170,7 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
         words = "video %d: %s at %s: %s"
         log.log(level, words, claimed.video_id, error.code, error.stage, error, extra=fields)
         if media is not None and error.stage == SAMPLE:
-            media["sampler_version"] = SAMPLER_VERSION
+            media = replace(media, sampler_version=SAMPLER_VERSION)
         return Outcome(failure=pipeline.failure_of(error), media=media)
     except (Cancelled, NothingToMakeError, RefusedConfigurationError):
         raise

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from db.errors import RefusedConfigurationError
-from db.jobs.outcome import MEDIA_COLUMNS
+from db.media import MEDIA_COLUMNS
 
 READER, ENQUEUER, WORKER, ADMIN = (
     "reelvec_reader",

@@ -13,12 +13,12 @@ from sqlalchemy import Connection, text
 from db import copy
 from db.errors import ErrorClass
 from db.jobs.sampler_version import VERSION
+from db.media import MEDIA_COLUMNS, Media
 
 ERROR_TEXT_CHARACTERS = 2000
-MEDIA_COLUMNS = (
-    *("etag", "size_bytes", "codec", "width_px", "height_px", "fps", "duration_seconds"),
-    *("damaged_share", "sampler_version"),
-)
+#: Of a tagger with more categories than this only a video's best are kept, by name: all windows of
+#: 1,000 would be 52 KB a video.
+WHOLE_CATEGORIES, KEPT_TAGS = 200, 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Outcome:
     encoder_rows: tuple[EncoderRows, ...] = ()
     tagger_rows: tuple[TaggerRows, ...] = ()
     failure: Failure | None = None
-    media: dict[str, Any] | None = None
+    media: Media | None = None
     bytes_read: int | None = None
     fetch_seconds: float | None = None
     decode_seconds: float | None = None
@@ -178,6 +178,7 @@ def _copy_tagger_rows(
             "video_id": copy.bigint,
             "probabilities": copy.real_array,
             "window_probabilities": copy.real_array,
+            "tags": copy.text_array,
             "tag": copy.text,
             "probability": copy.real,
             "worker_id": copy.uuid,
@@ -191,6 +192,9 @@ def _score_row(rows: TaggerRows, video_id: int, worker_id: UUID) -> tuple[Any, .
     needs no unnest.
     """
     mean = rows.window_probabilities.mean(axis=0)
-    best = int(mean.argmax())
-    tag, probability = rows.categories[best], float(mean[best])
-    return rows.tagger_id, video_id, mean, rows.window_probabilities, tag, probability, worker_id
+    best = np.argsort(-mean, kind="stable")[:KEPT_TAGS]
+    tag, probability = rows.categories[best[0]], float(mean[best[0]])
+    kept: tuple[Any, ...] = (mean, rows.window_probabilities, None)
+    if len(rows.categories) > WHOLE_CATEGORIES:
+        kept = (mean[best], None, [rows.categories[index] for index in best])
+    return rows.tagger_id, video_id, *kept, tag, probability, worker_id

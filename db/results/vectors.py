@@ -137,7 +137,7 @@ def _blocks(
             return
         chosen = statement.format(encoder_id=encoder.encoder_id, after=after, to=to)
         received = _Received()
-        copy.run(connection, f"COPY ({chosen}) TO STDOUT BINARY", received)  # type: ignore[arg-type]
+        copy.run(connection, f"COPY ({chosen}) TO STDOUT BINARY", received)
         data = memoryview(received.data)[len(copy.HEADER) : -_TRAILER_BYTES]
         yield np.frombuffer(data, dtype)
         after = int(to)

@@ -25,13 +25,15 @@ class VideoFacts:
     probability: float | None
 
 
-_FACTS = text("""
-SELECT v.video_id, v.uri, reelvec.readable(v.uri) AS address, v.external_id, v.category, v.title,
-  v.duration_seconds, b.tag, b.probability
-FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS wanted (video_id, place)
-JOIN reelvec.videos v USING (video_id) LEFT JOIN reelvec.best_tags b USING (video_id)
-ORDER BY wanted.place
-""")
+COLUMNS = """v.video_id, v.uri, reelvec.readable(v.uri) AS address, v.external_id, v.category, v.title,
+  v.duration_seconds, b.tag, b.probability"""
+#: OFFSET 0: else the best tag of every video would be looked up for each block of some.
+BEST_TAG = """LEFT JOIN LATERAL (
+  SELECT tag, probability FROM reelvec.best_tags t WHERE t.video_id = v.video_id OFFSET 0) b ON true"""
+_FACTS = text(f"""
+SELECT {COLUMNS} FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS wanted (video_id, place)
+JOIN reelvec.videos v USING (video_id) {BEST_TAG} ORDER BY wanted.place
+""")  # noqa: S608
 
 
 def facts(connection: Connection, video_ids: Sequence[int]) -> list[VideoFacts]:

@@ -11,6 +11,8 @@ from producer.commands.in_turn import each
 from producer.desk import say
 from producer.tables import print_json
 from producer.wording import plural
+from workers.backbones import registry
+from workers.sampling import policies
 
 if TYPE_CHECKING:
     from producer.local.embed import Embedded
@@ -28,8 +30,7 @@ def embed(
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            help="The model. Repeatable. Default: those whose weights are on this machine, else "
-            "vivit and x-clip."
+            help=registry.HELP,
         ),
     ] = None,
     weights: Annotated[
@@ -39,14 +40,12 @@ def embed(
             "mean nothing."
         ),
     ] = "pretrained",
-    sampling: Annotated[
-        str, typer.Option(help="How 96 frames are chosen: notebook, uniform or fast.")
-    ] = "notebook",
+    sampling: Annotated[str, typer.Option(help=policies.HELP)] = policies.DEFAULT,
     labels: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Prompts for x-clip and siglip2; default: the shipped English ones.",
+            help="Prompts for the models that read text; default: the shipped English ones.",
         ),
     ] = None,
     as_json: Annotated[
@@ -75,10 +74,10 @@ def _show(made: Embedded, *, as_json: bool) -> None:
     if as_json:
         print_json(made.summary())
         return
-    target = f" → {made.written}" if made.written else ""
+    facts, target = made.facts, f" → {made.written}" if made.written else ""
     typer.echo(
-        f"{made.file}: {made.codec} {made.width_px}x{made.height_px}, {made.duration_seconds:.1f} "
-        f"s{target}"
+        f"{made.file}: {facts.codec} {facts.width_px}x{facts.height_px}, "
+        f"{facts.duration_seconds:.1f} s{target}"
     )
     for name, shape in made.shapes.items():
         tag = f"  {made.tags[name][0]} {made.tags[name][1]:.2f}" if name in made.tags else ""

@@ -11,6 +11,8 @@ from producer.commands.version import Version
 from producer.desk import addresses, connected, operator, say
 from producer.tables import print_json
 from producer.wording import plural
+from workers.backbones import registry
+from workers.sampling import policies
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -61,9 +63,7 @@ def enqueue(
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            help="The model: vivit, x-clip, siglip2, vjepa2, timesformer, videomae or probe. "
-            "Repeatable."
-            " Default: those whose weights are on this machine, else vivit and x-clip."
+            help=registry.HELP,
         ),
     ] = None,
     weights: Annotated[
@@ -72,12 +72,8 @@ def enqueue(
     ] = "pretrained",
     sampling: Annotated[
         str,
-        typer.Option(
-            help="How 96 frames of the first minute are chosen: notebook; uniform (evenly); or "
-            "fast (as notebook, but scaled"
-            " faster and less exactly)."
-        ),
-    ] = "notebook",
+        typer.Option(help=policies.HELP),
+    ] = policies.DEFAULT,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Stop after this many newly queued videos.")
     ] = None,
@@ -137,7 +133,7 @@ def enqueue(
             },
             **{"sample": sample, "force": force},
             weights=weights != "pretrained",
-            sampling=sampling != "notebook",
+            sampling=sampling != policies.DEFAULT,
         )
         _recheck(sources or [], category or [], dry_run=dry_run, wait=wait, as_json=as_json)
         return
@@ -222,6 +218,8 @@ def _say_choices(request: Request, labels: Path | None) -> None:
         spec = registry.get(name)
         if not spec.commercial:
             say(f"{name}: weights are {spec.license} (non-commercial)")
+        if spec.package and request.weights == "pretrained":
+            say(f"{name}: a first model for small machines; it sees pictures and no motion")
     if any(registry.get(name).has_text for name in request.backbones):
         shown = (
             labels

@@ -14,6 +14,7 @@ import typer
 
 from producer.desk import say
 from producer.tables import print_json, print_table
+from workers.backbones import registry
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -36,7 +37,10 @@ SHOWN_DIGITS = 12
 def fetch(
     backbones: Annotated[
         list[str] | None,
-        typer.Argument(metavar="BACKBONE", help="The models; default: vivit and x-clip."),
+        typer.Argument(
+            metavar="BACKBONE",
+            help=f"The models; default: {' and '.join(registry.DEFAULT_PERMISSIVE)}.",
+        ),
     ] = None,
     to: Annotated[
         str | None,

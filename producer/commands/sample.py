@@ -9,6 +9,7 @@ import typer
 
 from producer.commands.in_turn import each
 from producer.tables import print_json
+from workers.sampling import policies
 
 if TYPE_CHECKING:
     from producer.local.sample import Sampled
@@ -19,9 +20,7 @@ def sample(
         list[str],
         typer.Argument(metavar="FILE|URL...", help="Video files, s3:// objects, web addresses."),
     ],
-    sampling: Annotated[
-        str, typer.Option(help="How 96 frames are chosen: notebook, uniform or fast.")
-    ] = "notebook",
+    sampling: Annotated[str, typer.Option(help=policies.HELP)] = policies.DEFAULT,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all facts of each video as JSON on stdout.")
     ] = False,

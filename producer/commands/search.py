@@ -8,6 +8,8 @@ import typer
 
 from producer.desk import database, say
 from producer.tables import print_json, print_table
+from workers.backbones import registry
+from workers.sampling import policies
 
 if TYPE_CHECKING:
     from db.search import Hit
@@ -25,13 +27,11 @@ def search(
         typer.Option(
             help="The model whose vectors are searched; it must understand text without a video."
         ),
-    ] = "siglip2",
+    ] = registry.DEFAULT_SEARCHED,
     weights: Annotated[
         str, typer.Option(help="As given to enqueue: pretrained, random-tiny, random-full.")
     ] = "pretrained",
-    sampling: Annotated[
-        str, typer.Option(help="As given to enqueue: notebook, uniform or fast.")
-    ] = "notebook",
+    sampling: Annotated[str, typer.Option(help=policies.NAMED_HELP)] = policies.DEFAULT,
     limit: Annotated[int, typer.Option("-k", min=1, help="How many videos to show.")] = 10,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object for each video on stdout.")

@@ -44,7 +44,9 @@ def look() -> Iterator[Finding]:
     )
     if isinstance(place, Path):
         for one in held:
-            if one.state != "missing" and (problem := _incomplete(one.backbone, place)):
+            if one.state not in ("missing", "installed") and (
+                problem := _incomplete(one.backbone, place)
+            ):
                 yield problem
     yield from judge_wanted(
         _wanted_encoders(), {one.backbone: one for one in held}, desk=bool(packages.missing())

@@ -118,10 +118,7 @@ def cure_for(name: str, problem: str, cure: str) -> str:
 
 
 def _say_transformers(facts: dict[str, Any]) -> str:
-    from workers.backbones import registry
-
-    count = len([name for name in registry.names() if registry.get(name).checkpoint])
-    return f"{facts['version']}, the classes of all {count} models load"
+    return f"{facts['version']}, the classes of all {facts['models']} models load"
 
 
 def _say_av(facts: dict[str, Any]) -> str:

@@ -16,23 +16,12 @@ from importlib import import_module
 from io import BytesIO
 from typing import Any, Self
 
-#: What the backbones load from transformers.
-MODEL_CLASSES = (
-    "VivitModel",
-    "TimesformerModel",
-    "VideoMAEModel",
-    "XCLIPModel",
-    "CLIPTokenizer",
-    "VJEPA2Model",
-    "SiglipModel",
-)
-
 
 def torch() -> dict[str, Any]:
     """Which torch this is, and what a worker would say of its device."""
     from db import settings
     from db.errors import ReelvecError
-    from workers.engine import choice
+    from workers.engine import device_choice
     from workers.node import machine
     from workers.settings import WorkerSettings
 
@@ -56,7 +45,7 @@ def torch() -> dict[str, Any]:
         "asked": settings.load(WorkerSettings).device,
     }
     try:
-        facts["chosen"] = choice.choose_device(facts["asked"])
+        facts["chosen"] = device_choice.choose_device(facts["asked"])
     except ReelvecError as error:
         facts["refused"] = str(error)
     return facts
@@ -67,12 +56,14 @@ def torchvision() -> dict[str, Any]:
 
 
 def transformers() -> dict[str, Any]:
+    from workers.backbones import prompts, registry
     from workers.weights.loading import transformers as quiet
 
     library = quiet()
-    for name in MODEL_CLASSES:
+    models = [spec.published for spec in registry.specs() if spec.published is not None]
+    for name in (prompts.CLIP_TOKENIZER, *(one.model for one in models)):
         getattr(library, name)
-    return {"version": library.__version__}
+    return {"version": library.__version__, "models": len(models)}
 
 
 def pillow() -> dict[str, Any]:
@@ -94,13 +85,13 @@ def sampler() -> dict[str, Any]:
     started = time.perf_counter()
     pool = SamplerPool(1, wall_seconds=30.0, cpu_seconds=20)
     try:
-        sample = pool.sample(_Memory(_clip()), "notebook")
+        frames = pool.sample(_Memory(_clip()), "notebook")
     finally:
         pool.close()
     return {
-        "codec": sample.facts.codec,
-        "frames": len(sample.frames),
-        "grey": float(sample.frames.mean()),
+        "codec": frames.facts.codec,
+        "frames": len(frames.pixels),
+        "grey": float(frames.pixels.mean()),
         "seconds": time.perf_counter() - started,
     }
 

@@ -7,24 +7,21 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from db import settings
 from db.encoders import Tagger
 from db.labels import LabelSet
-from producer.local.targets import targets, whole_file
-from producer.local.videos import named, reading
+from db.media import MediaFacts
+from producer.local.targets import whole_file
+from producer.local.videos import LocalVideos
 from producer.request import checked_backbones, declared_encoder
 from workers import pipeline
-from workers import settings as worker_settings
 from workers.backbones import registry
 from workers.engine.engine import Engine
 from workers.pipeline import Owed, VideoResult
-from workers.settings import WorkerSettings
-from workers.weights import models_dir
+from workers.weights import inventory, models_dir
 
 CPU_ENGINE_SECONDS = 3600.0
 
@@ -34,10 +31,7 @@ class Embedded:
     """One file's summary: `shapes` and `tags` by backbone, `failures` by backbone."""
 
     file: str
-    codec: str
-    width_px: int
-    height_px: int
-    duration_seconds: float
+    facts: MediaFacts
     decode_seconds: float
     device_seconds: float
     written: str | None = None
@@ -46,10 +40,11 @@ class Embedded:
     failures: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        return asdict(self)
+        told = asdict(self)
+        return {"file": told.pop("file"), **told.pop("facts"), **told}
 
 
-class Embedder:
+class Embedder(LocalVideos):
     """Engine and one sampler for as many files as are given. Raises `UsageError`,
     `RefusedConfigurationError`.
     """
@@ -64,65 +59,53 @@ class Embedder:
         out: Path | None,
         files: Sequence[str],
     ) -> None:
-        worker_settings.refuse_unknown()
-        self._settings = settings.load(WorkerSettings)
-        self.videos = named(files)
-        self._targets = (
-            None
-            if out is None
-            else targets("--out", out, ".npz", [video.uri for video in self.videos])
-        )
+        super().__init__(files)
+        self._arrays = self._targets("--out", out, ".npz")
         chosen = checked_backbones(backbones or (), weights=weights, sampling=sampling)
         label_set = _label_set(labels)
         self._owed = [
             Owed(
                 declared_encoder(name, weights, sampling),
-                (Tagger(0, label_set.name, 0, label_set),) if registry.get(name).has_text else (),
+                tuple(
+                    Tagger(0, labels.name, 0, labels)
+                    for labels in registry.get(name).scored([label_set])
+                ),
             )
             for name in chosen
         ]
-        self._stack = ExitStack()
-        self._engine = Engine(
-            device=self._settings.device, models_dir=models_dir.resolve(self._settings)
-        )
+        where = models_dir.resolve(self._settings)
+        for name in chosen:
+            inventory.require(where, name, weights)
+        self._engine = Engine(device=self._settings.device, models_dir=where)
         self._stack.callback(self._engine.close)
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.push(self._stack.pop_all())
+        with ExitStack() as unfinished:
+            unfinished.push(self)
             for owed in self._owed:
                 self._engine.load(owed.key)
-            self._storage, self._samplers = stack.enter_context(reading(self._settings))
-            self._stack = stack.pop_all()
+            super().__enter__()
+            unfinished.pop_all()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def embed(self, number: int) -> Embedded:
         """Run the video of this number and write its .npz. Raises `VideoError`, `UsageError`."""
         video = self.videos[number]
-        with self._storage.open(video.uri) as source:
+        with self._source.open(video.uri) as source:
             result = pipeline.embed_video(
                 source,
                 self._owed,
-                samplers=self._samplers,
                 engine=self._engine,
                 engine_seconds=self._settings.engine_seconds or CPU_ENGINE_SECONDS,
                 stop=threading.Event(),
             )
-        if result.damage:
-            raise result.damage
+        for refused in result.unsampled.values():
+            raise refused
         made = _summarise(video.shown, result, self._owed)
-        if self._targets is not None:
-            with whole_file(self._targets[number]) as file:
+        if self._arrays:
+            with whole_file(self._arrays[number]) as file:
                 np.savez(file, **_arrays(result, self._owed))
-            made.written = str(self._targets[number])
+            made.written = str(self._arrays[number])
         return made
 
 
@@ -137,10 +120,10 @@ def _label_set(labels: Path | None) -> LabelSet:
 
 
 def _arrays(result: VideoResult, owed: Sequence[Owed]) -> dict[str, Any]:
-    sample = next(iter(result.samples.values()))
+    frames = next(iter(result.frames.values()))
     arrays: dict[str, Any] = {
-        "frame_indices": sample.frame_indices,
-        "pts_seconds": sample.pts_seconds,
+        "frame_indices": frames.indices,
+        "pts_seconds": frames.pts_seconds,
     }
     for item in owed:
         encoding = result.encodings.get(item.encoder.name)
@@ -157,14 +140,11 @@ def _arrays(result: VideoResult, owed: Sequence[Owed]) -> dict[str, Any]:
 
 
 def _summarise(file: str, result: VideoResult, owed: Sequence[Owed]) -> Embedded:
-    sample = next(iter(result.samples.values()))
+    frames = next(iter(result.frames.values()))
     made = Embedded(
         file=file,
-        codec=sample.facts.codec,
-        width_px=sample.facts.width_px,
-        height_px=sample.facts.height_px,
-        duration_seconds=sample.facts.duration_seconds,
-        decode_seconds=sample.decode_seconds,
+        facts=frames.facts,
+        decode_seconds=frames.decode_seconds,
         device_seconds=sum(encoding.device_seconds for encoding in result.encodings.values()),
     )
     for item in owed:

@@ -6,24 +6,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from db import settings
-from db.errors import UsageError
-from producer.local.targets import targets, whole_file
-from producer.local.videos import named, reading
+from producer.local.targets import whole_file
+from producer.local.videos import LocalVideos
 from producer.sources.uris import key_of
-from workers import settings as worker_settings
-from workers.sampling.damage import refusal
-from workers.sampling.plan import POLICIES
-from workers.sampling.pool import Sample
-from workers.settings import WorkerSettings
+from workers.sampling import policies
+from workers.sampling.frames import Frames, refusal
+from workers.sampling.plan import FRAMES
 
 #: Frames in a row of the table, and what stands between two of them.
 TABLE_COLUMNS, TABLE_GAP = 6, "    "
@@ -37,22 +31,17 @@ class Sampled:
 
     file: str
     policy: str
-    sample: Sample
-    etag: str | None
+    frames: Frames
     size_bytes: int
     wall_seconds: float
     written: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Everything but the pixels, for JSON."""
-        made, facts = self.sample, self.sample.facts
+        made = self.frames
         return {
             "file": self.file,
-            "codec": facts.codec,
-            "width_px": facts.width_px,
-            "height_px": facts.height_px,
-            "fps": facts.fps,
-            "duration_seconds": facts.duration_seconds,
+            **vars(made.facts),
             "frame_count": made.frame_count,
             "frames_decoded": made.frames_decoded,
             "decode_mode": made.decode_mode,
@@ -63,14 +52,14 @@ class Sampled:
             "fetch_seconds": made.fetch_seconds,
             "decode_cpu_seconds": made.decode_seconds,
             "wall_seconds": self.wall_seconds,
-            "etag": self.etag,
-            "frame_indices": made.frame_indices.tolist(),
+            "etag": made.version,
+            "frame_indices": made.indices.tolist(),
             "pts_seconds": [round(seconds, 6) for seconds in made.pts_seconds.tolist()],
         }
 
     def facts(self) -> dict[str, str]:
         """What there is to say, in words, by subject."""
-        made, video = self.sample, self.sample.facts
+        made, video = self.frames, self.frames.facts
         said = {
             "video": f"{video.codec}, {video.width_px} x {video.height_px}, {video.fps:.5g} fps, "
             f"{video.duration_seconds:.1f} s, {made.frame_count:,} frames",
@@ -81,7 +70,7 @@ class Sampled:
             f"({made.bytes_read / self.size_bytes:.0%})",
             "time": f"fetch {made.fetch_seconds:.3f} s, decode {made.decode_seconds:.3f} s of CPU, "
             f"{self.wall_seconds:.3f} s in all",
-            "frames": f"{_range(made.frame_indices)}, policy {self.policy}",
+            "frames": f"{_range(made.indices)}, policy {self.policy}",
         }
         if not made.decode_errors:
             del said["damaged"]
@@ -91,11 +80,9 @@ class Sampled:
         """Lines with position and time of each frame; one that fills several slots is there
         once.
         """
-        _, slots = np.unique(self.sample.frame_indices, return_index=True)
-        cells = [
-            f"{self.sample.frame_indices[slot]:>5} {self.sample.pts_seconds[slot]:>5.2f}s"
-            for slot in slots
-        ]
+        made = self.frames
+        _, slots = np.unique(made.indices, return_index=True)
+        cells = [f"{made.indices[slot]:>5} {made.pts_seconds[slot]:>5.2f}s" for slot in slots]
         head = ["frame   time"] * min(TABLE_COLUMNS, len(cells))
         rows = [
             cells[start : start + TABLE_COLUMNS] for start in range(0, len(cells), TABLE_COLUMNS)
@@ -103,7 +90,7 @@ class Sampled:
         return [TABLE_GAP.join(row) for row in (head, *rows)]
 
 
-class Sampling:
+class Sampling(LocalVideos):
     """One sampler process for as many videos as are named. All that can be refused without reading
     one is refused first.
 
@@ -113,30 +100,10 @@ class Sampling:
     def __init__(
         self, files: Sequence[str], *, policy: str, out: Path | None, sheet: Path | None
     ) -> None:
-        worker_settings.refuse_unknown()
-        self._settings = settings.load(WorkerSettings)
-        if policy not in POLICIES:
-            raise UsageError(f"{policy!r} is no sampling policy; there are {', '.join(POLICIES)}")
-        self._policy = policy
-        self.videos = named(files)
-        uris = [video.uri for video in self.videos]
-        self._arrays = targets("--out", out, ".npz", uris) if out is not None else None
-        self._sheets = targets("--sheet", sheet, ".png", uris) if sheet is not None else None
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._storage, self._samplers = stack.enter_context(reading(self._settings))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+        super().__init__(files)
+        self._policy = policies.get(policy).name
+        self._arrays = self._targets("--out", out, ".npz")
+        self._sheets = self._targets("--sheet", sheet, ".png")
 
     def sample(self, number: int) -> Sampled:
         """Sample the video of this number and write what was asked for. Raises `VideoError`,
@@ -144,15 +111,14 @@ class Sampling:
         """
         started = time.monotonic()
         video = self.videos[number]
-        with self._storage.open(video.uri) as source:
-            sample = self._samplers.sample(source, self._policy)
+        with self._source.open(video.uri) as source:
+            frames = source.frames(self._policy)
         wall_seconds = time.monotonic() - started
         paths = [written[number] for written in (self._arrays, self._sheets) if written]
         made = Sampled(
             file=video.shown,
             policy=self._policy,
-            sample=sample,
-            etag=source.etag,
+            frames=frames,
             size_bytes=source.size_bytes,
             wall_seconds=wall_seconds,
             written=tuple(map(str, paths)),
@@ -174,14 +140,14 @@ def _mode(decode_mode: str) -> str:
 
 def _verdict(damaged_share: float) -> str:
     refused = ": too many, so no vectors are computed" if refusal(damaged_share) else ""
-    return f"{damaged_share:.0%} of the 96 pictures{refused}"
+    return f"{damaged_share:.0%} of the {FRAMES} pictures{refused}"
 
 
 def _range(frame_indices: np.ndarray) -> str:
     """How the positions run: first, last, step, repeats."""
     different = np.unique(frame_indices)
     if len(different) == 1:
-        return f"96 times {different[0]}"
+        return f"{FRAMES} times {different[0]}"
     steps = np.diff(different)
     step = (
         f"step {steps.min()}"
@@ -189,7 +155,7 @@ def _range(frame_indices: np.ndarray) -> str:
         else f"steps {steps.min()} to {steps.max()}"
     )
     repeats = len(frame_indices) - len(different)
-    repeated = f", {repeats} of 96 repeat the one before" if repeats else ""
+    repeated = f", {repeats} of {FRAMES} repeat the one before" if repeats else ""
     return f"{different[0]:,} to {different[-1]:,}, {step}{repeated}"
 
 
@@ -197,18 +163,18 @@ def _write_arrays(made: Sampled, path: Path) -> None:
     with whole_file(path) as file:
         np.savez(
             file,
-            frames=made.sample.frames,
-            frame_indices=made.sample.frame_indices,
-            pts_seconds=made.sample.pts_seconds,
+            frames=made.frames.pixels,
+            frame_indices=made.frames.indices,
+            pts_seconds=made.frames.pts_seconds,
         )
 
 
 def _write_sheet(made: Sampled, title: str, path: Path) -> None:
     from workers.sampling.sheet import contact_sheet
 
-    sample = made.sample
+    frames = made.frames
     picture = contact_sheet(
-        sample.frames, sample.frame_indices, sample.pts_seconds, title=title, facts=made.facts()
+        frames.pixels, frames.indices, frames.pts_seconds, title=title, facts=made.facts()
     )
     with whole_file(path) as file:
         picture.save(file, "png")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from db import settings
 from db.errors import UsageError
 from db.masking import mask
+from producer.local.targets import targets
 from producer.sources.uris import canonical
+from workers import settings as worker_settings
 from workers.sampling.pool import SamplerPool
+from workers.sampling.videos import Videos
 from workers.settings import WorkerSettings
 from workers.sources.s3_endpoint import endpoint
 from workers.sources.storage import Storage
@@ -26,12 +30,8 @@ class Named(NamedTuple):
     warning: str | None
 
 
-def named(files: Sequence[str]) -> list[Named]:
+def named(file: str) -> Named:
     """Raises `UsageError` for what is no address."""
-    return [_named(file) for file in files]
-
-
-def _named(file: str) -> Named:
     try:
         place = canonical(file, base=Path.cwd(), s3_endpoint=endpoint().host)
     except ValueError as error:
@@ -39,14 +39,31 @@ def _named(file: str) -> Named:
     return Named(place.uri, file if place.uri.startswith("file:") else place.uri, place.warning)
 
 
-@contextmanager
-def reading(settings: WorkerSettings) -> Iterator[tuple[Storage, SamplerPool]]:
-    """What reads them: any folder may be read here, by one sampler process."""
-    pool = SamplerPool(
-        1, wall_seconds=settings.sampling_wall_seconds, cpu_seconds=settings.sampling_cpu_seconds
-    )
-    try:
-        with Storage(settings, roots=None) as storage:
-            yield storage, pool
-    finally:
-        pool.close()
+class LocalVideos:
+    """The videos named, and, once entered, their frames: any folder may be read here, by one
+    sampler process. Raises `UsageError` for what is no address.
+    """
+
+    def __init__(self, files: Sequence[str]) -> None:
+        worker_settings.refuse_unknown()
+        self._settings = settings.load(WorkerSettings)
+        self.videos = [named(file) for file in files]
+        self._stack = ExitStack()
+
+    def _targets(self, option: str, given: Path | None, suffix: str) -> list[Path]:
+        """A path for each video, as `targets` says; none where none is asked for."""
+        return targets(option, given, suffix, [video.uri for video in self.videos]) if given else []
+
+    def __enter__(self) -> Self:
+        pool = SamplerPool(
+            1,
+            wall_seconds=self._settings.sampling_wall_seconds,
+            cpu_seconds=self._settings.sampling_cpu_seconds,
+        )
+        self._stack.callback(pool.close)
+        storage = self._stack.enter_context(Storage(self._settings, roots=None))
+        self._source = Videos(storage, pool)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from db import encoders
 from db.encoders import Encoder
 from db.errors import UsageError
-from db.results import vectors
+from db.results import csv, vectors
 from producer.local.targets import whole_file
-from producer.results import npz, rows, tables
+from producer.results import npz, parquet, rows
 from producer.results.rows import Rows
 
 if TYPE_CHECKING:
@@ -56,9 +56,11 @@ def export(database: Engine, name: str, target: Path, *, windows: bool, tell: Te
             if kind == ".npz":
                 npz.write(file, blocks, (total, encoder.dim or 0))
             elif kind == ".csv":
-                tables.write_csv(file, blocks)
+                csv.write(
+                    connection, encoder, file, windows=windows, tell=lambda done: tell(done, total)
+                )
             else:
-                tables.write_parquet(file, blocks)
+                parquet.write(file, blocks)
     return total
 
 
@@ -88,7 +90,7 @@ def _parts(
     while some := list(itertools.islice(blocks, PART_BLOCKS)):
         last = some[-1].videos[-1].video_id
         with whole_file(folder / f"{prefix}{last:012d}.parquet") as file:
-            tables.write_parquet(file, some)
+            parquet.write(file, some)
         written += sum(len(block.videos) for block in some)
         tell(written, total)
     return written

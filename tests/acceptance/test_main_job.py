@@ -17,9 +17,8 @@ from tests import media
 from tests.conftest import Desk, WorkerProcess
 from tests.golden_run import probe_vectors, stored_vectors
 from tests.ledgering import one
-from tests.weights import make_models_dir
+from tests.weights import NOTEBOOK, make_models_dir
 
-FOUR = ("vivit", "timesformer", "videomae", "x-clip")
 Start = Callable[..., WorkerProcess]
 
 
@@ -56,7 +55,7 @@ def test_files_become_rows_or_reasons(
     desk: Desk, catalogue: Path, start_worker: Start, engine: Engine
 ) -> None:
     start_worker()
-    chosen = [*backbones(*FOUR, "probe"), "--weights", "random-tiny"]
+    chosen = [*backbones(*NOTEBOOK, "probe"), "--weights", "random-tiny"]
     films = desk.run("enqueue", "data", "--category", "films", *chosen, "--wait", expect=3)
     assert "DONE 2 done, 2 failed" in films.stderr
     desk.run("enqueue", "-", *chosen, "--wait", expect=3, stdin="data/46.0_animals/missing.mp4\n")
@@ -77,7 +76,7 @@ def test_files_become_rows_or_reasons(
     dims = rows(desk, "SELECT e.backbone, count(*), min(vector_dims(embedding)), max(vector_dims(embedding))"
                       " FROM embeddings JOIN encoders e USING (encoder_id) GROUP BY 1")  # fmt: skip
     assert {backbone: int(count) for backbone, count, _, _ in dims} == dict.fromkeys(
-        (*FOUR, "probe"), 4
+        (*NOTEBOOK, "probe"), 4
     )
     assert all(low == high for _, _, low, high in dims)
     assert one(engine, "SELECT count(*) FROM reelvec.scores") == 12, "three label sets, four videos"
@@ -131,7 +130,7 @@ def test_the_database_holds_what_embed_writes(
     desk: Desk, tmp_path: Path, start_worker: Start, engine: Engine
 ) -> None:
     """Published-class checkpoints of all four, through both ways."""
-    make_models_dir(tmp_path / "models", FOUR)
+    make_models_dir(tmp_path / "models", NOTEBOOK)
     media.make_clip(tmp_path / "a.mp4", seconds=3, seed=5)
     (tmp_path / "pets.txt").write_text("a cat\na dog\na parrot\n", encoding="utf-8")
     variables = {"REELVEC_MODELS_DIR": str(tmp_path / "models")}
@@ -140,9 +139,9 @@ def test_the_database_holds_what_embed_writes(
     done = desk.run(
         "reelvec", "embed", "a.mp4", "--out", "a.npz", "--labels", "pets.txt", "--json", **variables
     )
-    assert set(json.loads(done.stdout)["shapes"]) == set(FOUR)
+    assert set(json.loads(done.stdout)["shapes"]) == set(NOTEBOOK)
     with np.load(tmp_path / "a.npz") as made:
-        for name in FOUR:
+        for name in NOTEBOOK:
             np.testing.assert_allclose(
                 made[f"{name}/pooled"], made[f"{name}/windows"].mean(axis=0), atol=1e-5
             )

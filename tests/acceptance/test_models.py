@@ -87,7 +87,7 @@ def test_fetch_then_everything_works_without_the_hub_and_without_a_variable(
 
     hub.requests.clear()
     media.make_clip(tmp_path / "a.mp4", seconds=1)
-    embedded = json.loads(alone.run("reelvec", "embed", "a.mp4", "--json").stdout)
+    embedded = json.loads(alone.run("reelvec", "embed", "a.mp4", "--json", anew=True).stdout)
     assert set(embedded["shapes"]) == set(PUBLISHED), "what was fetched is the default"
     assert hub.requests == []
 

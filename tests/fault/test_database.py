@@ -28,6 +28,7 @@ from db.errors import BusyError, RefusedConfigurationError, UnavailableError
 from db.jobs import catalogue, liveness
 from db.jobs.catalogue import Wanted
 from db.jobs.outcome import Outcome
+from db.media import Media
 from tests.ledgering import (
     Row,
     claim,
@@ -367,7 +368,7 @@ def test_producers_and_workers_on_the_same_videos_never_fail(
             for video_id in one(engine, waiting) or ():  # type: ignore[attr-defined]
                 claimed = session.retrying(functools.partial(claim, engine, video_id, me))
                 if claimed is not None:
-                    outcome = Outcome((vectors(probe),), media={"etag": f"of {video_id}"})
+                    outcome = Outcome((vectors(probe),), media=Media(f"of {video_id}"))
                     state = session.retrying(functools.partial(finish, engine, claimed, outcome))
                     finished += state is not None
         return finished

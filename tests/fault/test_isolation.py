@@ -264,7 +264,7 @@ def test_a_process_killed_at_each_moment_costs_one_video_at_most(
         with pytest.raises(VideoError, match="SIGKILL"):
             pool.sample(reads, "notebook")
         sample = pool.sample(MemorySource(tiny), "notebook")
-        assert [media.read_seed(frame) for frame in sample.frames] == [7] * 96
+        assert [media.read_seed(frame) for frame in sample.pixels] == [7] * 96
 
 
 def test_a_busy_process_dies_with_its_worker(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.http_server import Handler, serving
 from tests.ledgering import one
 
 #: All of them, and the lot of a process that recycles.
-VIDEOS, LOT = 50, 25
+VIDEOS, LOT = 36, 15
 #: `reelvec worker --gpus none` that starts again after 0.1 s instead of 5.
 SUPERVISOR = (
     "from workers.node import supervisor; supervisor.FIRST_DELAY_SECONDS = 0.1; raise "

@@ -62,14 +62,14 @@ def test_a_sample_has_its_own_memory_and_counts_what_it_took(
 ) -> None:
     source = MemorySource(large)
     sample = pool.sample(source, "notebook")
-    kept = sample.frames.copy()
+    kept = sample.pixels.copy()
     assert seed_of(pool, tiny) == 7
-    np.testing.assert_array_equal(sample.frames, kept)
-    assert sample.frames.shape == SHAPE
-    assert sample.frames.dtype == np.uint8
+    np.testing.assert_array_equal(sample.pixels, kept)
+    assert sample.pixels.shape == SHAPE
+    assert sample.pixels.dtype == np.uint8
     assert (
-        [media.read_frame_number(frame) for frame in sample.frames]
-        == sample.frame_indices.tolist()
+        [media.read_frame_number(frame) for frame in sample.pixels]
+        == sample.indices.tolist()
         == list(range(96))
     )
     np.testing.assert_allclose(sample.pts_seconds, np.arange(96) * 0.04, atol=1e-6)
@@ -111,7 +111,7 @@ def test_only_the_first_minute_is_read(
                 copy.mux(packet)
     size_bytes = path.stat().st_size
     sample = pool.sample(MemorySource(path.read_bytes()), "notebook")
-    assert sample.frame_indices.tolist() == list(range(0, 288, 3))
+    assert sample.indices.tolist() == list(range(0, 288, 3))
     # the index, the block that a minute ends in, a block read ahead
     assert sample.bytes_read <= size_bytes * 60 / 300 + 3 * BLOCK < 0.7 * size_bytes
 
@@ -388,7 +388,7 @@ def test_stop_ends_the_wait_for_a_process(pool: SamplerPool, tiny: bytes) -> Non
         with pytest.raises(Cancelled):
             second.result(30)
         go_on.set()
-        assert media.read_seed(first.result(30).frames[0]) == 7
+        assert media.read_seed(first.result(30).pixels[0]) == 7
 
 
 def test_close_ends_what_is_under_way(large: bytes) -> None:
@@ -474,16 +474,16 @@ def say(message):
     text = message if isinstance(message, bytes) else json.dumps(message).encode()
     sock.sendall(struct.pack(">I", len(text)) + text)
 done = dict(kind="done", codec="h264", width_px=64, height_px=64, fps=25.0, duration_seconds=4.0, frame_count=100,
-    frame_indices=list(range(96)), pts_seconds=[0.0] * 96, frames_decoded=96, decode_mode="sparse", decode_errors=0,
-    damaged_share=0.0, cpu_seconds=0.1)
+    indices=list(range(96)), pts_seconds=[0.0] * 96, frames_decoded=96, decode_mode="sparse", decode_errors=0,
+    damaged_share=0.0, decode_seconds=0.1)
 say(dict(kind="ready", seccomp=True))
 sock.recv(4096)
 {lie}
 sock.recv(4096)
 """
 LIES = {
-    "too few positions": "say(done | dict(frame_indices=[0] * 95))",
-    "a negative position": "say(done | dict(frame_indices=[-1] * 96))",
+    "too few positions": "say(done | dict(indices=[0] * 95))",
+    "a negative position": "say(done | dict(indices=[-1] * 96))",
     "not a number": "say(json.dumps(done).replace('25.0', 'NaN').encode())",
     "a number in words": "say(done | dict(fps='25'))",
     "a codec of its own": "say(done | dict(codec='h264; drop table videos'))",

@@ -1,16 +1,14 @@
 """A short form of the fault matrix: one fleet is struck again and again, and every time every
 worker must work on.
 
-All strikes, ten times each, with one and three workers: `python -m bench.faults`. At random for as
-long as one likes: `make soak`.
+All other strikes, once each: `tests/soak/test_strikes.py`. All of them, ten times each, with one
+and three workers: `python -m bench.faults`. At random for as long as one likes: `make soak`.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -23,18 +21,16 @@ from tests.footage import Footage
 from tests.servers import Servers
 from tests.strikes import STRIKES
 
-#: Those that no other test of this folder has, and on each hop the one that is hardest to notice.
+#: Those that no other test of this folder has (`test_broker.py` kills, wipes and freezes the
+#: broker, `test_lifecycle.py` drains, `test_isolation.py` kills samplers), and on each hop the one
+#: that is hardest to notice.
 SHORT = (
     "worker-kill",
-    "worker-term",
     "worker-stop",
-    "sampler-kill",
     "messages-garbage",
     "messages-doubled",
-    "broker-kill-wiped",
     "broker-half-open",
     "postgres-kill",
-    "postgres-terminate",
     "postgres-commit-cut",
     "postgres-half-open",
 )
@@ -46,27 +42,15 @@ def fleet(local: LocalStack, database_url: str, broker_url: str, tmp_path: Path)
     with (
         Servers.on(local, database_url) as servers,
         Footage.made(tmp_path) as footage,
-        fleets.running(servers, footage, tmp_path / "fleet", size=2) as made,
+        fleets.running(servers, footage, tmp_path / "fleet", size=2, forked=True) as made,
     ):
         yield made
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(300)
 def test_every_worker_works_on_after_every_strike(fleet: Fleet) -> None:
     for name in SHORT:
-        strike = STRIKES[name]
-        fleet.supply()
-        fleet.wait_until_busy()
-        strike.hit(fleet, Random(name))
-        recovery_seconds, stuck = fleet.recover(time.time(), seconds=90)
-        print(f"{name}: all at work again after {recovery_seconds:.1f} s")
-        assert not stuck, f"after {name} workers {stuck} take no work any more"
-        found = verdict.judge(fleet)
-        assert found.holds, f"after {name}: {found}"
-        assert set(fleet.ended) <= strike.ends, (
-            f"after {name} workers have ended with {fleet.ended}"
-        )
-        fleet.ended.clear()
+        verdict.assert_survives(fleet, STRIKES[name])
     assert fleet.stop() == [0, 0]
     said = fleet.said()
     assert "dropped a message that is not ours" in said

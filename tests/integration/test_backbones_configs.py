@@ -21,10 +21,9 @@ from db.labels import LabelSet
 from producer.doctor.models import _incomplete
 from tests.weights import (
     PUBLISHED,
+    TOKENIZERS,
     save_checkpoint,
     synthetic_frames,
-    write_clip_tokenizer,
-    write_gemma_tokenizer,
 )
 from workers.backbones import registry
 from workers.backbones.base import Weights
@@ -70,11 +69,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**NO_BIAS, "patch_size": 32, "tubelet_size": 4, "mlp_ratio": 3, "drop_path_rate": 0.2},
     ),
 }
-#: The class whose forward is the reference.
-CLASSES = {
-    **{"timesformer": "TimesformerModel", "vivit": "VivitModel", "videomae": "VideoMAEModel"},
-    **{"x-clip": "XCLIPModel", "siglip2": "SiglipModel", "vjepa2": "VJEPA2Model"},
-}
 
 
 def made(name: str, changed: dict[str, Any], folder: Path, *, model: str | None = None) -> Path:
@@ -85,7 +79,7 @@ def made(name: str, changed: dict[str, Any], folder: Path, *, model: str | None 
         settings[key] = settings.get(key, {}) | value if isinstance(value, dict) else value
     save_checkpoint(folder / name, model or published, config, settings)
     if registry.get(name).has_text:
-        {"x-clip": write_clip_tokenizer, "siglip2": write_gemma_tokenizer}[name](folder / name)
+        TOKENIZERS[name](folder / name)
     return folder / name
 
 
@@ -110,7 +104,9 @@ def theirs(name: str, folder: Path, *, pooler: bool) -> tuple[torch.Tensor, torc
     options = {"crop_size": 224} if name == "vjepa2" else {}
     if name == "vivit":
         options = {"add_pooling_layer": pooler}
-    kind = getattr(transformers, CLASSES[name])
+    published = registry.get(name).published
+    assert published is not None
+    kind = getattr(transformers, published.model)
     model = kind.from_pretrained(folder, attn_implementation="eager", **options).eval()
     pixels = pixels_of(name)
     if name == "vivit":
@@ -227,5 +223,5 @@ def test_sequences_share_whole_groups_whatever_the_patches(
 
 def test_every_backbone_with_weights_is_tried() -> None:
     assert {name for name, _ in CASES.values()} == {
-        name for name in BACKBONES if registry.get(name).checkpoint
+        name for name in BACKBONES if registry.get(name).in_models_dir
     }

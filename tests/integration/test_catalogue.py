@@ -14,6 +14,7 @@ from db.errors import VideoError
 from db.jobs import catalogue
 from db.jobs.catalogue import Counts, Wanted
 from db.jobs.outcome import Outcome
+from db.media import Media
 from tests.ledgering import Row, claim, declare, execute, finish, one, record, state_of, vectors
 from workers.pipeline import failure_of
 
@@ -83,7 +84,7 @@ def test_an_object_that_was_replaced_is_made_again(engine: Engine, wanted: Wante
     record(engine, [row], wanted)
     claimed = claim(engine, 1, uuid4())
     assert claimed is not None
-    finish(engine, claimed, Outcome((vectors(wanted.encoders[0]),), media={"etag": "v1"}))
+    finish(engine, claimed, Outcome((vectors(wanted.encoders[0]),), media=Media("v1")))
     assert record(engine, [row], wanted) == Counts(selected=1, already_done=1)
     assert record(engine, [Row("s3://bucket/v.mp4")], wanted) == Counts(selected=1, already_done=1)
     assert record(engine, [replace(row, etag="v2")], wanted) == Counts(
@@ -92,7 +93,7 @@ def test_an_object_that_was_replaced_is_made_again(engine: Engine, wanted: Wante
     again = claim(engine, 1, uuid4())
     assert again is not None
     assert again.encoders == wanted.encoders
-    finish(engine, again, Outcome((vectors(wanted.encoders[0], 2.0),), media={"etag": "v2"}))
+    finish(engine, again, Outcome((vectors(wanted.encoders[0], 2.0),), media=Media("v2")))
     assert record(engine, [replace(row, etag="v2")], wanted) == Counts(selected=1, already_done=1)
 
 
@@ -102,7 +103,7 @@ def test_a_failed_upload_that_was_replaced_is_tried_again(engine: Engine, wanted
     claimed = claim(engine, 1, uuid4())
     assert claimed is not None
     failure = failure_of(VideoError("truncated", "why", stage="sample"))
-    assert finish(engine, claimed, Outcome(failure=failure, media={"etag": "cut"})) == "failed"
+    assert finish(engine, claimed, Outcome(failure=failure, media=Media("cut"))) == "failed"
     assert record(engine, [row], wanted) == Counts(selected=1, already_failed=1)
     assert record(engine, [replace(row, etag="whole")], wanted) == Counts(
         selected=1, changed=1, queued=1
@@ -116,7 +117,7 @@ def test_a_worker_that_meets_another_version_owes_everything(
     record(engine, [Row("s3://bucket/v.mp4")], wanted)
     claimed = claim(engine, 1, uuid4())
     assert claimed is not None
-    finish(engine, claimed, Outcome((vectors(wanted.encoders[0]),), media={"etag": "v1"}))
+    finish(engine, claimed, Outcome((vectors(wanted.encoders[0]),), media=Media("v1")))
     other = declare(engine, "other")
     record(engine, [Row("s3://bucket/v.mp4")], Wanted((other,), ()))
     again = claim(engine, 1, uuid4())

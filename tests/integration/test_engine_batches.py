@@ -18,8 +18,8 @@ from db.labels import LabelSet
 from tests.weights import synthetic_frames
 from workers.backbones import registry
 from workers.engine.device import Device
+from workers.engine.encoding import EncodeRequest
 from workers.engine.engine import Engine, ModelKey
-from workers.engine.interface import Job
 from workers.engine.lanes import Item, Piece
 from workers.node import machine
 
@@ -32,12 +32,12 @@ ENGLISH = LabelSet(
 BARE = LabelSet("bare", ("кино", "cooking", "фильм"), ("films", "cooking", "films"))
 
 
-def encode(device: Device, jobs: list[Job]) -> list:
-    """The outcome of each job, all in one batch."""
-    whole = [registry.get(job.key.backbone).windows_per_video for job in jobs]
+def encode(device: Device, requests: list[EncodeRequest]) -> list:
+    """The outcome of each request, all in one batch."""
+    whole = [registry.get(request.key.backbone).windows_per_video for request in requests]
     pieces = [
-        Piece(Item(job, count, 0, 0, alone=False), 0, count)
-        for job, count in zip(jobs, whole, strict=True)
+        Piece(Item(request, count, 0, 0, alone=False), 0, count)
+        for request, count in zip(requests, whole, strict=True)
     ]
     return device.finish(device.start(pieces))
 
@@ -91,9 +91,11 @@ def test_videos_in_one_batch_are_what_they_are_alone(tiny: Device, name: str) ->
     key = ModelKey(name, "random-tiny")
     videos = [synthetic_frames(seed) for seed in (1, 2)]
     wanted = [(ENGLISH,), (BARE, ENGLISH)] if registry.get(name).has_text else [(), ()]
-    jobs = [Job(key, frames, labels) for frames, labels in zip(videos, wanted, strict=True)]
-    together = encode(tiny, jobs)
-    alone = [encode(tiny, [job])[0] for job in jobs]
+    requests = [
+        EncodeRequest(key, frames, labels) for frames, labels in zip(videos, wanted, strict=True)
+    ]
+    together = encode(tiny, requests)
+    alone = [encode(tiny, [request])[0] for request in requests]
     for index, one in enumerate(alone):
         np.testing.assert_allclose(together[index].windows, one.windows, atol=2e-6)
         np.testing.assert_allclose(together[index].pooled, one.pooled, atol=2e-6)
@@ -112,7 +114,10 @@ def test_windows_are_in_the_order_of_the_video(tiny: Device, name: str) -> None:
     frames = synthetic_frames(4)
     length = registry.get(name).frames_per_window
     swapped = np.concatenate([frames[length : 2 * length], frames[:length], frames[2 * length :]])
-    (one,), (other,) = encode(tiny, [Job(key, frames, ())]), encode(tiny, [Job(key, swapped, ())])
+    (one,), (other,) = (
+        encode(tiny, [EncodeRequest(key, frames, ())]),
+        encode(tiny, [EncodeRequest(key, swapped, ())]),
+    )
     np.testing.assert_allclose(one.windows[[1, 0]], other.windows[:2], atol=2e-6)
     assert np.abs(one.windows[0] - one.windows[1]).max() > 1e-3
 
@@ -120,9 +125,9 @@ def test_windows_are_in_the_order_of_the_video(tiny: Device, name: str) -> None:
 def test_frames_of_a_read_only_buffer_are_encoded_without_a_warning(tiny: Device) -> None:
     frames = synthetic_frames(5)
     key = ModelKey("videomae", "random-tiny")
-    (expected,) = encode(tiny, [Job(key, frames.copy(), ())])
+    (expected,) = encode(tiny, [EncodeRequest(key, frames.copy(), ())])
     frames.flags.writeable = False
-    (got,) = encode(tiny, [Job(key, frames, ())])
+    (got,) = encode(tiny, [EncodeRequest(key, frames, ())])
     np.testing.assert_array_equal(got.windows, expected.windows)
 
 
@@ -136,13 +141,13 @@ def test_a_prompt_chunk_or_a_label_set_more_changes_no_probability(
     many = LabelSet(
         "many", tuple(f"prompt {i}" for i in range(20)), tuple(f"c{i % 7}" for i in range(20))
     )
-    job = Job(key, synthetic_frames(6), (many,))
-    (whole,) = encode(tiny, [job])
+    request = EncodeRequest(key, synthetic_frames(6), (many,))
+    (whole,) = encode(tiny, [request])
     monkeypatch.setattr(texts, "TEXT_CHUNK", 3)
     monkeypatch.setattr(xclip, "SCORE_CHUNK", 4)
     monkeypatch.setattr(texts, "KEPT_LABEL_SETS", 1)
-    encode(tiny, [Job(key, job.frames, (ENGLISH,))])
-    (chunked,) = encode(tiny, [job])
+    encode(tiny, [EncodeRequest(key, request.frames, (ENGLISH,))])
+    (chunked,) = encode(tiny, [request])
     np.testing.assert_allclose(
         chunked.probabilities[many.digest], whole.probabilities[many.digest], atol=1e-5
     )

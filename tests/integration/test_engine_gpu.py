@@ -15,8 +15,8 @@ from db.labels import LabelSet
 from tests.weights import synthetic_frames
 from workers.backbones import registry
 from workers.engine.device import Device
+from workers.engine.encoding import EncodeRequest, Encoding
 from workers.engine.engine import Engine, ModelKey
-from workers.engine.interface import Encoding, Job
 from workers.engine.lanes import Item, Piece
 
 pytestmark = pytest.mark.skipif(
@@ -38,10 +38,10 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float((one * other).sum() / np.linalg.norm(one) / np.linalg.norm(other))
 
 
-def in_float32(device: Device, job: Job) -> Encoding:
-    count = registry.get(job.key.backbone).windows_per_video
+def in_float32(device: Device, request: EncodeRequest) -> Encoding:
+    count = registry.get(request.key.backbone).windows_per_video
     return device.finish(
-        device.start([Piece(Item(job, count, 0, 0, alone=True), 0, count)], precise=True)
+        device.start([Piece(Item(request, count, 0, 0, alone=True), 0, count)], precise=True)
     )[0]
 
 
@@ -65,7 +65,7 @@ def test_company_order_and_precision_change_nothing_that_matters(engine: Engine,
             assert cosine(made.pooled, alone[index].pooled) > 0.9999
             for digest, expected in alone[index].probabilities.items():
                 np.testing.assert_allclose(made.probabilities[digest], expected, atol=0.02)
-    exact = in_float32(engine._device, Job(key, videos[0], labels))
+    exact = in_float32(engine._device, EncodeRequest(key, videos[0], labels))
     assert exact.dtype == "float32"
     assert cosine(exact.pooled, alone[0].pooled) > 0.999
     assert not np.array_equal(exact.pooled, alone[0].pooled)
@@ -83,10 +83,10 @@ def test_starting_a_batch_waits_for_nothing(engine: Engine, name: str) -> None:
         key, frames, labels, timeout_seconds=60
     ).result()  # texts are kept from now on
     count = registry.get(name).windows_per_video
-    job = Job(key, frames, labels)
+    request = EncodeRequest(key, frames, labels)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        started = engine._device.start([Piece(Item(job, count, 0, 0, alone=True), 0, count)])
+        started = engine._device.start([Piece(Item(request, count, 0, 0, alone=True), 0, count)])
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert cosine(engine._device.finish(started)[0].pooled, expected.pooled) > 0.9999

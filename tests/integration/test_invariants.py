@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine
 
@@ -10,8 +11,9 @@ from db.administration import invariants
 from db.administration.invariants import INVARIANTS, Checked, Invariant
 from db.errors import ErrorClass
 from db.jobs.catalogue import Wanted
-from db.jobs.outcome import Failure, Outcome
+from db.jobs.outcome import Failure, Outcome, TaggerRows
 from db.jobs.sampler_version import VERSION
+from db.media import Media
 from producer.sources.reading import VideoRow
 from tests import ledgering
 from workers.sampling import plan
@@ -74,7 +76,7 @@ def good(engine: Engine) -> Engine:
     for video_id in (1, 2, 3):
         claimed = ledgering.claim(engine, video_id, worker_id)
         assert claimed is not None
-        media = {"sampler_version": VERSION}
+        media = Media(None, sampler_version=VERSION)
         done = Outcome(
             (ledgering.vectors(encoder_id),), (ledgering.scores(tagger_id),), media=media
         )
@@ -98,6 +100,40 @@ def test_every_rule_holds_on_a_good_ledger(good: Engine) -> None:
         0
     ] * len(INVARIANTS)
     assert BREAKS.keys() == BY_NAME.keys(), "a rule nobody has seen broken"
+
+
+def test_of_a_large_label_set_the_best_of_a_video_are_kept_by_name(engine: Engine) -> None:
+    names = tuple(f"class {number}" for number in range(201))
+    with session.transaction(engine) as connection:
+        encoder_id = encoders.declare_encoder(connection, ledgering.encoder())
+        labels = ledgering.LabelSet("many", names, names)
+        tagger_id = encoders.declare_tagger(connection, encoder_id, "probe", labels)
+    rows = [VideoRow("file:///0.mp4")]
+    ledgering.record(engine, rows, Wanted((encoder_id,), (tagger_id,)))
+    claimed = ledgering.claim(engine, 1, ledgering.worker(engine))
+    assert claimed is not None
+    # the best is the last; what one window says is outweighed by the others
+    windows = np.tile(np.arange(201, dtype=np.float32), (3, 1)) ** 2
+    windows[0, 7] = 50_000
+    windows /= windows.sum(axis=1, keepdims=True)
+    made = TaggerRows(tagger_id, names, windows)
+    outcome = Outcome((ledgering.vectors(encoder_id),), (made,))
+    assert ledgering.finish(engine, claimed, outcome) == "done"
+    with session.transaction(engine) as connection:
+        tag, tags, probabilities, of_windows = connection.exec_driver_sql(
+            "SELECT tag, tags, probabilities, window_probabilities FROM reelvec.scores"
+        ).one()
+        ranked = connection.exec_driver_sql(
+            "SELECT tag, probability FROM reelvec.tags ORDER BY rank"
+        ).all()
+    assert (tag, len(tags), of_windows) == ("class 200", 20, None)
+    assert tags[:3] == ["class 200", "class 199", "class 198"]
+    assert [tuple(row) for row in ranked] == list(zip(tags, probabilities, strict=True))
+    mean = windows.mean(axis=0)
+    np.testing.assert_allclose(probabilities, [mean[names.index(name)] for name in tags], 1e-6)
+    assert not broken(engine).keys() & {"number of scores", "probabilities"}
+    run_sql(engine, "UPDATE scores SET tags = tags[:19]")
+    assert "number of scores" in broken(engine)
 
 
 @pytest.mark.parametrize("name", BREAKS)

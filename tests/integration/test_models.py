@@ -20,6 +20,7 @@ from db.jobs.catalogue import Counts, Wanted
 from db.jobs.outcome import Failure, Outcome
 from db.jobs.selection import Selection
 from db.jobs.steering import Cancelled
+from db.media import Media
 from db.progress import census, models
 from tests.ledgering import (
     LABELS,
@@ -47,7 +48,7 @@ JOB = (
 VIVIT_ALONE = Ability(("vivit",))
 BAD_FILE = Outcome(
     failure=Failure("sample", "not_media", ErrorClass.PERMANENT, "prose"),
-    media={"etag": "v1", "size_bytes": 9},
+    media=Media("v1", 9),
 )
 
 
@@ -278,7 +279,7 @@ def test_what_is_made_again_is_made_once_by_each(engine: Engine, ids: Ids) -> No
     execute(engine, "DELETE FROM reelvec.embeddings WHERE encoder_id = :id", id=ids.vivit)
     claimed = claim(engine, 1, uuid4(), VIVIT_ALONE)
     assert claimed is not None
-    again = Outcome((vectors(ids.vivit),), media={"etag": "v2", "size_bytes": 9})
+    again = Outcome((vectors(ids.vivit),), media=Media("v2", 9))
     assert finish(engine, claimed, again) == "pending", "the other model's vector is that of v1"
     assert make(engine, 1, ids.siglip2) == "done"
     assert one(engine, "SELECT (force, owes)::text FROM reelvec.jobs") == "(f,)"

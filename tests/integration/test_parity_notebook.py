@@ -35,6 +35,7 @@ from tests.weights import (
 from workers.engine.engine import Encoding, Engine, ModelKey
 from workers.pipeline import Owed, embed_video
 from workers.sampling.pool import SamplerPool
+from workers.sampling.videos import Video
 from workers.sources.file import open_file
 
 ENGLISH = LabelSet(
@@ -202,18 +203,17 @@ def test_from_a_file_to_all_four_vectors(models: Path, engine: Engine, tmp_path:
     try:
         with open_file(path.as_uri(), None) as source:
             result = embed_video(
-                source,
+                Video(source, samplers),
                 owed,
-                samplers=samplers,
                 engine=engine,
                 engine_seconds=60,
                 stop=threading.Event(),
             )
     finally:
         samplers.close()
-    sample = result.samples["notebook"]
-    np.testing.assert_array_equal(sample.frame_indices, indices)
-    assert np.abs(sample.frames.astype(int) - frames).max() <= 1
+    taken = result.frames["notebook"]
+    np.testing.assert_array_equal(taken.indices, indices)
+    assert np.abs(taken.pixels.astype(int) - frames).max() <= 1
     for name in NOTEBOOK:
         windows, probabilities = reference(name, models / name, frames)
         assert cosines(result.encodings[name].windows, windows).min() >= 0.9999

@@ -22,11 +22,13 @@ from db.jobs.outcome import Failure, Outcome
 from db.jobs.sampler_version import MENDS, VERSION
 from db.jobs.selection import Selection
 from db.ledger import Claim
+from db.media import Media
 from producer.sources.reading import VideoRow
 from tests import ledgering, media
 from tests.ledgering import execute, one, read
 from workers import pipeline, tasks
 from workers.sampling.pool import SamplerPool
+from workers.sampling.videos import Videos
 from workers.settings import WorkerSettings
 from workers.sources.storage import Storage
 
@@ -49,7 +51,7 @@ def record_done(engine: Engine, uri: str = "file:///v/1.mp4") -> None:
     claimed = ledgering.claim(engine, 1, ledgering.worker(engine))
     assert claimed is not None
     rows = Outcome(
-        (ledgering.vectors(encoder_id),), (ledgering.scores(tagger_id),), media={"etag": "one"}
+        (ledgering.vectors(encoder_id),), (ledgering.scores(tagger_id),), media=Media("one")
     )
     assert ledgering.finish(engine, claimed, rows) == "done"
 
@@ -100,7 +102,7 @@ def test_a_look_owes_nothing_and_only_stamps_what_is_right(engine: Engine) -> No
     record_done(engine)
     claimed = look(engine)
     assert (claimed.recheck, claimed.encoders, claimed.taggers) == (("notebook",), (), ())
-    seen = {"etag": "one", "damaged_share": 0.0, "sampler_version": VERSION}
+    seen = Media("one", damaged_share=0.0, sampler_version=VERSION)
     assert ledgering.finish(engine, claimed, Outcome(media=seen)) == "done"
     assert (one(engine, VECTORS), one(engine, STAMP)) == (1, VERSION)
     assert reopened(engine) == []
@@ -110,7 +112,7 @@ def test_a_look_owes_nothing_and_only_stamps_what_is_right(engine: Engine) -> No
 @pytest.mark.parametrize("code", sorted({"damaged", "encrypted"} & VIDEO_ERROR_CLASSES.keys()))
 def test_noise_fails_and_its_vectors_go(engine: Engine, code: str) -> None:
     record_done(engine)
-    seen = {"etag": "one", "sampler_version": VERSION}
+    seen = Media("one", sampler_version=VERSION)
     assert (
         ledgering.finish(engine, look(engine), Outcome(failure=failed(code), media=seen))
         == "failed"
@@ -129,7 +131,7 @@ def test_a_look_that_fails_otherwise_leaves_it_done_and_says_why(
     engine: Engine, code: str, stage: str
 ) -> None:
     record_done(engine)
-    media = {"etag": "one", "sampler_version": VERSION}
+    media = Media("one", sampler_version=VERSION)
     assert (
         ledgering.finish(engine, look(engine), Outcome(failure=failed(code, stage), media=media))
         == "done"
@@ -152,9 +154,7 @@ def test_an_outage_is_waited_for_and_the_look_stays_owed(engine: Engine) -> None
 
 def test_a_file_that_is_another_by_now_fails_as_any_other(engine: Engine) -> None:
     record_done(engine)
-    outcome = Outcome(
-        failure=failed("not_media"), media={"etag": "two", "sampler_version": VERSION}
-    )
+    outcome = Outcome(failure=failed("not_media"), media=Media("two", sampler_version=VERSION))
     assert ledgering.finish(engine, look(engine), outcome) == "failed"
 
 
@@ -172,8 +172,7 @@ def ran(claimed: Claim, pool: SamplerPool, folder: Path) -> Outcome:
     with Storage(WorkerSettings(), roots=(folder,)) as storage:
         runtime: Any = SimpleNamespace(
             models=SimpleNamespace(owed=lambda _: []),
-            storage=storage,
-            samplers=pool,
+            videos=Videos(storage, pool),
             engine=None,
             settings=SimpleNamespace(engine_wait_seconds=1.0),
             draining=threading.Event(),
@@ -190,7 +189,7 @@ def test_what_a_sampler_refuses_says_which_sampler_that_was(
     claimed = look(engine)
     outcome = ran(claimed, pool, tmp_path)
     assert outcome.media is not None
-    assert outcome.media["sampler_version"] == VERSION
+    assert outcome.media.sampler_version == VERSION
     assert ledgering.finish(engine, claimed, outcome) == "failed", (
         "it is another file than the one that was embedded"
     )

@@ -15,6 +15,7 @@ from db.administration import rights, roles
 from db.errors import ErrorClass, RefusedConfigurationError
 from db.jobs import backbone_breaker, liveness, lost_messages, places
 from db.jobs.outcome import Failure, Outcome
+from db.media import Media, MediaFacts
 from db.progress import census
 from db.stack.local_stack import StackState
 from producer.cli import reelvec
@@ -116,9 +117,8 @@ def test_a_whole_life_of_a_worker_works_as_worker(login: Callable[[str], Engine]
     rows = Outcome(
         encoder_rows=(ledgering.vectors(encoder_id),),
         tagger_rows=(ledgering.scores(tagger_id),),
-        media={"etag": "v1", "size_bytes": 5, "codec": "h264", "width_px": 2, "height_px": 2, "fps": 1.0,
-               "duration_seconds": 1.0},
-    )  # fmt: skip
+        media=Media("v1", 5, MediaFacts("h264", 2, 2, fps=1.0, duration_seconds=1.0)),
+    )
     assert ledgering.finish(node, first, rows) == "done"
     failure = Failure("fetch", "io_error", ErrorClass.TRANSIENT, "no")
     assert ledgering.finish(node, second, Outcome(failure=failure)) == "pending"

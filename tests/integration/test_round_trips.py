@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from db import encoders, ledger, session
 from db.jobs.catalogue import Wanted
 from db.jobs.outcome import Outcome
+from db.media import Media, MediaFacts
 from producer.doctor.postgres import ROUND_TRIPS
 from tests.ledgering import LABELS, Row, declare, one, record, scores, vectors, worker
 from tests.proxy import Direction, Proxy
@@ -23,6 +24,8 @@ from workers.delivery.refusals import Refusals
 from workers.models import Models
 from workers.settings import WorkerSettings
 from workers.tally import Tally
+
+MEDIA = Media("a", 9, MediaFacts("h264", 64, 48, 25.0, 1.5), 0.0, 1)
 
 
 class CountingProxy(Proxy):

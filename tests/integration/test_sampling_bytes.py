@@ -16,7 +16,8 @@ from tests import media
 from tests.http_server import serving
 from tests.long_videos import lengthen, needed_bytes
 from tests.s3_server import S3Server
-from workers.sampling.pool import Sample, SamplerPool
+from workers.sampling.frames import Frames
+from workers.sampling.pool import SamplerPool
 from workers.sampling.wire import BLOCK_BYTES
 from workers.settings import WorkerSettings
 from workers.sources.storage import Storage
@@ -46,8 +47,8 @@ def storage(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
 
 
 @pytest.fixture
-def sample(storage: Storage, pool: SamplerPool) -> Callable[[str], Sample]:
-    def sampled(uri: str) -> Sample:
+def sample(storage: Storage, pool: SamplerPool) -> Callable[[str], Frames]:
+    def sampled(uri: str) -> Frames:
         with storage.open(uri) as source:
             return pool.sample(source, "notebook")
 
@@ -72,15 +73,15 @@ def heavy_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_the_network_gives_the_frames_of_the_file_for_its_first_minute_and_index(
-    kind: str, heavy_clip: Path, sample: Callable[[str], Sample], s3: S3Server, tmp_path: Path
+    kind: str, heavy_clip: Path, sample: Callable[[str], Frames], s3: S3Server, tmp_path: Path
 ) -> None:
     ending, options = CONTAINERS[kind]
     path = lengthen(heavy_clip, tmp_path / f"long.{ending}", seconds=150, options=options)
     needed = needed_bytes(path)
     assert 12 * BLOCK_BYTES < needed < 0.45 * path.stat().st_size
     local = sample(path.as_uri())
-    assert local.frame_indices.tolist() == list(range(0, 288, 3))
-    assert [media.read_frame_number(frame) for frame in local.frames] == [
+    assert local.indices.tolist() == list(range(0, 288, 3))
+    assert [media.read_frame_number(frame) for frame in local.pixels] == [
         i % 48 for i in range(0, 288, 3)
     ]
     data = path.read_bytes()
@@ -92,7 +93,7 @@ def test_the_network_gives_the_frames_of_the_file_for_its_first_minute_and_index
     s3.put(bucket, "v", data)
     over_s3 = sample(f"s3://{bucket}/v")
     for remote in (over_http, over_s3):
-        np.testing.assert_array_equal(remote.frames, local.frames)
+        np.testing.assert_array_equal(remote.pixels, local.pixels)
         assert remote.pts_seconds.tolist() == local.pts_seconds.tolist()
         assert remote.bytes_read == sent <= 1.15 * needed + BLOCK_BYTES
         assert remote.fetch_seconds > 0
@@ -100,7 +101,7 @@ def test_the_network_gives_the_frames_of_the_file_for_its_first_minute_and_index
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_page_that_a_server_sends_instead_of_the_video_is_none(
-    ranges: bool, sample: Callable[[str], Sample], tmp_path: Path
+    ranges: bool, sample: Callable[[str], Frames], tmp_path: Path
 ) -> None:
     page = media.html(tmp_path / "page").read_bytes()
     with (
@@ -131,7 +132,7 @@ def light_clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("kind", [*CONTAINERS, "mpegts", "avi"])
 def test_two_hours_cost_what_two_minutes_cost(
-    kind: str, light_clips: dict[str, Path], sample: Callable[[str], Sample], tmp_path: Path
+    kind: str, light_clips: dict[str, Path], sample: Callable[[str], Frames], tmp_path: Path
 ) -> None:
     """The same frames, decoded from the same pictures, and no more bytes than the longer index
     has.
@@ -144,10 +145,8 @@ def test_two_hours_cost_what_two_minutes_cost(
     )
     of_short, of_long = sample(short.as_uri()), sample(long.as_uri())
     assert of_long.facts.duration_seconds == pytest.approx(7200, abs=2)
-    assert (
-        of_long.frame_indices.tolist() == of_short.frame_indices.tolist() == list(range(0, 288, 3))
-    )
-    np.testing.assert_array_equal(of_long.frames, of_short.frames)
+    assert of_long.indices.tolist() == of_short.indices.tolist() == list(range(0, 288, 3))
+    np.testing.assert_array_equal(of_long.pixels, of_short.pixels)
     assert of_long.frames_decoded == of_short.frames_decoded
     index_bytes = needed_bytes(long) - needed_bytes(short)
     # blocks are read whole

@@ -15,7 +15,8 @@ from PIL import Image
 
 from db.errors import VideoError
 from tests import media
-from workers.sampling.inside.decode import Decoded, sample
+from workers.sampling.frames import Decoded
+from workers.sampling.inside.decode import sample
 
 #: FFmpeg's numbers (libavutil/pixfmt.h).
 UNSAID, BT709, BT601, BT2020, YCGCO, BT2020_CONSTANT = 2, 1, 6, 9, 8, 10
@@ -139,7 +140,7 @@ def made(case: Case, levels: list[np.ndarray], folder: Path) -> tuple[av.VideoFr
     )
     with av.open(str(path)) as opened:
         frame = next(opened.decode(video=0))
-    return frame, sample_file(path).frames[0]
+    return frame, sample_file(path).pixels[0]
 
 
 def sample_file(path: Path) -> Decoded:
@@ -220,14 +221,17 @@ def test_row_53_pixels_that_are_not_square_equal_their_stretched_twin(
 ) -> None:
     twin = sample_file(squeezed(tmp_path / f"twin.{suffix}", 320, Fraction(1), turn=turn))
     decoded = sample_file(squeezed(tmp_path / f"narrow.{suffix}", 160, Fraction(2), turn=turn))
-    assert (decoded.width_px, decoded.height_px) == (twin.width_px, twin.height_px)
-    assert sorted((decoded.width_px, decoded.height_px)) == [180, 320]
-    assert [media.read_frame_number(frame) for frame in decoded.frames[:4]] == list(range(4))
-    one, other = (clip.frames[:4].astype(float).ravel() for clip in (decoded, twin))
+    assert (decoded.facts.width_px, decoded.facts.height_px) == (
+        twin.facts.width_px,
+        twin.facts.height_px,
+    )
+    assert sorted((decoded.facts.width_px, decoded.facts.height_px)) == [180, 320]
+    assert [media.read_frame_number(frame) for frame in decoded.pixels[:4]] == list(range(4))
+    one, other = (clip.pixels[:4].astype(float).ravel() for clip in (decoded, twin))
     assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.999
 
 
 def test_row_53_absurd_pixels_are_taken_for_square_ones(tmp_path: Path) -> None:
     decoded = sample_file(squeezed(tmp_path / "absurd.mp4", 320, Fraction(9, 2)))
-    assert (decoded.width_px, decoded.height_px) == (320, 180)
-    assert [media.read_frame_number(frame) for frame in decoded.frames[:4]] == list(range(4))
+    assert (decoded.facts.width_px, decoded.facts.height_px) == (320, 180)
+    assert [media.read_frame_number(frame) for frame in decoded.pixels[:4]] == list(range(4))

@@ -11,8 +11,8 @@ import pytest
 
 from db.errors import ErrorClass
 from tests import media
-from workers.sampling.damage import MAX_DAMAGED_SHARE, refusal
-from workers.sampling.inside.decode import Decoded, sample
+from workers.sampling.frames import MAX_DAMAGED_SHARE, Decoded, refusal
+from workers.sampling.inside.decode import sample
 
 WHOLE: dict[str, dict[str, Any]] = {
     "h264.mp4": {

@@ -13,7 +13,8 @@ from db.errors import VideoError
 from tests import encrypting as enc
 from tests import media
 from tests.encrypting import Boxes, everything
-from workers.sampling.inside.decode import Decoded, sample
+from workers.sampling.frames import Decoded
+from workers.sampling.inside.decode import sample
 
 SMALL = {"width": 160, "height": 96, "options": {"g": "25"}}
 #: Pictures from here on are encrypted, for files whose beginning is clear. The first 96 are wanted;
@@ -233,8 +234,6 @@ def _flagged(data: bytes) -> bytes:
 def test_clear_pictures_are_sampled_whatever_else_is_there(name: str, tmp_path: Path) -> None:
     path = CLEAR[name](tmp_path / "video.mp4")
     decoded = sampled(path)
-    assert [
-        media.read_frame_number(frame) for frame in decoded.frames
-    ] == decoded.frame_indices.tolist()
+    assert [media.read_frame_number(frame) for frame in decoded.pixels] == decoded.indices.tolist()
     assert decoded.decode_errors == 0
-    assert decoded.frame_indices[-1] >= 90
+    assert decoded.indices[-1] >= 90

@@ -15,8 +15,9 @@ from PIL import Image
 
 from db.errors import VideoError
 from tests import media
+from workers.sampling.frames import Decoded
 from workers.sampling.inside import rates
-from workers.sampling.inside.decode import Decoded, sample
+from workers.sampling.inside.decode import sample
 
 
 def sampled(path: Path) -> Decoded:
@@ -238,17 +239,15 @@ def test_what_is_refused_is_told_what_it_is(content: bytes, tmp_path: Path) -> N
 def test_almost_whole_is_good_enough(tmp_path: Path) -> None:
     # 4 s, of which the last 5 % are missing: 95 of 96 frames
     decoded = sampled(first_part(".mkv", 0.95)(tmp_path / "video.mkv"))
-    assert media.read_frame_number(decoded.frames[80]) == 80
+    assert media.read_frame_number(decoded.pixels[80]) == 80
 
 
 def test_lost_frames_become_the_one_before(tmp_path: Path) -> None:
     decoded = sampled(wiped(tmp_path / "video.mp4", every=2))
     assert decoded.decode_errors == 48
-    assert decoded.frame_indices.tolist() == [index - index % 2 for index in range(96)]
-    assert [
-        media.read_frame_number(frame) for frame in decoded.frames
-    ] == decoded.frame_indices.tolist()
-    np.testing.assert_allclose(decoded.pts_seconds, decoded.frame_indices * 0.04, atol=1e-6)
+    assert decoded.indices.tolist() == [index - index % 2 for index in range(96)]
+    assert [media.read_frame_number(frame) for frame in decoded.pixels] == decoded.indices.tolist()
+    np.testing.assert_allclose(decoded.pts_seconds, decoded.indices * 0.04, atol=1e-6)
 
 
 def test_damage_is_passed_over_and_counted(tmp_path: Path) -> None:
@@ -266,7 +265,7 @@ def test_damage_is_passed_over_and_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["video.mkv", "video.webm", "video"])
 def test_the_name_says_nothing(name: str, tmp_path: Path) -> None:
     path = media.make_clip(tmp_path / "clip.mp4", seconds=0.4).rename(tmp_path / name)
-    assert media.read_frame_number(sampled(path).frames[3]) == 3
+    assert media.read_frame_number(sampled(path).pixels[3]) == 3
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "webm", "ts", "avi"])
@@ -275,7 +274,7 @@ def test_row_47_nor_does_the_ending_mp4(suffix: str, tmp_path: Path) -> None:
     path = media.make_clip(tmp_path / f"clip.{suffix}", codec=codec, seconds=0.4).rename(
         tmp_path / "clip.mp4"
     )
-    assert media.read_frame_number(sampled(path).frames[3]) == 3
+    assert media.read_frame_number(sampled(path).pixels[3]) == 3
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.85])
@@ -324,7 +323,7 @@ def test_row_49_flipped_bits_end_with_frames_or_a_code(name: str, tmp_path: Path
             assert ended in ("truncated", "undecodable", "not_media")
             counted.append(1)
         else:
-            assert (np.diff(ended.frame_indices) >= 0).all()
+            assert (np.diff(ended.indices) >= 0).all()
             assert (ended.pts_seconds >= 0).all()
             counted.append(ended.decode_errors)
     assert sum(counted[2::3]) > 0
@@ -360,10 +359,10 @@ def test_row_52_presentation_times_of_any_kind(
             packet.duration = 40
             copy.mux(packet)
     decoded = sampled(path)
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == (
-        decoded.frame_indices + unseen
+    assert [media.read_frame_number(frame) for frame in decoded.pixels] == (
+        decoded.indices + unseen
     ).tolist()
-    assert (np.diff(decoded.frame_indices) >= 0).all()
+    assert (np.diff(decoded.indices) >= 0).all()
     assert (np.diff(decoded.pts_seconds) >= 0).all()
     assert decoded.decode_errors == 0
 
@@ -378,5 +377,5 @@ def test_an_unbelievable_rate_is_not_believed(tmp_path: Path) -> None:
     struct.pack_into("<II", data, at, 1, 2**31 - 1)
     path.write_bytes(data)
     decoded = sampled(path)
-    assert 0 < decoded.fps <= rates.MOST_FPS
-    assert media.read_frame_number(decoded.frames[0]) == 0
+    assert 0 < decoded.facts.fps <= rates.MOST_FPS
+    assert media.read_frame_number(decoded.pixels[0]) == 0

@@ -28,8 +28,9 @@ from PIL import Image
 from db.errors import VideoError
 from tests import media
 from tests.http_server import serving
+from workers.sampling.frames import Decoded
 from workers.sampling.inside import container, opening
-from workers.sampling.inside.decode import Decoded, sample
+from workers.sampling.inside.decode import sample
 from workers.sampling.pool import SamplerPool
 
 HUGE = 16000
@@ -46,7 +47,7 @@ from workers.sampling.inside.decode import sample
 for path in sys.argv[1:]:
     with open(path, "rb") as file:
         try:
-            ended = sample(file, "notebook").codec
+            ended = sample(file, "notebook").facts.codec
         except VideoError as error:
             ended = error.code
     # not getrusage: its peak is inherited from the process that started this one
@@ -221,8 +222,12 @@ def test_row_55_odd_and_tiny_sizes(
     path = tmp_path / f"odd.{suffix}"
     media.make_clip(path, codec=codec, pix_fmt=pix_fmt, width=width, height=height, seconds=0.12)
     decoded = sampled(path)
-    assert (decoded.width_px, decoded.height_px, decoded.decode_errors) == (width, height, 0)
-    assert decoded.frames.any()
+    assert (decoded.facts.width_px, decoded.facts.height_px, decoded.decode_errors) == (
+        width,
+        height,
+        0,
+    )
+    assert decoded.pixels.any()
 
 
 def test_row_55_8k_is_decoded(tmp_path: Path) -> None:
@@ -289,7 +294,7 @@ def test_row_56_a_hundred_thousand_chapters(tmp_path: Path) -> None:
     ends, megabytes = ends_and_megabytes(tmp_path / "chapters.mkv")
     assert ends == ["h264"]
     assert megabytes <= MOST_MEGABYTES
-    np.testing.assert_array_equal(sampled(tmp_path / "chapters.mkv").frames, sampled(path).frames)
+    np.testing.assert_array_equal(sampled(tmp_path / "chapters.mkv").pixels, sampled(path).pixels)
 
 
 def test_row_56_huge_tags_and_attachments_are_no_hindrance(tmp_path: Path) -> None:
@@ -337,8 +342,8 @@ def test_row_56_hours_cost_no_more_than_their_first_minute(
     index_bytes = len(content) - content.rindex(b"moov") if suffix == "mp4" else 0
     file = Counting(content)
     decoded = sample(file, "notebook")
-    assert decoded.duration_seconds == pytest.approx(7200, abs=1)
-    assert decoded.frame_indices.tolist() == list(range(0, 1440, 15))
+    assert decoded.facts.duration_seconds == pytest.approx(7200, abs=1)
+    assert decoded.indices.tolist() == list(range(0, 1440, 15))
     assert decoded.frames_decoded <= 96
     assert file.given <= index_bytes + (2 << 20) < len(content) / 2
 
@@ -349,8 +354,8 @@ def test_row_56_of_a_long_gif_only_the_first_minute_is_read(tmp_path: Path) -> N
     )
     file = Counting(path.read_bytes())
     decoded = sample(file, "notebook")
-    assert (decoded.fps, decoded.duration_seconds) == (5, 60)
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == list(range(0, 288, 3))
+    assert (decoded.facts.fps, decoded.facts.duration_seconds) == (5, 60)
+    assert [media.read_frame_number(frame) for frame in decoded.pixels] == list(range(0, 288, 3))
     assert file.given <= 0.35 * len(file.getvalue()) + opening.BUFFER_BYTES
 
 
@@ -364,7 +369,7 @@ def test_row_56_a_claim_of_a_billion_seconds_is_not_believed(tmp_path: Path) -> 
     decoded = sampled(
         path
     )  # its size says that all of it is there, so two seconds are all there is
-    assert (decoded.duration_seconds, decoded.frame_count) == (2, 50)
+    assert (decoded.facts.duration_seconds, decoded.frame_count) == (2, 50)
 
 
 def test_row_56_a_claim_of_years_yields_to_the_index(tmp_path: Path) -> None:
@@ -374,8 +379,8 @@ def test_row_56_a_claim_of_years_yields_to_the_index(tmp_path: Path) -> None:
         struct.pack_into(">I", data, data.index(box) + offset, 2**32 - 2)
     path.write_bytes(data)
     decoded = sampled(path)
-    assert (decoded.duration_seconds, decoded.frame_count) == (4, 100)
-    assert [media.read_frame_number(frame) for frame in decoded.frames] == list(range(96))
+    assert (decoded.facts.duration_seconds, decoded.frame_count) == (4, 100)
+    assert [media.read_frame_number(frame) for frame in decoded.pixels] == list(range(96))
 
 
 def test_row_56_packets_are_counted(

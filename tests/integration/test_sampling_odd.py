@@ -14,8 +14,9 @@ from av.stream import Disposition
 
 from tests import media
 from tests.trees import Ebml, Mp4, format_of, walk
+from workers.sampling.frames import Decoded
 from workers.sampling.inside import opening
-from workers.sampling.inside.decode import Decoded, sample
+from workers.sampling.inside.decode import sample
 
 SMALL = {"width": 160, "height": 96}
 
@@ -26,7 +27,7 @@ def sampled(path: Path) -> Decoded:
 
 
 def numbers(decoded: Decoded) -> list[int]:
-    return [media.read_frame_number(frame) for frame in decoded.frames]
+    return [media.read_frame_number(frame) for frame in decoded.pixels]
 
 
 ONE = {
@@ -47,9 +48,9 @@ ONE = {
 def test_one_frame_is_a_video(name: str, tmp_path: Path) -> None:
     path = media.make_clip(tmp_path / name, seconds=0.04, **SMALL, **ONE[name])  # type: ignore[arg-type]
     decoded = sampled(path)
-    assert numbers(decoded) == decoded.frame_indices.tolist() == [0] * 96
+    assert numbers(decoded) == decoded.indices.tolist() == [0] * 96
     assert decoded.decode_errors == 0
-    assert 0 < decoded.duration_seconds <= 1
+    assert 0 < decoded.facts.duration_seconds <= 1
 
 
 def without(data: bytes, *kinds: bytes) -> bytes:
@@ -66,7 +67,7 @@ def test_one_frame_is_shown_as_long_as_the_file_says(tmp_path: Path) -> None:
     path.write_bytes(stating_ms(without(path.read_bytes(), b"\x23\xe3\x83"), 3000.0))
     decoded = sampled(path)
     assert numbers(decoded) == [0] * 96
-    assert (decoded.frame_count, decoded.duration_seconds) == (1, 3.0)
+    assert (decoded.frame_count, decoded.facts.duration_seconds) == (1, 3.0)
 
 
 def stating_ms(data: bytes, milliseconds: float) -> bytes:
@@ -104,8 +105,8 @@ def test_a_whole_mkv_is_sampled_whatever_length_it_states(
     path = media.make_clip(tmp_path / name, codec=codec, **SMALL)  # type: ignore[arg-type]
     path.write_bytes(stating_ms(path.read_bytes(), stated))
     decoded = sampled(path)
-    assert numbers(decoded) == decoded.frame_indices.tolist() == list(range(96))
-    assert decoded.duration_seconds == pytest.approx(4)
+    assert numbers(decoded) == decoded.indices.tolist() == list(range(96))
+    assert decoded.facts.duration_seconds == pytest.approx(4)
 
 
 @pytest.mark.parametrize("stated", [0, 1, 40_000_000, 2**32 - 1])
@@ -132,17 +133,17 @@ def test_slides_are_each_shown(suffix: str, tmp_path: Path) -> None:
         tmp_path / f"slides.{suffix}", codec=codec, pts=[0, 10_000, 25_000, 40_000, 50_000], **SMALL
     )  # type: ignore[arg-type]
     decoded = sampled(path)
-    assert numbers(decoded) == decoded.frame_indices.tolist()
-    assert {0, 4} <= set(decoded.frame_indices.tolist())
+    assert numbers(decoded) == decoded.indices.tolist()
+    assert {0, 4} <= set(decoded.indices.tolist())
     assert decoded.pts_seconds[-1] == pytest.approx(50)
-    assert decoded.duration_seconds >= 50
+    assert decoded.facts.duration_seconds >= 50
 
 
 def test_a_frame_an_hour_long(tmp_path: Path) -> None:
     path = media.make_clip(tmp_path / "slides.mp4", pts=[0, 3_600_000], **SMALL)  # type: ignore[arg-type]
     decoded = sampled(path)
     assert numbers(decoded)[-1] == 1
-    assert decoded.duration_seconds == pytest.approx(3600, abs=1)
+    assert decoded.facts.duration_seconds == pytest.approx(3600, abs=1)
 
 
 def photographed(path: Path) -> Path:
@@ -170,8 +171,8 @@ def photographed(path: Path) -> Path:
 
 def test_side_data_without_a_name_is_passed_over(tmp_path: Path) -> None:
     decoded = sampled(photographed(tmp_path / "camera.mov"))
-    assert numbers(decoded) == decoded.frame_indices.tolist()
-    assert decoded.frame_indices[-1] == 9
+    assert numbers(decoded) == decoded.indices.tolist()
+    assert decoded.indices[-1] == 9
 
 
 def test_a_disposition_without_a_name_says_nothing() -> None:
@@ -185,13 +186,13 @@ def test_colour_numbers_without_a_name(number: int, tmp_path: Path) -> None:
     matrix is BT.601.
     """
     path = media.make_clip(tmp_path / "colour.mp4", seconds=0.4, **SMALL)  # type: ignore[arg-type]
-    plain = sampled(path).frames.copy()
+    plain = sampled(path).pixels.copy()
     tree = Mp4().parse(path.read_bytes())
     entry = next(node for _, node in walk(tree) if node.kind == b"avc1")
     colr = struct.pack(">I4s4sHHHB", 19, b"colr", b"nclx", number, number, 2, 0)
     entry.inside = [type(entry)(b"", colr), *entry.inside]
     path.write_bytes(Mp4().pack(tree))
-    np.testing.assert_array_equal(sampled(path).frames, plain)
+    np.testing.assert_array_equal(sampled(path).pixels, plain)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_an_odd_display_matrix_turns_to_something(matrix: tuple[int, ...], tmp_p
     at = data.index(b"tkhd") + 4 + 40
     data[at : at + 36] = struct.pack(">9i", *matrix)
     path.write_bytes(data)
-    assert sampled(path).frames.shape == (96, 224, 224, 3)
+    assert sampled(path).pixels.shape == (96, 224, 224, 3)
 
 
 def test_the_helpers_change_what_they_say(tmp_path: Path) -> None:

@@ -320,6 +320,50 @@ def test_one_tag_a_video_and_your_own_labels_first(engine: Engine) -> None:
     ]
 
 
+def test_tags_are_never_of_random_weights_and_a_models_own_classes_come_last(
+    engine: Engine,
+) -> None:
+    with session.transaction(engine) as connection:
+        encoder_ids = {
+            kind: encoders.declare_encoder(
+                connection, ledgering.encoder(f"e-{kind}", backbone="e", weights=kind)
+            )
+            for kind in ("pretrained", "random-tiny")
+        }
+        made = {
+            (kind, name): encoders.declare_tagger(
+                connection,
+                encoder_id,
+                f"e-{kind}",
+                ledgering.LabelSet(name, (f"{name} a", f"{name} b"), ("a", "b")),
+            )
+            for kind, encoder_id in encoder_ids.items()
+            for name in ("imagenet", "en", "mine")
+        }
+    execute(
+        engine,
+        "INSERT INTO reelvec.videos (uri) SELECT 'file:///' || i FROM generate_series(1, 3) i",
+    )
+    for video, scored in ((1, ["imagenet", "en"]), (2, ["imagenet"]), (3, [])):
+        taggers = [made["pretrained", name] for name in scored]
+        for tagger in [*taggers, made["random-tiny", "mine"], made["random-tiny", "en"]]:
+            execute(engine, "INSERT INTO reelvec.scores VALUES (:tagger, :video, '{0.1,0.9}', '{{0.1,0.9}}', 'b', 0.9,"
+                            " gen_random_uuid())", tagger=tagger, video=video)  # fmt: skip
+    with session.transaction(engine) as connection:
+        best = connection.exec_driver_sql(
+            "SELECT video_id, tagger FROM reelvec.best_tags ORDER BY 1"
+        ).all()
+        every = connection.exec_driver_sql(
+            "SELECT DISTINCT video_id, tagger FROM reelvec.tags ORDER BY 1, 2"
+        ).all()
+    assert [tuple(row) for row in best] == [(1, "e-pretrained/en"), (2, "e-pretrained/imagenet")]
+    assert [tuple(row) for row in every] == [
+        (1, "e-pretrained/en"),
+        (1, "e-pretrained/imagenet"),
+        (2, "e-pretrained/imagenet"),
+    ]
+
+
 ADDRESSES = {
     "file:///v/%D0%BA%D0%BE%D1%82%201.mp4": "file:///v/кот 1.mp4",
     "file:///v/100%25.mp4": "file:///v/100%.mp4",

@@ -36,15 +36,13 @@ def test_from_the_third_dead_worker_on_it_is_alone(
         recheck=(),
         for_version=lambda _: claimed,
     )
-    source = SimpleNamespace(etag=None, size_bytes=9)
+    frames = SimpleNamespace(pixels=np.empty(0), damaged_share=0.0)
+    source = SimpleNamespace(etag=None, size_bytes=9, frames=lambda *_, **__: frames)
     runtime = SimpleNamespace(
         models=SimpleNamespace(
             owed=lambda _: [Owed(declared_encoder("probe", "pretrained", "notebook"))]
         ),
-        storage=SimpleNamespace(open=lambda _: nullcontext(source)),
-        samplers=SimpleNamespace(
-            sample=lambda *_, **__: SimpleNamespace(frames=np.empty(0), damaged_share=0.0)
-        ),
+        videos=SimpleNamespace(open=lambda _: nullcontext(source)),
         engine=SimpleNamespace(submit=submit),
         settings=SimpleNamespace(engine_wait_seconds=1.0),
         draining=threading.Event(),

@@ -10,8 +10,9 @@ import pytest
 
 from db.errors import UsageError
 from workers.backbones import registry
-from workers.backbones.base import FRAMES_PER_VIDEO, Weights
+from workers.backbones.base import Package, Weights
 from workers.backbones.prompts import VOCABULARIES
+from workers.sampling.plan import FRAMES
 
 
 def test_importing_every_backbone_loads_no_heavy_library() -> None:
@@ -20,7 +21,7 @@ import sys
 from workers.backbones import registry
 import workers.engine.engine
 specs = [registry.get(name) for name in registry.names()]
-assert len(specs) == 7
+assert len(specs) > 6
 print([name for name in ("torch", "transformers", "tokenizers", "av", "PIL", "sqlalchemy") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -46,17 +47,26 @@ def test_each_spec_agrees_with_its_name_and_windows_fill_a_video() -> None:
     for name in registry.names():
         spec = registry.get(name)
         assert spec.name == name
-        assert spec.windows_per_video * spec.frames_per_window == FRAMES_PER_VIDEO
+        assert spec.windows_per_video * spec.frames_per_window == FRAMES
         assert spec.batch_windows % spec.windows_per_video == 0
         assert spec.has_text == (spec.vocabulary in VOCABULARIES), (
             "what reads text says in whose ids"
         )
+        assert spec.vector, "docs/backbones.md says what the vector of a window is"
+    assert registry.get(registry.DEFAULT_SEARCHED).text_alone
 
 
-def test_only_permissive_backbones_are_the_default_and_the_probe_never_is(tmp_path: Path) -> None:
+def test_only_permissive_backbones_are_the_default_and_the_probe_never_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert all(registry.get(name).commercial for name in registry.DEFAULT_PERMISSIVE)
-    assert registry.default_backbones(None) == ["vivit", "x-clip"]
-    assert registry.default_backbones(tmp_path) == ["vivit", "x-clip"]
+    assert registry.default_backbones(None) == ["efficientnet"], "as its package is installed"
+    assert registry.default_backbones(tmp_path) == ["efficientnet"]
+    assert registry.default_backbones(tmp_path, "random-tiny") == ["vivit", "x-clip"]
+    with monkeypatch.context() as without:
+        without.setattr(Package, "path", None)
+        assert registry.default_backbones(None) == ["vivit", "x-clip"]
+        assert registry.default_backbones(tmp_path) == ["vivit", "x-clip"]
     for name in ("videomae", "probe", "timesformer", "other"):
         (tmp_path / name).mkdir()
     assert registry.default_backbones(tmp_path) == ["timesformer", "videomae"]

@@ -16,7 +16,7 @@ import pytest
 from db.errors import RefusedConfigurationError, VideoError
 from workers.engine import lanes
 from workers.engine.batcher import Batcher
-from workers.engine.interface import DeviceLostError, Ended
+from workers.engine.encoding import DeviceLostError, Ended
 from workers.engine.lanes import Piece
 
 #: Longest wait for something that must happen at once.

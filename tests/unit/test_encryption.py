@@ -16,9 +16,9 @@ from tests import encrypting as enc
 from tests import media
 from tests.mutator import mutated
 from workers.sampling.inside.boxes import boxes_in
+from workers.sampling.inside.container import is_whole
 from workers.sampling.inside.encryption import asf, cenc, encryption_of, mkv, mpegps, mpegts
 from workers.sampling.inside.encryption.mkv import Kind
-from workers.sampling.inside.whole import is_whole
 
 
 def content(box: bytes) -> bytes:

@@ -13,12 +13,12 @@ import pytest
 
 from db.errors import RefusedConfigurationError, VideoError
 from workers.backbones import probe
-from workers.backbones.base import FRAMES_SHAPE
-from workers.engine import compiling, outcomes
+from workers.engine import device_choice, outcomes
 from workers.engine.device import Device
+from workers.engine.encoding import DeviceLostError, EncodeRequest, Encoding
 from workers.engine.engine import Engine, ModelKey
-from workers.engine.interface import DeviceLostError, Encoding, Job
 from workers.engine.lanes import Item, Piece
+from workers.sampling.plan import SHAPE
 
 KEY = ModelKey("probe", "pretrained")
 
@@ -30,7 +30,7 @@ def signed(number: int) -> np.ndarray:
     colours = np.empty((96, 1, 1, 3), np.uint8)
     colours[:] = np.array([number % 32, number // 32, 5], np.uint8) * 8
     colours[32:64, ..., 2] = 200
-    return np.broadcast_to(colours, FRAMES_SHAPE)
+    return np.broadcast_to(colours, SHAPE)
 
 
 def read_signature(encoding: Encoding) -> int:
@@ -135,7 +135,7 @@ def test_a_vector_that_is_not_finite_is_made_once_more(
 
 
 def one(number: int = 1, count: int = 3) -> list[Piece]:
-    return [Piece(Item(Job(KEY, signed(number), ()), count, 0, 0, alone=False), 0, count)]
+    return [Piece(Item(EncodeRequest(KEY, signed(number), ()), count, 0, 0, alone=False), 0, count)]
 
 
 def test_parts_of_a_video_join_to_what_it_is_whole() -> None:
@@ -242,8 +242,8 @@ def test_where_models_are_compiled(
     missing: str | None,
     expected: bool,
 ) -> None:
-    monkeypatch.setattr(compiling, "_missing", lambda: missing)
-    assert compiling.wants_compiling(setting, on_gpu=on_gpu) is expected
+    monkeypatch.setattr(device_choice, "_missing", lambda: missing)
+    assert device_choice.wants_compiling(setting, on_gpu=on_gpu) is expected
     assert ("a C compiler is not there" in caplog.text) == (
         setting == "auto" and missing is not None
     )
@@ -289,7 +289,7 @@ from tests.unit.test_engine import KEY, signed
 from workers.ending.at_once import end_process
 from workers.engine.device import Device
 from workers.engine.engine import Engine
-from workers.engine.interface import DeviceLostError
+from workers.engine.encoding import DeviceLostError
 engine = Engine(device="cpu", models_dir=None, stall_seconds=1, ended=end_process)
 engine.load(KEY)
 def encode(*_, **__):

@@ -11,7 +11,7 @@ import pytest
 
 from db import errors
 from db.exit_codes import ExitCode, Then, then
-from workers.engine.interface import Ended
+from workers.engine.encoding import Ended
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from db.errors import RefusedConfigurationError
 from producer.request import misnamed_weights
 from workers.backbones import registry
 from workers.settings import WorkerSettings
@@ -73,3 +74,17 @@ def test_a_license_is_known_of_the_numbers_it_was_given_with(tmp_path: Path) -> 
     )
     assert inventory.license_of("vivit", "random-tiny", DIGEST, settings) is None
     assert inventory.license_of("probe", "pretrained", DIGEST, settings) is None
+
+
+def test_missing_weights_are_told_by_a_look_unless_something_else_is_there(tmp_path: Path) -> None:
+    wanted = [("vivit", "pretrained"), ("x-clip", "pretrained")]
+    with pytest.raises(RefusedConfigurationError, match=f"vivit: {tmp_path}/vivit does not exist"):
+        inventory.require_any(tmp_path, wanted)
+    with pytest.raises(RefusedConfigurationError, match="REELVEC_MODELS_DIR is not set"):
+        inventory.require_any(None, wanted)
+    inventory.require_any(tmp_path, [])
+    inventory.require_any(tmp_path, [*wanted, ("vivit", "random-tiny")])
+    inventory.require_any(tmp_path, [*wanted, ("probe", "pretrained")])
+    put(tmp_path / "videomae", "videomae")
+    (tmp_path / "videomae" / "model.safetensors").touch()
+    inventory.require_any(tmp_path, wanted)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from db.errors import UsageError
-from workers.sampling.plan import FRAMES, POLICIES, plan
+from workers.sampling.plan import FRAMES, plan
+from workers.sampling.policies import POLICIES
 
 
 def notebook_indices(fps: float, duration: float, total: int) -> list[int]:

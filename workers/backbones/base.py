@@ -7,35 +7,75 @@ the producer declares encoders from the registry without loading anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from db.errors import UsageError
 from db.labels import LabelSet
-
-if TYPE_CHECKING:
-    from workers.backbones.tower import Tower
-
-#: Frames sampled from every video, and their height and width: every backbone gets the same uint8
-#: [96, 224, 224, 3].
-FRAMES_PER_VIDEO = 96
-SIDE_PX = 224
-FRAMES_SHAPE = (FRAMES_PER_VIDEO, SIDE_PX, SIDE_PX, 3)
+from workers.sampling.plan import FRAMES
 
 #: `pretrained` reads a folder; the other two are seeded random numbers for demonstration, tests and
 #: benches.
 WEIGHTS_KINDS = ("pretrained", "random-tiny", "random-full")
+
+
+@dataclass(frozen=True)
+class Package:
+    """Weights that a Python package ships: `file` within `module`, by its SHA-256, and the digest
+    of the tensors in it (`Loaded.digest`). `extra`: what of reelvec brings the package.
+    """
+
+    module: str
+    file: str
+    sha256: str
+    weights_digest: str
+    extra: str
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None where it is not installed. Nothing is imported."""
+        found = find_spec(self.module)
+        path = Path(found.origin).parent / self.file if found and found.origin else None
+        return path if path and path.is_file() else None
+
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 #: uint8 [n, T, 224, 224, 3]: a torch tensor on the device for a backbone with `needs_torch`, else a
 #: numpy array.
 Windows: TypeAlias = Any
+
+
+#: What makes a transformer small, under the names that most configurations of transformers use.
+SMALL: Mapping[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """What transformers calls a model, and the settings of a random one."""
+
+    model: str
+    config: str
+    #: Of `random-tiny` and of `random-full`, over the defaults of the configuration's class.
+    tiny: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    full: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    #: Attention that is nothing but query, key and value through one softmax: its class, and what
+    #: it calls the three projections (`workers.backbones.fused`).
+    attention: tuple[str, tuple[str, str, str]] | None = None
+    #: A part that a checkpoint may lack, and the argument that makes the model without it.
+    optional_part: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +113,10 @@ class Spec:
     #: card's rate.
     batch_windows: int
     needs_torch: bool = True
+    #: The class of transformers that is run; None where there is none.
+    published: Published | None = None
+    #: What the vector of a window is, as docs/backbones.md says it.
+    vector: str = ""
     #: Whose token ids its prompts become (`prompts.VOCABULARIES`), and whether their vectors depend
     #: on no video: only then can words be searched.
     vocabulary: str | None = None
@@ -84,10 +128,31 @@ class Spec:
     same: tuple[tuple[str, str], ...] = ()
     #: Its positions turn pairs of a head's numbers.
     even_heads: bool = False
+    #: Its weights come with a package, and lie in no models folder: `checkpoint` is the package,
+    #: `ref` its version.
+    package: Package | None = None
+    #: What its own classifier chooses among; it scores this set and no other.
+    own_labels: Callable[[], LabelSet] | None = None
+
+    @property
+    def in_models_dir(self) -> bool:
+        """Its pretrained weights are files that `reelvec models fetch` brings."""
+        return self.checkpoint is not None and self.package is None
 
     @property
     def windows_per_video(self) -> int:
-        return FRAMES_PER_VIDEO // self.frames_per_window
+        return FRAMES // self.frames_per_window
+
+    def is_allowed(self, allowed: str) -> bool:
+        """Whether its weights may be used where REELVEC_LICENSE is `allowed`: commercial or any."""
+        return self.commercial or allowed != "commercial"
+
+    def scored(self, asked: Sequence[LabelSet]) -> tuple[LabelSet, ...]:
+        """Which label sets it gives probabilities for: those asked for where it reads text, its own
+        where it has one.
+        """
+        own = () if self.own_labels is None else (self.own_labels(),)
+        return own + (tuple(asked) if self.has_text else ())
 
     def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per channel `a` and `b` of `pixel * a + b`: scaling and normalising in one step (4.8e-7
@@ -127,6 +192,17 @@ class Encoded:
     probabilities: Mapping[str, Any]
 
 
+class Tunable(Protocol):
+    """What may be compiled, and run in float32 instead of bfloat16
+    (`workers.backbones.tower.Tower`).
+    """
+
+    @property
+    def dtype_name(self) -> str: ...
+    def compile(self) -> None: ...
+    def precise(self) -> AbstractContextManager[None]: ...
+
+
 class Loaded(Protocol):
     """A backbone with its weights on a device. Used by one thread at a time."""
 
@@ -142,13 +218,13 @@ class Loaded(Protocol):
     @property
     def pooling(self) -> str: ...
     @property
-    def tower(self) -> Tower | None:
-        """What may be compiled, and run in float32 instead of bfloat16; None without torch."""
+    def tower(self) -> Tunable | None:
+        """What does nearly all of its work, in torch; None where that is done without torch."""
         ...
 
     def encode(self, windows: Windows, label_sets: Sequence[LabelSet]) -> Encoded:
-        """Embeddings of `windows`; probabilities of every label set where `spec.has_text`, else
-        none.
+        """Embeddings of `windows`; probabilities of every label set where `spec.has_text`, of its
+        own where it has one.
         """
         ...
 

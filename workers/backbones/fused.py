@@ -71,18 +71,9 @@ class JointAttention(nn.Module):
         return self.out(context.transpose(-2, -3).flatten(-2)), None
 
 
-#: Attention that is nothing but that, and what it calls its projections.
-ATTENTION = {
-    "VivitAttention": ("q_proj", "k_proj", "v_proj"),
-    "VideoMAESelfAttention": ("query", "key", "value"),
-    "XCLIPAttention": ("q_proj", "k_proj", "v_proj"),
-    "SiglipAttention": ("q_proj", "k_proj", "v_proj"),
-}
-
-
-def fuse(model: nn.Module) -> None:
-    """Replace patch convolutions, attention, and the activations that transformers spells out, in
-    place.
+def fuse(model: nn.Module, attention: tuple[str, tuple[str, str, str]] | None = None) -> None:
+    """Replace patch convolutions, `attention` (`Published.attention`), and the activations that
+    transformers spells out, in place.
 
     In float32 the results differ by 1e-6.
     """
@@ -91,7 +82,7 @@ def fuse(model: nn.Module) -> None:
             kind = type(child).__name__
             if isinstance(child, nn.Conv2d | nn.Conv3d) and child.kernel_size == child.stride:
                 setattr(parent, name, PatchProjection(child))
-            elif kind in ATTENTION:
-                setattr(parent, name, JointAttention(child, ATTENTION[kind]))
+            elif attention is not None and kind == attention[0]:
+                setattr(parent, name, JointAttention(child, attention[1]))
             elif kind == "FastGELUActivation":
                 setattr(parent, name, nn.GELU(approximate="tanh"))

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from db.labels import LabelSet
-from workers.backbones.base import SIDE_PX, Encoded, FloatArray, Loaded, Spec, Weights, Windows
+from workers.backbones.base import Encoded, FloatArray, Loaded, Spec, Weights, Windows
+from workers.sampling.plan import SIDE_PX
 
 SPEC = Spec(
     name="probe",
@@ -24,6 +25,7 @@ SPEC = Spec(
     frames_per_window=32,
     dim=64,
     pooling="projection",
+    vector="block means times a fixed matrix",
     scale=1 / 127.5,
     offset=1.0,
     mean=(0.0, 0.0, 0.0),

@@ -23,6 +23,8 @@ IdArray: TypeAlias = npt.NDArray[np.int64]
 #: Ids every prompt of CLIP begins and ends with. The text vector is read at the highest id, the
 #: end.
 CLIP_START, CLIP_END = 49406, 49407
+#: The class of transformers that reads a tokenizer.json's older form, vocab.json and merges.txt.
+CLIP_TOKENIZER = "CLIPTokenizer"
 #: Gemma's ids. SigLIP 2 reads prompts in lower case, without a start, and pools at the last of its
 #: positions, which is padding for all but the longest prompts.
 GEMMA_PAD, GEMMA_END = 0, 1
@@ -169,7 +171,7 @@ def _from_file(folder: Path) -> Any:
 
 
 def _from_vocabulary(folder: Path) -> Any:
-    made = transformers().CLIPTokenizer(
+    made = getattr(transformers(), CLIP_TOKENIZER)(
         vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt")
     )
     return made.backend_tokenizer

@@ -7,11 +7,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from db.errors import UsageError
-from workers.backbones.base import Backbone, Spec
+from db.errors import RefusedConfigurationError, UsageError
+from workers.sampling import policies
 
 if TYPE_CHECKING:
-    from workers.weights.bucket import Bucket
+    from workers.backbones.base import Backbone, Spec
+    from workers.weights.models_dir import ModelsDir
 
 #: One line per backbone: its name and its module.
 BACKBONES = {
@@ -21,12 +22,19 @@ BACKBONES = {
     "x-clip": "workers.backbones.xclip",
     "vjepa2": "workers.backbones.vjepa2",
     "siglip2": "workers.backbones.siglip2",
+    "efficientnet": "workers.backbones.efficientnet",
     "probe": "workers.backbones.probe",
 }
 
 #: Those whose checkpoints allow commercial use: the default where no weights are there to say
 #: otherwise.
 DEFAULT_PERMISSIVE = ("vivit", "x-clip")
+#: Whose vectors are searched by words unless another is named.
+DEFAULT_SEARCHED = "siglip2"
+
+#: For the option `--backbone` of commands that run models.
+DEFAULT_HELP = f"those whose weights are on this machine, else {' and '.join(DEFAULT_PERMISSIVE)}."
+HELP = f"The model: {', '.join(BACKBONES)}. Repeatable. Default: {DEFAULT_HELP}"
 
 #: How frames became 224 px (stored with every encoder): Pillow's bilinear filter, short edge 224,
 #: centre crop.
@@ -43,7 +51,7 @@ def module(name: str) -> Backbone:
         near = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(BACKBONES)}"
         raise UsageError(f"{name!r} is no backbone; {hint}")
-    return cast(Backbone, import_module(BACKBONES[name]))
+    return cast("Backbone", import_module(BACKBONES[name]))
 
 
 def get(name: str) -> Spec:
@@ -51,26 +59,47 @@ def get(name: str) -> Spec:
     return module(name).SPEC
 
 
-def encoder_name(backbone: str, weights: str = "pretrained", sampling: str = "notebook") -> str:
+def specs() -> list[Spec]:
+    """The facts of all backbones."""
+    return [get(name) for name in BACKBONES]
+
+
+def refuse_license(name: str, allowed: str) -> None:
+    """Raise `RefusedConfigurationError` for non-commercial weights where `allowed`
+    (REELVEC_LICENSE) is commercial.
+    """
+    spec = get(name)
+    if not spec.is_allowed(allowed):
+        raise RefusedConfigurationError(
+            f"{name}: its weights are {spec.license}, and REELVEC_LICENSE=commercial allows "
+            f"commercial use only; choose among {', '.join(DEFAULT_PERMISSIVE)}"
+        )
+
+
+def encoder_name(
+    backbone: str, weights: str = "pretrained", sampling: str = policies.DEFAULT
+) -> str:
     """Name of an embedding space: what is not the default is said, `vivit`,
     `vivit-random-tiny-uniform`.
     """
     parts = [get(backbone).name]
     parts += [weights] if weights != "pretrained" else []
-    parts += [sampling] if sampling != "notebook" else []
+    parts += [sampling] if sampling != policies.DEFAULT else []
     return "-".join(parts)
 
 
-def default_backbones(models_dir: Path | Bucket | None) -> list[str]:
-    """Those whose weights are in `models_dir`, else the permissive ones. `probe` has none and is
-    never a default.
+def default_backbones(where: ModelsDir | None, weights: str = "pretrained") -> list[str]:
+    """Those whose weights are there; else those whose weights an installed package ships; else the
+    permissive ones. `probe` has none and is never a default.
 
     Of a bucket models.lock alone is read. Raises as `Bucket.lock` does.
     """
-    with_weights = [name for name in BACKBONES if get(name).checkpoint]
-    if isinstance(models_dir, Path):
-        present = [name for name in with_weights if (models_dir / name).is_dir()]
+    with_weights = [spec.name for spec in specs() if spec.in_models_dir]
+    if isinstance(where, Path):
+        present = [name for name in with_weights if (where / name).is_dir()]
     else:
-        listed = models_dir.lock() if models_dir is not None else {}
+        listed = where.lock() if where is not None else {}
         present = [name for name in with_weights if name in listed]
-    return present or list(DEFAULT_PERMISSIVE)
+    shipped = [spec.name for spec in specs() if spec.package and spec.package.path]
+    installed = shipped if weights == "pretrained" else []
+    return present or installed or list(DEFAULT_PERMISSIVE)

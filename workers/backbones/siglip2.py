@@ -12,15 +12,24 @@ Only the vision tower runs in bfloat16 on a GPU: logits are 100 times a cosine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from db.labels import LabelSet
-from workers.backbones.base import SIDE_PX, Encoded, FloatArray, Loaded, Spec, Weights, Windows
-from workers.backbones.prompts import GEMMA, Tokenizer, tokenizer_of
-from workers.backbones.texts import LabelTexts, pooled_texts
-from workers.weights.loading import obtain
+from workers.backbones.base import (
+    SMALL,
+    Encoded,
+    FloatArray,
+    Loaded,
+    Published,
+    Spec,
+    Weights,
+    Windows,
+)
+from workers.backbones.prompts import GEMMA
+from workers.backbones.texts import TextModel, unit
+from workers.sampling.plan import SIDE_PX
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +43,7 @@ SPEC = Spec(
     frames_per_window=8,
     dim=768,
     pooling="frame-mean",
+    vector="mean of the pictures' normalized vectors, normalized again",
     scale=1 / 255,
     offset=0.0,
     mean=(0.5, 0.5, 0.5),
@@ -42,6 +52,13 @@ SPEC = Spec(
     allowed_unexpected=(),
     has_text=True,
     batch_windows=24,
+    published=Published(
+        model="SiglipModel",
+        config="SiglipConfig",
+        tiny={"text_config": {**SMALL, "vocab_size": 320}, "vision_config": SMALL},
+        full={"text_config": {"vocab_size": 256000}},
+        attention=("SiglipAttention", ("q_proj", "k_proj", "v_proj")),
+    ),
     vocabulary="gemma",
     text_alone=True,
     needs={
@@ -53,39 +70,17 @@ SPEC = Spec(
     same=(("text_config.projection_size", "vision_config.hidden_size"),),
 )
 
-FULL = {"text_config": {"vocab_size": 256000}}
-_SMALL = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-}
-TINY = {"text_config": {**_SMALL, "vocab_size": 320}, "vision_config": _SMALL}
-
 
 def load(weights: Weights, device: str) -> Loaded:
-    model, digest = obtain(SPEC, weights, "SiglipModel", "SiglipConfig", tiny=TINY, full=FULL)
-    return Siglip2(model, digest, tokenizer_of(SPEC, weights), device)
+    return Siglip2(SPEC, weights, device)
 
 
-class Siglip2:
-    """`Loaded` of SigLIP 2, and `ReadsText`. `model` is a `SiglipModel` in float32; it is moved to
-    `device`.
-    """
+class Siglip2(TextModel):
+    """`Loaded` of SigLIP 2, a `SiglipModel`, and `ReadsText`."""
 
-    spec = SPEC
-    pooling = SPEC.pooling
-
-    def __init__(self, model: Any, digest: str, tokenizer: Tokenizer, device: str) -> None:
-        from workers.backbones.tower import Tower
-
-        self._model = model.to(device)
-        self.tower = Tower(model.vision_model, SPEC, device)
-        self._device = device
-        self._tokenizer = tokenizer
-        self._texts = LabelTexts(self._text_vectors, device)
-        self.digest = digest
-        self.dim = int(model.config.vision_config.hidden_size)
+    @property
+    def dim(self) -> int:
+        return int(self._model.config.vision_config.hidden_size)
 
     def encode(self, windows: Windows, label_sets: Sequence[LabelSet]) -> Encoded:
         """See `Loaded`. Raises `UsageError` naming a prompt over 64 tokens."""
@@ -106,7 +101,7 @@ class Siglip2:
     def _see(self, pixels: torch.Tensor) -> torch.Tensor:
         """Window vectors float32 [n, dim]."""
         frames = self._model.vision_model(pixel_values=pixels.flatten(0, 1)).pooler_output.float()
-        return _unit(_unit(frames).view(*pixels.shape[:2], -1).mean(dim=1))
+        return unit(unit(frames).view(*pixels.shape[:2], -1).mean(dim=1))
 
     def _score(self, vectors: torch.Tensor, labels: LabelSet) -> torch.Tensor:
         """Probabilities [n, K]: the prompts' logits, averaged per category, through a softmax over
@@ -121,12 +116,4 @@ class Siglip2:
 
     def _text_vectors(self, prompts: Sequence[str]) -> torch.Tensor:
         """float32 [P, dim], length 1."""
-        ids, _ = self._tokenizer.batch(
-            prompts
-        )  # no mask: the model was trained to read the padding, too
-        return _unit(pooled_texts(self._model.text_model, ids, None, device=self._device))
-
-
-def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    length: torch.Tensor = vectors.norm(dim=-1, keepdim=True)
-    return vectors / length
+        return unit(self._pooled(prompts))

@@ -5,10 +5,12 @@ which are kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from db.labels import LabelSet
-from workers.backbones.prompts import IdArray
+from workers.backbones.base import Spec, Weights
+from workers.backbones.prompts import tokenizer_of
+from workers.weights.loading import obtain
 
 if TYPE_CHECKING:
     import torch
@@ -19,23 +21,54 @@ TEXT_CHUNK = 64
 KEPT_LABEL_SETS = 32
 
 
-def pooled_texts(
-    text_model: Any, ids: IdArray, mask: IdArray | None, *, device: str
-) -> torch.Tensor:
-    """`pooler_output` [P, width] of a transformers text tower for ids (and their mask) int64 [P,
-    longest].
-    """
-    import torch
+class TextModel:
+    """A backbone whose vision tower is one of transformers' models with a text tower beside it.
 
-    pooled = []
-    for start in range(0, len(ids), TEXT_CHUNK):
-        rows = slice(start, start + TEXT_CHUNK)
-        own_ids, own_mask = (
-            None if part is None else torch.from_numpy(part[rows]).to(device)
-            for part in (ids, mask)
-        )
-        pooled.append(text_model(input_ids=own_ids, attention_mask=own_mask).pooler_output)
-    return torch.cat(pooled)
+    The model is in float32; only its vision tower computes in bfloat16 on a GPU.
+    """
+
+    def __init__(self, spec: Spec, weights: Weights, device: str) -> None:
+        """Raises `RefusedConfigurationError` for weights or a tokenizer that are not `spec`'s."""
+        from workers.backbones.tower import Tower
+
+        model, self.digest = obtain(spec, weights)
+        self.spec, self.pooling = spec, spec.pooling
+        self._tokenizer = tokenizer_of(spec, weights)
+        self._model = model.to(device)
+        self.tower = Tower(model.vision_model, spec, device)
+        self._device = device
+        self._texts = LabelTexts(self._text_vectors, device)
+
+    def _text_vectors(self, prompts: Sequence[str]) -> torch.Tensor:
+        """What is kept of each prompt, float32 [P, dim]."""
+        raise NotImplementedError
+
+    def _pooled(self, prompts: Sequence[str]) -> torch.Tensor:
+        """`pooler_output` [P, width] of the text tower. Raises `UsageError` naming a prompt that is
+        too long.
+        """
+        import torch
+
+        ids, mask = self._tokenizer.batch(prompts)
+        pooled = []
+        for start in range(0, len(ids), TEXT_CHUNK):
+            own_ids, own_mask = (
+                torch.from_numpy(part[start : start + TEXT_CHUNK]).to(self._device)
+                for part in (ids, mask)
+            )
+            output = self._model.text_model(
+                input_ids=own_ids,
+                # a tower that reads full rows was trained to read their padding, too
+                attention_mask=None if self._tokenizer.vocabulary.full else own_mask,
+            )
+            pooled.append(output.pooler_output)
+        return torch.cat(pooled)
+
+
+def unit(vectors: torch.Tensor) -> torch.Tensor:
+    """The same directions with length 1, along the last axis."""
+    length: torch.Tensor = vectors.norm(dim=-1, keepdim=True)
+    return vectors / length
 
 
 def averaging(labels: LabelSet) -> torch.Tensor:

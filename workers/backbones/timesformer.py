@@ -10,8 +10,9 @@ from __future__ import annotations
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from workers.backbones.base import SIDE_PX, Loaded, Spec, Weights
+from workers.backbones.base import SMALL, Loaded, Published, Spec, Weights
 from workers.backbones.window_model import WindowModel
+from workers.sampling.plan import SIDE_PX
 from workers.weights.loading import obtain
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ SPEC = Spec(
     frames_per_window=8,
     dim=768,
     pooling="mean",
+    vector="mean of all tokens",
     scale=1 / 255,
     offset=0.0,
     mean=(0.45, 0.45, 0.45),
@@ -34,6 +36,11 @@ SPEC = Spec(
     allowed_unexpected=(r"classifier\..*",),
     has_text=False,
     batch_windows=48,
+    published=Published(
+        model="TimesformerModel",
+        config="TimesformerConfig",
+        tiny=SMALL,
+    ),
     choices={"attention_type": ("divided_space_time", "space_only", "joint_space_time")},
 )
 
@@ -41,22 +48,13 @@ SPEC = Spec(
 #: many.
 GROUP = 14
 
-TINY = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-}
-
 
 def load(weights: Weights, device: str) -> Loaded:
     import torch
 
     from workers.backbones.tower import Tower
 
-    model, digest = obtain(
-        SPEC, weights, "TimesformerModel", "TimesformerConfig", tiny=TINY, full={}
-    )
+    model, digest = obtain(SPEC, weights)
     tower = Tower(model, SPEC, device)
     patches = (SIDE_PX // model.config.patch_size) ** 2
     group = max(size for size in range(1, GROUP + 1) if patches % size == 0)

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from workers.backbones.base import SIDE_PX, Spec, Windows
+from workers.backbones.base import Spec, Windows
 from workers.backbones.fused import fuse
+from workers.sampling.plan import SIDE_PX
 
 
 def compute_dtype(device: str) -> torch.dtype:
@@ -29,7 +30,7 @@ class Tower:
         self._gain, self._shift = (
             torch.tensor(part).repeat(SIDE_PX).to(device) for part in spec.affine()
         )
-        fuse(module)
+        fuse(module, spec.published.attention if spec.published else None)
         self.module = module.to(device, self._compute)
 
     @property

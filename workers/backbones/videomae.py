@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workers.backbones.base import Loaded, Spec, Weights
+from workers.backbones.base import SMALL, Loaded, Published, Spec, Weights
 from workers.backbones.window_model import WindowModel
 from workers.weights.loading import obtain
 
@@ -25,6 +25,7 @@ SPEC = Spec(
     frames_per_window=16,
     dim=768,
     pooling="mean",
+    vector="mean of all tokens",
     scale=1 / 255,
     offset=0.0,
     mean=(0.485, 0.456, 0.406),
@@ -33,22 +34,20 @@ SPEC = Spec(
     allowed_unexpected=(r"decoder\..*", r"encoder_to_decoder\..*", "mask_token"),
     has_text=False,
     batch_windows=24,
+    published=Published(
+        model="VideoMAEModel",
+        config="VideoMAEConfig",
+        tiny={**SMALL, "use_mean_pooling": False},
+        full={"use_mean_pooling": False},
+        attention=("VideoMAESelfAttention", ("query", "key", "value")),
+    ),
 )
-
-FULL = {"use_mean_pooling": False}
-TINY = {
-    **FULL,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-}
 
 
 def load(weights: Weights, device: str) -> Loaded:
     from workers.backbones.tower import Tower
 
-    model, digest = obtain(SPEC, weights, "VideoMAEModel", "VideoMAEConfig", tiny=TINY, full=FULL)
+    model, digest = obtain(SPEC, weights)
     tower = Tower(model, SPEC, device)
     # a plain tensor, no buffer: `.to` leaves it behind and every forward would copy it to the
     # device again

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workers.backbones.base import Loaded, Spec, Weights
+from workers.backbones.base import SMALL, Loaded, Published, Spec, Weights
 from workers.backbones.window_model import WindowModel
 from workers.weights.loading import obtain
 
@@ -25,6 +25,7 @@ SPEC = Spec(
     frames_per_window=32,
     dim=768,
     pooling="cls",
+    vector="class token, or the pooler's output if the weights have one",
     # its processor both offsets to [-1, 1] and normalises with .5/.5: the model sees [-3, 1]
     scale=1 / 127.5,
     offset=1.0,
@@ -34,20 +35,20 @@ SPEC = Spec(
     allowed_unexpected=(r"classifier\..*",),
     has_text=False,
     batch_windows=12,
+    published=Published(
+        model="VivitModel",
+        config="VivitConfig",
+        tiny=SMALL,
+        attention=("VivitAttention", ("q_proj", "k_proj", "v_proj")),
+        optional_part=("pooler", "add_pooling_layer"),
+    ),
 )
-
-TINY = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-}
 
 
 def load(weights: Weights, device: str) -> Loaded:
     from workers.backbones.tower import Tower
 
-    model, digest = obtain(SPEC, weights, "VivitModel", "VivitConfig", tiny=TINY, full={})
+    model, digest = obtain(SPEC, weights)
     tower = Tower(model, SPEC, device)
     pooled = model.pooler is not None  # the attribute is there either way
 

@@ -11,12 +11,22 @@ from __future__ import annotations
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from workers.backbones.base import SIDE_PX, Loaded, Spec, Weights
+from workers.backbones.base import SMALL, Loaded, Published, Spec, Weights
 from workers.backbones.window_model import WindowModel
+from workers.sampling.plan import SIDE_PX
 from workers.weights.loading import obtain
 
 if TYPE_CHECKING:
     import torch
+
+TINY = {
+    **{name: size for name, size in SMALL.items() if name != "intermediate_size"},
+    "mlp_ratio": 2,
+    "pred_hidden_size": 32,
+    "pred_num_hidden_layers": 1,
+    "pred_num_attention_heads": 2,
+    "pred_mlp_ratio": 2,
+}
 
 SPEC = Spec(
     name="vjepa2",
@@ -27,6 +37,7 @@ SPEC = Spec(
     frames_per_window=32,
     dim=1024,
     pooling="mean",
+    vector="mean of all tokens",
     scale=1 / 255,
     offset=0.0,
     mean=(0.485, 0.456, 0.406),
@@ -35,25 +46,20 @@ SPEC = Spec(
     allowed_unexpected=(),
     has_text=False,
     batch_windows=12,
+    published=Published(
+        model="VJEPA2Model",
+        config="VJEPA2Config",
+        tiny=TINY,
+    ),
     needs={"crop_size": 256, "frames_per_clip": 64, "in_chans": 3},
     even_heads=True,
 )
-
-TINY = {
-    **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2},
-    **{
-        "pred_hidden_size": 32,
-        "pred_num_hidden_layers": 1,
-        "pred_num_attention_heads": 2,
-        "pred_mlp_ratio": 2,
-    },
-}
 
 
 def load(weights: Weights, device: str) -> Loaded:
     from workers.backbones.tower import Tower
 
-    model, digest = obtain(SPEC, weights, "VJEPA2Model", "VJEPA2Config", tiny=TINY, full={})
+    model, digest = obtain(SPEC, weights)
     tower = Tower(model.encoder, SPEC, device)
     tables = tuple(table.to(device) for table in rotary_tables(model.config))
     for layer in model.encoder.layer:

@@ -14,16 +14,27 @@ behind the tower costs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from db.labels import LabelSet
-from workers.backbones.base import SIDE_PX, Encoded, Loaded, Spec, Weights, Windows
-from workers.backbones.prompts import Tokenizer, tokenizer_of
-from workers.backbones.texts import LabelTexts, pooled_texts
-from workers.weights.loading import obtain
+from workers.backbones.base import SMALL, Encoded, Loaded, Published, Spec, Weights, Windows
+from workers.backbones.texts import TextModel, unit
+from workers.sampling.plan import SIDE_PX
 
 if TYPE_CHECKING:
     import torch
+
+FULL = {"vision_config": {"patch_size": 16, "num_frames": 32}}
+TINY = {
+    "projection_dim": 32,
+    "prompt_num_attention_heads": 2,
+    "text_config": SMALL,
+    "vision_config": {
+        **SMALL,
+        **FULL["vision_config"],
+        **{"mit_hidden_size": 32, "mit_intermediate_size": 64, "mit_num_attention_heads": 2},
+    },
+}
 
 SPEC = Spec(
     name="x-clip",
@@ -34,6 +45,7 @@ SPEC = Spec(
     frames_per_window=32,
     dim=512,
     pooling="projection",
+    vector="projection, normalized to length 1",
     # its processor is VideoMAE's, not CLIP's
     scale=1 / 255,
     offset=0.0,
@@ -44,6 +56,13 @@ SPEC = Spec(
     allowed_unexpected=(r"(text|vision)_model\.embeddings\.position_ids",),
     has_text=True,
     batch_windows=6,
+    published=Published(
+        model="XCLIPModel",
+        config="XCLIPConfig",
+        tiny=TINY,
+        full=FULL,
+        attention=("XCLIPAttention", ("q_proj", "k_proj", "v_proj")),
+    ),
     vocabulary="clip",
     needs={
         "vision_config.num_frames": 32,
@@ -53,55 +72,21 @@ SPEC = Spec(
     same=(("projection_dim", "vision_config.mit_hidden_size"),),
 )
 
-FULL = {"vision_config": {"patch_size": 16, "num_frames": 32}}
-TINY = {
-    "projection_dim": 32,
-    "prompt_num_attention_heads": 2,
-    "text_config": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-    },
-    "vision_config": {
-        **FULL["vision_config"],
-        **{
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-        },
-        **{"mit_hidden_size": 32, "mit_intermediate_size": 64, "mit_num_attention_heads": 2},
-    },
-}
 
 #: Prompts in the prompt generator of a batch at a time: bounds memory for any label set.
 SCORE_CHUNK = 512
 
 
 def load(weights: Weights, device: str) -> Loaded:
-    model, digest = obtain(SPEC, weights, "XCLIPModel", "XCLIPConfig", tiny=TINY, full=FULL)
-    return XClip(model, digest, tokenizer_of(SPEC, weights), device)
+    return XClip(SPEC, weights, device)
 
 
-class XClip:
-    """`Loaded` of X-CLIP. `model` is an `XCLIPModel` in float32 on the CPU; it is moved to
-    `device`.
-    """
+class XClip(TextModel):
+    """`Loaded` of X-CLIP, an `XCLIPModel`."""
 
-    spec = SPEC
-    pooling = SPEC.pooling
-
-    def __init__(self, model: Any, digest: str, tokenizer: Tokenizer, device: str) -> None:
-        from workers.backbones.tower import Tower
-
-        self._model = model.to(device)
-        self.tower = Tower(model.vision_model, SPEC, device)
-        self._device = device
-        self._tokenizer = tokenizer
-        self._texts = LabelTexts(self._text_vectors, device)
-        self.digest = digest
-        self.dim = int(model.config.projection_dim)
+    @property
+    def dim(self) -> int:
+        return int(self._model.config.projection_dim)
 
     def encode(self, windows: Windows, label_sets: Sequence[LabelSet]) -> Encoded:
         """See `Loaded`. Raises `UsageError` naming a prompt over 77 tokens."""
@@ -122,7 +107,7 @@ class XClip:
         patches = model.prompts_visual_layernorm(vision.last_hidden_state[:, 1:].float())
         # projecting is linear: the mean first is the same for a 32nd of the work
         patches = patches.view(windows, frames, *patches.shape[1:]).mean(dim=1)
-        return video / video.norm(dim=-1, keepdim=True), patches @ model.prompts_visual_projection
+        return unit(video), patches @ model.prompts_visual_projection
 
     def _scores(
         self, video: torch.Tensor, context: torch.Tensor, label_sets: Sequence[LabelSet]
@@ -137,8 +122,7 @@ class XClip:
         logits = []
         for chunk in torch.cat([base for base, _ in texts]).split(SCORE_CHUNK):
             text = chunk.expand(len(video), -1, -1)
-            text = text + self._model.prompts_generator(text, context)
-            text = text / text.norm(dim=-1, keepdim=True)
+            text = unit(text + self._model.prompts_generator(text, context))
             logits.append(torch.einsum("nd,npd->np", video, self._model.logit_scale.exp() * text))
         parts = torch.cat(logits, dim=1).split([len(base) for base, _ in texts], dim=1)
         return {
@@ -148,8 +132,5 @@ class XClip:
 
     def _text_vectors(self, prompts: Sequence[str]) -> torch.Tensor:
         """Text vectors before conditioning, [P, dim]."""
-        ids, mask = self._tokenizer.batch(prompts)
-        projected: torch.Tensor = self._model.text_projection(
-            pooled_texts(self._model.text_model, ids, mask, device=self._device)
-        )
+        projected: torch.Tensor = self._model.text_projection(self._pooled(prompts))
         return projected

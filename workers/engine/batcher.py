@@ -28,7 +28,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from db.errors import ReelvecError, VideoError
-from workers.engine.interface import STAGE, DeviceLostError, Ended
+from workers.engine.encoding import STAGE, DeviceLostError, Ended
 from workers.engine.lanes import Batch, Item, Lane, Load, Piece, Work, halves
 
 log = logging.getLogger(__name__)

@@ -26,13 +26,13 @@ import numpy.typing as npt
 
 from db.errors import VideoError
 from workers.backbones import registry
-from workers.backbones.base import FRAMES_SHAPE, Encoded, Loaded, Weights, Windows
-from workers.engine.choice import choose_device
-from workers.engine.compiling import wants_compiling
-from workers.engine.interface import Bound, DeviceLostError, Encoding, Job, ModelKey
+from workers.backbones.base import Encoded, Loaded, Weights, Windows
+from workers.engine.device_choice import choose_device, wants_compiling
+from workers.engine.encoding import Bound, DeviceLostError, EncodeRequest, Encoding, ModelKey
 from workers.engine.lanes import Item, Piece
 from workers.engine.outcomes import as_reelvec_error, outcome
 from workers.node import machine, shape
+from workers.sampling.plan import SHAPE
 from workers.weights.bucket import Bucket
 from workers.weights.models_dir import local_folder
 
@@ -45,7 +45,6 @@ class Started:
     `encoded` is complete then.
     """
 
-    loaded: Loaded
     pieces: Sequence[Piece]
     encoded: Encoded
     dtype: str
@@ -117,12 +116,12 @@ class Device:
         instead of 1.1, and no thread.
         """
         if not self._on_gpu:
-            return np.empty(FRAMES_SHAPE, np.uint8)
+            return np.empty(SHAPE, np.uint8)
         import torch
 
         with torch.cuda.device(self._torch_device):
             frames: npt.NDArray[np.uint8] = torch.empty(
-                FRAMES_SHAPE, dtype=torch.uint8, pin_memory=True
+                SHAPE, dtype=torch.uint8, pin_memory=True
             ).numpy()
         return frames
 
@@ -130,7 +129,7 @@ class Device:
         """Load and warm up a model, once. Raises as `Engine.load` says."""
         if key not in self._loaded:
             module = registry.module(key.backbone)
-            from_files = module.SPEC.checkpoint is not None and key.weights == "pretrained"
+            from_files = module.SPEC.in_models_dir and key.weights == "pretrained"
             weights = Weights(
                 key.weights, local_folder(self._models_dir, key.backbone) if from_files else None
             )
@@ -234,7 +233,7 @@ class Device:
         scores = {digest: self._to_host(part) for digest, part in encoded.probabilities.items()}
         encoded = Encoded(self._to_host(encoded.embeddings), scores)
         dtype = "float32" if in_float32 or loaded.tower is None else loaded.tower.dtype_name
-        return Started(loaded, pieces, encoded, dtype, began, self._mark())
+        return Started(pieces, encoded, dtype, began, self._mark())
 
     def _together(self, loaded: Loaded, pieces: Sequence[Piece]) -> Windows:
         """Windows of several videos as one batch, on the device. A single video is not copied."""
@@ -264,9 +263,8 @@ class Device:
             with torch.cuda.stream(self._copies):
                 there = here.to(self._torch_device, non_blocking=True)
             computing.wait_stream(self._copies)
-            there.record_stream(
-                computing
-            )  # its memory is not given to others before the last batch has read it
+            # its memory is not given to others before the last batch has read it
+            there.record_stream(computing)
             self._resident[id(frames)] = there
             weakref.finalize(frames, self._resident.pop, id(frames), None)
         return self._resident[id(frames)]
@@ -297,7 +295,7 @@ class Device:
         """
         loaded = self._loaded[key]
         for size in self.sizes(key) if self._on_gpu or compiled else (1,):
-            black = Job(key, np.zeros(FRAMES_SHAPE, np.uint8), ())
+            black = EncodeRequest(key, np.zeros(SHAPE, np.uint8), ())
             videos = -(-size // loaded.spec.windows_per_video)
             pieces = [Piece(Item(black, size, 0, 0, alone=False), 0, size // videos)] * videos
             windows = self.start(pieces)

@@ -1,6 +1,7 @@
-"""The engine: frames in, vectors and probabilities out. Safe to use from any thread.
+"""The engine: frames in, vectors and probabilities out.
 
-All work on the device, loading too, goes through one batcher and so happens on one thread.
+`Engine` is its face, safe to use from any thread. `DeviceWork` is what the one thread behind the
+batcher does for it, loading too.
 """
 
 from __future__ import annotations
@@ -9,30 +10,31 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from db.errors import VideoError
 from db.labels import LabelSet
 from workers.backbones import registry
-from workers.backbones.base import FRAMES_SHAPE
 from workers.engine.batcher import Batcher
-from workers.engine.device import Device
-from workers.engine.interface import Bound, Encoding, Ended, Job, ModelKey
+from workers.engine.device import Device, Started
+from workers.engine.encoding import Bound, EncodeRequest, Encoding, Ended, ModelKey
 from workers.engine.lanes import Load, Piece
 from workers.engine.outcomes import join
+from workers.sampling.plan import SHAPE
 from workers.weights.bucket import Bucket
 
 __all__ = ["Bound", "Encoding", "Ended", "Engine", "Load", "ModelKey"]
 
-#: Windows that may wait, of all models together: about 40 videos for all four. Beyond it `submit`
-#: blocks.
+#: Windows that may wait, of all models together: about 40 videos for the notebook's four. Beyond it
+#: `submit` blocks.
 MAX_QUEUED_WINDOWS = 1024
 #: How long the first video of a batch waits for company. On the CPU a batch is full with its first
 #: video.
 MAX_DELAY_SECONDS = 0.03
 
+#: The lane whose items are models to load, one a batch; those of all others are videos to encode.
 LOAD_LANE = "load"
 
 
@@ -59,7 +61,10 @@ class Engine:
             device, models_dir, videos_per_batch=videos_per_batch, compile=compile
         )
         self._batcher = Batcher(
-            self, max_queued_windows=MAX_QUEUED_WINDOWS, stall_seconds=stall_seconds, ended=ended
+            DeviceWork(self._device),
+            max_queued_windows=MAX_QUEUED_WINDOWS,
+            stall_seconds=stall_seconds,
+            ended=ended,
         )
         # weights may have to come from a bucket first
         self._batcher.lane(LOAD_LANE, (1,), 0, may_stall=False)
@@ -103,7 +108,9 @@ class Engine:
         device fails while loading.
         """
         if key not in self._bound:
-            self._bound[key] = self._batcher.submit(LOAD_LANE, key, windows=1).result()
+            bound: Bound = self._batcher.submit(LOAD_LANE, key, windows=1).result()
+            self._batcher.lane(str(key), self._device.sizes(key), MAX_DELAY_SECONDS)
+            self._bound[key] = bound
         return self._bound[key]
 
     def submit(
@@ -123,35 +130,37 @@ class Engine:
         `timeout_seconds` at the latest, `device_error`, `device_out_of_memory`, `nonfinite`), or a
         `UsageError` for a prompt the model cannot read.
         """
-        if frames.shape != FRAMES_SHAPE or frames.dtype != np.uint8:
-            raise ValueError(f"frames are {frames.dtype} {frames.shape}, not uint8 {FRAMES_SHAPE}")
+        if frames.shape != SHAPE or frames.dtype != np.uint8:
+            raise ValueError(f"frames are {frames.dtype} {frames.shape}, not uint8 {SHAPE}")
         if key not in self._bound:
             raise ValueError(f"{key} is not loaded")
         windows = registry.get(key.backbone).windows_per_video
-        job = Job(key, frames, label_sets)
+        request = EncodeRequest(key, frames, label_sets)
         return self._batcher.submit(
-            str(key), job, windows=windows, timeout_seconds=timeout_seconds, alone=alone
+            str(key), request, windows=windows, timeout_seconds=timeout_seconds, alone=alone
         )
 
     def close(self) -> None:
         """Finish the running batch; whatever else waits ends in `VideoError` `device_error`."""
         self._batcher.close()
 
-    # ---- `Work` of the batcher, on the device's thread
 
-    def start(self, lane: str, pieces: Sequence[Piece], *, precise: bool) -> Any:
-        if lane != LOAD_LANE:
-            return self._device.start(pieces, precise=precise)
-        key = pieces[0].item.payload
-        bound = self._device.load(key)
-        self._batcher.lane(str(key), self._device.sizes(key), MAX_DELAY_SECONDS)
-        return bound
+class DeviceWork:
+    """The `Work` of the engine's batcher."""
 
-    def is_done(self, started: Any) -> bool:
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def start(self, lane: str, pieces: Sequence[Piece], *, precise: bool) -> Bound | Started:
+        if lane == LOAD_LANE:
+            return self._device.load(pieces[0].item.payload)
+        return self._device.start(pieces, precise=precise)
+
+    def is_done(self, started: Bound | Started) -> bool:
         return isinstance(started, Bound) or self._device.is_done(started)
 
-    def finish(self, started: Any) -> Sequence[Any]:
+    def finish(self, started: Bound | Started) -> Sequence[Bound | Encoding | VideoError]:
         return [started] if isinstance(started, Bound) else self._device.finish(started)
 
-    def join(self, parts: Sequence[Any]) -> Any:
+    def join(self, parts: Sequence[Encoding]) -> Encoding:
         return join(parts)

@@ -9,11 +9,11 @@ import numpy as np
 
 from db.errors import ReelvecError, RefusedConfigurationError, VideoError
 from workers.backbones.base import Encoded, FloatArray
-from workers.engine.interface import STAGE, Encoding, Job
+from workers.engine.encoding import STAGE, EncodeRequest, Encoding
 
 
 def outcome(
-    job: Job, encoded: Encoded, rows: slice, dtype: str, seconds: float
+    request: EncodeRequest, encoded: Encoded, rows: slice, dtype: str, seconds: float
 ) -> Encoding | VideoError:
     """One video's rows of a batch. Numbers that cannot be stored or searched are an error, never a
     row.
@@ -21,7 +21,7 @@ def outcome(
     vectors = _rows(encoded.embeddings, rows)
     probabilities = {
         labels.digest: _rows(encoded.probabilities[labels.digest], rows)
-        for labels in job.label_sets
+        for labels in request.label_sets
         if labels.digest in encoded.probabilities
     }
     for what, numbers in (
@@ -30,11 +30,11 @@ def outcome(
     ):
         if not np.isfinite(numbers).all():
             return VideoError(
-                "nonfinite", f"{job.key}: a window's {what} is not finite", stage=STAGE
+                "nonfinite", f"{request.key}: a window's {what} is not finite", stage=STAGE
             )
     pooled = _pool(vectors)
     if not (np.linalg.norm(vectors, axis=1).all() and np.linalg.norm(pooled)):
-        return VideoError("nonfinite", f"{job.key}: a vector has length zero", stage=STAGE)
+        return VideoError("nonfinite", f"{request.key}: a vector has length zero", stage=STAGE)
     return Encoding(vectors, pooled, probabilities, dtype, seconds)
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-#: What torch and the models take on the host: all four in float32 are 2 GB, the rest is torch and
-#: activations.
+#: What torch and the models take on the host: the notebook's four in float32 are 2 GB, the rest
+#: is torch and activations.
 BASE_BYTES = 3 << 30
 #: A sampler's process: 120 MB with 1080p, 290 MB with 4K (bench/RESULTS.md); with 8K much more, but
 #: that is rare.

@@ -76,7 +76,7 @@ class Aborted(_Answer):
 
 
 class Done(_Answer):
-    """The frames are in memory; see `workers.sampling.inside.decode.Decoded`."""
+    """The frames are in memory; see `workers.sampling.frames.Decoded`."""
 
     kind: Literal["done"]
     codec: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
@@ -85,13 +85,13 @@ class Done(_Answer):
     fps: Annotated[float, Field(gt=0, lt=1e9, allow_inf_nan=False)]
     duration_seconds: Seconds
     frame_count: Size
-    frame_indices: Annotated[list[Count], Field(min_length=FRAMES, max_length=FRAMES)]
+    indices: Annotated[list[Count], Field(min_length=FRAMES, max_length=FRAMES)]
     pts_seconds: Annotated[list[Seconds], Field(min_length=FRAMES, max_length=FRAMES)]
     frames_decoded: Count
     decode_mode: Literal["sparse", "full"]
     decode_errors: Count
     damaged_share: Annotated[float, Field(ge=0, le=1)]
-    cpu_seconds: Seconds
+    decode_seconds: Seconds
 
 
 Answer = Ready | Read | Failed | Aborted | Done

@@ -24,6 +24,8 @@ from workers.sampling.answers import Aborted, Answer, NonsenseError, Ready, pars
 from workers.sampling.plan import SHAPE
 from workers.sampling.wire import BLOCK_BYTES, FRAMES_START, LENGTH, MAX_JSON_BYTES, pack
 
+#: What a sampler process runs.
+PROGRAM = "workers.sampling.inside.process"
 #: How often a wait looks up.
 LOOK_SECONDS = 0.1
 #: A process that closed its socket may take this long to be gone; then the signal it died of is not
@@ -60,7 +62,6 @@ class Child:
 
     def __init__(self, cpu_seconds: int) -> None:
         self._memory_fd = _shared_memory()
-        module = "workers.sampling.inside.process"
         try:
             self._socket, theirs = socket.socketpair()
         except OSError:
@@ -68,14 +69,9 @@ class Child:
             raise
         descriptors = (theirs.fileno(), self._memory_fd)
         try:
+            arguments = map(str, (*descriptors, cpu_seconds, os.getpid()))
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-I",
-                    "-m",
-                    module,
-                    *map(str, (*descriptors, cpu_seconds, os.getpid())),
-                ],
+                [sys.executable, "-I", "-m", PROGRAM, *arguments],
                 env={},
                 pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,

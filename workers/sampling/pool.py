@@ -12,71 +12,37 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import SimpleQueue
 
 import numpy as np
 
-from db.errors import RefusedConfigurationError, UsageError, VideoError
+from db.errors import RefusedConfigurationError, VideoError
+from db.media import MediaFacts
+from workers.sampling import policies
 from workers.sampling.answers import Done, Failed, NonsenseError, Read
 from workers.sampling.blocks import Blocks
 from workers.sampling.child import (
     LOOK_SECONDS,
+    PROGRAM,
     Check,
     Child,
     ChildGoneError,
     DeadlineError,
     deadline_check,
 )
-from workers.sampling.plan import POLICIES, SHAPE
+from workers.sampling.frames import STAGE, Frames
+from workers.sampling.plan import SHAPE
 from workers.sources.limits import Cancelled
 from workers.sources.storage import STAGE as FETCH
 from workers.sources.storage import ByteSource
 
 log = logging.getLogger(__name__)
 
-STAGE = "sample"
 #: A process imports numpy, PyAV and Pillow before it is ready: 0.3 s of CPU, much more on a cold
 #: and busy machine.
 START_SECONDS = 60.0
 #: So many processes in a row that never become ready are no accident.
 START_ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class MediaFacts:
-    """What a video is, as its header says. Width and height as a player shows them."""
-
-    codec: str
-    width_px: int
-    height_px: int
-    fps: float
-    duration_seconds: float
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The frames of one video and what it took.
-
-    `frames` uint8 `[96, 224, 224, 3]`, own memory; `frame_indices` int64 `[96]` and `pts_seconds`
-    float64 `[96]`: position and time of the frame in each slot. `fetch_seconds`: spent in reads of
-    the source; `decode_seconds`: CPU of the sampler. `damaged_share`: as of
-    `workers.sampling.inside.decode.Decoded`. `frame_count`: frames that the video has by its
-    header, or that were counted in its first minute.
-    """
-
-    frames: np.ndarray
-    frame_indices: np.ndarray
-    pts_seconds: np.ndarray
-    facts: MediaFacts
-    bytes_read: int
-    fetch_seconds: float
-    decode_seconds: float
-    frame_count: int
-    frames_decoded: int
-    decode_mode: str
-    decode_errors: int
-    damaged_share: float
 
 
 class SamplerPool:
@@ -114,7 +80,7 @@ class SamplerPool:
 
     def sample(
         self, source: ByteSource, policy: str, *, stop: threading.Event | None = None
-    ) -> Sample:
+    ) -> Frames:
         """Frames of one video; blocks until a process is free, and reads the source in this thread.
 
         Raises `VideoError`: what the source's `read` raises, what
@@ -123,15 +89,14 @@ class SamplerPool:
         `UsageError` for an unknown policy; `RefusedConfigurationError` if sampler processes cannot
         run here.
         """
-        if policy not in POLICIES:
-            raise UsageError(f"unknown sampling policy {policy!r}; known: {', '.join(POLICIES)}")
+        policies.get(policy)
         deaths = 0
         while True:
             child = self._lease(stop)
             blocks, usable = Blocks(source), False
             try:
                 answer = _converse(child, blocks, policy, self._checker(stop, self._wall_seconds))
-                result = _outcome(answer, child, blocks, self._new_frames)
+                result = _outcome(answer, child, source, blocks, self._new_frames)
                 usable = answer.kind == "done" or answer.code != "sampler_defect"
             except VideoError:  # the source's
                 usable = child.abort()
@@ -209,8 +174,8 @@ class SamplerPool:
                 if not usable:
                     self._give_back(child, usable=False)
         raise RefusedConfigurationError(
-            f"{stillborn} sampler processes ended before they were ready; `python -I -m "
-            "workers.sampling.inside.process` says why"
+            f"{stillborn} sampler processes ended before they were ready; "
+            f"`python -I -m {PROGRAM}` says why"
         )
 
     def _note_seccomp(self, child: Child) -> None:
@@ -314,23 +279,28 @@ def _converse(child: Child, blocks: Blocks, policy: str, check: Check) -> Done |
 
 
 def _outcome(
-    answer: Done | Failed, child: Child, blocks: Blocks, new_frames: Callable[[], np.ndarray]
-) -> Sample | VideoError:
+    answer: Done | Failed,
+    child: Child,
+    source: ByteSource,
+    blocks: Blocks,
+    new_frames: Callable[[], np.ndarray],
+) -> Frames | VideoError:
     if isinstance(answer, Failed):
         return VideoError(answer.code, answer.clean_message, stage=STAGE)
-    return Sample(
-        frames=child.copy_frames(new_frames()),
-        frame_indices=np.array(answer.frame_indices, np.int64),
+    return Frames(
+        pixels=child.copy_frames(new_frames()),
+        indices=np.array(answer.indices, np.int64),
         pts_seconds=np.array(answer.pts_seconds, np.float64),
         facts=MediaFacts(
             answer.codec, answer.width_px, answer.height_px, answer.fps, answer.duration_seconds
         ),
-        bytes_read=blocks.bytes_read,
-        fetch_seconds=blocks.fetch_seconds,
-        decode_seconds=answer.cpu_seconds,
+        version=source.etag,
         frame_count=answer.frame_count,
         frames_decoded=answer.frames_decoded,
         decode_mode=answer.decode_mode,
         decode_errors=answer.decode_errors,
         damaged_share=answer.damaged_share,
+        bytes_read=blocks.bytes_read,
+        fetch_seconds=blocks.fetch_seconds,
+        decode_seconds=answer.decode_seconds,
     )

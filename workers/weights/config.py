@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from workers.backbones.base import SIDE_PX, Spec
+from workers.backbones.base import Spec
+from workers.sampling.plan import SIDE_PX
 
 
 def problem(spec: Spec, settings: Mapping[str, Any]) -> str | None:

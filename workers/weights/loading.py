@@ -90,34 +90,29 @@ def weight_files(spec: Spec, folder: Path) -> list[Path]:
     )
 
 
-def obtain(
-    spec: Spec,
-    weights: Weights,
-    model: str,
-    config: str,
-    *,
-    tiny: Mapping[str, Any],
-    full: Mapping[str, Any],
-) -> tuple[Any, str]:
-    """The model (transformers classes `model` and `config`) and its digest.
+def obtain(spec: Spec, weights: Weights) -> tuple[Any, str]:
+    """The model, of the class that `spec.published` names, and its digest.
 
-    `tiny` and `full` are the settings of a random model. Raises `RefusedConfigurationError` for a
-    folder that is not whole, of another shape than `spec`, or holds other weights.
+    Raises `RefusedConfigurationError` for a folder that is not whole, of another shape than `spec`,
+    or holds other weights.
     """
+    published = spec.published
+    assert published is not None
     library = transformers()
+    model_class, config_class = (
+        getattr(library, name) for name in (published.model, published.config)
+    )
     if weights.kind != "pretrained":
-        log.warning("%s: %s weights; its vectors and tags mean nothing", spec.name, weights.kind)
-        made = getattr(library, model)(
-            getattr(library, config)(**(tiny if weights.kind == "random-tiny" else full))
-        )
-        return made.float().eval(), fill(made)
+        tiny = weights.kind == "random-tiny"
+        made = model_class(config_class(**(published.tiny if tiny else published.full)))
+        return made.float().eval(), randomise(made, spec, weights)
     folder = folder_of(spec, weights)
     entry = lock.read(folder.parent).get(spec.name)
     if entry is not None:
         lock.verify(spec, folder, entry)
     tensors = stored_tensors(weight_files(spec, folder))
-    settings = _checked_config(spec, folder, getattr(library, config))
-    loaded = _from_pretrained(spec, folder, getattr(library, model), settings, tensors)
+    settings = _checked_config(spec, folder, config_class)
+    loaded = _from_pretrained(spec, folder, model_class, settings, tensors)
     digest = stored_digest(tensors)
     if entry is not None and digest != entry.weights_digest:
         raise RefusedConfigurationError(
@@ -126,6 +121,12 @@ def obtain(
             f"`reelvec models fetch {spec.name}` writes both again"
         )
     return loaded.eval(), digest
+
+
+def randomise(model: Any, spec: Spec, weights: Weights) -> str:
+    """Fill a model with random numbers, loudly; returns their digest."""
+    log.warning("%s: %s weights; its vectors and tags mean nothing", spec.name, weights.kind)
+    return fill(model)
 
 
 def config_problem(spec: Spec, folder: Path) -> str | None:
@@ -170,10 +171,9 @@ def _from_pretrained(
     import torch
 
     extra = {}
-    if spec.model_type == "vivit" and not any(
-        re.search(r"(^|\.)pooler\.", tensor.name) for tensor in tensors
-    ):
-        extra["add_pooling_layer"] = False  # else it would be there, with random numbers
+    part, argument = (spec.published and spec.published.optional_part) or (None, "")
+    if part is not None and not any(part in tensor.name.split(".") for tensor in tensors):
+        extra[argument] = False  # else it would be there, with random numbers
     try:
         model, report = model_class.from_pretrained(
             str(folder),

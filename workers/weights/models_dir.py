@@ -5,17 +5,24 @@ folder of the local stack.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from db.errors import UsageError
 from db.stack import local_stack
 from workers.settings import WorkerSettings
+from workers.weights import lock
 from workers.weights.bucket import Bucket
+from workers.weights.lock import Entry
+
+#: `Path`: a folder with one folder per backbone.
+ModelsDir: TypeAlias = Path | Bucket
 
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
 
 
-def resolve(settings: WorkerSettings) -> Path | Bucket | None:
+def resolve(settings: WorkerSettings) -> ModelsDir | None:
     """Where this process looks for weights; None for a user without a data folder. Raises
     `UsageError`.
     """
@@ -27,7 +34,7 @@ def resolve(settings: WorkerSettings) -> Path | Bucket | None:
         return None
 
 
-def parse(text: str, settings: WorkerSettings, name: str) -> Path | Bucket:
+def parse(text: str, settings: WorkerSettings, name: str) -> ModelsDir:
     """A folder or `s3://bucket/prefix`. Raises `UsageError` for another address, naming the
     variable or option.
     """
@@ -46,8 +53,17 @@ def parse(text: str, settings: WorkerSettings, name: str) -> Path | Bucket:
         ) from error
 
 
-def local_folder(models_dir: Path | Bucket | None, backbone: str) -> Path | None:
+def locked(where: ModelsDir | None) -> Mapping[str, Entry]:
+    """What models.lock says there, by backbone. Raises `RefusedConfigurationError` for none that
+    can be used, `UnavailableError` for a bucket that does not answer.
+    """
+    if where is None:
+        return {}
+    return where.lock() if isinstance(where, Bucket) else lock.read(where)
+
+
+def local_folder(where: ModelsDir | None, backbone: str) -> Path | None:
     """The models folder on this machine that `backbone` is loaded from. Raises as
     `Bucket.local_copy` does.
     """
-    return models_dir.local_copy(backbone) if isinstance(models_dir, Bucket) else models_dir
+    return where.local_copy(backbone) if isinstance(where, Bucket) else where

@@ -134,9 +134,8 @@ class Av1Reader:
         if resilient and sequence.order_bits and (not is_intra or kept != _ALL_SLOTS):
             bits.take(_SLOTS * sequence.order_bits)  # ref_order_hint
         if not is_intra:
-            if sequence.order_bits and bits.take(
-                1
-            ):  # frame_refs_short_signaling: any, depending on their order
+            # frame_refs_short_signaling: any, depending on their order
+            if sequence.order_bits and bits.take(1):
                 slots = list(range(_SLOTS))
             else:
                 slots = [

@@ -17,12 +17,13 @@ from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
 from db.errors import VideoError
-from workers.sampling.inside.boxes import ByteFile, is_fragmented
+from workers.sampling.frames import STAGE
+from workers.sampling.inside import ebml
+from workers.sampling.inside.boxes import ByteFile, is_fragmented, read_at
 from workers.sampling.inside.encryption import Encryption
 from workers.sampling.inside.formats import LOOSE_FORMATS, PICTURE_FORMATS, UNTIMED_FORMATS
 from workers.sampling.inside.opening import (
     MAX_PIXELS,
-    STAGE,
     open_container,
     picture_stream,
     refuse_large,
@@ -45,6 +46,8 @@ KEPT_BYTES = 64 << 20
 PACKET_BYTES = 1024
 #: A file that ends before this part of what it promised was cut short.
 WHOLE = 0.9
+#: Of a file, in which its outermost part states its size.
+HEAD_BYTES = 4096
 
 ENCRYPTED = "the pictures are encrypted (DRM) and only a decrypted copy can be sampled"
 
@@ -144,9 +147,8 @@ class OpenVideo:
         return chain(returned, self._demuxed)
 
     def _demux(self) -> Iterator[Packet[Stream]]:
-        if (
-            self._is_mov
-        ):  # its index says where each packet is: the sound's bytes need not even be asked for
+        # its index says where each packet is: the sound's bytes need not even be asked for
+        if self._is_mov:
             for stream in self.container.streams:
                 stream.discard = (
                     Discard.default if stream.index == self.stream.index else Discard.all
@@ -277,3 +279,22 @@ def _duration_seconds(container: InputContainer, stream: VideoStream) -> float |
     elif container.duration:
         seconds = container.duration / av.time_base
     return min(seconds, LONGEST_SECONDS) if seconds > 0 else None
+
+
+def is_whole(file: ByteFile) -> bool:
+    """Whether all of a mkv, webm or avi is there. False where that is not stated, too.
+
+    Then what its header says of length or frames is wrong, if it does not have them.
+    """
+    end = file.seek(0, os.SEEK_END)
+    data = read_at(file, 0, HEAD_BYTES)
+    if data.startswith(b"RIFF"):
+        return 8 + int.from_bytes(data[4:8], "little") <= end
+    if data.startswith(ebml.EBML):
+        header = ebml.head(data)
+        start = header.bytes + header.size if header and header.size is not None else len(data)
+        segment = ebml.head(data[start : start + ebml.HEAD_BYTES])
+        return bool(
+            segment and segment.size is not None and start + segment.bytes + segment.size <= end
+        )
+    return False

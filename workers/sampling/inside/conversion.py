@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from workers.sampling.inside.colour import in_full_range
 from workers.sampling.inside.geometry import View, stored_box, turned
 from workers.sampling.inside.resample import Resampler
-from workers.sampling.plan import SIDE
+from workers.sampling.plan import SIDE_PX
+
+#: Full-range level of each limited-range one, uint8 `[256]`: 16 is black, 235 white. Source: ITU-R
+#: BT.709-6, 4.6.
+_FULL: np.ndarray = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 
 
 class ExactConversion:
@@ -27,7 +30,7 @@ class ExactConversion:
         """uint8 `[224, 224, 3]` as a player shows it."""
         # the same conversion, bit by bit, as frame.to_ndarray(format="rgb24"), without its copy
         rows = _rows(self._convert.reformat(frame, format="rgb24", threads=1))
-        return in_full_range(self._resample(rows), frame)
+        return _in_full_range(self._resample(rows), frame)
 
 
 class FastConversion:
@@ -39,13 +42,11 @@ class FastConversion:
         self._convert = VideoReformatter()
         self._view = view
         left, top, right, bottom = stored_box(width, height, view)
-        across, down = SIDE / (right - left), SIDE / (bottom - top)
-        self._width, self._height = (
-            max(SIDE, round(width * across)),
-            max(SIDE, round(height * down)),
-        )
-        self._left = min(round(left * across), self._width - SIDE)
-        self._top = min(round(top * down), self._height - SIDE)
+        across, down = SIDE_PX / (right - left), SIDE_PX / (bottom - top)
+        self._width = max(SIDE_PX, round(width * across))
+        self._height = max(SIDE_PX, round(height * down))
+        self._left = min(round(left * across), self._width - SIDE_PX)
+        self._top = min(round(top * down), self._height - SIDE_PX)
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         """uint8 `[224, 224, 3]` as a player shows it."""
@@ -57,11 +58,25 @@ class FastConversion:
             interpolation=Interpolation.BILINEAR,
             threads=1,
         )
-        rows = _rows(scaled)[self._top : self._top + SIDE, 3 * self._left : 3 * (self._left + SIDE)]
-        return in_full_range(turned(rows.reshape(SIDE, SIDE, 3), self._view), frame)
+        across = slice(3 * self._left, 3 * (self._left + SIDE_PX))
+        rows = _rows(scaled)[self._top : self._top + SIDE_PX, across]
+        return _in_full_range(turned(rows.reshape(SIDE_PX, SIDE_PX, 3), self._view), frame)
 
 
 def _rows(rgb: VideoFrame) -> np.ndarray:
     """uint8 `[height, at least 3 x width]`: the picture's own memory."""
     plane: Any = rgb.planes[0]
     return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: rgb.height]
+
+
+def _in_full_range(rgb: np.ndarray, frame: VideoFrame) -> np.ndarray:
+    """`rgb`, uint8, made of `frame` by FFmpeg -> the same, stretched where the frame is gray and
+    does not say full range.
+
+    swscale takes every gray format for full range, whatever its stream says, so black would come
+    out as 16 and white as 235. HEVC and AV1 have such pictures; H.264's and JPEG's gray arrives in
+    forms that it converts rightly.
+    """
+    if frame.format.name.startswith("gray") and frame.color_range != ColorRange.JPEG:
+        return np.take(_FULL, rgb)
+    return rgb

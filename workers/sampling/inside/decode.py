@@ -8,52 +8,32 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import chain
 
 import av
 import numpy as np
 
 from db.errors import VideoError
+from db.media import MediaFacts
+from workers.sampling import policies
+from workers.sampling.frames import STAGE, Decoded
 from workers.sampling.inside.boxes import ByteFile
-from workers.sampling.inside.container import ENCRYPTED, LONGEST_SECONDS, WHOLE, Header, OpenVideo
+from workers.sampling.inside.container import (
+    ENCRYPTED,
+    LONGEST_SECONDS,
+    WHOLE,
+    Header,
+    OpenVideo,
+    is_whole,
+)
 from workers.sampling.inside.conversion import ExactConversion, FastConversion
 from workers.sampling.inside.encryption import Encryption, encryption_of
 from workers.sampling.inside.frame_buffer import FrameBuffer
-from workers.sampling.inside.opening import STAGE
 from workers.sampling.inside.sparse import Decoding, OutOfStepError, SparsePass
-from workers.sampling.inside.whole import is_whole
 from workers.sampling.plan import FRAMES, MAX_SECONDS, SHAPE, plan
 
 #: What an encrypted file looks like to who does not know that it is.
 LOOKS_ENCRYPTED = ("truncated", "undecodable", "no_video", "unsupported_codec")
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """96 frames of one video and how they were come by.
-
-    `frames` uint8 `[96, 224, 224, 3]`; `frame_indices` int64 `[96]` and `pts_seconds` float64
-    `[96]`: position in presentation order and time from the file's start of the frame in each slot.
-    Width and height are those a player shows. `decode_mode`: "sparse" or "full". `decode_errors`:
-    packets the decoder refused, and corrupt frames. `damaged_share`: of the 96 slots, from 0 to 1:
-    those whose frame was lost or that the decoder itself calls damaged.
-    """
-
-    frames: np.ndarray
-    frame_indices: np.ndarray
-    pts_seconds: np.ndarray
-    codec: str
-    width_px: int
-    height_px: int
-    fps: float
-    duration_seconds: float
-    frame_count: int
-    frames_decoded: int
-    decode_mode: str
-    decode_errors: int
-    damaged_share: float
-    cpu_seconds: float
 
 
 def sample(file: ByteFile, policy: str, out: np.ndarray | None = None) -> Decoded:
@@ -106,20 +86,16 @@ def _sample(
         sources = buffer.fill()
         pts_seconds = _times(video, header.fps, sources)
         return Decoded(
-            frames=out,
-            frame_indices=np.array([position for position, _ in sources], dtype=np.int64),
+            pixels=out,
+            indices=np.array([position for position, _ in sources], dtype=np.int64),
             pts_seconds=pts_seconds,
-            codec=video.codec,
-            width_px=buffer.shown_size[0],
-            height_px=buffer.shown_size[1],
-            fps=header.fps,
-            duration_seconds=header.duration_seconds,
+            facts=MediaFacts(video.codec, *buffer.shown_size, header.fps, header.duration_seconds),
             frame_count=header.frame_count,
             frames_decoded=decoding.frames,
             decode_mode=mode,
             decode_errors=decoding.errors + buffer.corrupt,
             damaged_share=damaged_share,
-            cpu_seconds=time.process_time() - started,
+            decode_seconds=time.process_time() - started,
         )
 
 
@@ -135,7 +111,7 @@ def _planned(policy: str, header: Header) -> np.ndarray:
 def _fill(
     video: OpenVideo, policy: str, indices: np.ndarray, out: np.ndarray
 ) -> tuple[str, Decoding, FrameBuffer]:
-    conversion = FastConversion if policy == "fast" else ExactConversion
+    conversion = ExactConversion if policies.get(policy).is_exact else FastConversion
     pixel_aspect = video.stream.sample_aspect_ratio
     decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect, conversion)
     try:

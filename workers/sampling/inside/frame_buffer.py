@@ -33,17 +33,15 @@ class FrameBuffer:
         self.shown_size = (0, 0)
         #: Positions before the file's first key frame: it was cut there, and no player shows them.
         self.before_start = 0
-        self._corrupt: set[int] = (
-            set()
-        )  # positions whose frame the decoder calls corrupt or concealed
+        # positions whose frame the decoder calls corrupt or concealed
+        self._corrupt: set[int] = set()
         self._out = out
         self._times: dict[int, int | None] = {}  # by position
         self._pixel_aspect = pixel_aspect
         self._view: View | None = None
         self._conversion = conversion
-        self._square: ExactConversion | FastConversion | None = (
-            None  # for frames of the stored size
-        )
+        # for frames of the stored size
+        self._square: ExactConversion | FastConversion | None = None
         self._stored_size = (0, 0)
 
     @property

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workers.sampling.plan import SIDE
+from workers.sampling.plan import SIDE_PX
 
 #: left, top, right, bottom in pixels of a picture; not whole numbers.
 Box = tuple[float, float, float, float]
@@ -69,15 +69,15 @@ def kept_box(width: int, height: int) -> Box:
     """The part of a shown picture that the centre cut keeps, in its own pixels."""
     # long edge truncated, as PIL and the Hugging Face processors do
     if width <= height:
-        new_width, new_height = SIDE, int(SIDE * height / width)
+        new_width, new_height = SIDE_PX, int(SIDE_PX * height / width)
     else:
-        new_width, new_height = int(SIDE * width / height), SIDE
-    left, top = (new_width - SIDE) // 2, (new_height - SIDE) // 2
+        new_width, new_height = int(SIDE_PX * width / height), SIDE_PX
+    left, top = (new_width - SIDE_PX) // 2, (new_height - SIDE_PX) // 2
     return (
         left * width / new_width,
         top * height / new_height,
-        (left + SIDE) * width / new_width,
-        (top + SIDE) * height / new_height,
+        (left + SIDE_PX) * width / new_width,
+        (top + SIDE_PX) * height / new_height,
     )
 
 

@@ -52,16 +52,14 @@ def lock_down(socket_fd: int) -> bool:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(ignored, signal.SIG_IGN)
     if sys.platform == "linux":
-        with contextlib.suppress(
-            OSError
-        ):  # a machine that runs out of memory ends this process first
+        # a machine that runs out of memory ends this process first
+        with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
         mapped_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         _limit(resource.RLIMIT_AS, mapped_pages * resource.getpagesize() + MEMORY_BYTES)
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(
-        resource.RLIMIT_FSIZE, 0
-    )  # the frames are written through a mapping, which it does not touch
+    # the frames are written through a mapping, which it does not touch
+    _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NPROC, 0)
     for fd in map(int, os.listdir("/dev/fd")):  # noqa: PTH208 - numbers. A mapping keeps a descriptor of its own open
         if fd not in (0, 1, 2, socket_fd):
@@ -73,9 +71,8 @@ def lock_down(socket_fd: int) -> bool:
     # no other process of this user may look inside, and no core goes to a program of the system's:
     # RLIMIT_CORE lets it
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
-    _call(
-        "capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24)
-    )  # what makes root more than others
+    # what makes root more than others
+    _call("capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     return seccomp.install()
 

@@ -14,12 +14,11 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from db.errors import VideoError
+from workers.sampling.frames import STAGE
 from workers.sampling.inside.boxes import ByteFile
 from workers.sampling.inside.ebml import EBML
 from workers.sampling.inside.formats import CODECS, DECODERS, FORMATS, KNOWN_FORMATS
 from workers.sampling.inside.refused import HEAD_BYTES, description
-
-STAGE = "sample"
 
 #: 36 megapixels: 8K and a little more; a decoder may keep 17 such pictures.
 MAX_PIXELS = 36_000_000
@@ -47,9 +46,8 @@ def open_container(
         "max_pixels": str(MAX_PIXELS),
         "max_streams": str(MAX_TRACKS),
     }
-    if (
-        fragmented
-    ):  # otherwise FFmpeg reads all fragments of a seekable file before it gives the first packet
+    # otherwise FFmpeg reads all fragments of a seekable file before it gives the first packet
+    if fragmented:
         options["fflags"] = "+ignidx"
     file.seek(0)
     is_gif = file.read(3) == b"GIF"

@@ -27,7 +27,7 @@ from workers.sampling.wire import BLOCK_BYTES, FRAMES_START, LENGTH, SLOTS, pack
 if TYPE_CHECKING:
     import numpy as np
 
-    from workers.sampling.inside.decode import Decoded
+    from workers.sampling.frames import Decoded
 
 #: What PyAV and Pillow import only when they need it, which here is when no file can be opened any
 #: more.
@@ -152,18 +152,16 @@ def answer(
         )
         return {"kind": "failed", "code": "over_limits", "message": message}
     except VideoError as error:
+        failed = {"kind": "failed", "code": error.code, "message": str(error)}
         # FFmpeg may take a failed read for the end of the file: then this is no word about the
         # video
-        return (
-            {"kind": "aborted"}
-            if file.aborted
-            else {"kind": "failed", "code": error.code, "message": str(error)}
-        )
+        return {"kind": "aborted"} if file.aborted else failed
     if file.aborted:
         return {"kind": "aborted"}
-    facts = {name: value for name, value in vars(decoded).items() if name != "frames"}
-    arrays = {name: facts[name].tolist() for name in ("frame_indices", "pts_seconds")}
-    return {"kind": "done", **facts, **arrays}
+    told = vars(decoded) | vars(decoded.facts)
+    del told["pixels"], told["facts"]
+    arrays = {name: told[name].tolist() for name in ("indices", "pts_seconds")}
+    return {"kind": "done", **told, **arrays}
 
 
 def main(arguments: list[str]) -> None:
@@ -190,24 +188,12 @@ def main(arguments: list[str]) -> None:
         request = channel.receive()
         lockdown.limit_cpu(cpu_seconds)
         try:
-            channel.send(
-                answer(
-                    sample,
-                    RemoteFile(channel, memory, request["size_bytes"]),
-                    request["policy"],
-                    frames,
-                )
-            )
-        except (
-            Exception
-        ) as error:  # a defect of ours: say which, then do not trust this process any more
-            channel.send(
-                {
-                    "kind": "failed",
-                    "code": "sampler_defect",
-                    "message": DEFECT.format(type(error).__name__, error),
-                }
-            )
+            file = RemoteFile(channel, memory, request["size_bytes"])
+            channel.send(answer(sample, file, request["policy"], frames))
+        except Exception as error:
+            # a defect of ours: say which, then do not trust this process any more
+            said = DEFECT.format(type(error).__name__, error)
+            channel.send({"kind": "failed", "code": "sampler_defect", "message": said})
             raise
         heap.tidy()
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.sampling.inside.geometry import AS_STORED, View, stored_box, turned
-from workers.sampling.plan import SIDE
+from workers.sampling.plan import SIDE_PX
 
 #: Rows of the result per matrix: fewer make more calls, more make wider bands of zeros.
 BLOCK = 8
@@ -61,8 +61,8 @@ class Resampler:
         self._strip = np.empty(
             (max(band.last - band.first for band in self._rows), width), np.float32
         )
-        self._flat = np.empty((SIDE, width), np.float32)
-        self._square = np.empty((SIDE, 3 * SIDE), np.float32)
+        self._flat = np.empty((SIDE_PX, width), np.float32)
+        self._square = np.empty((SIDE_PX, 3 * SIDE_PX), np.float32)
 
     def __call__(self, rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """`rows` uint8 `[height, at least 3 x width]`, red, green and blue side by side -> uint8
@@ -75,25 +75,25 @@ class Resampler:
             np.matmul(weights, strip, out=self._flat[start:stop])
         for start, stop, first, last, weights in self._columns:
             np.matmul(self._flat[:, first:last], weights, out=self._square[:, start:stop])
-        square = np.rint(self._square, out=self._square).astype(np.uint8).reshape(SIDE, SIDE, 3)
-        return turned(square, self._view)
+        square = np.rint(self._square, out=self._square).astype(np.uint8)
+        return turned(square.reshape(SIDE_PX, SIDE_PX, 3), self._view)
 
 
 def _bands(size: int, low: float, high: float) -> list[Band]:
-    """How `SIDE` results come from the part between `low` and `high` of `size` inputs.
+    """How `SIDE_PX` results come from the part between `low` and `high` of `size` inputs.
 
     Source: Pillow, src/libImaging/Resample.c, precompute_coeffs.
     """
-    step = (high - low) / SIDE
+    step = (high - low) / SIDE_PX
     reach = max(step, 1.0)
-    matrix = np.zeros((SIDE, size))
-    for row in range(SIDE):
+    matrix = np.zeros((SIDE_PX, size))
+    for row in range(SIDE_PX):
         centre = low + (row + 0.5) * step
         first, last = max(0, int(centre - reach + 0.5)), min(size, int(centre + reach + 0.5))
         weights = np.maximum(0, 1 - np.abs(np.arange(first, last) + 0.5 - centre) / reach)
         matrix[row, first:last] = weights / weights.sum()
     bands = []
-    for start in range(0, SIDE, BLOCK):
+    for start in range(0, SIDE_PX, BLOCK):
         block = matrix[start : start + BLOCK]
         used = np.flatnonzero(block.any(axis=0))
         first, last = int(used[0]), int(used[-1]) + 1

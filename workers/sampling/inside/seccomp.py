@@ -48,10 +48,8 @@ CALLS = {
     "tgkill": (234, 131),
     "exit": (60, 93),
     "exit_group": (231, 94),
-    "rseq": (
-        334,
-        293,
-    ),  # a library's thread that has not run yet begins with it, and glibc aborts if it fails
+    # a library's thread that has not run yet begins with it, and glibc aborts if it fails
+    "rseq": (334, 293),
 }
 
 
@@ -107,9 +105,8 @@ def install() -> bool:
     Needs `PR_SET_NO_NEW_PRIVS`.
     """
     machine = MACHINES.get(os.uname().machine)
-    if (
-        sys.platform != "linux" or machine is None or sys.maxsize < 2**32
-    ):  # a 32-bit Python has other calls
+    # a 32-bit Python has other calls
+    if sys.platform != "linux" or machine is None or sys.maxsize < 2**32:
         return False
     steps = program(machine, os.getpid())
     filters = _Program(len(steps) // 8, steps)

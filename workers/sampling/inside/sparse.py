@@ -170,9 +170,8 @@ class SparsePass:
             return [Piece(packet, time, packet.is_keyframe, None)]
         piece = self._nals.first_slice(packet)
         if piece and piece.temporal_layer:
-            self._skips = (
-                False  # "no reference" then only means: not for pictures of the same layer
-            )
+            # "no reference" then only means: not for pictures of the same layer
+            self._skips = False
         return [Piece(packet, time, bool(piece and piece.starts_anew), None)]
 
     def _decode_certain(self) -> None:

@@ -46,17 +46,15 @@ def picture_packets(data: bytes, position: int) -> tuple[list[Pes], int]:
     found: list[Pes] = []
     at = 0
     while at + _HEAD_BYTES <= len(data):
-        if not data.startswith(
-            _START, at
-        ):  # damage, or the middle of a packet: go on at the next start
+        # damage, or the middle of a packet: go on at the next start
+        if not data.startswith(_START, at):
             next_at = data.find(_START, at + 1)
             at = next_at if next_at >= 0 else len(data) - 2
             continue
         code = data[at + 3]
         if code == _PACK:
-            at += (
-                14 + (data[at + 13] & 7) if data[at + 4] & 0xC0 == 0x40 else 12
-            )  # MPEG-2 or MPEG-1
+            # MPEG-2 or MPEG-1
+            at += 14 + (data[at + 13] & 7) if data[at + 4] & 0xC0 == 0x40 else 12
         elif code < _FIRST_STREAM - 1:
             at += 4
         else:

@@ -1,9 +1,7 @@
-"""CSV and Parquet: one row a vector, one column a fact."""
+"""Parquet: one row a vector, one column a fact."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from typing import BinaryIO
 
@@ -13,22 +11,7 @@ from db.errors import UsageError
 from producer.results.rows import Rows
 
 
-def write_csv(file: BinaryIO, blocks: Iterable[Rows]) -> None:
-    """The vector is one cell in pgvector's form, `[0.1,0.2]`, with as many digits as give back each
-    float32.
-    """
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text)
-    for number, block in enumerate(blocks):
-        columns = block.columns()
-        if number == 0:
-            writer.writerow([*columns, "vector"])
-        cells = ("[" + ",".join(map(str, vector)) + "]" for vector in block.vectors)
-        writer.writerows(zip(*columns.values(), cells, strict=True))
-    text.detach()
-
-
-def write_parquet(file: BinaryIO, blocks: Iterable[Rows]) -> None:
+def write(file: BinaryIO, blocks: Iterable[Rows]) -> None:
     """The vector is a list of fixed length, float32, as tools for embeddings read it.
 
     Raises `UsageError` without pyarrow.

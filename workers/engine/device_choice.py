@@ -1,11 +1,20 @@
-"""Which device is computed on, and with how many threads where it is the CPU."""
+"""What is computed on: which device, with how many threads where it is the CPU, and whether models
+are compiled for it (torch.compile).
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import os
+import shutil
+import sysconfig
+from pathlib import Path
 
 from db.errors import RefusedConfigurationError
 from workers.node import machine
+
+log = logging.getLogger(__name__)
 
 
 def choose_device(requested: str | None) -> str:
@@ -33,8 +42,31 @@ def choose_device(requested: str | None) -> str:
             "REELVEC_DEVICE to another, "
             "such as cuda:0 or cpu"
         ) from error
-    if (
-        device == "cpu" and "OMP_NUM_THREADS" not in os.environ
-    ):  # torch does not see a container's quota
+    # torch does not see a container's quota
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(torch.get_num_threads(), max(1, int(machine.cores()))))
     return device
+
+
+def wants_compiling(setting: str, *, on_gpu: bool) -> bool:
+    """`setting` is auto, on or off. auto: on a GPU, if what torch needs for it is there; on the CPU
+    it does not pay.
+    """
+    if setting != "auto":
+        return setting == "on"
+    missing = _missing() if on_gpu else None
+    if missing:
+        log.warning("models run uncompiled, which is slower on a GPU: %s is not there", missing)
+    return on_gpu and not missing
+
+
+def _missing() -> str | None:
+    """What compiling for a GPU lacks: triton, and the C compiler and Python's headers it builds its
+    launcher with.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return "triton"
+    if not any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")):
+        return "a C compiler"
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return None if headers.exists() else str(headers)

