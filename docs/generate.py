@@ -177,7 +177,9 @@ def sampling_policies() -> str:
     )
 
 
-def use_of_text(spec: Spec) -> str:
+def tags_and_search(spec: Spec) -> str:
+    if spec.own_labels is not None:
+        return f"{len(spec.own_labels().categories):,} tags of its own"
     return "" if not spec.has_text else "tags, search by words" if spec.text_alone else "tags"
 
 
@@ -185,7 +187,7 @@ def backbones() -> str:
     return table(
         (
             *("Name", "Published weights (ref)", "License", "Frames per window"),
-            *("Windows per video", "Length of a vector", "Vector of a window", "Use of text"),
+            *("Windows per video", "Length of a vector", "Vector of a window", "Tags and search"),
         ),
         *(
             (
@@ -196,7 +198,7 @@ def backbones() -> str:
                 spec.windows_per_video,
                 spec.dim,
                 spec.vector,
-                use_of_text(spec),
+                tags_and_search(spec),
             )
             for spec in registry.specs()
         ),
@@ -205,13 +207,13 @@ def backbones() -> str:
 
 def backbones_in_short() -> str:
     return table(
-        ("Backbone", "Length of a vector", "License of the published weights", "Use of text"),
+        ("Backbone", "Length of a vector", "License of the published weights", "Tags and search"),
         *(
             (
                 spec.name,
                 spec.dim,
                 spec.license + ("" if spec.commercial else ": **non-commercial**"),
-                use_of_text(spec),
+                tags_and_search(spec),
             )
             for spec in registry.specs()
             if spec.checkpoint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,14 +22,16 @@ try:
     from producer.cli import {script}
     {script}()
 except SystemExit as end:
-    assert not end.code, end.code
+    assert (end.code or 0) == {expect}, end.code
 finally:
     print(json.dumps(sorted({heavy!r} & set(sys.modules))))
 """
 
 
-def loaded(script: str, argv: list[str], environment: dict[str, str] | None = None) -> set[str]:
-    code = PROBE.format(argv=argv, script=script, heavy=HEAVY)
+def loaded(
+    script: str, argv: list[str], environment: dict[str, str] | None = None, *, expect: int = 0
+) -> set[str]:
+    code = PROBE.format(argv=argv, script=script, heavy=HEAVY, expect=expect)
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
@@ -55,3 +58,10 @@ def test_a_whole_enqueue_loads_neither_torch_nor_av(desk: Desk, tmp_path: Path) 
     media.empty(tmp_path / "a.mp4")
     argv = ["enqueue", str(tmp_path / "a.mp4"), "--backbone", "x-clip"]
     assert loaded("enqueue_main", argv, desk.environment) == {"celery", "sqlalchemy"}
+
+
+def test_missing_weights_are_told_before_torch_is_imported(tmp_path: Path) -> None:
+    media.empty(tmp_path / "a.mp4")
+    argv = ["reelvec", "embed", str(tmp_path / "a.mp4"), "--backbone", "vivit"]
+    environment = {**os.environ, "REELVEC_MODELS_DIR": str(tmp_path)}
+    assert not loaded("main", argv, environment, expect=78) & {"torch", "transformers", "celery"}

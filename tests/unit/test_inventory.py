@@ -10,6 +10,7 @@ import pytest
 from db.errors import RefusedConfigurationError
 from producer.request import misnamed_weights
 from workers.backbones import registry
+from workers.backbones.base import Package
 from workers.settings import WorkerSettings
 from workers.weights import inventory, lock
 from workers.weights.lock import Entry, FileFacts
@@ -76,7 +77,10 @@ def test_a_license_is_known_of_the_numbers_it_was_given_with(tmp_path: Path) -> 
     assert inventory.license_of("probe", "pretrained", DIGEST, settings) is None
 
 
-def test_missing_weights_are_told_by_a_look_unless_something_else_is_there(tmp_path: Path) -> None:
+def test_missing_weights_are_told_by_a_look_unless_something_else_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Package, "path", None)  # no package brings any
     wanted = [("vivit", "pretrained"), ("x-clip", "pretrained")]
     with pytest.raises(RefusedConfigurationError, match=f"vivit: {tmp_path}/vivit does not exist"):
         inventory.require_any(tmp_path, wanted)

@@ -96,6 +96,8 @@ class Spec:
     #: `Loaded`.
     dim: int
     pooling: str
+    #: What the vector of a window is, as docs/backbones.md says it.
+    vector: str
     #: A pixel becomes `(pixel * scale - offset - mean) / std`, per channel.
     scale: float
     offset: float
@@ -115,8 +117,6 @@ class Spec:
     needs_torch: bool = True
     #: The class of transformers that is run; None where there is none.
     published: Published | None = None
-    #: What the vector of a window is, as docs/backbones.md says it.
-    vector: str = ""
     #: Whose token ids its prompts become (`prompts.VOCABULARIES`), and whether their vectors depend
     #: on no video: only then can words be searched.
     vocabulary: str | None = None
