@@ -99,8 +99,8 @@ class Embedder(LocalVideos):
                 engine_seconds=self._settings.engine_seconds or CPU_ENGINE_SECONDS,
                 stop=threading.Event(),
             )
-        for refused in result.unsampled.values():
-            raise refused
+        if result.unsampled:  # there is one policy here
+            raise next(iter(result.unsampled.values()))
         made = _summarise(video.shown, result, self._owed)
         if self._arrays:
             with whole_file(self._arrays[number]) as file:
