@@ -178,6 +178,8 @@ def sampling_policies() -> str:
 
 
 def use_of_text(spec: Spec) -> str:
+    if spec.own_labels:
+        return f"none; tags of its own: {len(spec.own_labels().categories):,}"
     return "" if not spec.has_text else "tags, search by words" if spec.text_alone else "tags"
 
 
