@@ -41,9 +41,8 @@ def judge(request: Request, workers: Sequence[FleetWorker], here: set[str]) -> I
     """
     for backbone in request.backbones:
         encoder = declared_encoder(backbone, request.weights, request.sampling)
-        needs_files = (
-            registry.get(backbone).checkpoint is not None and request.weights == "pretrained"
-        )
+        spec = registry.get(backbone)
+        needs_files = spec.checkpoint is not None and request.weights == "pretrained"
         has_here = backbone in here or not needs_files
         if any(_may_make(worker, encoder.model, encoder.name) for worker in workers) or (
             has_here and not workers
@@ -60,7 +59,7 @@ def judge(request: Request, workers: Sequence[FleetWorker], here: set[str]) -> I
         else:
             who = "its weights are not on this machine, and no worker is alive"
         cure = (
-            f"run reelvec models fetch {backbone} on a worker's machine"
+            f"run {spec.brought_by} on a worker's machine"
             if needs_files
             else "start a worker that can"
         )

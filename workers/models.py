@@ -194,6 +194,7 @@ class Models:
         )
 
     def _holds_weights(self) -> bool:
-        """Whether there are weights here that this worker has not failed with."""
+        """Whether weights were brought here that this worker has not failed with."""
         with self._lock:
-            return bool(self._held.keys() & self._names - set(self._refused.values()))
+            held = inventory.brought(self._held)
+            return bool(held & self._names - set(self._refused.values()))

