@@ -45,7 +45,7 @@ unit integration acceptance fault: $(VENV)/test-installed
 # make soak SEED=7 MINUTES=30
 SEED ?= 1
 MINUTES ?= 5
-soak: $(VENV)/test-installed ## Thousands of hostile videos, then a fleet struck at random (SEED=1 MINUTES=5)
+soak: $(VENV)/test-installed ## Thousands of hostile videos, every strike, a fleet struck at random (SEED=1 MINUTES=5)
 	$(BIN)/pytest tests/soak
 	$(BIN)/python -m tests.soak.nemesis --seed $(SEED) --minutes $(MINUTES)
 
