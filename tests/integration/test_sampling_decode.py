@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 
 from tests import media
 from workers.sampling.frames import Decoded
@@ -233,6 +234,38 @@ def frames_of_everything(path: Path, wanted: set[int]) -> dict[int, np.ndarray]:
 def sampled(path: Path, policy: str = "notebook") -> Decoded:
     with path.open("rb") as file:
         return sample(file, policy)
+
+
+def key_positions(path: Path) -> list[int]:
+    """Of the pictures that refer to no other; none of a gradual refresh, which FFmpeg calls key
+    frames, too.
+    """
+    with av.open(str(path)) as opened:
+        return [
+            position
+            for position, frame in enumerate(opened.decode(video=0))
+            if frame.key_frame and frame.pict_type == PictureType.I
+        ]
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+def test_key_frames_are_the_nearest_ones_and_those_of_decoding_everything(
+    clip: Clip, made: Callable[[Clip], Path]
+) -> None:
+    path, step = made(clip), clip.seconds * 25 // 96
+    keys = key_positions(path)
+    planned = [
+        min(keys, key=lambda key: (abs(key - wanted), key)) for wanted in range(0, 96 * step, step)
+    ]
+    decoded = sampled(path, "keyframes")
+    assert decoded.frame_indices.tolist() == planned
+    reference = frames_of_everything(path, set(planned))
+    for position, frame in zip(planned, decoded.frames, strict=True):
+        assert np.abs(reference[position].astype(np.int16) - frame).max() <= ("turned" in clip.name)
+    assert decoded.decode_mode == clip.mode
+    assert decoded.decode_errors == decoded.damaged_share == 0
+    if clip.mode == "sparse":
+        assert decoded.frames_decoded == len(set(planned))
 
 
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
