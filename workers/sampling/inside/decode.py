@@ -114,8 +114,7 @@ def _fill(
 ) -> tuple[str, Decoding, FrameBuffer]:
     conversion = ExactConversion if policies.get(policy).is_exact else FastConversion
     pixel_aspect = video.stream.sample_aspect_ratio
-    *ways, last_way = KEY_FRAMES if policies.get(policy).key_frames_only else ALL_FRAMES
-    for way in ways:
+    for mode, way in KEY_FRAMES if policies.get(policy).key_frames_only else ALL_FRAMES:
         decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect, conversion)
         try:
             way(decoding, buffer)
@@ -123,10 +122,8 @@ def _fill(
             if decoding.packets:  # else nothing was read yet
                 video.rewind()
         else:
-            return "sparse", decoding, buffer
-    decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect, conversion)
-    last_way(decoding, buffer)
-    return "full", decoding, buffer
+            return mode, decoding, buffer
+    raise AssertionError("the last way takes every file")
 
 
 def _decode_needed(decoding: Decoding, buffer: FrameBuffer) -> None:
@@ -151,10 +148,15 @@ def _decode_all(decoding: Decoding, buffer: FrameBuffer) -> None:
         buffer.take(decoding.frames - 1, last_frame)
 
 
-#: The ways to fill a buffer, the cheapest first. All but the last raise `OutOfStepError` for a file
-#: that they cannot be used on; the last decodes everything.
-ALL_FRAMES = (_decode_needed, _decode_all)
-KEY_FRAMES = (keyframes.from_index, keyframes.from_packets, keyframes.from_frames)
+#: The ways to fill a buffer, the cheapest first, and the mode that each is called. All but the last
+#: raise `OutOfStepError` for a file that they cannot be used on.
+ALL_FRAMES = (("sparse", _decode_needed), ("full", _decode_all))
+KEY_FRAMES = (
+    ("sparse", keyframes.from_index),
+    ("sparse", keyframes.from_packets),
+    ("full", keyframes.from_frames),
+    ("full", _decode_all),
+)
 
 
 def _times(video: OpenVideo, fps: float, sources: list[tuple[int, int | None]]) -> np.ndarray:

@@ -13,6 +13,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
+from typing import Literal, NamedTuple
 
 from av.packet import Packet
 from av.stream import Stream
@@ -34,6 +35,17 @@ from workers.sampling.inside.sparse import (
 from workers.sampling.inside.vp9 import is_shown_key_frame
 from workers.sampling.plan import nearest
 
+#: Of a key frame: whether pictures that come later in the file may be shown before it.
+Kind = Literal["closed", "open"] | None
+
+
+class _Waiting(NamedTuple):
+    """A key frame whose position is not known before more of the file is: `number` in the file."""
+
+    number: int
+    time: int
+    packet: Packet[Stream]
+
 
 def from_index(decoding: Decoding, buffer: FrameBuffer) -> None:
     """By the index of an mp4: only its key frames are read. Raises `OutOfStepError` where it does
@@ -53,10 +65,14 @@ def from_packets(decoding: Decoding, buffer: FrameBuffer) -> None:
 
 
 def from_frames(decoding: Decoding, buffer: FrameBuffer) -> None:
-    """By what the decoder calls a key frame, everything decoded. The first frame always counts."""
+    """By what the decoder calls a key frame, everything decoded. Raises `OutOfStepError` if it
+    calls none so, as those of some old codecs.
+    """
     for position, frame, slots in nearest(buffer.forget(), _shown(decoding, buffer.last)):
         buffer.move(slots, position)
         buffer.take(position, frame)
+    if not buffer.wanted:
+        raise OutOfStepError("no key frame")
 
 
 def _decode(
@@ -90,7 +106,7 @@ def _indexed(decoding: Decoding, last: int) -> Iterator[tuple[int, Packet[Stream
         raise OutOfStepError("no index, or an edit list")
     if any(entry.pos + entry.size > video.size_bytes for entry in entries[: last + 1]):
         raise OutOfStepError("the file ends before its index does")
-    is_key = _key_check(decoding, is_closed=True)
+    kind_of = _kind_reader(decoding)
     video.read_only_key_frames()
     key = -1
     for packet in video.packets():
@@ -100,11 +116,10 @@ def _indexed(decoding: Decoding, last: int) -> Iterator[tuple[int, Packet[Stream
         decoding.packets = number + 1
         if not entries[number].is_keyframe:  # read while FFmpeg probed the file
             continue
-        if is_key(packet) and packet.pts is not None:
-            key = number
-            yield key, packet
-        elif key < 0 or packet.is_keyframe:
+        if kind_of(packet) != "closed":
             raise OutOfStepError("a key frame that may have leading pictures, or is none")
+        key = number
+        yield key, packet
     decoding.packets = len(entries)
     video.reached_seconds = LONGEST_SECONDS  # nothing is missing: so the index says
 
@@ -112,29 +127,29 @@ def _indexed(decoding: Decoding, last: int) -> Iterator[tuple[int, Packet[Stream
 def _counted(decoding: Decoding, last: int) -> Iterator[tuple[int, Packet[Stream]]]:
     """Position and packet of each key frame: the n-th presentation time is the n-th frame."""
     refuse_unsteady(decoding.video)
-    is_key = _key_check(decoding, is_closed=False)
-    times: list[int] = []
-    waiting: deque[tuple[int, int, Packet[Stream]]] = deque()  # number in the file, time, packet
-    key = -1
+    kind_of, times, waiting = _kind_reader(decoding), list[int](), deque[_Waiting]()
+    key, is_reordered = -1, not decoding.video.decoder.has_b_frames
     for packet in decoding.video.packets():
         decoding.packets += 1
+        kind = kind_of(packet)
         if packet.is_discard:  # before the cut of an edit list
-            is_key(packet)
             continue
         if packet.pts is None:
             raise OutOfStepError("a packet without presentation time")
+        is_reordered |= bool(times) and packet.pts < times[-1]
         insort(times, packet.pts)
-        if is_key(packet):
-            waiting.append((decoding.packets, packet.pts, packet))
-        while waiting and decoding.packets > waiting[0][0] + REORDER_PACKETS:
-            _, time, key_packet = waiting.popleft()
-            key = bisect_left(times, time)
-            yield key, key_packet
+        if kind == "open" and key >= 0 and not is_reordered:
+            raise OutOfStepError("the times may be those of decoding")
+        if kind:
+            waiting.append(_Waiting(decoding.packets, packet.pts, packet))
+        if waiting and decoding.packets > waiting[0].number + REORDER_PACKETS:
+            key = bisect_left(times, waiting[0].time)
+            yield key, waiting.popleft().packet
         if decoding.packets > _bound(last, key) + REORDER_PACKETS:
             break
     refuse_equal(times)
-    for _, time, key_packet in waiting:
-        yield bisect_left(times, time), key_packet
+    for one in waiting:
+        yield bisect_left(times, one.time), one.packet
 
 
 def _shown(decoding: Decoding, last: int) -> Iterator[tuple[int, VideoFrame]]:
@@ -146,7 +161,7 @@ def _shown(decoding: Decoding, last: int) -> Iterator[tuple[int, VideoFrame]]:
             decoding.video.refuse_encrypted(packet)
         position = decoding.frames
         for frame in decoding.decode(packet):
-            if frame.key_frame or key < 0:
+            if frame.key_frame:
                 key = position
                 yield key, frame
             position += 1
@@ -159,37 +174,36 @@ def _bound(last: int, key: int) -> int:
     return 2 * last - key if key >= 0 else 2 * last
 
 
-def _key_check(decoding: Decoding, *, is_closed: bool) -> Callable[[Packet[Stream]], bool]:
-    """Whether a packet is a key frame; to be asked of each packet in turn. `is_closed`: and none
-    that comes later is shown before it.
-    """
+def _kind_reader(decoding: Decoding) -> Callable[[Packet[Stream]], Kind]:
+    """What says of each packet, asked in turn, what kind of key frame it is, if it is one."""
     codec = decoding.video.codec
     if codec in ("h264", "hevc"):
         reader = NalReader(codec, decoding.video.decoder.extradata)
 
-        def by_slice(packet: Packet[Stream]) -> bool:
+        def by_slice(packet: Packet[Stream]) -> Kind:
             piece = reader.first_slice(packet)
             if piece is None:
-                return False
-            if is_closed:
-                return piece.is_closed
-            return piece.starts_anew or (packet.is_keyframe and reader.is_intra(packet))
+                return None
+            if piece.is_closed:
+                return "closed"
+            is_key = piece.starts_anew or (packet.is_keyframe and reader.is_intra(packet))
+            return "open" if is_key else None
 
         return by_slice
     if codec == "vp9":
-        return is_shown_key_frame
+        return lambda packet: "closed" if is_shown_key_frame(packet) else None
     if codec == "av1":
-        return _av1_check(Av1Reader())
+        return _av1_kinds(Av1Reader())
     raise OutOfStepError(f"packets of {codec} do not say whether they are key frames")
 
 
-def _av1_check(reader: Av1Reader) -> Callable[[Packet[Stream]], bool]:
-    def by_frame(packet: Packet[Stream]) -> bool:
+def _av1_kinds(reader: Av1Reader) -> Callable[[Packet[Stream]], Kind]:
+    def by_frame(packet: Packet[Stream]) -> Kind:
         try:
             first = reader.look(memoryview(packet))[0]
         except UnusualError as error:
             raise OutOfStepError(f"an AV1 packet with {error}") from error
         # what is referred to besides is the sequence header, if it is in an earlier packet
-        return first.is_shown and first.starts_anew and not first.refers
+        return "closed" if first.is_shown and first.starts_anew and not first.refers else None
 
     return by_frame
