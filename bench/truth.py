@@ -38,7 +38,7 @@ from bench.damage import damaged, encoded
 from db.errors import VideoError
 from workers.backbones.base import Weights
 from workers.backbones.efficientnet import EfficientNet, load
-from workers.sampling.damage import refusal
+from workers.sampling.frames import refusal
 from workers.sampling.inside import decode
 from workers.sampling.plan import SIDE
 
@@ -127,17 +127,17 @@ def _of_video(path: Path) -> Pair | None:
 
 
 def frames_of(clip: Clip, policy: str) -> Pictures:
-    return decode.sample(io.BytesIO(clip.data), policy).frames
+    return decode.sample(io.BytesIO(clip.data), policy).pixels
 
 
 def scaled(clip: Clip, square: Callable[[av.VideoFrame], Pictures]) -> Pictures:
     """The notebook's frames, made into squares in another way."""
-    wanted, found = set(clip.exact.frame_indices.tolist()), {}
+    wanted, found = set(clip.exact.indices.tolist()), {}
     with av.open(io.BytesIO(clip.data)) as container:
         for position, frame in enumerate(container.decode(video=0)):
             if position in wanted:
                 found[position] = square(frame)
-    return np.stack([found[position] for position in clip.exact.frame_indices.tolist()])
+    return np.stack([found[position] for position in clip.exact.indices.tolist()])
 
 
 def by_pillow(frame: av.VideoFrame) -> Pictures:
@@ -164,7 +164,7 @@ def after_damage(clip: Clip, seed: int) -> Pictures | None:
         sampled = decode.sample(io.BytesIO(damaged(clip.data, DAMAGED_PACKETS, seed)), "notebook")
     except VideoError:
         return None
-    return None if refusal(sampled.damaged_share) else sampled.frames
+    return None if refusal(sampled.damaged_share) else sampled.pixels
 
 
 def vector(model: EfficientNet, frames: Pictures) -> Vectors:
@@ -265,7 +265,7 @@ def measured(path: Path) -> Measured | None:
     held, searched = (encoded(frames, "h264", **KEY_FRAMES) for frames in pair)
     clip = Clip(searched, decode.sample(io.BytesIO(searched), "notebook"))
     frames = {
-        UNCHANGED: clip.exact.frames,
+        UNCHANGED: clip.exact.pixels,
         "resized by Pillow": scaled(clip, by_pillow),
         "scaled by FFmpeg": scaled(clip, by_ffmpeg),
         "uniform": frames_of(clip, "uniform"),
@@ -275,8 +275,8 @@ def measured(path: Path) -> Measured | None:
     if broken is not None:
         frames[f"{DAMAGED_PACKETS:.0%} of packets damaged"] = broken
     vectors = {change: vector(model, each) for change, each in frames.items()}
-    vectors["bfloat16"] = vector(rough_model, clip.exact.frames)
-    kept = decode.sample(io.BytesIO(held), "notebook").frames
+    vectors["bfloat16"] = vector(rough_model, clip.exact.pixels)
+    kept = decode.sample(io.BytesIO(held), "notebook").pixels
     return Measured(thumbnail(pair[0][0]), vector(model, kept), vectors)
 
 

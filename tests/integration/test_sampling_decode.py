@@ -259,9 +259,9 @@ def test_key_frames_are_the_nearest_ones_and_those_of_decoding_everything(
         min(keys, key=lambda key: (abs(key - wanted), key)) for wanted in range(0, 96 * step, step)
     ]
     decoded = sampled(path, "keyframes")
-    assert decoded.frame_indices.tolist() == planned
+    assert decoded.indices.tolist() == planned
     reference = frames_of_everything(path, set(planned))
-    for position, frame in zip(planned, decoded.frames, strict=True):
+    for position, frame in zip(planned, decoded.pixels, strict=True):
         assert np.abs(reference[position].astype(np.int16) - frame).max() <= ("turned" in clip.name)
     assert decoded.decode_errors == decoded.damaged_share == 0
     if clip.mode == "sparse":
