@@ -82,11 +82,12 @@ def scenes(paths: list[Path]) -> Iterator[list[np.ndarray]]:
                 yield [frame for frame, _ in zip(frames, range(FRAMES), strict=False)]
 
 
-def encoded(frames: list[np.ndarray], codec: str) -> bytes:
+def encoded(frames: list[np.ndarray], codec: str, **more: str) -> bytes:
+    """A file of these frames; `more` options of the encoder."""
     encoder, container_format, options = CODECS[codec]
     file = io.BytesIO()
     with av.open(file, "w", format=container_format) as container:
-        stream = container.add_stream(encoder, rate=FPS, options=options)
+        stream = container.add_stream(encoder, rate=FPS, options=options | more)
         stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
         for number, picture in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

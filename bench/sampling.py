@@ -156,6 +156,8 @@ def opencv(path: str) -> Callable[[], np.ndarray]:
     return run
 
 
+#: reelvec, by sampling policy.
+OURS = {"reelvec": "notebook", "keyframes": "keyframes"}
 RIVALS = {"torchcodec": torchcodec, "decord": decord, "opencv": opencv, "notebook": notebook}
 PACKAGES = {
     "torchcodec": "torchcodec",
@@ -178,7 +180,7 @@ def measured_rival(name: str, path: str) -> dict[str, float]:
     }
 
 
-def measured_reelvec(path: str) -> dict[str, float]:
+def measured_reelvec(path: str, policy: str) -> dict[str, float]:
     """As a worker does it: a sampler process of its own, and this one, which reads the file for
     it.
     """
@@ -192,14 +194,14 @@ def measured_reelvec(path: str) -> dict[str, float]:
         child = psutil.Process(_ready(pool))
         before, cpu, wall = sum(child.cpu_times()[:2]), time.process_time(), time.perf_counter()
         with open_file(Path(path).resolve().as_uri(), None) as source:
-            sample = pool.sample(source, "notebook")
+            sample = pool.sample(source, policy)
         return {
             "cpu": time.process_time() - cpu + sum(child.cpu_times()[:2]) - before,
             "wall": time.perf_counter() - wall,
             "bytes": sample.bytes_read,
             "peak": _peak_bytes(child.pid),
             "decoded": sample.frames_decoded,
-            "identical": _is_identical(path, sample.pixels),
+            "identical": _is_identical(path, sample.indices.tolist(), sample.pixels),
         }
     finally:
         pool.close()
@@ -223,14 +225,13 @@ def _ready(pool: Any) -> int:
     return int(pool.pids()[0])
 
 
-def _is_identical(path: str, frames: np.ndarray) -> bool:
+def _is_identical(path: str, indices: list[int], frames: np.ndarray) -> bool:
     """Whether these are the frames of decoding everything, resized by the same resampler."""
     import av
 
     from workers.sampling.inside.geometry import view_of
     from workers.sampling.inside.resample import Resampler
 
-    indices = Facts(path).indices.tolist()
     resample, last = None, frames[0]
     with av.open(path) as container:
         stream = container.streams.video[0]
@@ -276,7 +277,7 @@ def in_own_process(name: str, path: Path) -> dict[str, float] | str:
 
 
 def compare(files: list[Path], runs: int) -> None:
-    names = ["reelvec", *(name for name in RIVALS if _is_installed(name))]
+    names = [*OURS, *(name for name in RIVALS if _is_installed(name))]
     results: dict[Path, dict[str, list[dict[str, float]]]] = {}
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("sampling", total=len(files) * runs * len(names))
@@ -301,17 +302,19 @@ def _print(results: dict[Path, dict[str, list[dict[str, float]]]], names: list[s
     def shown(value: float | None, unit: float = 1, digits: int = 2) -> str:
         return "-" if value is None else f"{value / unit:.{digits}f}"
 
-    used = ", ".join(f"{PACKAGES[name]} {version(PACKAGES[name])}" for name in names[1:])
+    used = ", ".join(
+        f"{PACKAGES[name]} {version(PACKAGES[name])}" for name in names if name in RIVALS
+    )
     missing = ", ".join(PACKAGES[name] for name in RIVALS if name not in names) or "none"
     print(f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}, "
     f"{used};"
           f" not installed: {missing}. {datetime.now(UTC):%Y-%m-%d}.\n")  # fmt: skip
     print(
-        f"| file | {' | '.join(f'{name} CPU s' for name in names)} | of torchcodec | identical | "
-        "frames decoded |"
+        f"| file | {' | '.join(f'{name} CPU s' for name in names)} | of torchcodec "
+        "| keyframes of reelvec | identical | frames decoded |"
     )
-    print(f"|---|{'---|' * (len(names) + 3)}")
-    ratios = []
+    print(f"|---|{'---|' * (len(names) + 4)}")
+    ratios, key_ratios = [], []
     for path in results:
         mine, theirs = (
             median(path, "reelvec", "cpu"),
@@ -319,15 +322,20 @@ def _print(results: dict[Path, dict[str, list[dict[str, float]]]], names: list[s
         )
         ratio = mine / theirs if mine and theirs else None
         ratios += [ratio] if ratio else []
+        keys = median(path, "keyframes", "cpu")
+        key_ratio = keys / mine if keys and mine else None
+        key_ratios += [key_ratio] if key_ratio else []
         figures = [shown(median(path, name, "cpu")) for name in names]
-        same = all(run["identical"] for run in results[path]["reelvec"])
-        decoded = shown(median(path, "reelvec", "decoded"), digits=0)
+        same = all(run["identical"] for name in OURS for run in results[path][name])
+        decoded = ", ".join(shown(median(path, name, "decoded"), digits=0) for name in OURS)
         print(
-            f"| {path.name} | {' | '.join(figures)} | {shown(ratio)} | {'yes' if same else 'NO'} | "
-            f"{decoded} |"
+            f"| {path.name} | {' | '.join(figures)} | {shown(ratio)} | {shown(key_ratio)} "
+            f"| {'yes' if same else 'NO'} | {decoded} |"
         )
     if ratios:
         print(f"\nMedian of torchcodec's CPU: {statistics.median(ratios):.2f}")
+    if key_ratios:
+        print(f"\nkeyframes, median of reelvec's CPU: {statistics.median(key_ratios):.2f}")
     for title, what, unit in (
         ("Wall s", "wall", 1.0),
         ("MB read", "bytes", 1e6),
@@ -359,7 +367,9 @@ def main() -> None:
     if chosen.one:
         path = str(chosen.files[0])
         figures = (
-            measured_reelvec(path) if chosen.one == "reelvec" else measured_rival(chosen.one, path)
+            measured_reelvec(path, OURS[chosen.one])
+            if chosen.one in OURS
+            else measured_rival(chosen.one, path)
         )
         print(json.dumps(figures))
         return

@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 
 from tests import media
 from workers.sampling.frames import Decoded
@@ -69,6 +70,9 @@ CLIPS = [
     ),
     Clip("h264_fields.mp4", h264(**{"x264-params": "interlaced=1"}), mode="full"),
     Clip("h264_without_pts.avi", h264(), mode="full"),
+    Clip("h264_open_gop.avi", h264(**{"x264-params": "open-gop=1"}), mode="full"),
+    Clip("h264_all_intra.mp4", h264(g="1", bf="0")),
+    Clip("h264_one_key_frame.mp4", h264(g="1000", keyint_min="1000", sc_threshold="0")),
     Clip(
         "h264_fragmented.mp4",
         h264() | {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
@@ -233,6 +237,36 @@ def frames_of_everything(path: Path, wanted: set[int]) -> dict[int, np.ndarray]:
 def sampled(path: Path, policy: str = "notebook") -> Decoded:
     with path.open("rb") as file:
         return sample(file, policy)
+
+
+def key_positions(path: Path) -> list[int]:
+    """Of pictures that refer to no other. FFmpeg also calls those of a gradual refresh key frames."""
+    with av.open(str(path)) as opened:
+        return [
+            position
+            for position, frame in enumerate(opened.decode(video=0))
+            if frame.key_frame and frame.pict_type in (PictureType.I, PictureType.NONE)
+        ]
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+def test_key_frames_are_the_nearest_ones_and_those_of_decoding_everything(
+    clip: Clip, made: Callable[[Clip], Path]
+) -> None:
+    path, step = made(clip), clip.seconds * 25 // 96
+    keys = key_positions(path) or list(range(96 * step))  # of a decoder that names none: all
+    planned = [
+        min(keys, key=lambda key: (abs(key - wanted), key)) for wanted in range(0, 96 * step, step)
+    ]
+    decoded = sampled(path, "keyframes")
+    assert decoded.indices.tolist() == planned
+    reference = frames_of_everything(path, set(planned))
+    for position, frame in zip(planned, decoded.pixels, strict=True):
+        assert np.abs(reference[position].astype(np.int16) - frame).max() <= ("turned" in clip.name)
+    assert decoded.decode_errors == decoded.damaged_share == 0
+    if clip.mode == "sparse":
+        assert decoded.decode_mode == "sparse"
+        assert decoded.frames_decoded == len(set(planned))
 
 
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)

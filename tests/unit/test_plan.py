@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from db.errors import UsageError
-from workers.sampling.plan import FRAMES, plan
+from workers.sampling.plan import FRAMES, nearest, plan
 from workers.sampling.policies import POLICIES
 
 
@@ -107,3 +108,29 @@ def test_unknown_policy_names_the_known_ones() -> None:
 def test_facts_of_no_video_are_refused(fps: float, duration: float, total: int) -> None:
     with pytest.raises(ValueError, match="no frames to plan"):
         plan("notebook", fps=fps, duration_seconds=duration, frame_count=total)
+
+
+def test_each_position_gets_its_nearest_key_and_of_two_as_near_the_earlier() -> None:
+    random = np.random.default_rng(1)
+    for _ in range(300):
+        wanted = sorted(random.integers(0, 60, 12).tolist())
+        keys = sorted({int(key) for key in random.integers(0, 90, random.integers(1, 9))})
+        found = {}
+        for position, thing, slots in nearest(wanted, ((key, str(key)) for key in keys)):
+            assert thing == str(position)
+            assert slots, "a key frame that nobody wants"
+            found.update(dict.fromkeys(slots, position))
+        best = [min(keys, key=lambda key: (abs(key - one), key)) for one in wanted]
+        assert [found[slot] for slot in range(len(wanted))] == best
+
+
+def test_no_more_keys_are_asked_for_than_are_needed() -> None:
+    asked = []
+
+    def keys() -> Iterator[tuple[int, None]]:
+        for position in range(0, 1000, 10):
+            asked.append(position)
+            yield position, None
+
+    assert [position for position, _, _ in nearest([0, 4, 16, 25], keys())] == [0, 20]
+    assert asked == [0, 10, 20, 30]

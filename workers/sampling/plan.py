@@ -5,10 +5,15 @@ is decoded.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from workers.sampling import policies
+
+T = TypeVar("T")
 
 #: Frames taken from every video, short or long.
 FRAMES = 96
@@ -49,3 +54,23 @@ def _spread(beginning: float, frame_count: int) -> np.ndarray:
 
 #: By `Policy.rule`.
 RULES = {"stepped": _stepped, "spread": _spread}
+
+
+def nearest(wanted: Sequence[int], keys: Iterable[tuple[int, T]]) -> Iterator[tuple[int, T, range]]:
+    """Of key frames, given as (position, thing) in rising order, those that are the nearest of some
+    `wanted` position (never decreasing), each with the slots of these. Of two as near, the earlier.
+
+    Takes only as many keys as it needs.
+    """
+    slot, before = 0, None
+    for key in keys:
+        if before:
+            stop = bisect_right(wanted, (before[0] + key[0]) // 2)
+            if stop > slot:
+                yield *before, range(slot, stop)
+            slot = max(slot, stop)
+            if slot == len(wanted):
+                return
+        before = key
+    if before:
+        yield *before, range(slot, len(wanted))

@@ -24,6 +24,8 @@ class Policy:
     positions: str
     remark: str
     cost: str
+    #: Whether each frame is the key frame nearest to the position, and no other is decoded.
+    key_frames_only: bool = False
     #: Whether a picture is resized as Pillow does it, or by FFmpeg on the way, faster and less
     #: exactly (`workers.sampling.inside.conversion`).
     is_exact: bool = True
@@ -47,6 +49,16 @@ POLICIES = {
             positions="`floor(i * n / 96)`, `n = round(fps * s)`",
             remark="spread over all of the `s` seconds",
             cost="reads up to twice as far as `notebook`, which may stop halfway",
+        ),
+        Policy(
+            name="keyframes",
+            summary="the key frames nearest to those of notebook, and no other is decoded",
+            rule="stepped",
+            positions="the key frame nearest to each of `notebook`'s; of two as near, the earlier",
+            remark="for large catalogues and models that look at single pictures, "
+            "[see below](#key-frames-alone)",
+            cost="to be measured",
+            key_frames_only=True,
         ),
         Policy(
             name="fast",

@@ -74,7 +74,8 @@ class OpenVideo:
     """
 
     def __init__(self, file: ByteFile, encryption: Encryption) -> None:
-        if not file.seek(0, os.SEEK_END):
+        self.size_bytes = file.seek(0, os.SEEK_END)
+        if not self.size_bytes:
             raise VideoError("empty_file", "the file has no bytes", stage=STAGE)
         self._encryption = encryption
         self._file = encryption.file
@@ -102,6 +103,7 @@ class OpenVideo:
         self._encryption.begin(self.stream)
         self._demuxed = self._demux()
         self._returned: list[Packet[Stream]] = []
+        self._discard = Discard.default
 
     def _refuse_forgotten_size(self) -> None:
         """FFmpeg forgets a size above `max_pixels`: read what the container says of it, with no
@@ -141,6 +143,17 @@ class OpenVideo:
         self.rewind()
         return self._counted_header(None)
 
+    @property
+    def has_index(self) -> bool:
+        """Whether the file says of each packet where it lies and whether it is a key frame."""
+        return self._is_mov and not self._fragmented
+
+    def read_only_key_frames(self) -> None:
+        """Before the first of `packets`: leave out those that the index does not call key frames.
+        The first ones may come nevertheless.
+        """
+        self._discard = Discard.nonkey
+
     def packets(self) -> Iterator[Packet[Stream]]:
         """The pictures' packets in file order. Damage that the demuxer cannot pass ends them."""
         returned, self._returned = self._returned, []
@@ -150,9 +163,7 @@ class OpenVideo:
         # its index says where each packet is: the sound's bytes need not even be asked for
         if self._is_mov:
             for stream in self.container.streams:
-                stream.discard = (
-                    Discard.default if stream.index == self.stream.index else Discard.all
-                )
+                stream.discard = self._discard if stream.index == self.stream.index else Discard.all
         unit_seconds: dict[
             int, float
         ] = {}  # by stream: multiplying fractions takes longer than reading the packet

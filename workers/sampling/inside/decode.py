@@ -17,6 +17,7 @@ from db.errors import VideoError
 from db.media import MediaFacts
 from workers.sampling import policies
 from workers.sampling.frames import STAGE, Decoded
+from workers.sampling.inside import keyframes
 from workers.sampling.inside.boxes import ByteFile
 from workers.sampling.inside.container import (
     ENCRYPTED,
@@ -81,7 +82,7 @@ def _sample(
             header = video.recounted()
             indices = _planned(policy, header)
             mode, decoding, buffer = _fill(video, policy, indices, out)
-        _refuse_undecodable(decoding, indices, buffer)
+        _refuse_undecodable(decoding, buffer)
         damaged_share = _damaged_share(decoding, buffer, mode)
         sources = buffer.fill()
         pts_seconds = _times(video, header.fps, sources)
@@ -113,16 +114,20 @@ def _fill(
 ) -> tuple[str, Decoding, FrameBuffer]:
     conversion = ExactConversion if policies.get(policy).is_exact else FastConversion
     pixel_aspect = video.stream.sample_aspect_ratio
-    decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect, conversion)
-    try:
-        SparsePass(decoding, buffer).run()
-    except OutOfStepError:
-        if decoding.packets:  # else nothing was read yet
-            video.rewind()
+    for mode, way in KEY_FRAMES if policies.get(policy).key_frames_only else ALL_FRAMES:
         decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect, conversion)
-        _decode_all(decoding, buffer)
-        return "full", decoding, buffer
-    return "sparse", decoding, buffer
+        try:
+            way(decoding, buffer)
+        except OutOfStepError:
+            if decoding.packets:  # else nothing was read yet
+                video.rewind()
+        else:
+            return mode, decoding, buffer
+    raise AssertionError("the last way takes every file")
+
+
+def _decode_needed(decoding: Decoding, buffer: FrameBuffer) -> None:
+    SparsePass(decoding, buffer).run()
 
 
 def _decode_all(decoding: Decoding, buffer: FrameBuffer) -> None:
@@ -141,6 +146,17 @@ def _decode_all(decoding: Decoding, buffer: FrameBuffer) -> None:
     if last_frame:
         buffer.clip(decoding.frames)
         buffer.take(decoding.frames - 1, last_frame)
+
+
+#: The ways to fill a buffer, the cheapest first, and the mode that each is called. All but the last
+#: raise `OutOfStepError` for a file that they cannot be used on.
+ALL_FRAMES = (("sparse", _decode_needed), ("full", _decode_all))
+KEY_FRAMES = (
+    ("sparse", keyframes.from_index),
+    ("sparse", keyframes.from_packets),
+    ("full", keyframes.from_frames),
+    ("full", _decode_all),
+)
 
 
 def _times(video: OpenVideo, fps: float, sources: list[tuple[int, int | None]]) -> np.ndarray:
@@ -179,11 +195,11 @@ def _missing(decoding: Decoding, header: Header, *, planned: int) -> str:
     return what if cut else ""
 
 
-def _refuse_undecodable(decoding: Decoding, indices: np.ndarray, buffer: FrameBuffer) -> None:
+def _refuse_undecodable(decoding: Decoding, buffer: FrameBuffer) -> None:
     """`VideoError` (undecodable) if fewer than half of the different frames wanted could be
     decoded.
     """
-    present = len(set(np.minimum(indices, decoding.packets - 1).tolist()))
+    present = len({min(position, decoding.packets - 1) for position in buffer.wanted})
     if not buffer.taken or 2 * buffer.taken < present:
         message = (
             f"{buffer.taken} of {present} frames could be decoded, {decoding.errors} packets "

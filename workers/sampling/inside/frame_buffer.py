@@ -30,6 +30,8 @@ class FrameBuffer:
         self.positions: list[int] = indices.tolist()
         self.last = self.positions[-1]
         self.missing = set(self.positions)
+        #: How many of these are different is what decoding is judged by.
+        self.wanted = set(self.positions)
         self.shown_size = (0, 0)
         #: Positions before the file's first key frame: it was cut there, and no player shows them.
         self.before_start = 0
@@ -79,6 +81,18 @@ class FrameBuffer:
         self.missing.discard(position)
         if frame.is_corrupt:
             self._corrupt.add(position)
+
+    def forget(self) -> list[int]:
+        """Want no position until `move` says which. Returns those that were planned."""
+        self.missing.clear()
+        self.wanted.clear()
+        return self.positions.copy()
+
+    def move(self, slots: range, position: int) -> None:
+        """Let these slots show the frame at `position`."""
+        self.positions[slots.start : slots.stop] = [position] * len(slots)
+        self.missing.add(position)
+        self.wanted.add(position)
 
     def _conversion_for(self, frame: VideoFrame) -> ExactConversion | FastConversion:
         """The conversion of frames of this one's size, which may change midway."""

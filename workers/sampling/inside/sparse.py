@@ -98,10 +98,7 @@ class SparsePass:
 
     def __init__(self, decoding: Decoding, buffer: FrameBuffer) -> None:
         video = decoding.video
-        if video.codec not in CODECS or (
-            video.codec == "h264" and video.decoder.field_order not in _PROGRESSIVE
-        ):
-            raise OutOfStepError(f"{video.codec}, field order {video.decoder.field_order}")
+        refuse_unsteady(video)
         self._decoding = decoding
         self._shelf = buffer
         self._nals = (
@@ -192,8 +189,7 @@ class SparsePass:
     def _decode(self, cut: int, *, complete: bool) -> None:
         """Decode what is needed of the first `cut` pieces."""
         self._times.sort()
-        if any(one == other for one, other in pairwise(self._times)):
-            raise OutOfStepError("two packets with one presentation time")
+        refuse_equal(self._times)
         wanted = {
             self._times[position] for position in self._shelf.missing if position < len(self._times)
         }
@@ -228,6 +224,20 @@ class SparsePass:
             position = bisect_left(self._times, frame.pts)
             if position < len(self._times) and self._times[position] == frame.pts:
                 self._shelf.take(position, frame)
+
+
+def refuse_unsteady(video: OpenVideo) -> None:
+    """`OutOfStepError` for a codec whose packets may hold more or less than one frame."""
+    if video.codec not in CODECS or (
+        video.codec == "h264" and video.decoder.field_order not in _PROGRESSIVE
+    ):
+        raise OutOfStepError(f"{video.codec}, field order {video.decoder.field_order}")
+
+
+def refuse_equal(times: list[int]) -> None:
+    """`OutOfStepError` if two of the sorted times are equal."""
+    if any(one == other for one, other in pairwise(times)):
+        raise OutOfStepError("two packets with one presentation time")
 
 
 def _only(packet: Packet[Stream], pieces: list[Piece]) -> Packet[Stream]:
