@@ -56,7 +56,7 @@ class Video:
     def __init__(self, sampling_seconds: float) -> None:
         self._seconds = sampling_seconds
 
-    def frames(self, policy: str, *, stop: threading.Event | None = None) -> Frames:
+    def frames(self, _policy: str, **_: object) -> Frames:
         with self.samplers:
             time.sleep(self._seconds)
         return Frames(
