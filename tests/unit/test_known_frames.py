@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from db.canary import limits
-from workers.backbones.base import FRAMES_SHAPE
 from workers.canary import pictures
+from workers.sampling.plan import SHAPE
 
 DIGEST = "1681f361371f27d5898d8c91b07301ecb38f97171a7bccd25ec93aee53c64ff4"
 
 
 def test_the_frames_never_change() -> None:
     """Every reference in every database was made of these."""
-    frames = pictures.fill(np.empty(FRAMES_SHAPE, np.uint8))
+    frames = pictures.fill(np.empty(SHAPE, np.uint8))
     assert hashlib.sha256(frames.tobytes()).hexdigest() == DIGEST
     neighbours = np.abs(np.diff(frames.astype(np.int16), axis=2)).mean()
     assert neighbours < 16, "they are pictures: neighbouring pixels of noise are 85 levels apart"
@@ -25,7 +25,7 @@ def test_the_frames_never_change() -> None:
 
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="not uint8"):
-        pictures.fill(np.empty(FRAMES_SHAPE, np.float32))
+        pictures.fill(np.empty(SHAPE, np.float32))
 
 
 def test_distance_is_that_of_the_worst_window_and_sees_scale() -> None:
