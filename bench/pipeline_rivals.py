@@ -40,6 +40,9 @@ class Models:
             registry.module(name).load(Weights(work.weights), self._device)
             for name in work.backbones
         ]
+        for loaded in self._loaded:
+            if loaded.tower is not None:
+                loaded.tower.settle()
         self.encode(np.zeros((1, *SHAPE), np.uint8))
 
     def encode(self, videos: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -1,8 +1,9 @@
-"""Three things a worker does besides its work: beat, look after the ledger, and watch itself.
+"""What a worker does besides its work: beat, look after the ledger, and watch whether it takes
+messages and computes rightly.
 
-Three threads, because a broker that does not answer must not cost the heartbeat, nor a database the
-watch on the broker; and the heartbeat has a connection of its own, because neither may task threads
-that hold all others.
+A thread for each, because a broker that does not answer must not cost the heartbeat, nor a database
+the watch on the broker; and the heartbeat has a connection of its own, because neither may task
+threads that hold all others.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db import session
-from db.errors import ReelvecError, UnavailableError
+from db.errors import ReelvecError, RefusedConfigurationError, UnavailableError
 from db.exit_codes import ExitCode
 from db.jobs import abilities, liveness
 from db.progress import census
@@ -58,6 +59,7 @@ class Heartbeat:
             Round(self.beat, threading.Event(), retry_beats=0.2),
             Round(self.look_after_ledger(), runtime.look_now),
             Round(self.watch_consumption(), threading.Event()),
+            Round(self.watch_canary, threading.Event()),
         ]
         runtime.heart = tuple(
             threading.Thread(
@@ -160,6 +162,14 @@ class Heartbeat:
                 watch.look()
 
         return look
+
+    def watch_canary(self) -> None:
+        """One round: whether this worker still makes what it should (`workers/canary`)."""
+        if not self._runtime.draining.is_set():
+            try:
+                self._runtime.models.check()
+            except RefusedConfigurationError as error:
+                self._runtime.refuse(error)
 
     def _repeat(self, turn: Round) -> None:
         beats = 1.0

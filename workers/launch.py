@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from celery.worker import state
+from sqlalchemy import Engine as Database
 
 from db import encoders, schema, session, settings
 from db.administration import rights
@@ -21,6 +22,7 @@ from db.jobs.liveness import Worker
 from db.stack import addresses
 from workers import health, runtime
 from workers import settings as worker_settings
+from workers.canary.check import CanaryWatch, Me
 from workers.delivery.refusals import Refusals
 from workers.ending.at_once import end_process
 from workers.ending.draining import Drain
@@ -60,7 +62,7 @@ def prepare(app: Any, node: str = "") -> Runtime:
     with contextlib.ExitStack() as stack:
         stack.enter_context(health.of_process(chosen.health_address, runtime.kept))
         database = stack.enter_context(
-            session.connect(where.database_url, pool_size=chosen.in_flight + 2)
+            session.connect(where.database_url, pool_size=chosen.in_flight + 3)
         )
         with session.transaction(database) as connection:
             schema.check(connection)
@@ -74,6 +76,7 @@ def prepare(app: Any, node: str = "") -> Runtime:
         storage = stack.enter_context(
             Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun)
         )
+        identity = _identity(chosen, engine, node)
         made = Runtime(
             settings=chosen,
             database=database,
@@ -83,11 +86,11 @@ def prepare(app: Any, node: str = "") -> Runtime:
                 )
             ),
             engine=engine,
-            models=Models(database, engine, chosen, tally),
+            models=Models(database, _canary(chosen, database, engine, identity), chosen, tally),
             tally=tally,
             samplers=samplers,
             videos=Videos(storage, samplers),
-            identity=_identity(chosen, engine, node),
+            identity=identity,
             closing=stack,
             refusals=Refusals(beat_seconds=chosen.beat_seconds),
             drain=drain,
@@ -123,6 +126,24 @@ def _engine(chosen: WorkerSettings, stack: contextlib.ExitStack) -> Engine:
     )
     stack.callback(made.close)
     return made
+
+
+def _canary(
+    chosen: WorkerSettings, database: Database, engine: Engine, identity: Worker
+) -> CanaryWatch:
+    me = Me(
+        worker_id=identity.worker_id,
+        name=f"{identity.name}@{identity.host}",
+        machine=engine.gpu_uuid or identity.host,
+        device=identity.device,
+    )
+    return CanaryWatch(
+        database,
+        engine,
+        me,
+        check_seconds=chosen.canary_seconds,
+        wait_seconds=chosen.engine_wait_seconds,
+    )
 
 
 def _gpu_lock(chosen: WorkerSettings, engine: Engine) -> socket.socket | None:

@@ -14,12 +14,14 @@ from collections.abc import Hashable, Iterable, Sequence
 from sqlalchemy import Engine as Database
 
 from db import encoders, session
+from db.canary.references import Verdict
 from db.encoders import Encoder, Tagger
 from db.errors import RefusedConfigurationError, UsageError
 from db.jobs.abilities import Ability
 from db.ledger import Claim
 from workers.backbones import registry
-from workers.engine.engine import Engine, ModelKey
+from workers.canary.check import CanaryWatch
+from workers.engine.engine import ModelKey
 from workers.pipeline import Owed
 from workers.settings import WorkerSettings
 from workers.tally import Tally
@@ -37,15 +39,15 @@ class Models:
     """A model that could not be loaded is not tried again by this process before its files are
     others: weights may still come, and a copy of them be finished.
 
-    `engine` loads them; `database` knows the encoders. Safe to use from all threads. Raises as
-    `look` does.
+    `canary` loads them and checks what they compute; `database` knows the encoders. Safe to use
+    from all threads. Raises as `look` does.
     """
 
     def __init__(
-        self, database: Database, engine: Engine, settings: WorkerSettings, tally: Tally
+        self, database: Database, canary: CanaryWatch, settings: WorkerSettings, tally: Tally
     ) -> None:
         self._database = database
-        self._engine = engine
+        self._canary = canary
         self._settings = settings
         self._tally = tally
         self._where = models_dir.resolve(settings)
@@ -81,7 +83,8 @@ class Models:
     def ability(self) -> Ability:
         """What this worker says of itself, and claims by."""
         with self._lock:
-            return Ability(tuple(sorted(self._names)), tuple(sorted(self._refused)))
+            refused = {*self._refused, *self._canary.barred()}
+            return Ability(tuple(sorted(self._names)), tuple(sorted(refused)))
 
     def load_all(self, wanted: Sequence[Encoder]) -> None:
         """Load those that can be. Raises the first reason where that is none, and no other weights
@@ -93,6 +96,31 @@ class Models:
         errors = [error for encoder in wanted if (error := self._try(encoder)) is not None]
         if errors and len(errors) == len(wanted) and not self._holds_weights():
             raise errors[0]
+
+    def check(self) -> None:
+        """A round of the canary. Raises `RefusedConfigurationError` if it leaves nothing to make,
+        `UnavailableError`.
+        """
+        self._canary.round()
+        barred = self._canary.barred()
+        for encoder_id, judgement in barred.items():
+            self._tally.trouble(self._encoders[encoder_id].name, judgement.reason)
+        if (
+            barred
+            and self._refused_by_canary() == set(self._encoders)
+            and not self._holds_weights()
+        ):
+            encoder_id, judgement = next(iter(barred.items()))
+            raise RefusedConfigurationError(_refusal(self._encoders[encoder_id], judgement.reason))
+
+    def require(self, owed: Sequence[Owed]) -> None:
+        """Raise `NothingToMakeError` if one of these encoders was barred since it was owed."""
+        if any(one.encoder.encoder_id in self._canary.barred() for one in owed):
+            raise NothingToMakeError
+
+    def wrote(self, encoder_ids: Iterable[int]) -> None:
+        """A video's vectors are committed."""
+        self._canary.wrote(encoder_ids)
 
     def owed(self, claimed: Claim) -> list[Owed]:
         """The encoders to run, loaded and bound: those without a vector, and those whose scores a
@@ -111,13 +139,14 @@ class Models:
         )
         if not set(wanted) <= self._encoders.keys():
             self._learn_encoders(wanted)
+        barred = self._canary.barred()
         owed = [
             Owed(
                 self._encoders[encoder_id],
                 tuple(tagger for tagger in taggers if tagger.encoder_id == encoder_id),
             )
             for encoder_id in wanted
-            if encoder_id in self._encoders
+            if encoder_id in self._encoders and encoder_id not in barred
         ]
         if wanted and not owed:
             raise NothingToMakeError
@@ -158,7 +187,7 @@ class Models:
         assert encoder.encoder_id is not None
         try:
             registry.refuse_license(encoder.backbone, self._settings.license)
-            bound = self._engine.load(ModelKey(encoder.backbone, encoder.weights))
+            bound = self._canary.load(ModelKey(encoder.backbone, encoder.weights))
         except (RefusedConfigurationError, UsageError):
             with self._lock:
                 if encoder.model in self._names:
@@ -184,7 +213,13 @@ class Models:
             with self._lock:
                 self._refused[encoder.encoder_id] = encoder.model
             raise
+        judgement = self._canary.add(encoder, bound)
         self._encoders[encoder.encoder_id] = encoder
+        if judgement.verdict is Verdict.REFUSED:
+            raise RefusedConfigurationError(_refusal(encoder, judgement.reason))
+        if judgement.verdict is Verdict.DISPUTED:
+            log.warning("this worker waits with %s: %s", encoder.name, judgement.reason)
+            self._tally.trouble(encoder.name, judgement.reason)
         log.info(
             "encoder %s: weights %s, %d dimensions, %s",
             encoder.name,
@@ -195,6 +230,22 @@ class Models:
 
     def _holds_weights(self) -> bool:
         """Whether weights were brought here that this worker has not failed with."""
+        by_canary = {self._encoders[found].model for found in self._refused_by_canary()}
         with self._lock:
             held = inventory.brought(self._held)
-            return bool(held & self._names - set(self._refused.values()))
+            return bool(held & self._names - {*self._refused.values(), *by_canary})
+
+    def _refused_by_canary(self) -> set[int]:
+        return {
+            encoder_id
+            for encoder_id, judgement in self._canary.barred().items()
+            if judgement.verdict is Verdict.REFUSED
+        }
+
+
+def _refusal(encoder: Encoder, reason: str) -> str:
+    return (
+        f"{encoder.name}: this worker computes something else than it should: {reason}. Look at "
+        "its card, its memory and its version of torch; if what it computes is to be the reference "
+        f"from now on: reelvec models accept {encoder.name} --worker NAME, as reelvec status says"
+    )

@@ -167,6 +167,12 @@ class WorkerSettings(Settings):
         " interface, 9100 this machine only, and a /path a Unix socket. There is no "
         "authentication. Default: none.",
     )
+    canary_seconds: float = Field(
+        3600.0,
+        gt=0,
+        description="How often a worker checks that its device still computes what it should; it "
+        "costs one video each time.",
+    )
     retry_seconds: float = Field(
         5.0, gt=0, description="Delay before a video is first tried again; it doubles each time."
     )

@@ -163,6 +163,7 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
                 alone=claimed.lost_count >= ALONE_AFTER_LOST,
                 recheck=claimed.recheck,
             )
+        runtime.models.require(owed)
         return pipeline.outcome_of(result, owed)
     except VideoError as error:
         level = logging.INFO if claimed.is_probe else logging.WARNING  # a closed place is told once
@@ -226,6 +227,7 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
         log.error("video %d: result dropped, it will be run again: %s", claimed.video_id, error)
         return None
     if state is not None:
+        runtime.models.wrote(rows.encoder_id for rows in outcome.encoder_rows)
         if outcome.failure is not None:
             runtime.tally.failed(outcome.failure.code, outcome.failure.message)
         elif state == "done":

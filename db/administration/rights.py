@@ -24,7 +24,8 @@ READER, ENQUEUER, WORKER, ADMIN = (
 ENQUEUER_WRITES = {
     "videos": "INSERT, UPDATE",
     "jobs": "INSERT, UPDATE",
-    "encoders": "INSERT",
+    "encoders": "INSERT, UPDATE (canary_limits)",
+    "canaries": "UPDATE",
     "label_sets": "INSERT",
     "taggers": "INSERT",
     "control": "INSERT, UPDATE",
@@ -38,7 +39,8 @@ ENQUEUER_WRITES = {
 WORKER_WRITES = {
     "jobs": "UPDATE",
     "videos": f"UPDATE ({', '.join(MEDIA_COLUMNS)})",
-    "encoders": "UPDATE (weights_digest, dim, pooling, license)",
+    "encoders": "UPDATE (weights_digest, dim, pooling, license, canary_limits)",
+    "canaries": "INSERT, UPDATE",
     "attempts": "INSERT",
     "control": "INSERT, UPDATE",
     "embeddings": "INSERT, DELETE",

@@ -55,7 +55,7 @@ def retry(
         " infra_since = NULL, finished_at = NULL"
     )
     count = _change_jobs(connection, changes, f"j.state = 'failed'{chosen}", facts)
-    _record(connection, "retry", who, what, count)
+    write_action(connection, "retry", who, what, count)
     return count
 
 
@@ -111,7 +111,7 @@ def cancel(connection: Connection, selection: Selection, *, who: str, what: str)
     parts = {"made": _MADE, "made_taggers": _MADE_TAGGERS, "made_at": _MADE_AT, "end": _END}
     row = connection.execute(text(_CANCEL.format(chosen=chosen, **parts)), facts).one()
     found = Cancelled(**row._mapping)
-    _record(connection, "cancel", who, what, found.videos)
+    write_action(connection, "cancel", who, what, found.videos)
     return found
 
 
@@ -172,7 +172,7 @@ def withdraw(
         text(_WITHDRAW.format(chosen=chosen, **parts)), {**facts, "backbones": list(backbones)}
     ).one()
     found = Cancelled(**row._mapping)
-    _record(connection, "cancel", who, what, found.videos)
+    write_action(connection, "cancel", who, what, found.videos)
     return found
 
 
@@ -194,7 +194,7 @@ UPDATE reelvec.jobs j SET {changes} FROM chosen WHERE j.video_id = chosen.video_
 
 def rechecked(connection: Connection, videos: int, *, who: str, what: str) -> None:
     """Leave a record of `db.jobs.recheck`, which works chunk by chunk."""
-    _record(connection, "recheck", who, what, videos)
+    write_action(connection, "recheck", who, what, videos)
 
 
 def pause(connection: Connection, *, reason: str | None, who: str, what: str) -> None:
@@ -206,7 +206,7 @@ def pause(connection: Connection, *, reason: str | None, who: str, what: str) ->
         ),
         {"reason": reason},
     )
-    _record(connection, "pause", who, what)
+    write_action(connection, "pause", who, what)
 
 
 def pause_backbones(
@@ -224,7 +224,7 @@ def pause_backbones(
         ),
         {"backbones": list(backbones), "reason": reason},
     )
-    _record(connection, "pause", who, what)
+    write_action(connection, "pause", who, what)
 
 
 def resume(connection: Connection, *, backbones: Sequence[str], who: str, what: str) -> list[str]:
@@ -245,13 +245,14 @@ def resume(connection: Connection, *, backbones: Sequence[str], who: str, what: 
         ),
         {"all": not backbones, "backbones": list(backbones)},
     )
-    _record(connection, "resume", who, what)
+    write_action(connection, "resume", who, what)
     return sorted(str(row[0]) for row in resumed)
 
 
-def _record(
+def write_action(
     connection: Connection, action: str, who: str, what: str, videos: int | None = None
 ) -> None:
+    """Record one step (`Action`) in the transaction that takes it."""
     connection.execute(
         text(
             "INSERT INTO reelvec.actions (action, who, what, videos) VALUES (:action, :who, :what, "

@@ -1,4 +1,6 @@
-"""`reelvec models`: the pretrained weights, fetched and looked at. Needs no database."""
+"""`reelvec models`: the pretrained weights, fetched and looked at, which needs no database; and
+whose vectors of the canary count.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.desk import say
+from producer.desk import database, operator, say
 from producer.tables import print_json, print_table
 from workers.backbones import registry
 
@@ -129,6 +131,33 @@ def list_(
             say(f"{one.backbone}: {one.problem}")
     if verify and any(one.problem for one in held):
         raise typer.Exit(ExitCode.FAILED)
+
+
+@commands.command()
+def accept(
+    encoder: Annotated[str, typer.Argument(metavar="ENCODER", help="The encoder, such as vivit.")],
+    worker: Annotated[
+        str,
+        typer.Option(
+            "--worker",
+            metavar="NAME",
+            help="The worker whose vectors are right, as reelvec status names it: gpu0@node-3.",
+        ),
+    ],
+    reason: Annotated[str | None, typer.Option(help="Why; status --log shows it.")] = None,
+) -> None:
+    """Say that what this worker computes is right, where workers differ: for a new torch or card.
+
+    Workers compare their vectors of 96 known frames. Those that are too far from the one that
+    counts make nothing of that encoder. From now on this worker's counts; who made the others and
+    does not agree with it, stops.
+    """
+    from db import session
+    from db.canary import accepting
+
+    with database() as engine, session.transaction(engine) as connection:
+        accepting.accept(connection, encoder, worker, who=operator(), reason=reason)
+    say(f"{encoder}: what {worker} computes is the reference from now on")
 
 
 def _settings() -> WorkerSettings:

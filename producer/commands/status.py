@@ -184,7 +184,12 @@ def _lines(snapshot: Snapshot) -> tuple[list[str], list[str]]:
         lines.failures(snapshot.codes),
         lines.counts(snapshot.counts_age_seconds),
     ]
-    told = (*above, *lines.halted(snapshot.halts), *lines.weights(snapshot.models))
+    told = (
+        *above,
+        *lines.halted(snapshot.halts),
+        *lines.drifts(snapshot.drifts),
+        *lines.weights(snapshot.models, snapshot.drifts),
+    )
     return [line for line in told if line], [line for line in below if line]
 
 

@@ -11,6 +11,7 @@ from producer.doctor.check import Check, Finding, ok, skipped, warn
 from producer.doctor.configuration import servers
 
 if TYPE_CHECKING:
+    from db.canary.drifts import Drifts
     from db.progress.fleet import Fleet, FleetWorker
 
 GROUP = "Workers"
@@ -24,6 +25,7 @@ def checks() -> list[Check]:
 def look() -> Iterator[Finding]:
     from db import schema, session, settings
     from db.administration import server_facts
+    from db.canary import drifts
     from db.errors import RefusedConfigurationError, UnavailableError, UsageError
     from db.progress import fleet
     from workers.settings import WorkerSettings
@@ -41,13 +43,33 @@ def look() -> Iterator[Finding]:
             schema.check(connection)
             waiting = server_facts.videos_wait(connection)
             found = fleet.read(connection, stale_seconds=stale_seconds)
+            drifted = drifts.read(connection)
     except (UnavailableError, RefusedConfigurationError, UsageError):  # said under Postgres
         yield skipped("workers", "no database to ask")
         return
     yield from judge(found, metadata.version("reelvec"), waiting=waiting)
+    yield from judge_drifts(drifted)
     if found.paused:
         reason = f": {found.pause_reason}" if found.pause_reason else ""
         yield warn("pause", f"paused{reason}: no worker claims a video", "reelvec pause --resume")
+
+
+def judge_drifts(seen: Drifts) -> Iterator[Finding]:
+    """Workers that compute something else than others, and encoders about which they differ."""
+    for drift in seen.refused:
+        yield warn(
+            "canary",
+            f"{drift.worker} makes nothing of {drift.encoder}: {drift.reason}",
+            f"look at its card and memory, or reelvec models accept {drift.encoder} --worker "
+            f"{drift.worker} if it is right",
+        )
+    for dispute in seen.disputed:
+        yield warn(
+            "canary",
+            f"{' and '.join(dispute.workers)} make different vectors with {dispute.encoder}",
+            "start one more worker on another machine, or reelvec models accept "
+            f"{dispute.encoder} --worker NAME",
+        )
 
 
 def judge(found: Fleet, version: str, *, waiting: bool) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from db.canary.drifts import Drifts
 from db.progress.fleet import Fleet, FleetWorker
 from db.progress.halts import Halts
 from db.progress.models import ModelProgress
@@ -73,8 +74,11 @@ def halted(halts: Halts) -> list[str]:
     return lines
 
 
-def weights(models: Sequence[ModelProgress]) -> list[str]:
-    """A line for each model that videos wait for and no live worker can load."""
+def weights(models: Sequence[ModelProgress], seen: Drifts) -> list[str]:
+    """A line for each model that videos wait for and no live worker can load, but for those that
+    `drifts` tells of.
+    """
+    told = {one.encoder for one in seen.refused} | {one.encoder for one in seen.disputed}
     return [
         f"WEIGHTS  {model.waiting_for_weights:,} videos wait for {model.encoder}: no live worker "
         "can load it;"
@@ -82,8 +86,29 @@ def weights(models: Sequence[ModelProgress]) -> list[str]:
         "shows what each can load),"
         f" or withdraw it: reelvec cancel --backbone {model.encoder}"
         for model in models
-        if model.waiting_for_weights
+        if model.waiting_for_weights and model.encoder not in told
     ]
+
+
+def drifts(seen: Drifts) -> list[str]:
+    """A line for each worker that computes something else than it should, and for each encoder
+    whose workers differ while nobody knows who is right.
+    """
+    lines = [
+        f"DRIFTED  {drift.worker} ({drift.device}, {drift.software}) makes nothing of "
+        f"{drift.encoder}: {first_line(drift.reason)}; if it is right and the others are not: "
+        f"reelvec models accept {drift.encoder} --worker {drift.worker}"
+        for drift in seen.refused[:SHOWN]
+    ]
+    if len(seen.refused) > SHOWN:
+        lines.append(f"DRIFTED  {len(seen.refused) - SHOWN:,} more: reelvec status --json")
+    lines += [
+        f"DISPUTED  {' and '.join(dispute.workers)} make different vectors of the same frames with "
+        f"{dispute.encoder}, and make nothing else with it: one more worker on another machine "
+        f"settles it, or you do: reelvec models accept {dispute.encoder} --worker NAME"
+        for dispute in seen.disputed
+    ]
+    return lines
 
 
 def _error(code: str | None, text: str | None) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Engine
 
 from db import session, settings
+from db.canary import drifts
+from db.canary.drifts import Drifts
 from db.jobs import abilities, steering
 from db.progress import census, fleet, halts, models, rates
 from db.progress.census import Census, Progress, Waiting
@@ -44,6 +46,7 @@ class Snapshot:
     unclaimed_seconds: float = 0.0
     counts_age_seconds: float = 0.0
     models: tuple[ModelProgress, ...] = ()
+    drifts: Drifts = field(default_factory=Drifts)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -54,6 +57,7 @@ class Snapshot:
             "counts_age_seconds": self.counts_age_seconds,
             "categories": [asdict(row) for row in self.rows],
             "models": [asdict(model) for model in self.models],
+            "drifts": asdict(self.drifts),
             "waiting": asdict(self.waiting),
             "broker": asdict(self.broker),
             "fleet": asdict(self.fleet),
@@ -77,6 +81,7 @@ def take(engine: Engine, broker: Question) -> Snapshot:
         workers = fleet.read(connection, stale_seconds=stale_seconds)
         stopped = halts.read(connection, stale_seconds=stale_seconds)
         outages = rates.outages(connection, counted.groups)
+        drifted = drifts.read(connection)
         freed_seconds = steering.freed_seconds(connection)
     facts = Facts(
         census.progress(counted.groups),
@@ -91,7 +96,7 @@ def take(engine: Engine, broker: Question) -> Snapshot:
         oldest_run_seconds=census.oldest_run_seconds(counted.groups),
         models=tuple(models.models(counted.groups, able)),
     )
-    return _look(facts, stages, counted.age_seconds)
+    return replace(_look(facts, stages, counted.age_seconds), drifts=drifted)
 
 
 def unclaimed_seconds(counted: Census, workers: Fleet, freed_seconds: float | None) -> float:

@@ -94,6 +94,8 @@ def test_float32_for_once_and_bfloat16_as_before(
     exact.tower.module.bfloat16().float()  # what the weights of the other are in float32
     monkeypatch.setattr(tower, "compute_dtype", lambda _: torch.bfloat16)
     rough = load(name)
+    assert rough.tower.dtype_name == "float32"
+    rough.tower.settle()
     windows = windows_of(exact)
     expected = exact.encode(windows, ()).embeddings
     before = rough.encode(windows, ()).embeddings

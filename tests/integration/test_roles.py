@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import psycopg2
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -12,6 +13,8 @@ from typer.testing import CliRunner, Result
 
 from db import encoders, ledger, schema, session
 from db.administration import rights, roles
+from db.canary import accepting, references
+from db.canary.references import Canary, Verdict
 from db.errors import ErrorClass, RefusedConfigurationError
 from db.jobs import backbone_breaker, liveness, lost_messages, places
 from db.jobs.outcome import Failure, Outcome
@@ -107,8 +110,14 @@ def test_a_whole_life_of_a_worker_works_as_worker(login: Callable[[str], Engine]
     with session.transaction(node) as connection:
         (known,) = encoders.wanted_encoders(connection)
         encoders.bind(connection, known, weights_digest="aaa", dim=4, pooling="cls")
+        canary = Canary(
+            encoder_id, me, "cpu@a", "a", "cpu", "torch", "float32", 0.0, np.ones(4, np.float32)
+        )
+        assert references.meet(connection, canary).verdict is Verdict.FINE
         assert encoders.fetch_taggers(connection, [tagger_id])
         video_ids = ledgering.feed(connection, room=10)
+    with session.transaction(desk) as connection:
+        accepting.accept(connection, "x-clip", "cpu@a", who="ann@desk", reason=None)
     first, second, third, fourth = [ledgering.claim(node, video_id, me) for video_id in video_ids]
     assert first is not None
     assert second is not None

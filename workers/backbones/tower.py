@@ -21,7 +21,10 @@ def compute_dtype(device: str) -> torch.dtype:
 
 
 class Tower:
-    """`module` is moved to `device`, its slow parts replaced. It gets pixels as `spec` says."""
+    """`module` is moved to `device`, its slow parts replaced. It gets pixels as `spec` says.
+
+    It computes in float32 with the weights as they were loaded until `settle`.
+    """
 
     def __init__(self, module: nn.Module, spec: Spec, device: str) -> None:
         self._compute = compute_dtype(device)
@@ -31,7 +34,11 @@ class Tower:
             torch.tensor(part).repeat(SIDE_PX).to(device) for part in spec.affine()
         )
         fuse(module, spec.published.attention if spec.published else None)
-        self.module = module.to(device, self._compute)
+        self.module = module.to(device)
+
+    def settle(self) -> None:
+        """From now on compute in what suits the device; the weights are rounded to it."""
+        self.module.to(self._compute)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -55,12 +62,15 @@ class Tower:
         """Everything in float32, for a batch that came out wrong. bfloat16 weights come back as
         they were.
         """
+        before = self.dtype
         self.module.float()
+        # convolutions on a GPU would else round their products to 10 bits
+        exactly = torch.backends.cudnn.flags(allow_tf32=False)
         try:
-            with torch.compiler.set_stance("force_eager"):
+            with exactly, torch.compiler.set_stance("force_eager"):
                 yield
         finally:
-            self.module.to(self._compute)
+            self.module.to(before)
 
     def pixels(self, windows: Windows) -> torch.Tensor:
         """uint8 [n, T, H, W, 3] to [n, T, 3, H, W] in `dtype`: one affine per channel, computed in

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from db.errors import VideoError
 from workers.backbones import registry
-from workers.backbones.base import Encoded, Loaded, Weights, Windows
+from workers.backbones.base import Encoded, FloatArray, Loaded, Weights, Windows
 from workers.engine.device_choice import choose_device, wants_compiling
 from workers.engine.encoding import Bound, DeviceLostError, EncodeRequest, Encoding, ModelKey
 from workers.engine.lanes import Item, Piece
@@ -125,8 +125,9 @@ class Device:
             ).numpy()
         return frames
 
-    def load(self, key: ModelKey) -> Bound:
+    def load(self, key: ModelKey, exact_of: npt.NDArray[np.uint8] | None = None) -> Bound:
         """Load and warm up a model, once. Raises as `Engine.load` says."""
+        exact: FloatArray | None = None
         if key not in self._loaded:
             module = registry.module(key.backbone)
             from_files = module.SPEC.in_models_dir and key.weights == "pretrained"
@@ -145,10 +146,14 @@ class Device:
             compiled = loaded.tower is not None and wants_compiling(
                 self._compile, on_gpu=self._on_gpu
             )
-            if loaded.tower is not None and compiled:
-                loaded.tower.compile()
             self._loaded[key] = loaded
             try:
+                if exact_of is not None:
+                    exact = self._exact(key, exact_of)
+                if loaded.tower is not None:
+                    loaded.tower.settle()
+                    if compiled:
+                        loaded.tower.compile()
                 self._warm_up(key, compiled=compiled)
             except BaseException:
                 del self._loaded[key]
@@ -158,7 +163,7 @@ class Device:
                 "%s loaded on %s in %.1f s%s", key, self.name, time.perf_counter() - started, how
             )
         loaded = self._loaded[key]
-        return Bound(loaded.digest, loaded.dim, loaded.pooling)
+        return Bound(loaded.digest, loaded.dim, loaded.pooling, exact)
 
     def sizes(self, key: ModelKey) -> tuple[int, ...]:
         """Windows a batch may have: those of 1, 2, 4 ... videos. On the CPU those of one: more only
@@ -288,6 +293,15 @@ class Device:
         mark = torch.cuda.Event(enable_timing=True, blocking=True)
         mark.record()
         return mark
+
+    def _exact(self, key: ModelKey, frames: npt.NDArray[np.uint8]) -> FloatArray:
+        """A video's vectors in float32, [w, d]. Raises `VideoError` for numbers that are none."""
+        windows = self._loaded[key].spec.windows_per_video
+        job = Item(EncodeRequest(key, frames, ()), windows, 0, 0, alone=True)
+        (made,) = self.finish(self.start([Piece(job, 0, windows)], precise=True))
+        if isinstance(made, VideoError):
+            raise made
+        return made.windows
 
     def _warm_up(self, key: ModelKey, *, compiled: bool) -> None:
         """A batch of black of every size: no video shall wait for the device's libraries, or find

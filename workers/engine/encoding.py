@@ -44,11 +44,24 @@ class ModelKey:
 
 @dataclass(frozen=True)
 class Bound:
-    """What a loaded model turned out to be: the facts that bind an encoder."""
+    """What a loaded model turned out to be: the facts that bind an encoder.
+
+    `exact` are the vectors float32 [w, d] of the frames that were asked for, computed in float32
+    with the weights as they were loaded.
+    """
 
     digest: str
     dim: int
     pooling: str
+    exact: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LoadRequest:
+    """A model to load, and frames uint8 [96, 224, 224, 3] of which its exact vectors are wanted."""
+
+    key: ModelKey
+    exact_of: npt.NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True, eq=False)

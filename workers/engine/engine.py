@@ -19,7 +19,7 @@ from db.labels import LabelSet
 from workers.backbones import registry
 from workers.engine.batcher import Batcher
 from workers.engine.device import Device, Started
-from workers.engine.encoding import Bound, EncodeRequest, Encoding, Ended, ModelKey
+from workers.engine.encoding import Bound, EncodeRequest, Encoding, Ended, LoadRequest, ModelKey
 from workers.engine.lanes import Load, Piece
 from workers.engine.outcomes import join
 from workers.sampling.plan import SHAPE
@@ -99,16 +99,20 @@ class Engine:
         """How long the oldest batch has been on the device; 0 while none is."""
         return self._batcher.batch_seconds()
 
-    def load(self, key: ModelKey) -> Bound:
+    def load(self, key: ModelKey, exact_of: npt.NDArray[np.uint8] | None = None) -> Bound:
         """Load and warm up a model; at once if that was done before.
 
+        `exact_of`: frames whose vectors in float32 are wanted, which are to be had only before the
+        weights are rounded to what the device computes in.
         Raises `UsageError` for an unknown backbone or kind of weights, `RefusedConfigurationError`
         for weights that are not there, damaged or not this backbone's and for a GPU torch cannot
         use, `UnavailableError` for weights in a bucket that does not answer, `VideoError` if the
         device fails while loading.
         """
         if key not in self._bound:
-            bound: Bound = self._batcher.submit(LOAD_LANE, key, windows=1).result()
+            bound: Bound = self._batcher.submit(
+                LOAD_LANE, LoadRequest(key, exact_of), windows=1
+            ).result()
             self._batcher.lane(str(key), self._device.sizes(key), MAX_DELAY_SECONDS)
             self._bound[key] = bound
         return self._bound[key]
@@ -153,7 +157,8 @@ class DeviceWork:
 
     def start(self, lane: str, pieces: Sequence[Piece], *, precise: bool) -> Bound | Started:
         if lane == LOAD_LANE:
-            return self._device.load(pieces[0].item.payload)
+            request = pieces[0].item.payload
+            return self._device.load(request.key, request.exact_of)
         return self._device.start(pieces, precise=precise)
 
     def is_done(self, started: Bound | Started) -> bool:
