@@ -16,7 +16,7 @@ from producer.categories import load_shipped
 from producer.sources.buckets import bucket_rows
 from tests.http_server import Handler, WebServer, serving
 from workers.sources import listing, retrying, s3
-from workers.sources.limits import Limits
+from workers.sources.retrying import Limits
 from workers.sources.s3 import S3Store
 from workers.sources.s3_account import Account, Chain
 from workers.sources.s3_client import S3Client

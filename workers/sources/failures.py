@@ -1,10 +1,9 @@
-"""Errors of the network and of S3 become codes. Messages never hold a query string: it may be a
-signature.
+"""Errors of the network and HTTP statuses become codes. Messages never hold a query string: it may
+be a signature.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from urllib3 import exceptions as http
@@ -12,28 +11,6 @@ from urllib3 import exceptions as http
 from db.errors import VideoError
 from workers.sources.source import STAGE
 
-if TYPE_CHECKING:
-    from workers.sources.s3_client import S3Refusal
-
-#: S3's own words for keys it does not accept.
-_BAD_CREDENTIALS = frozenset(
-    {
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "ExpiredToken",
-        "InvalidToken",
-        "TokenRefreshRequired",
-        "AuthorizationHeaderMalformed",
-        "RequestTimeTooSkewed",
-        "InvalidSecurity",
-    }
-)
-_ADVICE = {
-    "ExpiredToken": "get new temporary keys, and use a role instead of keys where work takes "
-    "longer than they live",
-    "AuthorizationHeaderMalformed": "set AWS_REGION to the bucket's region",
-    "RequestTimeTooSkewed": "set this machine's clock",
-}
 _PROXY_LOGIN = (
     "the proxy wants a password: write http://user:password@host:port in HTTP_PROXY and HTTPS_PROXY"
 )
@@ -92,61 +69,6 @@ def from_status(
     if status in _BUSY or status >= 500:
         return BusyError(f"{shown(uri)}: {said}: the server could not answer", retry_after)
     return failure("request_refused", uri, f"{said}: the server does not serve this")
-
-
-def from_s3(refusal: S3Refusal, uri: str, action: str, asked: str) -> VideoError:
-    """What an error answer of S3 means for one who wanted to do `action` (`s3:GetObject`). `asked`:
-    which service it is.
-    """
-    code, bucket = refusal.code, uri.removeprefix("s3://").partition("/")[0]
-    said = f"{code}: {refusal.message[:200]}" if refusal.message else code
-    if code == "NoSuchBucket":
-        return failure(
-            "no_bucket", uri, f"there is no bucket {bucket!r} on this S3 service; {asked}"
-        )
-    if elsewhere := _elsewhere(refusal):
-        return failure("no_bucket", uri, f"{elsewhere}; {asked}")
-    if code in _BAD_CREDENTIALS:
-        advice = _ADVICE.get(
-            code, "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile"
-        )
-        return failure("bad_credentials", uri, f"{said}; {advice}; {asked}")
-    if code == "InvalidObjectState":
-        return failure(
-            "request_refused", uri, "the object is archived; restore it, then run reelvec retry"
-        )
-    if refusal.status in (401, 403):
-        who = (
-            f"the key lacks {action}"
-            if refusal.signed
-            else f"no keys were found, and {action} is not allowed without"
-        )
-        if action == "s3:GetObject":
-            who += (
-                ", or there is no such object (without the right s3:ListBucket, S3 does not say "
-                "which)"
-            )
-        return failure(
-            "access_denied",
-            uri,
-            f"HTTP {refusal.status} {said}: it may not be read: {who}; {asked}",
-        )
-    return from_status(refusal.status, uri, code, retry_after=refusal.retry_after)
-
-
-def _elsewhere(refusal: S3Refusal) -> str | None:
-    """Where the service says that the bucket is, if that could not be followed."""
-    if refusal.region and refusal.region != refusal.used_region:
-        return (
-            f"the bucket is in the region {refusal.region!r}, but {refusal.used_region!r} was "
-            "asked; set"
-            f" AWS_REGION={refusal.region}, and no endpoint of another region"
-        )
-    return (
-        f"HTTP {refusal.status}: the service redirects this to {shown(refusal.location)}"
-        if refusal.location
-        else None
-    )
 
 
 def from_network(error: Exception, uri: str, *, plain: bool | None = None) -> VideoError:

@@ -9,14 +9,17 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, NameResolutionError
 
 from db.errors import VideoError
-from workers.sources.connections import PlainPoolManager
 from workers.sources.failures import failure, from_status, shown
-from workers.sources.guard import AddressRefusedError, PublicPoolManager
-from workers.sources.limits import Limits
-from workers.sources.pools import pool_options
+from workers.sources.pools import (
+    AddressRefusedError,
+    PlainPoolManager,
+    PublicPoolManager,
+    pool_options,
+)
 from workers.sources.proxies import proxy_for
 from workers.sources.remote import RangeRefusedError, RemoteSource
 from workers.sources.response import beginning, only_if, whole_size_in
+from workers.sources.retrying import Limits
 
 MAX_REDIRECTS = 3
 #: Statuses by which the address a redirect led to says that it has had its time.

@@ -10,7 +10,6 @@ from typing import Self
 from urllib3 import BaseHTTPResponse
 
 from workers.sources.failures import failure
-from workers.sources.limits import Limits
 from workers.sources.response import (
     Span,
     is_compressed,
@@ -21,7 +20,7 @@ from workers.sources.response import (
     used_up,
     version_in,
 )
-from workers.sources.retrying import patiently
+from workers.sources.retrying import Limits, retried
 from workers.sources.source import MAX_BYTES
 from workers.sources.spool import Spool
 
@@ -63,7 +62,7 @@ class RemoteSource:
         self.size_bytes = 0
         started = time.monotonic()
         deadline = limits.deadline(FIRST_BYTES)
-        patiently(uri, deadline, lambda: self._open(deadline), limits.stop)
+        retried(uri, deadline, lambda: self._open(deadline), limits.stop)
         self.open_seconds = time.monotonic() - started
 
     @property
@@ -84,7 +83,7 @@ class RemoteSource:
             return self._spool.read(offset, length)
         data = bytearray()
         deadline = self._limits.deadline(length)
-        patiently(
+        retried(
             self._uri,
             deadline,
             lambda: self._fill(offset, length, data, deadline),

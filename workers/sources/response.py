@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib3 import BaseHTTPResponse
 
 from workers.sources.failures import failure
-from workers.sources.limits import Limits
+from workers.sources.retrying import Limits
 
 PIECE_BYTES = 1 << 16
 #: A page of a listing has 1,000 keys: some 0.5 MB, with the longest keys 4.

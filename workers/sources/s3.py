@@ -6,22 +6,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from minio import Minio
+from minio.error import InvalidResponseError, S3Error, ServerError
 from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import HTTPError
 
 from db.errors import VideoError
-from workers.sources.connections import PlainPoolManager
-from workers.sources.failures import failure, from_network, from_s3
-from workers.sources.limits import Limits
+from workers.sources.failures import failure, from_network, from_status
 from workers.sources.listing import Walk
-from workers.sources.pools import pool_options
+from workers.sources.pools import PlainPoolManager, pool_options
 from workers.sources.remote import RangeRefusedError, RemoteSource
 from workers.sources.response import only_if, read_page, size_in, whole_size_in
-from workers.sources.retrying import PASSING
+from workers.sources.retrying import PASSING, Limits
 from workers.sources.s3_account import Account
 from workers.sources.s3_answers import BadListingError, Listed, Page, parsed
-from workers.sources.s3_client import S3Client, S3Refusal
-from workers.sources.s3_upload import upload
+from workers.sources.s3_client import USUAL_REGION, S3Client
+from workers.sources.s3_refusal import S3Refusal, from_s3
 
 __all__ = ["Listed", "S3Store"]
 
@@ -94,10 +94,22 @@ class S3Store:
                 raise
 
     def upload(self, path: Path, uri: str) -> None:
-        """A file into an object. Raises `VideoError`: access_denied, bad_credentials, no_bucket,
-        unreachable, ...
+        """A file into an object, by minio's client: in parts, with checksums. Raises `VideoError`:
+        access_denied, bad_credentials, no_bucket, unreachable, ...
         """
-        upload(path, uri, self._account, self._pool)
+        bucket, key = _split(uri)
+        account = self._account
+        client = Minio(
+            account.host,
+            secure=account.secure,
+            region=account.region,
+            credentials=account.credentials,
+            http_client=self._pool,
+        )
+        try:
+            client.fput_object(bucket, key, str(path))
+        except Exception as error:
+            raise _upload_failure(error, uri, account) from error
 
     def close(self) -> None:
         self._pool.clear()
@@ -162,3 +174,24 @@ class S3Store:
 def _split(uri: str) -> tuple[str, str]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
+
+
+def _upload_failure(error: Exception, uri: str, account: Account) -> VideoError:
+    """The code of what minio raised; exceptions of urllib3 pass through it, too."""
+    if isinstance(error, S3Error):
+        headers = error.response.headers
+        refusal = S3Refusal(
+            status=error.response.status,
+            code=error.code or "",
+            message=error.message or "",
+            used_region=account.region or USUAL_REGION,
+            region=headers.get("x-amz-bucket-region"),
+            signed=account.credentials.retrieve() is not None,
+            retry_after=headers.get("Retry-After"),
+        )
+        return from_s3(refusal, uri, "s3:PutObject", account.asked)
+    if isinstance(error, InvalidResponseError):  # a proxy's page, or a server's that is none of S3
+        return from_status(error._code, uri, "with an answer that is not S3's")
+    if isinstance(error, ServerError):
+        return from_status(error.status_code, uri)
+    return from_network(error, uri)

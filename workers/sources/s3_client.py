@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
@@ -24,6 +23,7 @@ from db.errors import RefusedConfigurationError
 from workers.sources.response import beginning
 from workers.sources.s3_account import Account
 from workers.sources.s3_answers import words
+from workers.sources.s3_refusal import S3Refusal
 
 #: What AWS and most other services call the region of those who name none.
 USUAL_REGION = "us-east-1"
@@ -36,28 +36,6 @@ _REGION_IN_HOST = re.compile(
     r"s3[.-](?:dualstack\.)?([a-z]{2,}(?:-[a-z]+)+-\d+)\.amazonaws\.com(?:\.cn)?$"
 )
 _EXPECTED = re.compile(r"expecting ['\"]?([a-z0-9-]+)")
-
-
-@dataclass(eq=False)
-class S3Refusal(Exception):  # noqa: N818 - an answer, which may be what was expected
-    """An answer with another status than 200 and 206. `code` and `message`: the service's own,
-    empty if it said none.
-
-    `used_region` and `region`: that of the request, and the bucket's if the answer says it.
-    `signed`: with a key. `location`: where a redirect leads. `size_bytes`: of the object, where the
-    error gives it.
-    """
-
-    status: int
-    code: str
-    message: str
-    used_region: str
-    region: str | None
-    signed: bool
-    retry_after: str | None = None
-    location: str | None = None
-    content_range: str = ""
-    size_bytes: str = ""
 
 
 class S3Client:
