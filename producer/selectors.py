@@ -125,18 +125,20 @@ def _prefix(text: str) -> str:
     """The beginning of canonical uris. A bucket or an existing folder stands for itself, not for
     `bucket2` beside it.
     """
-    from producer.sources.uris import canonical, key_of
+    from producer.sources.uris import canonical
     from workers.sources.s3_endpoint import endpoint
+    from workers.sources.schemes import SCHEMES, Naming, key_of, naming_of
 
-    if text.startswith("s3://") and len(text) > len(
-        "s3://"
-    ):  # keys are stored as they are, and a prefix may be none
-        return text if "/" in text.removeprefix("s3://") else f"{text}/"
+    scheme, _, rest = text.partition("://")
+    if rest and scheme in SCHEMES and SCHEMES[scheme].naming is Naming.KEY:
+        # keys are stored as they are, and a prefix may be none
+        return text if "/" in rest else f"{text}/"
     try:
         uri = canonical(text, base=Path.cwd(), s3_endpoint=endpoint().host).uri
     except ValueError as error:
         raise UsageError(f"--source: {error}; a source is {SOURCE_FORMS}") from error
-    is_folder = uri.startswith("file:") and (text.endswith("/") or Path(key_of(uri)).is_dir())
+    is_path = naming_of(uri) is Naming.PATH
+    is_folder = is_path and (text.endswith("/") or Path(key_of(uri)).is_dir())
     return f"{uri.rstrip('/')}/" if is_folder else uri
 
 

@@ -143,23 +143,24 @@ def _first(source: str, storage: Storage) -> tuple[str, str | None]:
     from producer.categories import load_shipped
     from producer.sources.naming import VIDEO_SUFFIXES
     from producer.sources.reading import RowError, bucket_folder, read_source
-    from producer.sources.uris import s3_uri
     from workers.sources.s3_endpoint import endpoint
+    from workers.sources.schemes import bucket_and_key
 
     host = endpoint().host
     try:
-        place = bucket_folder(source, host)
+        folder = bucket_folder(source, host)
     except ValueError:  # `read_source` refuses it in the words of enqueue
-        place = None
-    if place is not None:
-        keys = [listed.key for listed in islice(storage.list(*place), PAGE_OBJECTS)]
+        folder = None
+    if folder is not None:
+        keys = [listed.key for listed in islice(storage.list(folder), PAGE_OBJECTS)]
         if keys:
             videos = [key for key in keys if PurePosixPath(key).suffix.lower() in VIDEO_SUFFIXES]
             said = (
                 f"{source} can be listed, {len(videos)} of its first {len(keys)} objects are "
                 "videos by name"
             )
-            return said, s3_uri(place[0], videos[0]) if videos else None
+            bucket = folder.removesuffix(bucket_and_key(folder)[1])
+            return said, f"{bucket}{videos[0]}" if videos else None
     bad: RowError | None = None
     rows = read_source(
         source, categories=load_shipped(), match=None, s3_endpoint=host, storage=storage

@@ -14,7 +14,7 @@ import numpy as np
 
 from producer.local.targets import whole_file
 from producer.local.videos import LocalVideos
-from producer.sources.uris import key_of
+from workers.sources.schemes import key_of
 from workers.sampling import policies
 from workers.sampling.frames import Frames, refusal
 from workers.sampling.plan import FRAMES

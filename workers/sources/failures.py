@@ -4,11 +4,10 @@ be a signature.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from urllib3 import exceptions as http
 
 from db.errors import VideoError
+from workers.sources.schemes import shown
 from workers.sources.source import STAGE
 
 _PROXY_LOGIN = (
@@ -36,14 +35,6 @@ class BusyError(VideoError):
         super().__init__("server_error", message, stage=STAGE)
         # it may also be a date, which hardly anybody sends
         self.pause_seconds = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
-
-
-def shown(uri: str) -> str:
-    """An address for a message."""
-    if uri.startswith("s3://"):
-        return uri
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def failure(code: str, uri: str, why: str) -> VideoError:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, NameResolutionError
 
 from db.errors import VideoError
-from workers.sources.failures import failure, from_status, shown
+from workers.sources.failures import failure, from_status
 from workers.sources.pools import (
     AddressRefusedError,
     PlainPoolManager,
@@ -20,6 +22,11 @@ from workers.sources.proxies import proxy_for
 from workers.sources.remote import RangeRefusedError, RemoteSource
 from workers.sources.response import beginning, only_if, whole_size_in
 from workers.sources.retrying import Limits
+from workers.sources.s3_endpoint import endpoint
+from workers.sources.schemes import shown
+
+if TYPE_CHECKING:
+    from workers.settings import WorkerSettings
 
 MAX_REDIRECTS = 3
 #: Statuses by which the address a redirect led to says that it has had its time.
@@ -28,6 +35,18 @@ _OUTLIVED = frozenset({401, 403, 404, 410})
 #: 400.
 _WANTS_TLS = (b"HTTPS port", b"SSL-enabled server port", b"HTTPS server")
 _ENOUGH_BYTES = 2048
+
+
+def make_store(
+    settings: WorkerSettings, limits: Limits, _roots: tuple[Path, ...] | None
+) -> HttpStore:
+    """The store of this process's settings; the S3 service's own host may be private."""
+    return HttpStore(
+        limits,
+        allow_private=settings.http_allow_private,
+        s3_host=endpoint().host,
+        connections=settings.in_flight,
+    )
 
 
 class HttpStore:

@@ -11,19 +11,11 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 from workers.sources.response import size_in
+from workers.sources.source import Listed
 
 
 class BadListingError(Exception):
     """An answer that is no listing, or one that leads nowhere. Its text says which."""
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One object of a bucket. `size_bytes` None: the service did not say. `etag` without quotes."""
-
-    key: str
-    size_bytes: int | None
-    etag: str | None
 
 
 @dataclass(frozen=True)

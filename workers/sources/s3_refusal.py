@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from db.errors import VideoError
-from workers.sources.failures import failure, from_status, shown
+from workers.sources.failures import failure, from_status
+from workers.sources.schemes import bucket_and_key, shown
 
 #: S3's own words for keys it does not accept.
 _BAD_CREDENTIALS = frozenset(
@@ -54,7 +55,7 @@ def from_s3(refusal: S3Refusal, uri: str, action: str, asked: str) -> VideoError
     """What an error answer of S3 means for one who wanted to do `action` (`s3:GetObject`). `asked`:
     which service it is.
     """
-    code, bucket = refusal.code, uri.removeprefix("s3://").partition("/")[0]
+    code, bucket = refusal.code, bucket_and_key(uri)[0]
     said = f"{code}: {refusal.message[:200]}" if refusal.message else code
     if code == "NoSuchBucket":
         return failure(
