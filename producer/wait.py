@@ -60,7 +60,7 @@ class Patience:
         return self.hopeless_since is not None and now - self.hopeless_since >= STALL_SECONDS
 
 
-def until_done(engine: Engine, connection: Connection, broker_url: str) -> ExitCode:
+def until_done(database: Engine, connection: Connection, broker_url: str) -> ExitCode:
     """OK: all done; FINISHED_WITH_FAILURES; FAILED: nothing goes on. `connection` remembers the
     selection.
     """
@@ -73,7 +73,7 @@ def until_done(engine: Engine, connection: Connection, broker_url: str) -> ExitC
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        states = _follow(engine, connection, broker_url, progress)
+        states = _follow(database, connection, broker_url, progress)
     done, failed = states.get("done", 0), states.get("failed", 0)
     left = sum(states.values()) - done - failed - states.get("cancelled", 0)
     if left:
@@ -92,7 +92,7 @@ def until_done(engine: Engine, connection: Connection, broker_url: str) -> ExitC
 
 
 def _follow(
-    engine: Engine, connection: Connection, broker_url: str, progress: Progress
+    database: Engine, connection: Connection, broker_url: str, progress: Progress
 ) -> dict[str, int]:
     """Until all have ended, or nothing goes on. The bar counts what got done; failures are beside
     it.
@@ -110,7 +110,7 @@ def _follow(
             return states
         if time.monotonic() >= next_verdict:
             if patience.is_over(
-                snapshot.take(engine, Question(broker_url)).verdict, time.monotonic()
+                snapshot.take(database, Question(broker_url)).verdict, time.monotonic()
             ):
                 return states
             next_verdict = time.monotonic() + VERDICT_SECONDS

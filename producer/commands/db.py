@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from producer.desk import addresses, database, say
+from producer.desk import addresses, open_database, say
 from producer.tables import print_json, print_table
 from producer.wording import plural
 
@@ -34,7 +34,7 @@ def check() -> None:
     """Say whether this reelvec can work on the database as it is; the exit code is 78 if not."""
     from db import schema, session
 
-    with database(check_schema=False) as engine, session.transaction(engine) as connection:
+    with open_database(check_schema=False) as database, session.transaction(database) as connection:
         typer.echo(f"revision {schema.check(connection)}: fits this version")
 
 
@@ -56,7 +56,7 @@ def roles(
     from db import session
     from db.administration import roles
 
-    with database() as engine, session.transaction(engine) as connection:
+    with open_database() as database, session.transaction(database) as connection:
         if only_print:
             typer.echo(roles.script(connection), nl=False)
             return
@@ -141,9 +141,9 @@ def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, .
     from db.errors import UsageError
     from db.progress import rates
 
-    with database(statement_seconds=math.inf) as engine:
+    with open_database(statement_seconds=math.inf) as database:
         try:
-            with engine.connect() as connection:
+            with database.connect() as connection:
                 answer = rates.query(connection, statement, write=write, tell=say)
                 connection.commit()
                 return answer

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer import selectors
-from producer.desk import addresses, connected, database, say
+from producer.desk import addresses, connect, open_database, say
 from producer.tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -131,15 +131,15 @@ def _progress(
 
     where = addresses(start=False)
     question = Question(where.broker_url)
-    with connected(where, statement_seconds=STATEMENT_SECONDS) as engine:
+    with connect(where, statement_seconds=STATEMENT_SECONDS) as database:
         if interval_seconds is not None:
             return _watch(
-                lambda: snapshot.take(engine, Question(where.broker_url)),
+                lambda: snapshot.take(database, Question(where.broker_url)),
                 interval_seconds,
                 workers=workers,
                 as_json=as_json,
             )
-        seen = snapshot.take(engine, question)
+        seen = snapshot.take(database, question)
     if metrics:
         from producer.status import metrics as prometheus
 
@@ -281,7 +281,7 @@ def _failures(
     from db.progress import rates
     from producer.wording import first_line
 
-    with database(start=False) as engine, session.transaction(engine) as connection:
+    with open_database(start=False) as database, session.transaction(database) as connection:
         selectors.refuse_unknown_categories(connection, categories)
         found = rates.failures(connection, selection, limit=limit)
     if as_json:
@@ -310,7 +310,7 @@ def _log(limit: int, *, as_json: bool) -> None:
     from db.jobs import steering
     from producer.wording import first_line
 
-    with database(start=False) as engine, session.transaction(engine) as connection:
+    with open_database(start=False) as database, session.transaction(database) as connection:
         found = steering.latest(connection, limit=limit)
     if as_json:
         print_json([asdict(action) | {"at": action.at.isoformat()} for action in found])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer import selectors
-from producer.desk import database, operator, say
+from producer.desk import open_database, operator, say
 from producer.tables import print_json
 from producer.wording import plural
 
@@ -52,8 +52,8 @@ def retry(
     what = " ".join(
         filter(None, (selectors.described(category, error, source, since), "--outdated" * outdated))
     )
-    with database(statement_seconds=STATEMENT_SECONDS) as engine:
-        with session.transaction(engine) as connection:
+    with open_database(statement_seconds=STATEMENT_SECONDS) as database:
+        with session.transaction(database) as connection:
             selectors.refuse_unknown_categories(connection, category)
             count = steering.retry(
                 connection, selection, who=operator(), what=what, outdated=outdated
@@ -61,7 +61,7 @@ def retry(
         say(f"{plural(count, 'failed video is', 'failed videos are')} waiting again")
         if as_json:
             print_json({"retried": count})
-        feeder.feed(engine, app)
+        feeder.feed(database, app)
 
 
 def cancel(
@@ -100,8 +100,8 @@ def cancel(
         "what": " ".join([*(f"--backbone {name}" for name in names), selected]).strip(),
     }
     with (
-        database(statement_seconds=STATEMENT_SECONDS) as engine,
-        session.transaction(engine) as connection,
+        open_database(statement_seconds=STATEMENT_SECONDS) as database,
+        session.transaction(database) as connection,
     ):
         selectors.refuse_unknown_categories(connection, category)
         if names:
@@ -161,7 +161,7 @@ def pause(
         *([f"--reason {shlex.quote(reason)}"] if reason else []),
     ]
     record = {"who": operator(), "what": " ".join(options)}
-    with database() as engine, session.transaction(engine) as connection:
+    with open_database() as database, session.transaction(database) as connection:
         if resume:
             resumed = steering.resume(connection, backbones=names, **record)
         elif names:

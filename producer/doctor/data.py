@@ -34,10 +34,10 @@ def look() -> Iterator[Finding]:
     try:
         with session.connect(
             where.database_url, pool_size=1, statement_seconds=QUERY_SECONDS
-        ) as engine:
-            with session.transaction(engine) as connection:
+        ) as database:
+            with session.transaction(database) as connection:
                 schema.check(connection)
-            for checked in invariants.check_all(engine, timeout_seconds=QUERY_SECONDS):
+            for checked in invariants.check_all(database, timeout_seconds=QUERY_SECONDS):
                 yield judge(checked)
     except UnavailableError as error:
         yield failed_with("data", error, advice_after=". Check ")

@@ -35,8 +35,8 @@ def look() -> Iterator[Finding]:
     stale_seconds = settings.load(WorkerSettings).stale_seconds
     try:
         with (
-            session.connect(where.database_url, pool_size=1) as engine,
-            session.transaction(engine) as connection,
+            session.connect(where.database_url, pool_size=1) as database,
+            session.transaction(database) as connection,
         ):
             schema.check(connection)
             rows = server_facts.workers(connection)

@@ -143,8 +143,8 @@ def _wanted_encoders() -> list[Encoder]:
         return []
     try:
         with (
-            session.connect(where.database_url, pool_size=1) as engine,
-            session.transaction(engine) as connection,
+            session.connect(where.database_url, pool_size=1) as database,
+            session.transaction(database) as connection,
         ):
             schema.check(connection)
             return encoders.wanted_encoders(connection)

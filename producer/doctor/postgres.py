@@ -34,8 +34,8 @@ def look() -> Iterator[Finding]:
         return
     try:
         with (
-            session.connect(where.database_url, pool_size=1) as engine,
-            session.transaction(engine) as connection,
+            session.connect(where.database_url, pool_size=1) as database,
+            session.transaction(database) as connection,
         ):
             facts = server_facts.postgres(connection)
             yield from judge_server(facts, server_facts.round_trip_seconds(connection))

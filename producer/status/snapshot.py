@@ -63,12 +63,12 @@ class Snapshot:
         }
 
 
-def take(engine: Engine, broker: Question) -> Snapshot:
+def take(database: Engine, broker: Question) -> Snapshot:
     """Raises `UnavailableError` for a database that is away; a broker that is away is part of what
     is seen.
     """
     stale_seconds = settings.load(WorkerSettings).stale_seconds
-    with session.transaction(engine) as connection:
+    with session.transaction(database) as connection:
         counted = census.look(connection)
         able = abilities.read(connection, stale_seconds=stale_seconds)
         counted = replace(counted, groups=models.hold(counted.groups, able))

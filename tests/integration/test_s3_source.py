@@ -24,7 +24,7 @@ from tests.proxy import Proxy
 from tests.s3_server import S3Server
 from workers.settings import WorkerSettings
 from workers.sources import listing, retrying, s3_account
-from workers.sources import s3 as s3_store
+from workers.sources import storage as storage_module
 from workers.sources.remote import RemoteSource
 from workers.sources.storage import Storage
 
@@ -291,7 +291,7 @@ def test_a_download_that_fails_halfway_leaves_no_file(
 ) -> None:
     bucket = s3.bucket()
     s3.put(bucket, "v.mp4", BODY)
-    monkeypatch.setattr(s3_store, "CHUNK_BYTES", MIB)
+    monkeypatch.setattr(storage_module, "CHUNK_BYTES", MIB)
     real = RemoteSource.read
 
     def fails(self: RemoteSource, offset: int, length: int) -> bytes:
