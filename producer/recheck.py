@@ -14,8 +14,8 @@ from db import session
 from db.errors import UsageError
 from db.jobs import catalogue, recheck, steering
 from db.jobs.selection import Selection
-from producer import selectors
 from producer.request import Options
+from producer.selectors import Selectors
 
 #: What of `enqueue`'s options says which videos are meant.
 _SELECTORS = ("sources", "only_categories")
@@ -42,7 +42,7 @@ def refuse_others(options: Options) -> None:
 
 def selections(categories: Sequence[str], sources: Sequence[str]) -> list[Selection]:
     """One for each place named; without any, all that is recorded. Raises `UsageError`."""
-    return [selectors.parse(categories, None, source, None) for source in (*sources,) or (None,)]
+    return [Selectors(categories, source=source).parsed() for source in (*sources,) or (None,)]
 
 
 def count(connection: Connection, chosen: Sequence[Selection]) -> int:

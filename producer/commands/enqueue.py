@@ -177,7 +177,7 @@ def _recheck(options: Options, *, dry_run: bool, wait: bool, as_json: bool) -> N
                 "sampled by an older version"
             )
         else:
-            what = " ".join([*sources, selectors.described(categories, None, None, None)]).strip()
+            what = " ".join([*sources, str(selectors.Selectors(categories))]).strip()
             videos = recheck.run(connection, chosen, who=operator(), what=what)
             say(
                 f"{plural(videos, 'done video is', 'done videos are')} checked again;"

@@ -44,14 +44,14 @@ def search(
     Example: reelvec search "a dog on a beach"
     """
     from db.errors import UsageError
-    from producer import search as desk
+    from producer.search import find, space
 
     sought = " ".join(words).strip()
     if not sought:
         raise UsageError('no words given: reelvec search "a dog on a beach"')
-    encoder = desk.space(backbone, weights=weights, sampling=sampling)
+    encoder = space(backbone, weights=weights, sampling=sampling)
     with open_database() as database:
-        hits = desk.find(database, encoder, sought, limit=limit)
+        hits = find(database, encoder, sought, limit=limit)
     _show(hits, as_json=as_json)
     if not hits:
         say(f"no video has a vector of {encoder.name} any more")

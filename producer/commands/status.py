@@ -105,7 +105,7 @@ def status(
     if failed:
         _failures(
             category,
-            selectors.parse(category, error, source, since),
+            selectors.Selectors(category, error, source, since).parsed(),
             limit or LIMIT,
             as_json=as_json,
         )

@@ -5,6 +5,8 @@ is recorded.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +17,8 @@ from producer.tables import print_json
 from producer.wording import plural
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from db.jobs.steering import Cancelled
 
 #: Millions of rows are changed in one statement.
@@ -48,16 +52,12 @@ def retry(
     from workers import feeder
     from workers.app import app
 
-    selection = selectors.parse(category, error, source, since)
-    what = " ".join(
-        filter(None, (selectors.described(category, error, source, since), "--outdated" * outdated))
-    )
+    chosen = selectors.Selectors(category, error, source, since)
+    selection, record = chosen.parsed(), _record(str(chosen), "--outdated" * outdated)
     with open_database(statement_seconds=STATEMENT_SECONDS) as database:
         with session.transaction(database) as connection:
             selectors.refuse_unknown_categories(connection, category)
-            count = steering.retry(
-                connection, selection, who=operator(), what=what, outdated=outdated
-            )
+            count = steering.retry(connection, selection, outdated=outdated, **record)
         say(f"{plural(count, 'failed video is', 'failed videos are')} waiting again")
         if as_json:
             print_json({"retried": count})
@@ -88,21 +88,12 @@ def cancel(
     """
     from dataclasses import asdict
 
-    from db import session
     from db.jobs import steering
-    from workers.backbones import registry
 
-    selection = selectors.parse(category, error, source, since)
-    names = sorted({registry.get(name).name for name in backbone or ()})
-    selected = selectors.described(category, error, source, since)
-    record = {
-        "who": operator(),
-        "what": " ".join([*(f"--backbone {name}" for name in names), selected]).strip(),
-    }
-    with (
-        open_database(statement_seconds=STATEMENT_SECONDS) as database,
-        session.transaction(database) as connection,
-    ):
+    chosen = selectors.Selectors(category, error, source, since)
+    selection, names = chosen.parsed(), _backbones(backbone)
+    record = _record(*(f"--backbone {name}" for name in names), str(chosen))
+    with _one_transaction(STATEMENT_SECONDS) as connection:
         selectors.refuse_unknown_categories(connection, category)
         if names:
             found = steering.withdraw(connection, names, selection, **record)
@@ -148,20 +139,15 @@ def pause(
     """Let no worker begin another video; those that are being worked on are finished. With
     --backbone only this model rests.
     """
-    from db import session
     from db.errors import UsageError
     from db.jobs import steering
-    from workers.backbones import registry
 
     if resume and reason is not None:
         raise UsageError("--reason says why something is paused; it does not go with --resume")
-    names = sorted({registry.get(name).name for name in backbone or ()})
-    options = [
-        *(f"--backbone {name}" for name in names),
-        *([f"--reason {shlex.quote(reason)}"] if reason else []),
-    ]
-    record = {"who": operator(), "what": " ".join(options)}
-    with open_database() as database, session.transaction(database) as connection:
+    names = _backbones(backbone)
+    why = f"--reason {shlex.quote(reason)}" if reason else ""
+    record = _record(*(f"--backbone {name}" for name in names), why)
+    with _one_transaction() as connection:
         if resume:
             resumed = steering.resume(connection, backbones=names, **record)
         elif names:
@@ -178,3 +164,26 @@ def pause(
         say(f"paused: nothing is computed with {', '.join(names)} until reelvec pause --resume")
     else:
         say("paused: no worker claims a video until reelvec pause --resume")
+
+
+def _backbones(named: list[str] | None) -> list[str]:
+    """The models named, each once. Raises `UsageError` for one that nobody knows."""
+    from workers.backbones import registry
+
+    return sorted({registry.get(name).name for name in named or ()})
+
+
+def _record(*options: str) -> dict[str, str]:
+    """Who did it and with which options, for `status --log`."""
+    return {"who": operator(), "what": " ".join(filter(None, options))}
+
+
+@contextmanager
+def _one_transaction(statement_seconds: float | None = None) -> Iterator[Connection]:
+    from db import session
+
+    with (
+        open_database(statement_seconds=statement_seconds) as database,
+        session.transaction(database) as connection,
+    ):
+        yield connection
