@@ -108,8 +108,8 @@ def misnamed_weights() -> list[str]:
 def _refuse_long_prompts(
     backbones: Sequence[str], weights: str, label_sets: Sequence[LabelSet]
 ) -> None:
-    """Where the tokenizer is on this machine, a prompt that is too long is told now and not by
-    every video.
+    """Where the tokenizer is on this machine, a prompt that is too long is refused now, and
+    not by every video.
     """
     where = models_dir.resolve(settings.load(WorkerSettings))
     for name in backbones:

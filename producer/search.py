@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
-def space(backbone: str, *, weights: str, sampling: str) -> Encoder:
+def searched_encoder(backbone: str, *, weights: str, sampling: str) -> Encoder:
     """The embedding space to search, as the registry declares it.
 
     Raises `UsageError` for a backbone whose texts have no vectors of their own,
@@ -43,7 +43,7 @@ def space(backbone: str, *, weights: str, sampling: str) -> Encoder:
     return declared_encoder(backbone, weights, sampling)
 
 
-def find(database: Engine, encoder: Encoder, words: str, *, limit: int) -> list[Hit]:
+def nearest_videos(database: Engine, encoder: Encoder, words: str, *, limit: int) -> list[Hit]:
     """At most `limit` videos, the nearest first.
 
     Raises `UsageError` (no vectors yet, words too long), `RefusedConfigurationError` for weights

@@ -24,7 +24,7 @@ from producer.status import snapshot
 from producer.status.broker import Question
 from producer.status.verdict import Verdict
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 #: The whole ledger and the broker are looked at this often, so that nothing is waited for without a
 #: word. A worker that was started together with this command is ready by then.
 VERDICT_SECONDS = 10.0
@@ -34,7 +34,7 @@ HOPELESS = ("STALLED", "BLOCKED")
 
 
 @dataclass
-class Patience:
+class StallWatch:
     """What is said while others work: each new trouble once, and when it is over. Pure but for
     `tell`.
     """
@@ -98,7 +98,7 @@ def _follow(
     it.
     """
     bar = progress.add_task("done")
-    patience = Patience(say)
+    stall_watch = StallWatch(say)
     next_verdict = time.monotonic() + VERDICT_SECONDS
     while True:
         with connection.begin():
@@ -109,9 +109,9 @@ def _follow(
         if states.get("done", 0) + failed == total:
             return states
         if time.monotonic() >= next_verdict:
-            if patience.is_over(
+            if stall_watch.is_over(
                 snapshot.take(database, Question(broker_url)).verdict, time.monotonic()
             ):
                 return states
             next_verdict = time.monotonic() + VERDICT_SECONDS
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)

@@ -28,7 +28,7 @@ commands = typer.Typer(
     help="Fetch the weights of the models, and see which are there.", no_args_is_help=True
 )
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 #: Digits of a commit and of a digest in a table; all of them with --json.
 SHOWN_DIGITS = 12
 
@@ -199,24 +199,24 @@ def _bars() -> Iterator[Watch]:
         def watch(backbone: str, folder: Path, total_bytes: int) -> Iterator[None]:
             bar = progress.add_task(backbone, total=total_bytes)
             stop = threading.Event()
-            looking = threading.Thread(
-                target=_look, args=(progress, bar, folder, stop), daemon=True
+            following = threading.Thread(
+                target=_follow, args=(progress, bar, folder, stop), daemon=True
             )
-            looking.start()
+            following.start()
             try:
                 yield
             finally:
                 stop.set()
-                looking.join()
+                following.join()
             progress.update(bar, completed=total_bytes)
 
         yield watch
 
 
-def _look(progress: Progress, bar: int, folder: Path, stop: threading.Event) -> None:
+def _follow(progress: Progress, bar: int, folder: Path, stop: threading.Event) -> None:
     from rich.progress import TaskID
 
-    while not stop.wait(LOOK_SECONDS):
+    while not stop.wait(POLL_SECONDS):
         progress.update(TaskID(bar), completed=_bytes_in(folder))
 
 

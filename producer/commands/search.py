@@ -44,14 +44,14 @@ def search(
     Example: reelvec search "a dog on a beach"
     """
     from db.errors import UsageError
-    from producer.search import find, space
+    from producer.search import nearest_videos, searched_encoder
 
     sought = " ".join(words).strip()
     if not sought:
         raise UsageError('no words given: reelvec search "a dog on a beach"')
-    encoder = space(backbone, weights=weights, sampling=sampling)
+    encoder = searched_encoder(backbone, weights=weights, sampling=sampling)
     with open_database() as database:
-        hits = find(database, encoder, sought, limit=limit)
+        hits = nearest_videos(database, encoder, sought, limit=limit)
     _show(hits, as_json=as_json)
     if not hits:
         say(f"no video has a vector of {encoder.name} any more")

@@ -184,8 +184,8 @@ def _lines(snapshot: Snapshot) -> tuple[list[str], list[str]]:
         lines.failures(snapshot.codes),
         lines.counts(snapshot.counts_age_seconds),
     ]
-    told = (*above, *lines.halted(snapshot.halts), *lines.weights(snapshot.models))
-    return [line for line in told if line], [line for line in below if line]
+    lines_above = (*above, *lines.halted(snapshot.halts), *lines.weights(snapshot.models))
+    return [line for line in lines_above if line], [line for line in below if line]
 
 
 def _worker_table(snapshot: Snapshot) -> tuple[tuple[str, ...], list[list[str]]]:

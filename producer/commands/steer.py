@@ -120,8 +120,10 @@ def _withdrawn(names: list[str], found: Cancelled) -> str:
         "failed": found.failed,
         "cancelled, as they have nothing and want nothing else": found.cancelled,
     }
-    said = ", ".join(f"{count:,} {state}" for state, count in parts.items() if count)
-    return f"{' and '.join(names)} withdrawn from {plural(found.videos, 'video', 'videos')}: {said}"
+    states = ", ".join(f"{count:,} {state}" for state, count in parts.items() if count)
+    return (
+        f"{' and '.join(names)} withdrawn from {plural(found.videos, 'video', 'videos')}: {states}"
+    )
 
 
 def pause(

@@ -1,4 +1,4 @@
-"""`--data`: the invariants of the rows, told line by line as they are counted."""
+"""`--data`: the rules that all rows must keep, each shown as soon as it was counted."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ QUERY_SECONDS = 60.0
 def checks() -> list[Check]:
     from db.administration.invariants import INVARIANTS
 
-    return [Check(GROUP, "data", look, QUERY_SECONDS * (len(INVARIANTS) + 1))]
+    return [Check(GROUP, "data", findings, QUERY_SECONDS * (len(INVARIANTS) + 1))]
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     from db import schema, session
     from db.administration import invariants
 

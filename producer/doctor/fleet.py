@@ -18,10 +18,10 @@ SHOWN = 3
 
 
 def checks() -> list[Check]:
-    return [Check(GROUP, "workers", look)]
+    return [Check(GROUP, "workers", findings)]
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     from db import schema, session, settings
     from db.administration import server_facts
     from db.errors import RefusedConfigurationError, UnavailableError, UsageError
@@ -76,10 +76,10 @@ def judge(
         )
     versions = Counter(row.version for row in alive)
     if set(versions) - {version}:
-        said = ", ".join(f"{found} ({count})" for found, count in sorted(versions.items()))
+        fact = ", ".join(f"{found} ({count})" for found, count in sorted(versions.items()))
         yield warn(
             "versions",
-            f"workers are {said}, this is {version}",
+            f"workers are {fact}, this is {version}",
             "install the same version everywhere",
         )
 

@@ -21,10 +21,10 @@ GROUP = "Models"
 
 
 def checks() -> list[Check]:
-    return [Check(GROUP, "models", look, 60.0)]
+    return [Check(GROUP, "models", findings, 60.0)]
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     from db import settings
     from workers.backbones import registry
     from workers.settings import WorkerSettings

@@ -73,8 +73,8 @@ class Sampled:
             "frames": f"{_range(made.indices)}, policy {self.policy}",
         }
         if not made.decode_errors:
-            del said["damaged"]
-        return said
+            del words["damaged"]
+        return words
 
     def table(self) -> list[str]:
         """Lines with position and time of each frame; one that fills several slots is there

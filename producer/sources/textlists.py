@@ -1,5 +1,5 @@
-"""Text lists: one path or address a line. Prose and code are told from lists by what their lines
-are.
+"""Text lists: one path or address a line. Prose and code are told apart from lists by their
+lines.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def take(database: Engine, broker: Question) -> Snapshot:
         oldest_run_seconds=census.oldest_run_seconds(counted.groups),
         models=tuple(models.models(counted.groups, able)),
     )
-    return _look(facts, stages, counted.age_seconds)
+    return _snapshot(facts, stages, counted.age_seconds)
 
 
 def unclaimed_seconds(counted: Census, workers: Fleet, freed_seconds: float | None) -> float:
@@ -106,14 +106,14 @@ def unclaimed_seconds(counted: Census, workers: Fleet, freed_seconds: float | No
     return min([waiting.ready_seconds, *(seconds for seconds in since if seconds is not None)])
 
 
-def _look(facts: Facts, stages: Stages, age_seconds: float) -> Snapshot:
+def _snapshot(facts: Facts, stages: Stages, age_seconds: float) -> Snapshot:
     judged = verdict.judge(facts)
     found = None
     if judged.state in ("RUNNING", "FAILING"):
         have = bottleneck.capacity(
             facts.fleet, taken=facts.total.running, ready=facts.waiting.ready
         )
-        found = bottleneck.find(stages, have)
+        found = bottleneck.limiting_stage(stages, have)
     return Snapshot(
         judged,
         found,

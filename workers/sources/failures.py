@@ -48,18 +48,18 @@ def from_status(
 
     `retry_after`: the header of that name.
     """
-    said = f"HTTP {status}{f' {word}' if word else ''}"
+    answer = f"HTTP {status}{f' {word}' if word else ''}"
     if status in (401, 403):
         return failure(
-            "access_denied", uri, f"{said}: it may not be read; with a key that may, try again"
+            "access_denied", uri, f"{answer}: it may not be read; with a key that may, try again"
         )
     if status == 407:
-        return failure("unreachable", uri, f"{said}: {_PROXY_LOGIN}")
+        return failure("unreachable", uri, f"{answer}: {_PROXY_LOGIN}")
     if status in (404, 410):
-        return failure("not_found", uri, f"{said}: there is no such object")
+        return failure("not_found", uri, f"{answer}: there is no such object")
     if status in _BUSY or status >= 500:
-        return BusyError(f"{shown(uri)}: {said}: the server could not answer", retry_after)
-    return failure("request_refused", uri, f"{said}: the server does not serve this")
+        return BusyError(f"{shown(uri)}: {answer}: the server could not answer", retry_after)
+    return failure("request_refused", uri, f"{answer}: the server does not serve this")
 
 
 def from_network(error: Exception, uri: str, *, plain: bool | None = None) -> VideoError:
@@ -115,15 +115,15 @@ def from_network(error: Exception, uri: str, *, plain: bool | None = None) -> Vi
     return failure(code, uri, why)
 
 
-def _tls(said: str) -> str:
+def _tls(answer: str) -> str:
     """Why TLS failed. Only where a certificate was looked at is it about one."""
-    reason = _last_part(said)
-    if any(word in said for word in _NO_TLS):
+    reason = _last_part(answer)
+    if any(word in answer for word in _NO_TLS):
         return (
             f"the server does not speak TLS on this port ({reason}); write http:// instead of "
             "https://"
         )
-    if "EOF" in said or "certificate" not in said.lower():
+    if "EOF" in answer or "certificate" not in answer.lower():
         return (
             f"TLS failed ({reason}); if the port is one without TLS, write http:// instead of "
             "https://"
@@ -138,6 +138,6 @@ def _reason(error: Exception) -> str:
     return _last_part(str(error))
 
 
-def _last_part(said: str) -> str:
+def _last_part(answer: str) -> str:
     """The last part of what an exception says: before it stand objects and addresses."""
-    return said.rpartition(": ")[2][:200]
+    return answer.rpartition(": ")[2][:200]

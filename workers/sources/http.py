@@ -145,10 +145,10 @@ class Asker:
         )
 
     def _wants_tls(self, response: BaseHTTPResponse) -> bool:
-        said = b""
+        body = b""
         with suppress(HTTPError):  # it says what it says
-            said = beginning(response, _ENOUGH_BYTES, self._store.wait_seconds)
-        return self._target.startswith("http:") and any(words in said for words in _WANTS_TLS)
+            body = beginning(response, _ENOUGH_BYTES, self._store.wait_seconds)
+        return self._target.startswith("http:") and any(words in body for words in _WANTS_TLS)
 
     def _follow(self, url: str, headers: dict[str, str]) -> BaseHTTPResponse:
         for _ in range(MAX_REDIRECTS + 1):

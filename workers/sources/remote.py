@@ -13,11 +13,11 @@ from workers.sources.failures import failure
 from workers.sources.response import (
     Span,
     is_compressed,
+    read_into,
     refuse_late,
+    released,
     span_in,
     stated_bytes,
-    take,
-    used_up,
     version_in,
 )
 from workers.sources.retrying import Limits, retried
@@ -114,7 +114,7 @@ class RemoteSource:
             self._open_spool(response)
             return
         data = bytearray()
-        with used_up(response):
+        with released(response):
             span = self._span(response, 0)
             if span is not None:
                 self._version = version_in(response)
@@ -177,7 +177,7 @@ class RemoteSource:
                 raise failure(
                     "source_changed", self._uri, "the server does not serve ranges of it any more"
                 )
-            with used_up(response):
+            with released(response):
                 span = self._span(response, start)
                 if span is None:
                     raise self._odd_span(response, start)
@@ -204,7 +204,7 @@ class RemoteSource:
             given = min(given, stated)
         if not given:
             raise failure("fetch_cut", self._uri, "the server answers without a byte")
-        take(
+        read_into(
             response,
             data,
             min(length, span.start - offset + given),
@@ -228,9 +228,9 @@ class RemoteSource:
         return span
 
     def _odd_span(self, response: BaseHTTPResponse, start: int) -> Exception:
-        said = response.headers.get("Content-Range", "")
+        stated_range = response.headers.get("Content-Range", "")
         return failure(
             "request_refused",
             self._uri,
-            f"asked for bytes from {start}, got Content-Range {said[:60]!r}",
+            f"asked for bytes from {start}, got Content-Range {stated_range[:60]!r}",
         )

@@ -118,9 +118,9 @@ class S3Store:
             return self._client.get(bucket, key, headers=headers)
         except S3Refusal as refusal:
             if length is not None and (refusal.status == 416 or refusal.code == "InvalidRange"):
-                said = whole_size_in(refusal.content_range)
+                whole_size = whole_size_in(refusal.content_range)
                 raise RangeRefusedError(
-                    size_in(refusal.size_bytes) if said is None else said
+                    size_in(refusal.size_bytes) if whole_size is None else whole_size
                 ) from refusal
             if refusal.status == 412 and version:
                 raise failure(

@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 from db.errors import RefusedConfigurationError
 from workers.sources.response import beginning
 from workers.sources.s3_account import Account
-from workers.sources.s3_answers import words
+from workers.sources.s3_answers import error_fields
 from workers.sources.s3_refusal import S3Refusal
 
 #: What AWS and most other services call the region of those who name none.
@@ -135,20 +135,20 @@ class S3Client:
             body = beginning(response, REFUSAL_BYTES, self._wait_seconds)
         except HTTPError:  # its status says enough
             body = b""
-        said = words(body)
+        fields = error_fields(body)
         headers = response.headers
         location = headers.get("Location")
         return S3Refusal(
             status=response.status,
-            code=said.get("Code", ""),
-            message=" ".join(said.get("Message", "").split()),
+            code=fields.get("Code", ""),
+            message=" ".join(fields.get("Message", "").split()),
             used_region=region,
-            region=_region(headers.get("x-amz-bucket-region"), said, location),
+            region=_region(headers.get("x-amz-bucket-region"), fields, location),
             signed=signed,
             location=location if response.status in (301, 302, 303, 307, 308) else None,
             retry_after=headers.get("Retry-After"),
             content_range=headers.get("Content-Range", ""),
-            size_bytes=said.get("ActualObjectSize", ""),
+            size_bytes=fields.get("ActualObjectSize", ""),
         )
 
     def _is_ours(self, location: str) -> bool:
@@ -170,16 +170,16 @@ class S3Client:
         return host == own or host.endswith(f".{own}")
 
 
-def _region(header: str | None, said: Mapping[str, str], location: str | None) -> str | None:
+def _region(header: str | None, fields: Mapping[str, str], location: str | None) -> str | None:
     """The bucket's region, wherever an answer says it."""
-    hosts = [said.get("Endpoint", ""), (urlsplit(location).hostname or "") if location else ""]
+    hosts = [fields.get("Endpoint", ""), (urlsplit(location).hostname or "") if location else ""]
     found = [match[1] for host in hosts if (match := _REGION_IN_HOST.search(host))]
     expected = (
-        _EXPECTED.search(said.get("Message", ""))
-        if said.get("Code") == "AuthorizationHeaderMalformed"
+        _EXPECTED.search(fields.get("Message", ""))
+        if fields.get("Code") == "AuthorizationHeaderMalformed"
         else None
     )
-    for region in (header, said.get("Region"), *found, expected and expected[1]):
+    for region in (header, fields.get("Region"), *found, expected and expected[1]):
         if region and _REGION.fullmatch(region.strip()):
             return region.strip()
     return None

@@ -56,7 +56,7 @@ def from_s3(refusal: S3Refusal, uri: str, action: str, asked: str) -> VideoError
     which service it is.
     """
     code, bucket = refusal.code, bucket_and_key(uri)[0]
-    said = f"{code}: {refusal.message[:200]}" if refusal.message else code
+    answer = f"{code}: {refusal.message[:200]}" if refusal.message else code
     if code == "NoSuchBucket":
         return failure(
             "no_bucket", uri, f"there is no bucket {bucket!r} on this S3 service; {asked}"
@@ -67,7 +67,7 @@ def from_s3(refusal: S3Refusal, uri: str, action: str, asked: str) -> VideoError
         advice = _ADVICE.get(
             code, "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile"
         )
-        return failure("bad_credentials", uri, f"{said}; {advice}; {asked}")
+        return failure("bad_credentials", uri, f"{answer}; {advice}; {asked}")
     if code == "InvalidObjectState":
         return failure(
             "request_refused", uri, "the object is archived; restore it, then run reelvec retry"
@@ -86,7 +86,7 @@ def from_s3(refusal: S3Refusal, uri: str, action: str, asked: str) -> VideoError
         return failure(
             "access_denied",
             uri,
-            f"HTTP {refusal.status} {said}: it may not be read: {who}; {asked}",
+            f"HTTP {refusal.status} {answer}: it may not be read: {who}; {asked}",
         )
     return from_status(refusal.status, uri, code, retry_after=refusal.retry_after)
 
