@@ -61,6 +61,7 @@ def fetch(
     """Fetch published weights, check them, and note in models.lock which they are.
 
     Weights that are there and whole are left alone. Workers load them without asking the network.
+
     Example: reelvec models fetch vivit x-clip
     """
     from dataclasses import asdict
@@ -111,6 +112,8 @@ def list_(
 
     Of weights that somebody put there by hand neither checkpoint nor license is known. What is
     missing is shown with what fetch would bring.
+
+    Example: reelvec models list --verify
     """
     from dataclasses import asdict
 

@@ -12,7 +12,7 @@ import typer
 
 from producer import selectors
 from producer.desk import addresses, connect, open_database, say
-from producer.tables import print_json, print_table
+from producer.tables import drawn_table, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,14 +53,14 @@ def status(
         typer.Option(min=1, help=f"With --failed and --log: at most this many; default {LIMIT}."),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Snapshot again and again until everything is done.")
+        bool, typer.Option("--watch", help="Print again and again until everything is done.")
     ] = False,
     interval: Annotated[
         float | None,
         typer.Option(
             min=0.1,
             metavar="SECONDS",
-            help=f"With --watch: the time between two looks; default {INTERVAL_SECONDS:g}.",
+            help=f"With --watch: the time between two snapshots; default {INTERVAL_SECONDS:g}.",
         ),
     ] = None,
     as_json: Annotated[
@@ -77,11 +77,13 @@ def status(
         ),
     ] = False,
 ) -> None:
-    """Show progress, rate, bottleneck and time left. The exit code is 1 when videos wait and
-    nothing gets them done.
+    """Show progress, rate, bottleneck and time left. The exit code is 1 when somebody must do
+    something, for example when videos wait and no worker takes them.
 
     It asks Postgres and the broker, and starts nothing. --category, --error, --source and --since
-    go with --failed. Example: reelvec status --failed --error truncated --since 2h
+    go with --failed.
+
+    Example: reelvec status --failed --error truncated --since 2h
     """
     from db.errors import UsageError
 
@@ -257,7 +259,6 @@ def _watch(
 
 def _picture(snapshot: Snapshot, *, workers: bool) -> Group:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     above, below = _lines(snapshot)
@@ -265,11 +266,7 @@ def _picture(snapshot: Snapshot, *, workers: bool) -> Group:
 
     tables = progress_tables(snapshot)
     if workers:
-        columns, rows = _worker_table(snapshot)
-        table = Table(*columns, box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*map(Text, row))
-        tables = [table]
+        tables = [drawn_table(*_worker_table(snapshot))]
     return Group(*map(Text, above), *tables, *map(Text, below))
 
 

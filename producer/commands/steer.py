@@ -46,6 +46,8 @@ def retry(
 
     Without an option it is all of them; --category, --error, --source and --since choose some.
     --since compares with the time when they failed.
+
+    Example: reelvec retry --error access_denied --since 2h
     """
     from db import session
     from db.jobs import steering
@@ -85,6 +87,8 @@ def cancel(
     --since compares with the time when they were enqueued. Videos that have vectors already become
     done with what they have. With --backbone only this model is withdrawn: videos that want no
     other model are done, the others go on, and the vectors it has made stay.
+
+    Example: reelvec cancel --category films
     """
     from dataclasses import asdict
 
@@ -139,7 +143,9 @@ def pause(
     reason: Annotated[str | None, typer.Option(help="Why; reelvec status shows it.")] = None,
 ) -> None:
     """Let no worker begin another video; those that are being worked on are finished. With
-    --backbone only this model rests.
+    --backbone only this model is paused.
+
+    Example: reelvec pause --reason "moving the bucket"
     """
     from db.errors import UsageError
     from db.jobs import steering

@@ -60,7 +60,7 @@ class Sampled:
     def facts(self) -> dict[str, str]:
         """What there is to say, in words, by subject."""
         made, video = self.frames, self.frames.facts
-        said = {
+        words = {
             "video": f"{video.codec}, {video.width_px} x {video.height_px}, {video.fps:.5g} fps, "
             f"{video.duration_seconds:.1f} s, {made.frame_count:,} frames",
             "decoded": f"{made.frames_decoded:,} of {made.frame_count:,} frames, "
