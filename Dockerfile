@@ -12,6 +12,7 @@ FROM base AS wheel
 COPY db db
 COPY workers workers
 COPY producer producer
+COPY reelvec reelvec
 COPY reelvec_origin.py .
 RUN pip wheel --no-deps --wheel-dir /wheels .
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from producer.local.targets import whole_file
 from producer.local.videos import LocalVideos
-from workers.sources.schemes import key_of
 from workers.sampling import policies
 from workers.sampling.frames import Frames, refusal
 from workers.sampling.plan import FRAMES
+from workers.sources.schemes import key_of
 
 #: Frames in a row of the table, and what stands between two of them.
 TABLE_COLUMNS, TABLE_GAP = 6, "    "

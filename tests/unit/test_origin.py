@@ -16,6 +16,7 @@ ENTRIES = {
     "enqueue": "import reelvec_origin; reelvec_origin.enqueue()",
     "reelvec": "import reelvec_origin; reelvec_origin.reelvec()",
     "celery -A workers.app": "import workers.app",
+    "import reelvec": "import reelvec",
 }
 
 
@@ -31,7 +32,12 @@ def test_where_a_module_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("entry", "name"),
     [
-        *((entry, name) for entry in ("enqueue", "reelvec") for name in reelvec_origin.NAMES),
+        *(
+            (entry, name)
+            for entry in ("enqueue", "import reelvec")
+            for name in reelvec_origin.NAMES
+        ),
+        ("reelvec", "producer"),
         ("celery -A workers.app", "db"),
     ],
 )
