@@ -12,6 +12,8 @@ FROM base AS wheel
 COPY db db
 COPY workers workers
 COPY producer producer
+COPY reelvec reelvec
+COPY reelvec_origin.py .
 RUN pip wheel --no-deps --wheel-dir /wheels .
 
 FROM base AS producer

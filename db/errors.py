@@ -6,6 +6,7 @@ stored in `jobs.error_code` and `attempts.error_code`, grouped by users in SQL, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
@@ -77,50 +78,211 @@ class ErrorClass(StrEnum):
     BAD_OUTPUT = "bad_output"  # the model's numbers are unusable: failed, never written
 
 
-#: Every code a video can end or wait with, and its class.
-VIDEO_ERROR_CLASSES: dict[str, ErrorClass] = {
+@dataclass(frozen=True)
+class ErrorCode:
+    """What a code says of a video, and what to do about it; both are shown in the guide."""
+
+    error_class: ErrorClass
+    meaning: str
+    cure: str
+
+
+#: Every code a video can end or wait with.
+VIDEO_ERRORS: dict[str, ErrorCode] = {
     # source
-    "not_found": ErrorClass.PERMANENT,
-    "not_a_file": ErrorClass.PERMANENT,
-    "outside_roots": ErrorClass.PERMANENT,
-    "unsupported_scheme": ErrorClass.PERMANENT,
-    "permission_denied": ErrorClass.PERMANENT,
-    "io_error": ErrorClass.TRANSIENT,
-    "source_changed": ErrorClass.TRANSIENT,
-    "fetch_timeout": ErrorClass.TRANSIENT,
-    "fetch_cut": ErrorClass.TRANSIENT,  # the connection ended early, every time
-    "server_error": ErrorClass.TRANSIENT,  # 5xx, 429, 408
-    "request_refused": ErrorClass.PERMANENT,  # another 4xx, or an answer that is none
-    "address_refused": ErrorClass.PERMANENT,  # a private address, or a redirect that is not followed
-    "access_denied": ErrorClass.INFRA,  # 401, 403
-    "bad_credentials": ErrorClass.INFRA,  # the service does not know the key, or the secret is not its
-    "no_bucket": ErrorClass.INFRA,
-    "unreachable": ErrorClass.INFRA,  # no such host, nobody listens, no trusted certificate
+    "not_found": ErrorCode(
+        ErrorClass.PERMANENT,
+        "no such file or object (any more)",
+        "remove it from your source, or put it back and `retry`",
+    ),
+    "not_a_file": ErrorCode(
+        ErrorClass.PERMANENT,
+        "a folder or a device",
+        "name the video itself",
+    ),
+    "outside_roots": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the file is not in a folder that `REELVEC_FILE_ROOTS` names",
+        "add the folder on every worker, then `retry`",
+    ),
+    "unsupported_scheme": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the address is not file, s3, http or https",
+        "write the address in one of these forms",
+    ),
+    "permission_denied": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the worker's user may not read the file",
+        "change the file's rights, then `retry`",
+    ),
+    "io_error": ErrorCode(
+        ErrorClass.TRANSIENT,
+        "the disk or its network failed",
+        "check the node's mounts",
+    ),
+    "source_changed": ErrorCode(
+        ErrorClass.TRANSIENT,
+        "the video was replaced while it was read",
+        "nothing",
+    ),
+    "fetch_timeout": ErrorCode(
+        ErrorClass.TRANSIENT,
+        "the server did not answer or was too slow",
+        "check the network, or raise `REELVEC_FETCH_SECONDS`",
+    ),
+    "fetch_cut": ErrorCode(
+        ErrorClass.TRANSIENT,
+        "the connection ended early, every time",
+        "check proxies and the server",
+    ),
+    "server_error": ErrorCode(
+        ErrorClass.TRANSIENT,
+        "the server answered HTTP 5xx, 429 or 408",
+        "run fewer workers at once, then `retry`",
+    ),
+    "request_refused": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the server refused for another reason, or the object is archived",
+        "restore the object, then `retry`",
+    ),
+    "address_refused": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the address is private, or the server redirects to where reelvec does not follow",
+        "set `REELVEC_HTTP_ALLOW_PRIVATE` if the server is yours",
+    ),
+    "access_denied": ErrorCode(
+        ErrorClass.INFRA,
+        "the server answered 401 or 403",
+        "give this key the right to read this bucket",
+    ),
+    "bad_credentials": ErrorCode(
+        ErrorClass.INFRA,
+        "the key is unknown, the secret is wrong, or they have expired",
+        "set new keys on every worker and restart them",
+    ),
+    "no_bucket": ErrorCode(
+        ErrorClass.INFRA,
+        "the service has no bucket of this name, or it is in another region",
+        "check `AWS_ENDPOINT_URL_S3`, `AWS_REGION` and the name",
+    ),
+    "unreachable": ErrorCode(
+        ErrorClass.INFRA,
+        "the host does not exist or does not listen, a proxy does not connect to it, "
+        "https was used on a port without TLS (or the reverse), or the certificate is not"
+        " trusted",
+        "check DNS, the firewall, `HTTPS_PROXY` and `NO_PROXY`; for a certificate "
+        "authority of your own set `SSL_CERT_FILE`, or `AWS_CA_BUNDLE` for S3 alone",
+    ),
     # media
-    "empty_file": ErrorClass.PERMANENT,
-    "not_media": ErrorClass.PERMANENT,
-    "no_video": ErrorClass.PERMANENT,
-    "truncated": ErrorClass.PERMANENT,
-    "undecodable": ErrorClass.PERMANENT,
-    "damaged": ErrorClass.PERMANENT,  # decodable, but too many of the frames are lost or broken
-    "unsupported_codec": ErrorClass.PERMANENT,
-    "encrypted": ErrorClass.PERMANENT,
-    "over_limits": ErrorClass.PERMANENT,
-    "sampler_defect": ErrorClass.PERMANENT,  # our own exception over this file: it would be the same again
-    "sampler_crashed": ErrorClass.STRIKE,
-    "sampler_timeout": ErrorClass.STRIKE,
-    "poison": ErrorClass.PERMANENT,
+    "empty_file": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the file has 0 bytes",
+        "upload it again; the next `enqueue` of the bucket notices",
+    ),
+    "not_media": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the file is a web page, an archive or a text",
+        "check it: often an error page was saved as a video",
+    ),
+    "no_video": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the file holds sound only",
+        "nothing",
+    ),
+    "truncated": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the file ends long before the length that its header states",
+        "upload it again; the next `enqueue` of the bucket notices",
+    ),
+    "undecodable": ErrorCode(
+        ErrorClass.PERMANENT,
+        "more than half of the frames cannot be decoded",
+        "transcode it, then `retry`",
+    ),
+    "damaged": ErrorCode(
+        ErrorClass.PERMANENT,
+        "more than a tenth of the 96 frames are lost, or the decoder reports them as broken",
+        "fetch it again from where it came, then `retry`",
+    ),
+    "unsupported_codec": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the codec is not one of those that are read; the text says which are",
+        "transcode it, then `retry`",
+    ),
+    "encrypted": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the video is protected by DRM",
+        "enqueue a decrypted copy",
+    ),
+    "over_limits": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the picture has more than 36 megapixels, or there are too many streams, or "
+        "decoding needs too much memory",
+        "use a smaller rendition",
+    ),
+    "sampler_defect": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the file holds something that reelvec does not expect; the text names it",
+        "report it, and `retry` with a newer version",
+    ),
+    "sampler_crashed": ErrorCode(
+        ErrorClass.STRIKE,
+        "the decoder crashed on the file",
+        "nothing; after three strikes the code is `poison`",
+    ),
+    "sampler_timeout": ErrorCode(
+        ErrorClass.STRIKE,
+        "decoding took too long",
+        "nothing; on slow nodes raise `REELVEC_SAMPLING_WALL_SECONDS`",
+    ),
+    "poison": ErrorCode(
+        ErrorClass.PERMANENT,
+        "the file had three strikes",
+        "do not open it with other decoders; report it",
+    ),
     # engine
-    "engine_timeout": ErrorClass.DEVICE,
-    "device_error": ErrorClass.DEVICE,
-    "device_out_of_memory": ErrorClass.DEVICE,
-    "nonfinite": ErrorClass.BAD_OUTPUT,
-    "unusable_prompt": ErrorClass.PERMANENT,
+    "engine_timeout": ErrorCode(
+        ErrorClass.DEVICE,
+        "the device gave no answer in time",
+        "look at `nvidia-smi`; a CPU may have too much to do",
+    ),
+    "device_error": ErrorCode(
+        ErrorClass.DEVICE,
+        "the GPU or its driver failed",
+        "look at the worker's log and at the node",
+    ),
+    "device_out_of_memory": ErrorCode(
+        ErrorClass.DEVICE,
+        "even one video does not fit into the GPU's memory",
+        "stop other programs on the GPU",
+    ),
+    "nonfinite": ErrorCode(
+        ErrorClass.BAD_OUTPUT,
+        "the model's result contains NaN or infinity",
+        "see which videos fail, and check the weights: `reelvec models list --verify`",
+    ),
+    "unusable_prompt": ErrorCode(
+        ErrorClass.PERMANENT,
+        "a prompt has more than 77 tokens (`siglip2`: 64); the text names it. `enqueue` "
+        "says so at once if the weights are on its machine",
+        "shorten it, enqueue with the new file, delete the old tagger with `reelvec db "
+        "sql --write \"DELETE FROM taggers WHERE tagger = 'x-clip/tags'\"`, then `retry`",
+    ),
     # delivery
-    "unavailable": ErrorClass.INFRA,
-    "internal": ErrorClass.TRANSIENT,
+    "unavailable": ErrorCode(
+        ErrorClass.INFRA,
+        "Postgres or the broker did not answer",
+        "check the servers",
+    ),
+    "internal": ErrorCode(
+        ErrorClass.TRANSIENT,
+        "a defect of reelvec itself",
+        "look at the worker's log and report it",
+    ),
 }
 
+#: The class of each.
+VIDEO_ERROR_CLASSES = {code: facts.error_class for code, facts in VIDEO_ERRORS.items()}
 
 #: What these say of a video holds for every vector that was ever made of it: it is noise.
 NOISE_CODES = ("encrypted", "damaged")

@@ -1,5 +1,6 @@
 """Writes docs/configuration.md and .env.example from the settings classes, docs/exit-codes.md from
-their table, and the tables of backbones and of sampling policies in pages written by hand.
+their table, and the tables of backbones, sampling policies and error codes in pages written by
+hand.
 
 `python docs/generate.py` writes all; with `--check` it writes nothing and exits 1 naming what is
 out of date.
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from db.errors import VIDEO_ERRORS
 from db.exit_codes import ExitCode, Then
 from db.settings import PREFIX, DatabaseSettings, Settings
 from producer.settings import ProducerSettings
@@ -177,6 +179,16 @@ def sampling_policies() -> str:
     )
 
 
+def error_codes() -> str:
+    return table(
+        ("code", "class", "what it means", "what to do"),
+        *(
+            (f"`{code}`", facts.error_class.replace("_", " "), facts.meaning, facts.cure)
+            for code, facts in VIDEO_ERRORS.items()
+        ),
+    )
+
+
 def tags_and_search(spec: Spec) -> str:
     if spec.own_labels is not None:
         return f"{len(spec.own_labels().categories):,} tags of its own"
@@ -241,6 +253,7 @@ def main() -> None:
         ROOT / "docs/configuration.md": configuration(),
         ROOT / "docs/exit-codes.md": exit_codes(),
         ROOT / ".env.example": example(),
+        ROOT / "docs/guide.md": with_table("docs/guide.md", "codes", error_codes()),
         ROOT / "docs/sampling.md": with_table("docs/sampling.md", "policies", sampling_policies()),
         ROOT / "docs/backbones.md": with_table("docs/backbones.md", "backbones", backbones()),
         ROOT / "README.md": with_table("README.md", "backbones", backbones_in_short()),
@@ -255,7 +268,7 @@ def main() -> None:
         if not path.exists() or path.read_text("utf-8") != text
     ]
     if stale:
-        sys.exit(f"{' and '.join(stale)}: not what the settings say; run python docs/generate.py")
+        sys.exit(f"{' and '.join(stale)}: not what the code says; run python docs/generate.py")
 
 
 if __name__ == "__main__":

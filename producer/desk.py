@@ -69,21 +69,21 @@ def operator() -> str:
 
 
 @contextmanager
-def database(
+def open_database(
     *, check_schema: bool = True, statement_seconds: float | None = None, start: bool = True
 ) -> Iterator[Engine]:
     """The database in use, with a schema this version can work on.
 
     `statement_seconds` as for `db.session.connect`, `start` as for `addresses`.
     """
-    with connected(
+    with connect(
         addresses(start=start), check_schema=check_schema, statement_seconds=statement_seconds
-    ) as engine:
-        yield engine
+    ) as database:
+        yield database
 
 
 @contextmanager
-def connected(
+def connect(
     where: Addresses, *, check_schema: bool = True, statement_seconds: float | None = None
 ) -> Iterator[Engine]:
     """The same for addresses that are known already."""
@@ -93,11 +93,11 @@ def connected(
 
     with session.connect(
         where.database_url, statement_seconds=statement_seconds, tell=say
-    ) as engine:
+    ) as database:
         if check_schema:
-            with session.transaction(engine) as connection:
+            with session.transaction(database) as connection:
                 schema.check(connection)
         try:
-            yield engine
+            yield database
         except DBAPIError as error:
-            raise session.translated(engine, error) from error
+            raise session.translated(database, error) from error

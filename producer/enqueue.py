@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from db import encoders, session, settings
 from db.errors import UsageError
@@ -32,12 +32,6 @@ CHUNK_ROWS = 5_000
 ERRORS_SHOWN = 20
 #: `--sample` draws the same videos from the same source every time.
 SAMPLE_SEED = 0
-
-
-class Step(Protocol):
-    """Carries out one change of the database for good, unless this is a dry run."""
-
-    def __call__(self, change: Callable[[], T]) -> T: ...
 
 
 @dataclass
@@ -93,47 +87,102 @@ def _renamed(connection: Connection, request: Request, wanted: Wanted) -> list[t
 
 
 def run(
-    engine: Engine, request: Request, *, dry_run: bool, advance: Callable[[int], None]
-) -> tuple[Report, Connection]:
-    """Record everything selected; returns the report and the connection that remembers the
-    selection.
+    connection: Connection, request: Request, *, dry_run: bool, advance: Callable[[int], None]
+) -> Report:
+    """Record everything selected. `connection` remembers the selection afterwards.
 
     `advance` hears of every row read. A dry run does it all and rolls back. Raises `UsageError`:
     nothing was selected by a category nobody knows, every row was bad, a source does not exist.
     """
-    report = Report()
-    connection = engine.connect()
-
-    def step(change: Callable[[], T]) -> T:
-        """A transaction of its own, and again where it met another producer's or a worker's."""
-        return change() if dry_run else session.retrying(lambda: _committed(connection, change))
-
-    try:
-        chosen = _resolve_categories(connection, request)
-        if dry_run:
-            session.allow_pauses(connection)
-        step(lambda: catalogue.begin(connection))
-        wanted = step(lambda: declare(connection, request))
-        report.taggers = step(lambda: _renamed(connection, request, wanted))
-        chunks = (
-            functools.partial(_record_sources, rehearsal=dry_run)
-            if request.sources
-            else _record_recorded
-        )
-        for counts in chunks(connection, request, chosen, wanted, report, advance, step):
-            report.counts.add(counts)
-    except BaseException:
-        connection.close()
-        raise
+    report = _Recording(connection, request, dry_run, advance).report_of_all()
     if dry_run:
         connection.rollback()
     if report.bad and report.bad == report.listed and not report.unmatched.count:
-        connection.close()
         first = report.first_errors[0]
         raise UsageError(
             f"all {plural(report.bad, 'row')} refused; the first is {first.where}: {first.reason}"
         )
-    return report, connection
+    return report
+
+
+@dataclass
+class _Recording:
+    """One run. `chosen`: slugs that `--category` means; None: all."""
+
+    _connection: Connection
+    _request: Request
+    _dry_run: bool
+    _advance: Callable[[int], None]
+    _report: Report = field(default_factory=Report)
+
+    def report_of_all(self) -> Report:
+        connection, request = self._connection, self._request
+        chosen = _resolve_categories(connection, request)
+        if self._dry_run:
+            session.allow_pauses(connection)
+        self._step(lambda: catalogue.begin(connection))
+        wanted = self._step(lambda: declare(connection, request))
+        self._report.taggers = self._step(lambda: _renamed(connection, request, wanted))
+        if request.sources:
+            self._record_sources(chosen, wanted)
+        else:
+            self._record_recorded(chosen, wanted)
+        return self._report
+
+    def _step(self, change: Callable[[], T]) -> T:
+        """A transaction of its own, and again where it met another producer's or a worker's."""
+        if self._dry_run:
+            return change()
+        return session.retrying(lambda: _committed(self._connection, change))
+
+    @property
+    def _room(self) -> int:
+        """How many videos the next transaction may queue; 0 when the limit is reached."""
+        limit = self._request.limit
+        left = CHUNK_ROWS if limit is None else max(0, limit - self._report.counts.queued)
+        return min(left, CHUNK_ROWS)
+
+    def _record_sources(self, chosen: frozenset[str] | None, wanted: Wanted) -> None:
+        rows = self._selected(chosen)
+        if self._request.sample is not None:
+            rows = iter(_draw(rows, self._request.sample))
+        while chunk := list(islice(rows, self._room)):
+            record = functools.partial(
+                catalogue.record, self._connection, chunk, wanted, rehearsal=self._dry_run
+            )
+            self._report.counts.add(self._step(record))
+
+    def _record_recorded(self, chosen: frozenset[str] | None, wanted: Wanted) -> None:
+        categories = None if chosen is None else sorted(chosen)
+        after: int | None = 0
+        while after is not None and self._room:
+            record = functools.partial(
+                catalogue.record_known,
+                self._connection,
+                wanted,
+                categories=categories,
+                after_video_id=after,
+                room=self._room,
+            )
+            counts, after = self._step(record)
+            self._report.listed += counts.selected
+            self._advance(counts.selected)
+            self._report.counts.add(counts)
+
+    def _selected(self, chosen: frozenset[str] | None) -> Iterator[VideoRow]:
+        request, report = self._request, self._report
+        for row in _rows(request, report.unmatched):
+            report.listed += 1
+            self._advance(1)
+            if isinstance(row, RowError):
+                report.bad += 1
+                if len(report.first_errors) < ERRORS_SHOWN:
+                    report.first_errors.append(row)
+            elif chosen is None or row.category in chosen:
+                if row.warning is not None:
+                    report.warned += 1
+                    report.first_warning = report.first_warning or row.warning
+                yield replace(row, category=request.as_category) if request.as_category else row
 
 
 def _committed(connection: Connection, change: Callable[[], T]) -> T:
@@ -214,49 +263,6 @@ def _closing(
         yield from rows
 
 
-def _selected(
-    request: Request, chosen: frozenset[str] | None, report: Report, advance: Callable[[int], None]
-) -> Iterator[VideoRow]:
-    for row in _rows(request, report.unmatched):
-        report.listed += 1
-        advance(1)
-        if isinstance(row, RowError):
-            report.bad += 1
-            if len(report.first_errors) < ERRORS_SHOWN:
-                report.first_errors.append(row)
-        elif chosen is None or row.category in chosen:
-            if row.warning is not None:
-                report.warned += 1
-                report.first_warning = report.first_warning or row.warning
-            yield replace(row, category=request.as_category) if request.as_category else row
-
-
-def _record_sources(
-    connection: Connection,
-    request: Request,
-    chosen: frozenset[str] | None,
-    wanted: Wanted,
-    report: Report,
-    advance: Callable[[int], None],
-    step: Step,
-    *,
-    rehearsal: bool,
-) -> Iterator[Counts]:
-    rows = _selected(request, chosen, report, advance)
-    if request.sample is not None:
-        rows = iter(_draw(rows, request.sample))
-    left = request.limit
-    while chunk := list(islice(rows, CHUNK_ROWS if left is None else min(left, CHUNK_ROWS))):
-        counts = step(
-            functools.partial(catalogue.record, connection, chunk, wanted, rehearsal=rehearsal)
-        )
-        yield counts
-        if left is not None:
-            left -= counts.queued
-            if left <= 0:
-                return
-
-
 def _draw(rows: Iterable[VideoRow], size: int) -> list[VideoRow]:
     """`size` rows drawn evenly from a stream (reservoir sampling), in the order of the source."""
     chance = random.Random(SAMPLE_SEED)  # noqa: S311 - repeatable on purpose
@@ -267,36 +273,3 @@ def _draw(rows: Iterable[VideoRow], size: int) -> list[VideoRow]:
         elif (slot := chance.randrange(index + 1)) < size:
             kept[slot] = (index, row)
     return [row for _, row in sorted(kept, key=lambda pair: pair[0])]
-
-
-def _record_recorded(
-    connection: Connection,
-    request: Request,
-    chosen: frozenset[str] | None,
-    wanted: Wanted,
-    report: Report,
-    advance: Callable[[int], None],
-    step: Step,
-) -> Iterator[Counts]:
-    categories: Sequence[str] | None = None if chosen is None else sorted(chosen)
-    after, left = 0, request.limit
-    while True:
-        room = CHUNK_ROWS if left is None else min(left, CHUNK_ROWS)
-        counts, last = step(
-            functools.partial(
-                catalogue.record_known,
-                connection,
-                wanted,
-                categories=categories,
-                after_video_id=after,
-                room=room,
-            )
-        )
-        report.listed += counts.selected
-        advance(counts.selected)
-        yield counts
-        if left is not None:
-            left -= counts.queued
-        if last is None or (left is not None and left <= 0):
-            return
-        after = last

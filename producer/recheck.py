@@ -6,21 +6,32 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import fields
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from db import session
 from db.errors import UsageError
 from db.jobs import catalogue, recheck, steering
 from db.jobs.selection import Selection
-from producer import selectors
+from producer.request import Options
+from producer.selectors import Selectors
+
+#: What of `enqueue`'s options says which videos are meant.
+_SELECTORS = ("sources", "only_categories")
+#: Options that are not called as the field is.
+_NAMES = {"as_category": "as", "backbones": "backbone"}
 
 
-def refuse(**given: object) -> None:
+def refuse_others(options: Options) -> None:
     """`UsageError` for options of `enqueue` that mean nothing here: nothing is recorded and nothing
     new is wanted.
     """
-    others = [f"--{name}" for name, value in given.items() if value]
+    others = [
+        f"--{_NAMES.get(field.name, field.name)}"
+        for field in fields(options)
+        if field.name not in _SELECTORS and getattr(options, field.name) != field.default
+    ]
     if others:
         raise UsageError(
             "--recheck checks videos that are done; it can be combined with SOURCE, --category, "
@@ -31,35 +42,29 @@ def refuse(**given: object) -> None:
 
 def selections(categories: Sequence[str], sources: Sequence[str]) -> list[Selection]:
     """One for each place named; without any, all that is recorded. Raises `UsageError`."""
-    return [selectors.parse(categories, None, source, None) for source in (*sources,) or (None,)]
+    return [Selectors(categories, source=source).parsed() for source in (*sources,) or (None,)]
 
 
-def count(engine: Engine, chosen: Sequence[Selection]) -> int:
+def count(connection: Connection, chosen: Sequence[Selection]) -> int:
     """How many videos would be looked at again."""
-    with session.transaction(engine) as connection:
+    with session.transaction(connection):
         return sum(recheck.count(connection, selection) for selection in chosen)
 
 
-def run(
-    engine: Engine, chosen: Sequence[Selection], *, who: str, what: str
-) -> tuple[int, Connection]:
-    """Have them looked at again; returns how many, and the connection that remembers them."""
-    connection, videos = engine.connect(), 0
+def run(connection: Connection, chosen: Sequence[Selection], *, who: str, what: str) -> int:
+    """Have them looked at again; returns how many. `connection` remembers them afterwards."""
+    videos = 0
 
     def chunk(selection: Selection, after: int) -> list[int]:
         with session.transaction(connection):
             return recheck.reopen(connection, selection, after_video_id=after)
 
-    try:
-        with session.transaction(connection):
-            catalogue.begin(connection)
-        for selection in chosen:
-            after = 0
-            while found := session.retrying(functools.partial(chunk, selection, after)):
-                videos, after = videos + len(found), max(found)
-        with session.transaction(connection):
-            steering.rechecked(connection, videos, who=who, what=what)
-    except BaseException:
-        connection.close()
-        raise
-    return videos, connection
+    with session.transaction(connection):
+        catalogue.begin(connection)
+    for selection in chosen:
+        after = 0
+        while found := session.retrying(functools.partial(chunk, selection, after)):
+            videos, after = videos + len(found), max(found)
+    with session.transaction(connection):
+        steering.rechecked(connection, videos, who=who, what=what)
+    return videos

@@ -22,67 +22,58 @@ from workers.settings import WorkerSettings
 from workers.weights import inventory, models_dir
 
 
-@dataclass(frozen=True)
-class Request:
-    """What one enqueue was asked for. Without `sources` it means every video recorded so far."""
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What one enqueue was asked for, as it was typed. Without `sources` it means every video
+    recorded so far.
+    """
 
-    sources: tuple[str, ...]
+    sources: Sequence[str] = ()
+    only_categories: Sequence[str] = ()
+    as_category: str | None = None
+    match: str | None = None
+    labels: Path | None = None
+    backbones: Sequence[str] = ()
+    weights: str = "pretrained"
+    sampling: str = policies.DEFAULT
+    limit: int | None = None
+    sample: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(Options):
+    """The same with its defaults filled in. `categories`: how sources are read; `label_sets`: what
+    is scored.
+    """
+
     categories: Categories
     label_sets: tuple[LabelSet, ...]
-    backbones: tuple[str, ...]
-    weights: str
-    sampling: str
-    only_categories: tuple[str, ...]
-    as_category: str | None
-    match: str | None
-    limit: int | None
-    sample: int | None
-    force: bool
 
 
-def checked(
-    *,
-    sources: Sequence[str],
-    only_categories: Sequence[str],
-    as_category: str | None,
-    match: str | None,
-    labels: Path | None,
-    backbones: Sequence[str],
-    weights: str,
-    sampling: str,
-    limit: int | None,
-    sample: int | None,
-    force: bool,
-) -> Request:
-    """A request with its defaults filled in. Raises `UsageError`, `RefusedConfigurationError`
-    (license).
-    """
-    if limit is not None and sample is not None:
+def checked(options: Options) -> Request:
+    """Raises `UsageError`, `RefusedConfigurationError` (license)."""
+    if options.limit is not None and options.sample is not None:
         raise UsageError(
             "--limit takes the first videos, --sample chooses at random: give only one of them"
         )
     default_source = settings.load(ProducerSettings).source
-    named = sources or ([default_source] if default_source else [])
-    if not named and (match or sample or as_category):
+    sources = options.sources or ([default_source] if default_source else [])
+    if not sources and (options.match or options.sample or options.as_category):
         raise UsageError("--match, --sample and --as need a SOURCE")
-    categories, label_sets = _labels(labels)
-    chosen = checked_backbones(backbones, weights=weights, sampling=sampling)
-    _refuse_long_prompts(chosen, weights, label_sets)
-    found = categories.find(as_category) if as_category is not None else None
-    return Request(
-        sources=tuple(named),
-        categories=categories,
-        label_sets=label_sets,
-        backbones=chosen,
-        weights=weights,
-        sampling=sampling,
-        only_categories=tuple(only_categories),
-        as_category=found.slug if found else as_category,
-        match=match,
-        limit=limit,
-        sample=sample,
-        force=force,
+    categories, label_sets = _labels(options.labels)
+    chosen = checked_backbones(
+        options.backbones, weights=options.weights, sampling=options.sampling
     )
+    _refuse_long_prompts(chosen, options.weights, label_sets)
+    found = categories.find(options.as_category) if options.as_category is not None else None
+    filled = replace(
+        options,
+        sources=sources,
+        backbones=chosen,
+        as_category=found.slug if found else options.as_category,
+    )
+    return Request(**vars(filled), categories=categories, label_sets=label_sets)
 
 
 def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) -> tuple[str, ...]:
@@ -117,8 +108,8 @@ def misnamed_weights() -> list[str]:
 def _refuse_long_prompts(
     backbones: Sequence[str], weights: str, label_sets: Sequence[LabelSet]
 ) -> None:
-    """Where the tokenizer is on this machine, a prompt that is too long is told now and not by
-    every video.
+    """Where the tokenizer is on this machine, a prompt that is too long is refused now, and
+    not by every video.
     """
     where = models_dir.resolve(settings.load(WorkerSettings))
     for name in backbones:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
-def space(backbone: str, *, weights: str, sampling: str) -> Encoder:
+def searched_encoder(backbone: str, *, weights: str, sampling: str) -> Encoder:
     """The embedding space to search, as the registry declares it.
 
     Raises `UsageError` for a backbone whose texts have no vectors of their own,
@@ -43,13 +43,13 @@ def space(backbone: str, *, weights: str, sampling: str) -> Encoder:
     return declared_encoder(backbone, weights, sampling)
 
 
-def find(engine: Engine, encoder: Encoder, words: str, *, limit: int) -> list[Hit]:
+def nearest_videos(database: Engine, encoder: Encoder, words: str, *, limit: int) -> list[Hit]:
     """At most `limit` videos, the nearest first.
 
     Raises `UsageError` (no vectors yet, words too long), `RefusedConfigurationError` for weights
     that are not here or not those the stored vectors were made with.
     """
-    with session.transaction(engine) as connection:
+    with session.transaction(database) as connection:
         stored = encoders.fetch_encoder(connection, encoder.name)
     if stored is None or stored.weights_digest is None:
         options = f"--backbone {encoder.backbone}"
@@ -59,7 +59,7 @@ def find(engine: Engine, encoder: Encoder, words: str, *, limit: int) -> list[Hi
             f"no video has a vector of {encoder.name} yet: run enqueue {options}, and a worker"
         )
     vector = _text_vector(stored, words)
-    with session.transaction(engine) as connection:
+    with session.transaction(database) as connection:
         return search.nearest(connection, stored, vector, limit=limit)
 
 

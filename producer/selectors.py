@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,41 +43,38 @@ _AGO = re.compile(r"([0-9]{1,5}) ?(m|h|d|w)")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def parse(
-    categories: Sequence[str] | None,
-    errors: Sequence[str] | None,
-    source: str | None,
-    since: str | None,
-) -> Selection:
-    """What was asked for, without a database. Raises `UsageError`: an unknown code, a source or
-    time in no known form.
-    """
-    from db.jobs.selection import Selection
+@dataclass(frozen=True)
+class Selectors:
+    """The selectors as they were typed."""
 
-    return Selection(
-        categories=tuple(spelling for text in categories or () for spelling in _spellings(text)),
-        codes=tuple(_code(text) for text in errors or ()),
-        uri_prefix=None if source is None else _prefix(source),
-        since=None if since is None else _moment(since),
-    )
+    categories: Sequence[str] | None = None
+    errors: Sequence[str] | None = None
+    source: str | None = None
+    since: str | None = None
 
+    def parsed(self) -> Selection:
+        """What was asked for, without a database. Raises `UsageError`: an unknown code, a source
+        or time in no known form.
+        """
+        from db.jobs.selection import Selection
 
-def described(
-    categories: Sequence[str] | None,
-    errors: Sequence[str] | None,
-    source: str | None,
-    since: str | None,
-) -> str:
-    """The selectors as they were typed, for the records."""
-    pairs = [("--category", text) for text in categories or ()] + [
-        ("--error", text) for text in errors or ()
-    ]
-    pairs += [
-        (name, text)
-        for name, text in (("--source", source), ("--since", since))
-        if text is not None
-    ]
-    return shlex.join(word for pair in pairs for word in pair)
+        categories = [spelling for text in self.categories or () for spelling in _spellings(text)]
+        return Selection(
+            categories=tuple(categories),
+            codes=tuple(_code(text) for text in self.errors or ()),
+            uri_prefix=None if self.source is None else _prefix(self.source),
+            since=None if self.since is None else _moment(self.since),
+        )
+
+    def __str__(self) -> str:
+        """As they could be typed again, for the records."""
+        given = [
+            *(("--category", text) for text in self.categories or ()),
+            *(("--error", text) for text in self.errors or ()),
+            ("--source", self.source),
+            ("--since", self.since),
+        ]
+        return shlex.join(word for name, text in given if text is not None for word in (name, text))
 
 
 def refuse_unknown_categories(connection: Connection, categories: Sequence[str] | None) -> None:
@@ -125,18 +123,20 @@ def _prefix(text: str) -> str:
     """The beginning of canonical uris. A bucket or an existing folder stands for itself, not for
     `bucket2` beside it.
     """
-    from producer.sources.uris import canonical, key_of
+    from producer.sources.uris import canonical
     from workers.sources.s3_endpoint import endpoint
+    from workers.sources.schemes import SCHEMES, Naming, key_of, naming_of
 
-    if text.startswith("s3://") and len(text) > len(
-        "s3://"
-    ):  # keys are stored as they are, and a prefix may be none
-        return text if "/" in text.removeprefix("s3://") else f"{text}/"
+    scheme, _, rest = text.partition("://")
+    if rest and scheme in SCHEMES and SCHEMES[scheme].naming is Naming.KEY:
+        # keys are stored as they are, and a prefix may be none
+        return text if "/" in rest else f"{text}/"
     try:
         uri = canonical(text, base=Path.cwd(), s3_endpoint=endpoint().host).uri
     except ValueError as error:
         raise UsageError(f"--source: {error}; a source is {SOURCE_FORMS}") from error
-    is_folder = uri.startswith("file:") and (text.endswith("/") or Path(key_of(uri)).is_dir())
+    is_path = naming_of(uri) is Naming.PATH
+    is_folder = is_path and (text.endswith("/") or Path(key_of(uri)).is_dir())
     return f"{uri.rstrip('/')}/" if is_folder else uri
 
 

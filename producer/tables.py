@@ -7,6 +7,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _NULL, _NULL_ON_TERMINAL = r"\N", "NULL"
 _ESCAPES = {
@@ -29,6 +33,14 @@ def print_table(
             print("\t".join(map(piped, row)))  # noqa: T201
         return
     from rich.console import Console
+
+    Console(highlight=False).print(drawn_table(columns, rows, right=right))
+
+
+def drawn_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
+) -> Table:
+    """The same as rich draws it on a terminal."""
     from rich.table import Table
     from rich.text import Text
 
@@ -37,7 +49,7 @@ def print_table(
         table.add_column(column, overflow="fold", justify="right" if column in right else "left")
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))  # a name may hold [brackets]
-    Console(highlight=False).print(table)
+    return table
 
 
 def piped(cell: object) -> str:

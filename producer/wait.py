@@ -24,7 +24,7 @@ from producer.status import snapshot
 from producer.status.broker import Question
 from producer.status.verdict import Verdict
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 #: The whole ledger and the broker are looked at this often, so that nothing is waited for without a
 #: word. A worker that was started together with this command is ready by then.
 VERDICT_SECONDS = 10.0
@@ -34,7 +34,7 @@ HOPELESS = ("STALLED", "BLOCKED")
 
 
 @dataclass
-class Patience:
+class StallWatch:
     """What is said while others work: each new trouble once, and when it is over. Pure but for
     `tell`.
     """
@@ -60,7 +60,7 @@ class Patience:
         return self.hopeless_since is not None and now - self.hopeless_since >= STALL_SECONDS
 
 
-def until_done(engine: Engine, connection: Connection, broker_url: str) -> ExitCode:
+def until_done(database: Engine, connection: Connection, broker_url: str) -> ExitCode:
     """OK: all done; FINISHED_WITH_FAILURES; FAILED: nothing goes on. `connection` remembers the
     selection.
     """
@@ -73,7 +73,7 @@ def until_done(engine: Engine, connection: Connection, broker_url: str) -> ExitC
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        states = _follow(engine, connection, broker_url, progress)
+        states = _follow(database, connection, broker_url, progress)
     done, failed = states.get("done", 0), states.get("failed", 0)
     left = sum(states.values()) - done - failed - states.get("cancelled", 0)
     if left:
@@ -92,13 +92,13 @@ def until_done(engine: Engine, connection: Connection, broker_url: str) -> ExitC
 
 
 def _follow(
-    engine: Engine, connection: Connection, broker_url: str, progress: Progress
+    database: Engine, connection: Connection, broker_url: str, progress: Progress
 ) -> dict[str, int]:
     """Until all have ended, or nothing goes on. The bar counts what got done; failures are beside
     it.
     """
     bar = progress.add_task("done")
-    patience = Patience(say)
+    stall_watch = StallWatch(say)
     next_verdict = time.monotonic() + VERDICT_SECONDS
     while True:
         with connection.begin():
@@ -109,9 +109,9 @@ def _follow(
         if states.get("done", 0) + failed == total:
             return states
         if time.monotonic() >= next_verdict:
-            if patience.is_over(
-                snapshot.take(engine, Question(broker_url)).verdict, time.monotonic()
+            if stall_watch.is_over(
+                snapshot.take(database, Question(broker_url)).verdict, time.monotonic()
             ):
                 return states
             next_verdict = time.monotonic() + VERDICT_SECONDS
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)

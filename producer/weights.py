@@ -16,12 +16,12 @@ from workers.settings import WorkerSettings
 from workers.weights import inventory, models_dir
 
 
-def missing(engine: Engine, request: Request) -> list[str]:
+def missing(database: Engine, request: Request) -> list[str]:
     """A sentence for each model that waits for its weights, and what to do about it. Raises
     `UnavailableError`.
     """
     chosen = settings.load(WorkerSettings)
-    with session.transaction(engine) as connection:
+    with session.transaction(database) as connection:
         workers = fleet.read(connection, stale_seconds=chosen.stale_seconds).workers
     here: set[str] = set()
     if request.weights == "pretrained":

@@ -8,6 +8,10 @@
 All the rest is in `docs/python.md`. Nothing here needs torch, but for `search` by words.
 """
 
+# isort: off
+import reelvec_origin  # noqa: F401 - before anything else of ours is imported
+# isort: on
+
 from reelvec.catalogue import Catalogue, Scores, Vectors, connect
 
 __all__ = ["Catalogue", "Scores", "Vectors", "connect"]

@@ -108,10 +108,10 @@ class Catalogue:
         """The `k` videos nearest to words. Loads the model's text tower on the CPU, so it needs
         torch and the weights.
         """
-        from producer import search as desk
+        from producer.search import nearest_videos, searched_encoder
 
-        space = desk.space(backbone, weights="pretrained", sampling="notebook")
-        return desk.find(self._database, space, words, limit=k)
+        encoder = searched_encoder(backbone, weights="pretrained", sampling="notebook")
+        return nearest_videos(self._database, encoder, words, limit=k)
 
     def scores(self, tagger: str) -> Scores:
         """Probabilities of all videos that a tagger (`x-clip/en`) has scored."""

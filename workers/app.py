@@ -8,7 +8,7 @@ is the whole worker. Reasons and measurements for each value: docs/architecture.
 from __future__ import annotations
 
 # isort: off
-from workers import origin  # noqa: F401 - before anything else of ours is imported
+import reelvec_origin  # noqa: F401 - before anything else of ours is imported
 # isort: on
 
 import logging

@@ -24,7 +24,7 @@ from db.jobs.sampler_version import VERSION as SAMPLER_VERSION
 from db.media import Media
 from workers.engine.engine import Encoding, Engine, ModelKey
 from workers.sampling.frames import Frames, FrameSource, refusal
-from workers.sources.limits import Cancelled
+from workers.sources.retrying import Cancelled
 
 #: How often a waiting thread looks whether the worker is draining.
 POLL_SECONDS = 0.2

@@ -15,7 +15,7 @@ from workers.health import address
 from workers.health.address import Address
 from workers.node import machine, shape
 from workers.node.shape import Shape
-from workers.sources.limits import Limits
+from workers.sources.retrying import Limits
 
 #: Variables of the layer above; a worker must not refuse them (a test holds this set against
 #: producer.settings).

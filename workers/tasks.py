@@ -25,7 +25,7 @@ from workers.models import NothingToMakeError
 from workers.pipeline import Owed
 from workers.runtime import Runtime, current
 from workers.sampling.frames import STAGE as SAMPLE
-from workers.sources.limits import Cancelled
+from workers.sources.retrying import Cancelled
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from producer.desk import addresses, database, say
+from producer.desk import addresses, open_database, say
 from producer.tables import print_json, print_table
 from producer.wording import plural
 
@@ -23,6 +23,8 @@ commands = typer.Typer(
 def upgrade() -> None:
     """Bring the tables to the version that this reelvec works with. Data are kept; workers may go
     on meanwhile.
+
+    Example: reelvec db upgrade
     """
     from db import schema
 
@@ -31,10 +33,13 @@ def upgrade() -> None:
 
 @commands.command()
 def check() -> None:
-    """Say whether this reelvec can work on the database as it is; the exit code is 78 if not."""
+    """Say whether this reelvec can work on the database as it is; the exit code is 78 if not.
+
+    Example: reelvec db check
+    """
     from db import schema, session
 
-    with database(check_schema=False) as engine, session.transaction(engine) as connection:
+    with open_database(check_schema=False) as database, session.transaction(database) as connection:
         typer.echo(f"revision {schema.check(connection)}: fits this version")
 
 
@@ -52,11 +57,13 @@ def roles(
 
     Nobody can log in as one of them: an administrator gives them to logins, as in GRANT
     reelvec_worker TO gpu_nodes. Run it again after every upgrade.
+
+    Example: reelvec db roles --print
     """
     from db import session
     from db.administration import roles
 
-    with database() as engine, session.transaction(engine) as connection:
+    with open_database() as database, session.transaction(database) as connection:
         if only_print:
             typer.echo(roles.script(connection), nl=False)
             return
@@ -66,7 +73,10 @@ def roles(
 
 @commands.command()
 def url() -> None:
-    """Print the database's address with its password, for psql and your own code."""
+    """Print the database's address with its password, for psql and your own code.
+
+    Example: psql "$(reelvec db url)"
+    """
     typer.echo(addresses().database_url.replace("postgresql+psycopg2://", "postgresql://", 1))
 
 
@@ -115,6 +125,8 @@ def dump(
     may go on.
 
     It needs no pg_dump, and any version of Postgres from 15 on can take the file.
+
+    Example: reelvec db dump videos.reelvec
     """
     from db.administration import transfer
 
@@ -128,6 +140,8 @@ def restore(file: Annotated[Path, typer.Argument(help="What reelvec db dump wrot
 
     It makes the schema, and the extension where this role may; indexes that were added are made
     again.
+
+    Example: reelvec db restore videos.reelvec
     """
     from db.administration import transfer
 
@@ -141,9 +155,9 @@ def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, .
     from db.errors import UsageError
     from db.progress import rates
 
-    with database(statement_seconds=math.inf) as engine:
+    with open_database(statement_seconds=math.inf) as database:
         try:
-            with engine.connect() as connection:
+            with database.connect() as connection:
                 answer = rates.query(connection, statement, write=write, tell=say)
                 connection.commit()
                 return answer

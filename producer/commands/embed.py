@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.commands.in_turn import each
+from producer.commands.in_turn import results_in_turn
 from producer.desk import say
 from producer.tables import print_json
 from producer.wording import plural
@@ -57,13 +57,13 @@ def embed(
     Example: reelvec embed clip.mp4 --out clip.npz
     """
     from db.exit_codes import ExitCode
-    from producer.local import embed as desk
+    from producer.local.embed import Embedder
 
     incomplete = False
-    with desk.Embedder(
+    with Embedder(
         backbone, weights=weights, sampling=sampling, labels=labels, out=out, files=files
     ) as embedder:
-        for made in each(embedder.videos, embedder.embed, as_json=as_json):
+        for made in results_in_turn(embedder.videos, embedder.embed, as_json=as_json):
             incomplete = incomplete or bool(made.failures)
             _show(made, as_json=as_json)
     if incomplete:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from producer.commands.version import Version
-from producer.desk import addresses, connected, operator, say
+from producer.desk import addresses, connect, operator, say
 from producer.tables import print_json
 from producer.wording import plural
 from workers.backbones import registry
@@ -17,8 +17,9 @@ from workers.sampling import policies
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+    from db.stack.addresses import Addresses
     from producer.enqueue import Report
-    from producer.request import Request
+    from producer.request import Options, Request
 
 
 def enqueue(
@@ -117,93 +118,86 @@ def enqueue(
 
     Example: enqueue ./videos --category films --wait
     """
-    from producer import wait as waiting
-    from producer.request import checked
+    from producer.request import Options, checked
 
-    if recheck:
-        from producer import recheck as rechecking
-
-        rechecking.refuse(
-            **{
-                "as": as_category,
-                "match": match,
-                "labels": labels,
-                "backbone": backbone,
-                "limit": limit,
-            },
-            **{"sample": sample, "force": force},
-            weights=weights != "pretrained",
-            sampling=sampling != policies.DEFAULT,
-        )
-        _recheck(sources or [], category or [], dry_run=dry_run, wait=wait, as_json=as_json)
-        return
-    request = checked(
-        sources=sources or [],
-        only_categories=category or [],
+    options = Options(
+        sources=sources or (),
+        only_categories=category or (),
         as_category=as_category,
         match=match,
         labels=labels,
-        backbones=backbone or [],
+        backbones=backbone or (),
         weights=weights,
         sampling=sampling,
         limit=limit,
         sample=sample,
         force=force,
     )
+    if recheck:
+        _recheck(options, dry_run=dry_run, wait=wait, as_json=as_json)
+    else:
+        _enqueue(checked(options), dry_run=dry_run, wait=wait, as_json=as_json)
+
+
+def _enqueue(request: Request, *, dry_run: bool, wait: bool, as_json: bool) -> None:
+    import dataclasses
+
     where = addresses()
-    with connected(where) as engine:
-        _say_choices(request, labels)
-        _say_missing_weights(engine, request)
-        report, connection = _record(engine, request, dry_run=dry_run)
-        try:
-            _say_report(report, dry_run=dry_run)
-            published = 0 if dry_run else _feed(engine)
-            if as_json:
-                _print_counts(report, published)
-            if wait and not dry_run:
-                raise typer.Exit(waiting.until_done(engine, connection, where.broker_url))
-        finally:
-            connection.close()
+    with connect(where) as database, database.connect() as connection:
+        _say_choices(request)
+        _say_missing_weights(database, request)
+        report = _record(connection, request, dry_run=dry_run)
+        _say_report(report, dry_run=dry_run)
+        published = 0 if dry_run else _feed(database)
+        if as_json:
+            counts = dataclasses.asdict(report.counts)
+            print_json(
+                {"listed": report.listed, "bad": report.bad, **counts, "published": published}
+            )
+        if wait and not dry_run:
+            _wait(database, connection, where)
     if not dry_run and not wait and report.counts.queued:
         say("next: reelvec worker (on every node), reelvec status")
 
 
-def _recheck(
-    sources: list[str], categories: list[str], *, dry_run: bool, wait: bool, as_json: bool
-) -> None:
+def _recheck(options: Options, *, dry_run: bool, wait: bool, as_json: bool) -> None:
     from producer import recheck, selectors
-    from producer import wait as waiting
 
+    recheck.refuse_others(options)
+    sources, categories = options.sources, options.only_categories
     chosen = recheck.selections(categories, sources)
     where = addresses()
-    with connected(where) as engine:
-        with engine.connect() as connection:
-            selectors.refuse_unknown_categories(connection, categories)
+    with connect(where) as database, database.connect() as connection:
+        selectors.refuse_unknown_categories(connection, categories)
+        connection.rollback()
         if dry_run:
-            videos = recheck.count(engine, chosen)
+            videos = recheck.count(connection, chosen)
             say(
                 f"dry run, nothing changed: {plural(videos, 'done video was', 'done videos were')} "
                 "sampled by an older version"
             )
         else:
-            what = " ".join([*sources, selectors.described(categories, None, None, None)]).strip()
-            videos, connection = recheck.run(engine, chosen, who=operator(), what=what)
+            what = " ".join([*sources, str(selectors.Selectors(categories))]).strip()
+            videos = recheck.run(connection, chosen, who=operator(), what=what)
             say(
                 f"{plural(videos, 'done video is', 'done videos are')} checked again;"
                 " those that are encrypted or damaged will fail"
             )
-        published = 0 if dry_run else _feed(engine)
+        published = 0 if dry_run else _feed(database)
         if as_json:
             print_json({"rechecked": videos, "published": published})
-        if not dry_run:
-            try:
-                if wait:
-                    raise typer.Exit(waiting.until_done(engine, connection, where.broker_url))
-            finally:
-                connection.close()
+        if wait and not dry_run:
+            _wait(database, connection, where)
 
 
-def _say_choices(request: Request, labels: Path | None) -> None:
+def _wait(database: Engine, connection: Connection, where: Addresses) -> NoReturn:
+    """Ends the command by what became of the videos that `connection` remembers."""
+    from producer import wait
+
+    raise typer.Exit(wait.until_done(database, connection, where.broker_url))
+
+
+def _say_choices(request: Request) -> None:
     from producer.request import misnamed_weights
     from workers.backbones import registry
 
@@ -222,27 +216,27 @@ def _say_choices(request: Request, labels: Path | None) -> None:
             say(f"{name}: a first model for small machines; it sees pictures and no motion")
     if any(registry.get(name).has_text for name in request.backbones):
         shown = (
-            labels
+            request.labels
             or "the shipped example rutube-47 (English, Russian, bare names); for your own give "
             "--labels FILE"
         )
         say(f"labels: {shown}")
 
 
-def _say_missing_weights(engine: Engine, request: Request) -> None:
+def _say_missing_weights(database: Engine, request: Request) -> None:
     """Videos may be queued for a model before its weights are anywhere; but not without a word."""
     from producer import weights
 
-    for line in weights.missing(engine, request):
+    for line in weights.missing(database, request):
         say(f"warning: {line}")
 
 
-def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report, Connection]:
+def _record(connection: Connection, request: Request, *, dry_run: bool) -> Report:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from db.errors import UsageError
-    from producer import enqueue as desk
+    from producer.enqueue import run
     from producer.sources.naming import VIDEO_SUFFIXES
 
     console = Console(stderr=True)
@@ -251,11 +245,13 @@ def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report,
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
         task = progress.add_task("")
-        report, connection = desk.run(
-            engine, request, dry_run=dry_run, advance=lambda count: progress.advance(task, count)
+        report = run(
+            connection,
+            request,
+            dry_run=dry_run,
+            advance=lambda count: progress.advance(task, count),
         )
     if not report.listed and not request.sources:
-        connection.close()
         raise UsageError(
             "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, "
             "s3://bucket/prefix, a list such"
@@ -274,7 +270,7 @@ def _record(engine: Engine, request: Request, *, dry_run: bool) -> tuple[Report,
             f"no video found: names of videos end in {endings}; with --match also names without an "
             "ending are taken"
         )
-    return report, connection
+    return report
 
 
 def _say_report(report: Report, *, dry_run: bool) -> None:
@@ -315,23 +311,16 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
         say("failed videos are tried again with: reelvec retry")
 
 
-def _feed(engine: Engine) -> int:
+def _feed(database: Engine) -> int:
     from db.errors import UnavailableError
     from workers import feeder
     from workers.app import app
 
     try:
-        return feeder.feed(engine, app)
+        return feeder.feed(database, app)
     except UnavailableError:
         say(
             "recorded, but not sent to the broker yet: workers, or another enqueue, do that once "
             "it answers"
         )
         raise
-
-
-def _print_counts(report: Report, published: int) -> None:
-    import dataclasses
-
-    counts = dataclasses.asdict(report.counts)
-    print_json({"listed": report.listed, "bad": report.bad, **counts, "published": published})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from producer.desk import database, say
+from producer.desk import open_database, say
 
 
 def export(
@@ -42,14 +42,14 @@ def export(
 
     from producer.results import export as desk
 
-    with database(statement_seconds=float("inf")) as opened:
+    with open_database(statement_seconds=float("inf")) as database:
         bar = Progress(
             BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
         )
         with bar:
             task = bar.add_task("")
             rows = desk.export(
-                opened,
+                database,
                 encoder,
                 to,
                 windows=windows,

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def each(videos: Sequence[Named], work: Callable[[int], T], *, as_json: bool) -> Iterator[T]:
+def results_in_turn(
+    videos: Sequence[Named], work: Callable[[int], T], *, as_json: bool
+) -> Iterator[T]:
     """What `work` makes of the video of each number. Ends with FINISHED_WITH_FAILURES if one ended
     in `VideoError`.
     """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.desk import database, operator, say
+from producer.desk import open_database, operator, say
 from producer.tables import print_json, print_table
 from workers.backbones import registry
 
@@ -30,7 +30,7 @@ commands = typer.Typer(
     help="Fetch the weights of the models, and see which are there.", no_args_is_help=True
 )
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 #: Digits of a commit and of a digest in a table; all of them with --json.
 SHOWN_DIGITS = 12
 
@@ -63,6 +63,7 @@ def fetch(
     """Fetch published weights, check them, and note in models.lock which they are.
 
     Weights that are there and whole are left alone. Workers load them without asking the network.
+
     Example: reelvec models fetch vivit x-clip
     """
     from dataclasses import asdict
@@ -113,6 +114,8 @@ def list_(
 
     Of weights that somebody put there by hand neither checkpoint nor license is known. What is
     missing is shown with what fetch would bring.
+
+    Example: reelvec models list --verify
     """
     from dataclasses import asdict
 
@@ -155,7 +158,7 @@ def accept(
     from db import session
     from db.canary import accepting
 
-    with database() as engine, session.transaction(engine) as connection:
+    with open_database() as engine, session.transaction(engine) as connection:
         accepting.accept(connection, encoder, worker, who=operator(), reason=reason)
     say(f"{encoder}: what {worker} computes is the reference from now on")
 
@@ -228,24 +231,24 @@ def _bars() -> Iterator[Watch]:
         def watch(backbone: str, folder: Path, total_bytes: int) -> Iterator[None]:
             bar = progress.add_task(backbone, total=total_bytes)
             stop = threading.Event()
-            looking = threading.Thread(
-                target=_look, args=(progress, bar, folder, stop), daemon=True
+            following = threading.Thread(
+                target=_follow, args=(progress, bar, folder, stop), daemon=True
             )
-            looking.start()
+            following.start()
             try:
                 yield
             finally:
                 stop.set()
-                looking.join()
+                following.join()
             progress.update(bar, completed=total_bytes)
 
         yield watch
 
 
-def _look(progress: Progress, bar: int, folder: Path, stop: threading.Event) -> None:
+def _follow(progress: Progress, bar: int, folder: Path, stop: threading.Event) -> None:
     from rich.progress import TaskID
 
-    while not stop.wait(LOOK_SECONDS):
+    while not stop.wait(POLL_SECONDS):
         progress.update(TaskID(bar), completed=_bytes_in(folder))
 
 

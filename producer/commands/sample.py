@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.commands.in_turn import each
+from producer.commands.in_turn import results_in_turn
 from producer.tables import print_json
 from workers.sampling import policies
 
@@ -41,10 +41,10 @@ def sample(
 
     Example: reelvec sample clip.mp4 --sheet clip.png
     """
-    from producer.local import sample as desk
+    from producer.local.sample import Sampling
 
-    with desk.Sampling(files, policy=sampling, out=out, sheet=sheet) as sampling_desk:
-        for made in each(sampling_desk.videos, sampling_desk.sample, as_json=as_json):
+    with Sampling(files, policy=sampling, out=out, sheet=sheet) as here:
+        for made in results_in_turn(here.videos, here.sample, as_json=as_json):
             if as_json:
                 print_json(made.summary())
             else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.desk import database, say
+from producer.desk import open_database, say
 from producer.tables import print_json, print_table
 from workers.backbones import registry
 from workers.sampling import policies
@@ -44,14 +44,14 @@ def search(
     Example: reelvec search "a dog on a beach"
     """
     from db.errors import UsageError
-    from producer import search as desk
+    from producer.search import nearest_videos, searched_encoder
 
     sought = " ".join(words).strip()
     if not sought:
         raise UsageError('no words given: reelvec search "a dog on a beach"')
-    encoder = desk.space(backbone, weights=weights, sampling=sampling)
-    with database() as engine:
-        hits = desk.find(engine, encoder, sought, limit=limit)
+    encoder = searched_encoder(backbone, weights=weights, sampling=sampling)
+    with open_database() as database:
+        hits = nearest_videos(database, encoder, sought, limit=limit)
     _show(hits, as_json=as_json)
     if not hits:
         say(f"no video has a vector of {encoder.name} any more")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer import selectors
-from producer.desk import addresses, connected, database, say
-from producer.tables import print_json, print_table
+from producer.desk import addresses, connect, open_database, say
+from producer.tables import drawn_table, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,14 +53,14 @@ def status(
         typer.Option(min=1, help=f"With --failed and --log: at most this many; default {LIMIT}."),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Snapshot again and again until everything is done.")
+        bool, typer.Option("--watch", help="Print again and again until everything is done.")
     ] = False,
     interval: Annotated[
         float | None,
         typer.Option(
             min=0.1,
             metavar="SECONDS",
-            help=f"With --watch: the time between two looks; default {INTERVAL_SECONDS:g}.",
+            help=f"With --watch: the time between two snapshots; default {INTERVAL_SECONDS:g}.",
         ),
     ] = None,
     as_json: Annotated[
@@ -77,11 +77,13 @@ def status(
         ),
     ] = False,
 ) -> None:
-    """Show progress, rate, bottleneck and time left. The exit code is 1 when videos wait and
-    nothing gets them done.
+    """Show progress, rate, bottleneck and time left. The exit code is 1 when somebody must do
+    something, for example when videos wait and no worker takes them.
 
     It asks Postgres and the broker, and starts nothing. --category, --error, --source and --since
-    go with --failed. Example: reelvec status --failed --error truncated --since 2h
+    go with --failed.
+
+    Example: reelvec status --failed --error truncated --since 2h
     """
     from db.errors import UsageError
 
@@ -105,7 +107,7 @@ def status(
     if failed:
         _failures(
             category,
-            selectors.parse(category, error, source, since),
+            selectors.Selectors(category, error, source, since).parsed(),
             limit or LIMIT,
             as_json=as_json,
         )
@@ -131,15 +133,15 @@ def _progress(
 
     where = addresses(start=False)
     question = Question(where.broker_url)
-    with connected(where, statement_seconds=STATEMENT_SECONDS) as engine:
+    with connect(where, statement_seconds=STATEMENT_SECONDS) as database:
         if interval_seconds is not None:
             return _watch(
-                lambda: snapshot.take(engine, Question(where.broker_url)),
+                lambda: snapshot.take(database, Question(where.broker_url)),
                 interval_seconds,
                 workers=workers,
                 as_json=as_json,
             )
-        seen = snapshot.take(engine, question)
+        seen = snapshot.take(database, question)
     if metrics:
         from producer.status import metrics as prometheus
 
@@ -184,13 +186,13 @@ def _lines(snapshot: Snapshot) -> tuple[list[str], list[str]]:
         lines.failures(snapshot.codes),
         lines.counts(snapshot.counts_age_seconds),
     ]
-    told = (
+    lines_above = (
         *above,
         *lines.halted(snapshot.halts),
         *lines.drifts(snapshot.drifts),
         *lines.weights(snapshot.models, snapshot.drifts),
     )
-    return [line for line in told if line], [line for line in below if line]
+    return [line for line in lines_above if line], [line for line in below if line]
 
 
 def _worker_table(snapshot: Snapshot) -> tuple[tuple[str, ...], list[list[str]]]:
@@ -262,7 +264,6 @@ def _watch(
 
 def _picture(snapshot: Snapshot, *, workers: bool) -> Group:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     above, below = _lines(snapshot)
@@ -270,11 +271,7 @@ def _picture(snapshot: Snapshot, *, workers: bool) -> Group:
 
     tables = progress_tables(snapshot)
     if workers:
-        columns, rows = _worker_table(snapshot)
-        table = Table(*columns, box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*map(Text, row))
-        tables = [table]
+        tables = [drawn_table(*_worker_table(snapshot))]
     return Group(*map(Text, above), *tables, *map(Text, below))
 
 
@@ -286,7 +283,7 @@ def _failures(
     from db.progress import rates
     from producer.wording import first_line
 
-    with database(start=False) as engine, session.transaction(engine) as connection:
+    with open_database(start=False) as database, session.transaction(database) as connection:
         selectors.refuse_unknown_categories(connection, categories)
         found = rates.failures(connection, selection, limit=limit)
     if as_json:
@@ -315,7 +312,7 @@ def _log(limit: int, *, as_json: bool) -> None:
     from db.jobs import steering
     from producer.wording import first_line
 
-    with database(start=False) as engine, session.transaction(engine) as connection:
+    with open_database(start=False) as database, session.transaction(database) as connection:
         found = steering.latest(connection, limit=limit)
     if as_json:
         print_json([asdict(action) | {"at": action.at.isoformat()} for action in found])

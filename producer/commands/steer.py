@@ -5,16 +5,20 @@ is recorded.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from producer import selectors
-from producer.desk import database, operator, say
+from producer.desk import open_database, operator, say
 from producer.tables import print_json
 from producer.wording import plural
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from db.jobs.steering import Cancelled
 
 #: Millions of rows are changed in one statement.
@@ -42,26 +46,24 @@ def retry(
 
     Without an option it is all of them; --category, --error, --source and --since choose some.
     --since compares with the time when they failed.
+
+    Example: reelvec retry --error access_denied --since 2h
     """
     from db import session
     from db.jobs import steering
     from workers import feeder
     from workers.app import app
 
-    selection = selectors.parse(category, error, source, since)
-    what = " ".join(
-        filter(None, (selectors.described(category, error, source, since), "--outdated" * outdated))
-    )
-    with database(statement_seconds=STATEMENT_SECONDS) as engine:
-        with session.transaction(engine) as connection:
+    chosen = selectors.Selectors(category, error, source, since)
+    selection, record = chosen.parsed(), _record(str(chosen), "--outdated" * outdated)
+    with open_database(statement_seconds=STATEMENT_SECONDS) as database:
+        with session.transaction(database) as connection:
             selectors.refuse_unknown_categories(connection, category)
-            count = steering.retry(
-                connection, selection, who=operator(), what=what, outdated=outdated
-            )
+            count = steering.retry(connection, selection, outdated=outdated, **record)
         say(f"{plural(count, 'failed video is', 'failed videos are')} waiting again")
         if as_json:
             print_json({"retried": count})
-        feeder.feed(engine, app)
+        feeder.feed(database, app)
 
 
 def cancel(
@@ -85,24 +87,17 @@ def cancel(
     --since compares with the time when they were enqueued. Videos that have vectors already become
     done with what they have. With --backbone only this model is withdrawn: videos that want no
     other model are done, the others go on, and the vectors it has made stay.
+
+    Example: reelvec cancel --category films
     """
     from dataclasses import asdict
 
-    from db import session
     from db.jobs import steering
-    from workers.backbones import registry
 
-    selection = selectors.parse(category, error, source, since)
-    names = sorted({registry.get(name).name for name in backbone or ()})
-    selected = selectors.described(category, error, source, since)
-    record = {
-        "who": operator(),
-        "what": " ".join([*(f"--backbone {name}" for name in names), selected]).strip(),
-    }
-    with (
-        database(statement_seconds=STATEMENT_SECONDS) as engine,
-        session.transaction(engine) as connection,
-    ):
+    chosen = selectors.Selectors(category, error, source, since)
+    selection, names = chosen.parsed(), _backbones(backbone)
+    record = _record(*(f"--backbone {name}" for name in names), str(chosen))
+    with _one_transaction(STATEMENT_SECONDS) as connection:
         selectors.refuse_unknown_categories(connection, category)
         if names:
             found = steering.withdraw(connection, names, selection, **record)
@@ -129,8 +124,10 @@ def _withdrawn(names: list[str], found: Cancelled) -> str:
         "failed": found.failed,
         "cancelled, as they have nothing and want nothing else": found.cancelled,
     }
-    said = ", ".join(f"{count:,} {state}" for state, count in parts.items() if count)
-    return f"{' and '.join(names)} withdrawn from {plural(found.videos, 'video', 'videos')}: {said}"
+    states = ", ".join(f"{count:,} {state}" for state, count in parts.items() if count)
+    return (
+        f"{' and '.join(names)} withdrawn from {plural(found.videos, 'video', 'videos')}: {states}"
+    )
 
 
 def pause(
@@ -146,22 +143,19 @@ def pause(
     reason: Annotated[str | None, typer.Option(help="Why; reelvec status shows it.")] = None,
 ) -> None:
     """Let no worker begin another video; those that are being worked on are finished. With
-    --backbone only this model rests.
+    --backbone only this model is paused.
+
+    Example: reelvec pause --reason "moving the bucket"
     """
-    from db import session
     from db.errors import UsageError
     from db.jobs import steering
-    from workers.backbones import registry
 
     if resume and reason is not None:
         raise UsageError("--reason says why something is paused; it does not go with --resume")
-    names = sorted({registry.get(name).name for name in backbone or ()})
-    options = [
-        *(f"--backbone {name}" for name in names),
-        *([f"--reason {shlex.quote(reason)}"] if reason else []),
-    ]
-    record = {"who": operator(), "what": " ".join(options)}
-    with database() as engine, session.transaction(engine) as connection:
+    names = _backbones(backbone)
+    why = f"--reason {shlex.quote(reason)}" if reason else ""
+    record = _record(*(f"--backbone {name}" for name in names), why)
+    with _one_transaction() as connection:
         if resume:
             resumed = steering.resume(connection, backbones=names, **record)
         elif names:
@@ -178,3 +172,26 @@ def pause(
         say(f"paused: nothing is computed with {', '.join(names)} until reelvec pause --resume")
     else:
         say("paused: no worker claims a video until reelvec pause --resume")
+
+
+def _backbones(named: list[str] | None) -> list[str]:
+    """The models named, each once. Raises `UsageError` for one that nobody knows."""
+    from workers.backbones import registry
+
+    return sorted({registry.get(name).name for name in named or ()})
+
+
+def _record(*options: str) -> dict[str, str]:
+    """Who did it and with which options, for `status --log`."""
+    return {"who": operator(), "what": " ".join(filter(None, options))}
+
+
+@contextmanager
+def _one_transaction(statement_seconds: float | None = None) -> Iterator[Connection]:
+    from db import session
+
+    with (
+        open_database(statement_seconds=statement_seconds) as database,
+        session.transaction(database) as connection,
+    ):
+        yield connection

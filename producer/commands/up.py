@@ -24,6 +24,8 @@ def up(
 
     You may run it as often as you like: servers that run are left alone. REELVEC_DATA_DIR chooses
     the folder of the data.
+
+    Example: reelvec up
     """
     from db.stack import local_stack
     from workers import settings

@@ -25,6 +25,8 @@ def worker(
     that refuses its configuration is not (docs/exit-codes.md lists the codes). Ctrl-C, SIGTERM, a
     closed terminal or a spot notice (REELVEC_SPOT_NOTICE) end them all, usually within 10 s, with
     exit code 0. Videos that were in hand go back to the queue at once, and other workers take them.
+
+    Example: reelvec worker --gpus 0,1
     """
     from workers.node import supervisor
 

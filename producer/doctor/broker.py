@@ -23,24 +23,24 @@ CONNECT_SECONDS = 5.0
 
 
 def checks() -> list[Check]:
-    return [Check(GROUP, "server", look)]
+    return [Check(GROUP, "server", findings)]
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     where = servers()
     if where is None:
         yield skipped("server", "no server to ask")
         return
     answering: list[Redis] = []
     for address in where.broker_url.split(";"):  # Celery falls back on the next
-        yield from _look_at(address, answering)
+        yield from _server(address, answering)
     if answering:
         yield _queue(answering[0])
     for client in answering:
         client.close()
 
 
-def _look_at(address: str, answering: list[Redis]) -> Iterator[Finding]:
+def _server(address: str, answering: list[Redis]) -> Iterator[Finding]:
     """One broker; a client of it is added to `answering` if it does."""
     import redis
 
@@ -85,23 +85,23 @@ def _client(address: str) -> Redis:
 def _refusal(error: Exception, address: str) -> Finding:
     import redis
 
-    said = " ".join(str(error).split()).rstrip(".")
+    fact = " ".join(str(error).split()).rstrip(".")
     if (
         isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError)
-        or "NOAUTH" in said
+        or "NOAUTH" in fact
     ):
         return fail(
             "server",
-            f"{address} refuses the login: {said}",
+            f"{address} refuses the login: {fact}",
             "check user and password in the broker's address",
         )
     advice = "check REELVEC_BROKER_URL (or CELERY_BROKER_URL) and that it runs"
-    if "SSL" in said.upper():
+    if "SSL" in fact.upper():
         advice = (
             "rediss:// and every ssl_ option ask for TLS: leave them out if this server has "
             "none, else name its CA"
         )
-    return fail("server", f"{address} does not answer: {said}", advice)
+    return fail("server", f"{address} does not answer: {fact}", advice)
 
 
 def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:
@@ -138,18 +138,18 @@ def _persistence(facts: Mapping[str, Any]) -> str:
 def _judge_memory(facts: Mapping[str, Any]) -> Finding:
     policy = str(facts.get("maxmemory_policy", "unknown"))
     used, limit = int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
-    said = f"{used >> 20} MiB of {f'{limit >> 20} MiB' if limit else 'no limit'} in use, {policy}"
+    fact = f"{used >> 20} MiB of {f'{limit >> 20} MiB' if limit else 'no limit'} in use, {policy}"
     if policy.startswith("allkeys"):
         return warn(
             "memory",
-            f"{said}: when its memory is full, it deletes messages of the queue",
+            f"{fact}: when its memory is full, it deletes messages of the queue",
             "set maxmemory-policy noeviction",
         )
     if limit and used > 0.9 * limit:
         return warn(
-            "memory", f"{said}: nearly full", "raise maxmemory, or give reelvec a broker of its own"
+            "memory", f"{fact}: nearly full", "raise maxmemory, or give reelvec a broker of its own"
         )
-    return ok("memory", said)
+    return ok("memory", fact)
 
 
 def _queue(client: Redis) -> Finding:
@@ -168,9 +168,9 @@ def _queue(client: Redis) -> Finding:
             f"{plural(feeder.depth(app), 'message waits', 'messages wait')} in {contract.QUEUE!r}",
         )
     except redis.exceptions.NoPermissionError as error:
-        said = " ".join(str(error).split())
+        fact = " ".join(str(error).split())
         return fail(
-            "queue", f"this user lacks a right: {said}", f"ACL SETUSER that_user {BROKER_RIGHTS}"
+            "queue", f"this user lacks a right: {fact}", f"ACL SETUSER that_user {BROKER_RIGHTS}"
         )
     except UnavailableError as error:
         return failed_with("queue", error, advice_after=". Check ")

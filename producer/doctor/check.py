@@ -36,7 +36,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """`look` yields findings; whatever it raises, or taking longer than `seconds`, is a finding
+    """`find` yields findings; whatever it raises, or taking longer than `seconds`, is a finding
     `name` that failed.
 
     `early`: it mostly waits for another process, and begins before the others.
@@ -44,7 +44,7 @@ class Check:
 
     group: str
     name: str
-    look: Callable[[], Iterable[Finding]]
+    find: Callable[[], Iterable[Finding]]
     seconds: float = 30.0
     early: bool = False
 
@@ -76,17 +76,17 @@ def failed_with(name: str, error: BaseException, *, advice_after: str = ": ") ->
 
 def run(checks: Sequence[Check]) -> Iterator[Finding]:
     """Findings in the order of the checks. A check that hangs is left behind."""
-    looks = [_Look(check) for check in checks]
-    for look in looks:
-        if look.check.early:
-            look.start()
-    for look in looks:
-        look.start()  # one by one: importing the same packages in several threads at once can break
-        for finding in look.findings():
-            yield _clean(finding, look.check.group)
+    running = [_Running(check) for check in checks]
+    for one in running:
+        if one.check.early:
+            one.start()
+    for one in running:
+        one.start()  # one by one: importing the same packages in several threads at once can break
+        for finding in one.findings():
+            yield _clean(finding, one.check.group)
 
 
-class _Look:
+class _Running:
     """One check in its own thread, which dies with the process whatever it waits for."""
 
     def __init__(self, check: Check) -> None:
@@ -120,7 +120,7 @@ class _Look:
 
     def _run(self) -> None:
         try:
-            for finding in self.check.look():
+            for finding in self.check.find():
                 self._found.put(finding)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the next checks must run
             self._found.put(_unexpected(self.check.name, error))

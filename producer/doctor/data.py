@@ -1,4 +1,4 @@
-"""`--data`: the invariants of the rows, told line by line as they are counted."""
+"""`--data`: the rules that all rows must keep, each shown as soon as it was counted."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ QUERY_SECONDS = 60.0
 def checks() -> list[Check]:
     from db.administration.invariants import INVARIANTS
 
-    return [Check(GROUP, "data", look, QUERY_SECONDS * (len(INVARIANTS) + 1))]
+    return [Check(GROUP, "data", findings, QUERY_SECONDS * (len(INVARIANTS) + 1))]
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     from db import schema, session
     from db.administration import invariants
 
@@ -34,10 +34,10 @@ def look() -> Iterator[Finding]:
     try:
         with session.connect(
             where.database_url, pool_size=1, statement_seconds=QUERY_SECONDS
-        ) as engine:
-            with session.transaction(engine) as connection:
+        ) as database:
+            with session.transaction(database) as connection:
                 schema.check(connection)
-            for checked in invariants.check_all(engine, timeout_seconds=QUERY_SECONDS):
+            for checked in invariants.check_all(database, timeout_seconds=QUERY_SECONDS):
                 yield judge(checked)
     except UnavailableError as error:
         yield failed_with("data", error, advice_after=". Check ")

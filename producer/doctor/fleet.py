@@ -19,10 +19,10 @@ SHOWN = 3
 
 
 def checks() -> list[Check]:
-    return [Check(GROUP, "workers", look)]
+    return [Check(GROUP, "workers", findings)]
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     from db import schema, session, settings
     from db.administration import server_facts
     from db.canary import drifts
@@ -37,8 +37,8 @@ def look() -> Iterator[Finding]:
     stale_seconds = settings.load(WorkerSettings).stale_seconds
     try:
         with (
-            session.connect(where.database_url, pool_size=1) as engine,
-            session.transaction(engine) as connection,
+            session.connect(where.database_url, pool_size=1) as database,
+            session.transaction(database) as connection,
         ):
             schema.check(connection)
             waiting = server_facts.videos_wait(connection)
@@ -94,10 +94,10 @@ def judge(found: Fleet, version: str, *, waiting: bool) -> Iterator[Finding]:
         )
     versions = Counter(row.version for row in alive)
     if set(versions) - {version}:
-        said = ", ".join(f"{each} ({count})" for each, count in sorted(versions.items()))
+        fact = ", ".join(f"{one} ({count})" for one, count in sorted(versions.items()))
         yield warn(
             "versions",
-            f"workers are {said}, this is {version}",
+            f"workers are {fact}, this is {version}",
             "install the same version everywhere",
         )
 

@@ -25,10 +25,10 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def checks() -> list[Check]:
-    return [Check(GROUP, "machine", look), Check(GROUP, "disk", disks)]
+    return [Check(GROUP, "machine", findings), Check(GROUP, "disk", disks)]
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     from db import settings
     from workers.settings import WorkerSettings
 
@@ -74,36 +74,36 @@ def _cores(cores: float) -> str:
 
 
 def judge_cores(samplers: int, cores: float) -> Finding:
-    said = f"{_cores(cores)}, {plural(samplers, 'sampler')}"
+    fact = f"{_cores(cores)}, {plural(samplers, 'sampler')}"
     if samplers > max(1, cores):
         best = max(1, int(cores) - 1)
         return warn(
-            "cores", f"{said}: more than can run", f"set REELVEC_SAMPLERS={best}, or leave it out"
+            "cores", f"{fact}: more than can run", f"set REELVEC_SAMPLERS={best}, or leave it out"
         )
-    return ok("cores", said)
+    return ok("cores", fact)
 
 
 def judge_memory(samplers: int, in_flight: int, free_bytes: int | None) -> Finding:
     need = samplers * SAMPLER_BYTES + in_flight * VIDEO_BYTES + BASE_BYTES
     if free_bytes is None:
         return skipped("memory", "this system does not say how much is free")
-    said = f"{free_bytes / GIB:.1f} GiB free, a worker takes about {need / GIB:.1f}"
+    fact = f"{free_bytes / GIB:.1f} GiB free, a worker takes about {need / GIB:.1f}"
     if free_bytes < need:
         return warn(
-            "memory", said, "lower REELVEC_SAMPLERS, or give the machine or container more memory"
+            "memory", fact, "lower REELVEC_SAMPLERS, or give the machine or container more memory"
         )
-    return ok("memory", said)
+    return ok("memory", fact)
 
 
 def judge_files(samplers: int, in_flight: int, soft: int, hard: int) -> Finding:
     need = samplers * SAMPLER_FILES + in_flight * VIDEO_FILES + OTHER_FILES
     unlimited = soft == resource.RLIM_INFINITY
-    said = f"{'no limit' if unlimited else f'{soft:,}'} open files, a worker takes about {need}"
+    fact = f"{'no limit' if unlimited else f'{soft:,}'} open files, a worker takes about {need}"
     if not unlimited and soft < need:
         allowed = hard == resource.RLIM_INFINITY or hard >= need
         best = f"ulimit -n {need}" if allowed else f"have the hard limit raised to {need}"
-        return warn("open files", said, f"{best} before starting it, or lower REELVEC_SAMPLERS")
-    return ok("open files", said)
+        return warn("open files", fact, f"{best} before starting it, or lower REELVEC_SAMPLERS")
+    return ok("open files", fact)
 
 
 def disks() -> Iterator[Finding]:
@@ -130,11 +130,11 @@ def _existing(folder: Path) -> Path:
 
 
 def judge_disk(what: str, folder: Path, free_bytes: int) -> Finding:
-    said = f"{free_bytes / GIB:.0f} GiB free for {what} ({folder})"
+    fact = f"{free_bytes / GIB:.0f} GiB free for {what} ({folder})"
     if free_bytes < LEAST_FREE_BYTES:
         return warn(
             "disk",
-            said,
+            fact,
             "make room: a video, a model or an index of millions of vectors takes some GiB",
         )
-    return ok("disk", said)
+    return ok("disk", fact)

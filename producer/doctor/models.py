@@ -21,10 +21,10 @@ GROUP = "Models"
 
 
 def checks() -> list[Check]:
-    return [Check(GROUP, "models", look, 60.0)]
+    return [Check(GROUP, "models", findings, 60.0)]
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     from db import settings
     from workers.backbones import registry
     from workers.settings import WorkerSettings
@@ -143,8 +143,8 @@ def _wanted_encoders() -> list[Encoder]:
         return []
     try:
         with (
-            session.connect(where.database_url, pool_size=1) as engine,
-            session.transaction(engine) as connection,
+            session.connect(where.database_url, pool_size=1) as database,
+            session.transaction(database) as connection,
         ):
             schema.check(connection)
             return encoders.wanted_encoders(connection)

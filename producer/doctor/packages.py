@@ -99,13 +99,13 @@ def _torch() -> Iterator[Finding]:
 def _tried(
     name: str, say: Callable[[dict[str, Any]], str], cure: str
 ) -> Callable[[], Iterator[Finding]]:
-    def look() -> Iterator[Finding]:
+    def findings() -> Iterator[Finding]:
         try:
             yield ok(name, say(probe(name)))
         except ProbeError as error:
             yield fail(name, f"does not work: {error}", cure_for(name, str(error), cure))
 
-    return look
+    return findings
 
 
 def cure_for(name: str, problem: str, cure: str) -> str:

@@ -20,10 +20,10 @@ MAKE_EXTENSION = "CREATE EXTENSION vector WITH SCHEMA public"
 
 
 def checks() -> list[Check]:
-    return [Check(GROUP, "server", look)]
+    return [Check(GROUP, "server", findings)]
 
 
-def look() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
     from db import schema, session, settings
     from db.administration import rights, server_facts
     from db.errors import RefusedConfigurationError, UnavailableError, UsageError
@@ -35,8 +35,8 @@ def look() -> Iterator[Finding]:
         return
     try:
         with (
-            session.connect(where.database_url, pool_size=1) as engine,
-            session.transaction(engine) as connection,
+            session.connect(where.database_url, pool_size=1) as database,
+            session.transaction(database) as connection,
         ):
             facts = server_facts.postgres(connection)
             yield from judge_server(facts, server_facts.round_trip_seconds(connection))
@@ -143,17 +143,17 @@ def judge_pgvector(facts: VectorFacts, user: str = "", problem: str | None = Non
 
 def judge_connections(facts: PostgresFacts, pool: int) -> Finding:
     free = facts.connections_limit - facts.connections_used
-    said = (
+    fact = (
         f"{facts.connections_used} of {facts.connections_limit} in use; a worker with the "
         f"settings here takes up to {pool}"
     )
     if free < pool:
         return warn(
             "connections",
-            said,
+            fact,
             "raise max_connections (or the role's limit), or lower REELVEC_SAMPLERS",
         )
-    return ok("connections", said)
+    return ok("connections", fact)
 
 
 def judge_rights(user: str, lacks: dict[str, list[str]]) -> Finding:
@@ -162,13 +162,13 @@ def judge_rights(user: str, lacks: dict[str, list[str]]) -> Finding:
 
     purposes = {rights.READER: "read", rights.ENQUEUER: "enqueue", rights.WORKER: "work"}
     may = [does for role, does in purposes.items() if not lacks[role]]
-    told = [
+    rights_found = [
         f"to {purposes[role]} it lacks {rights.shown(what)}" for role, what in lacks.items() if what
     ]
     advice = "have an administrator run reelvec db roles and GRANT the one that is wanted to it"
-    if not told:
+    if not rights_found:
         return ok("rights", f"role {user} may read, enqueue and work")
     if lacks[rights.READER]:
-        return fail("rights", f"role {user} may not read: {told[0]}", advice)
-    said = f"role {user} may {' and '.join(may)}; {'; '.join(told)}"
-    return ok("rights", said) if len(may) > 1 else warn("rights", said, advice)
+        return fail("rights", f"role {user} may not read: {rights_found[0]}", advice)
+    fact = f"role {user} may {' and '.join(may)}; {'; '.join(rights_found)}"
+    return ok("rights", fact) if len(may) > 1 else warn("rights", fact, advice)

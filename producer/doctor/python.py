@@ -35,20 +35,20 @@ def interpreter() -> Iterator[Finding]:
 def judge_interpreter(
     version: tuple[int, ...], system: str, machine: str, is_64_bit: bool
 ) -> Finding:
-    said = f"{'.'.join(map(str, version))} on {system} {machine}"
+    fact = f"{'.'.join(map(str, version))} on {system} {machine}"
     if version[:2] < MINIMUM:
         return fail(
-            "python", f"{said}: too old", f"use Python {'.'.join(map(str, MINIMUM))} or newer"
+            "python", f"{fact}: too old", f"use Python {'.'.join(map(str, MINIMUM))} or newer"
         )
     if not is_64_bit:
-        return fail("python", f"{said}, a 32-bit build", "use a 64-bit Python: torch has no other")
+        return fail("python", f"{fact}, a 32-bit build", "use a 64-bit Python: torch has no other")
     if system not in ("Linux", "Darwin"):
         return fail(
             "python",
-            f"{said}: not supported",
+            f"{fact}: not supported",
             "use Linux or macOS (on Windows: WSL or a container)",
         )
-    return ok("python", said)
+    return ok("python", fact)
 
 
 def installation() -> Iterator[Finding]:
@@ -81,7 +81,7 @@ def judge_requirements(lines: list[str], installed: Callable[[str], str | None])
         if version is None and wanted.extra is None:
             wrong.append(f"{wanted.name} is missing")
         elif version is not None and not wanted.allows(version):
-            wrong.append(f"{wanted.name} {version} is not {wanted.said}")
+            wrong.append(f"{wanted.name} {version} is not {wanted.bounds_text}")
     if wrong:
         return fail(
             "required packages",

@@ -35,7 +35,7 @@ class Requirement:
     conditional: bool
 
     @property
-    def said(self) -> str:
+    def bounds_text(self) -> str:
         return ",".join(f"{sign}{'.'.join(map(str, version))}" for sign, version in self.bounds)
 
     def allows(self, version: str) -> bool:

@@ -56,18 +56,18 @@ def _s3(source: str | None) -> Iterator[Finding]:
         return
     found.credentials.retrieve()
     address = f"{'https' if found.secure else 'http'}://{found.host}"
-    said = (
+    fact = (
         f"{address}, region {found.region or 'of each bucket'}, credentials: "
         f"{found.credentials.source}"
     )
     if found.credentials.source == "anonymous":
         yield warn(
             "s3",
-            f"{said}: only public buckets can be read",
+            f"{fact}: only public buckets can be read",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
         )
         return
-    yield ok("s3", said)
+    yield ok("s3", fact)
 
 
 def _source(source: str | None) -> Iterator[Finding]:
@@ -96,18 +96,18 @@ def _try(source: str, storage: Storage) -> Iterator[Finding]:
     block.
     """
     try:
-        said, uri = _first(source, storage)
+        fact, uri = _first(source, storage)
     except ReelvecError as error:
         yield _failure("source", "cannot be listed", error)
         return
     if uri is None:
         yield warn(
             "source",
-            said,
+            fact,
             "check that its name is complete; enqueue --dry-run shows what would be recorded",
         )
         return
-    yield ok("source", said)
+    yield ok("source", fact)
     try:
         with storage.open(uri) as opened:
             yield ok("first video", f"{uri} opens, {opened.size_bytes:,} bytes")
@@ -131,9 +131,11 @@ def _failure(name: str, what: str, error: ReelvecError) -> Finding:
     """The code and words of storage, which is what the jobs of such videos would end or wait
     with.
     """
-    told = error.__cause__ if isinstance(error.__cause__, VideoError) else error
-    code = f"{told.code}: " if isinstance(told, VideoError) else ""
-    return fail(name, f"{what}: {code}{told}", _CURES.get(told.code, "the message says what to do"))
+    cause = error.__cause__ if isinstance(error.__cause__, VideoError) else error
+    code = f"{cause.code}: " if isinstance(cause, VideoError) else ""
+    return fail(
+        name, f"{what}: {code}{cause}", _CURES.get(cause.code, "the message says what to do")
+    )
 
 
 def _first(source: str, storage: Storage) -> tuple[str, str | None]:
@@ -143,23 +145,24 @@ def _first(source: str, storage: Storage) -> tuple[str, str | None]:
     from producer.categories import load_shipped
     from producer.sources.naming import VIDEO_SUFFIXES
     from producer.sources.reading import RowError, bucket_folder, read_source
-    from producer.sources.uris import s3_uri
     from workers.sources.s3_endpoint import endpoint
+    from workers.sources.schemes import bucket_and_key
 
     host = endpoint().host
     try:
-        place = bucket_folder(source, host)
+        folder = bucket_folder(source, host)
     except ValueError:  # `read_source` refuses it in the words of enqueue
-        place = None
-    if place is not None:
-        keys = [listed.key for listed in islice(storage.list(*place), PAGE_OBJECTS)]
+        folder = None
+    if folder is not None:
+        keys = [listed.key for listed in islice(storage.list(folder), PAGE_OBJECTS)]
         if keys:
             videos = [key for key in keys if PurePosixPath(key).suffix.lower() in VIDEO_SUFFIXES]
-            said = (
+            fact = (
                 f"{source} can be listed, {len(videos)} of its first {len(keys)} objects are "
                 "videos by name"
             )
-            return said, s3_uri(place[0], videos[0]) if videos else None
+            bucket = folder.removesuffix(bucket_and_key(folder)[1])
+            return fact, f"{bucket}{videos[0]}" if videos else None
     bad: RowError | None = None
     rows = read_source(
         source, categories=load_shipped(), match=None, s3_endpoint=host, storage=storage

@@ -14,10 +14,10 @@ import numpy as np
 
 from producer.local.targets import whole_file
 from producer.local.videos import LocalVideos
-from producer.sources.uris import key_of
 from workers.sampling import policies
 from workers.sampling.frames import Frames, refusal
 from workers.sampling.plan import FRAMES
+from workers.sources.schemes import key_of
 
 #: Frames in a row of the table, and what stands between two of them.
 TABLE_COLUMNS, TABLE_GAP = 6, "    "
@@ -60,7 +60,7 @@ class Sampled:
     def facts(self) -> dict[str, str]:
         """What there is to say, in words, by subject."""
         made, video = self.frames, self.frames.facts
-        said = {
+        words = {
             "video": f"{video.codec}, {video.width_px} x {video.height_px}, {video.fps:.5g} fps, "
             f"{video.duration_seconds:.1f} s, {made.frame_count:,} frames",
             "decoded": f"{made.frames_decoded:,} of {made.frame_count:,} frames, "
@@ -73,8 +73,8 @@ class Sampled:
             "frames": f"{_range(made.indices)}, policy {self.policy}",
         }
         if not made.decode_errors:
-            del said["damaged"]
-        return said
+            del words["damaged"]
+        return words
 
     def table(self) -> list[str]:
         """Lines with position and time of each frame; one that fills several slots is there

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from db.errors import UsageError
-from producer.sources.uris import key_of
+from workers.sources.schemes import key_of
 
 
 def targets(option: str, given: Path, suffix: str, uris: Sequence[str]) -> list[Path]:

@@ -17,6 +17,7 @@ from workers.sampling.pool import SamplerPool
 from workers.sampling.videos import Videos
 from workers.settings import WorkerSettings
 from workers.sources.s3_endpoint import endpoint
+from workers.sources.schemes import Naming, naming_of
 from workers.sources.storage import Storage
 
 
@@ -36,7 +37,8 @@ def named(file: str) -> Named:
         place = canonical(file, base=Path.cwd(), s3_endpoint=endpoint().host)
     except ValueError as error:
         raise UsageError(f"{mask(file)!r}: {error}") from error
-    return Named(place.uri, file if place.uri.startswith("file:") else place.uri, place.warning)
+    is_file = naming_of(place.uri) is Naming.PATH
+    return Named(place.uri, file if is_file else place.uri, place.warning)
 
 
 class LocalVideos:

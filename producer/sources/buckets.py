@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 from db.errors import RefusedConfigurationError, UnavailableError, UsageError, VideoError
 from producer.categories import Categories, looks_like_folder
 from producer.sources.manifest import RowError, VideoRow
 from producer.sources.naming import folder_category, is_video_name
-from producer.sources.uris import s3_uri
+from producer.sources.uris import object_uri
+from workers.sources.schemes import bucket_and_key
+from workers.sources.source import Listed
 from workers.sources.storage import Storage
-
-if TYPE_CHECKING:
-    from workers.sources.s3 import Listed
 
 _REFUSED = frozenset({"access_denied", "bad_credentials", "request_refused"})
 _TO_MEND = frozenset({"unreachable"})
@@ -24,36 +22,33 @@ _MISSING = frozenset({"no_bucket", "not_found"})
 
 
 def bucket_rows(
-    bucket: str, prefix: str, *, categories: Categories, match: str | None, storage: Storage
+    folder: str, *, categories: Categories, match: str | None, storage: Storage
 ) -> Iterator[VideoRow | RowError]:
-    """Videos below a prefix (empty, or ending in a slash), in the service's order; hidden names are
-    skipped.
+    """Videos below a bucket, or a folder of one (a uri that ends in a slash), in the service's
+    order; hidden names are skipped.
 
     Categories as in a local folder. The first page is asked for at once. Raises `UsageError` for a
     missing bucket and a prefix with nothing below it, `RefusedConfigurationError` for keys that may
     not list, `UnavailableError`; the last two also later, between rows.
     """
-    listed = storage.list(bucket, prefix)
-    with told():
-        first = next(listed, None)
-        if first is None and prefix:
-            single = next(
-                (each for each in storage.list(bucket, prefix[:-1]) if each.key == prefix[:-1]),
-                None,
-            )
-            if single is not None:  # an object, not a folder
-                return iter([_row(bucket, single, None)])
+    objects = storage.list(folder)
+    key = bucket_and_key(folder)[1].removesuffix("/")
+    with command_errors():
+        first = next(objects, None)
+        if first is None and key:
+            for listed in storage.list(folder.removesuffix("/")):
+                if listed.key == key:  # an object, not a folder
+                    return iter([_row(folder, listed, None)])
     if first is None:
         raise UsageError(
-            f"there is nothing below s3://{bucket}/{prefix}; check the prefix (it is "
-            "case-sensitive)"
+            f"there is nothing below {folder}; check the prefix (it is case-sensitive)"
         )
-    return _rows(bucket, prefix, chain([first], listed), categories, match)
+    return _rows(folder, chain([first], objects), categories, match)
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """An error of storage, as an error of the command."""
+def command_errors() -> Iterator[None]:
+    """Turns an error of storage into one that ends the command."""
     try:
         yield
     except VideoError as error:
@@ -69,13 +64,14 @@ def told() -> Iterator[None]:
 
 
 def _rows(
-    bucket: str, prefix: str, listed: Iterator[Listed], categories: Categories, match: str | None
+    folder: str, objects: Iterator[Listed], categories: Categories, match: str | None
 ) -> Iterator[VideoRow | RowError]:
+    prefix = bucket_and_key(folder)[1]
     name = PurePosixPath(prefix).name
     whole = categories.find(name) if looks_like_folder(name) else None
-    with told():
-        for each in listed:
-            parts = each.key[len(prefix) :].split("/")
+    with command_errors():
+        for listed in objects:
+            parts = listed.key[len(prefix) :].split("/")
             if (
                 any(part.startswith(".") for part in parts)
                 or not is_video_name(parts[-1], match)
@@ -85,15 +81,16 @@ def _rows(
             category = whole.slug if whole else None
             if len(parts) > 1 and whole is None and parts[0]:
                 category = folder_category(parts[0], categories)
-            yield _row(bucket, each, category)
+            yield _row(folder, listed, category)
 
 
-def _row(bucket: str, each: Listed, category: str | None) -> VideoRow | RowError:
+def _row(folder: str, listed: Listed, category: str | None) -> VideoRow | RowError:
+    scheme, bucket = folder.partition(":")[0], bucket_and_key(folder)[0]
     try:
-        uri = s3_uri(bucket, each.key)
+        uri = object_uri(scheme, bucket, listed.key)
     except ValueError as error:
-        return RowError(repr(f"s3://{bucket}/{each.key}")[1:-1], str(error))
-    title = PurePosixPath(each.key).stem
+        return RowError(repr(f"{scheme}://{bucket}/{listed.key}")[1:-1], str(error))
+    title = PurePosixPath(listed.key).stem
     return VideoRow(
-        uri, category=category, title=title or None, size_bytes=each.size_bytes, etag=each.etag
+        uri, category=category, title=title or None, size_bytes=listed.size_bytes, etag=listed.etag
     )

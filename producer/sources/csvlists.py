@@ -90,12 +90,15 @@ def _header(path: Path, lines: Lines) -> tuple[str, list[str]]:
         if line.lower().startswith("sep=") and len(line.rstrip("\r\n")) == len("sep=") + 1:
             separator = line[len("sep=")]
             return separator, _cells(next(lines, ""), separator)
-        candidates = [usual, *(each for each in _SEPARATORS if each != usual)]
+        candidates = [usual, *(separator for separator in _SEPARATORS if separator != usual)]
         found = {separator: _cells(line, separator) for separator in candidates}
     except (csv.Error, UnreadableLineError) as error:
         raise UsageError(f"{path} line {lines.number}: {error}") from error
     # the first that shows an address column; where none does, the one that makes most of the line
-    best = max(candidates, key=lambda each: (bool(address_columns(found[each])), len(found[each])))
+    best = max(
+        candidates,
+        key=lambda separator: (bool(address_columns(found[separator])), len(found[separator])),
+    )
     return best, found[best]
 
 

@@ -140,7 +140,8 @@ def refuse_text(path: Path) -> None:
             return
         text = head[: error.start].decode()
     if text and (
-        text.isprintable() or not any(ord(each) < 32 and each not in "\t\n\r\f" for each in text)
+        text.isprintable()
+        or not any(ord(character) < 32 and character not in "\t\n\r\f" for character in text)
     ):
         first = next((line.strip() for line in text.splitlines() if line.strip()), "")
         raise UsageError(f"{path} is a text ({first[:60]!r}), not a video; {READ}")

@@ -12,14 +12,15 @@ from pathlib import Path, PurePosixPath
 
 from db.errors import UsageError
 from producer.categories import Categories
-from producer.sources.buckets import bucket_rows, told
+from producer.sources.buckets import bucket_rows, command_errors
 from producer.sources.folders import folder_rows
 from producer.sources.lists import READ, list_kind, read_list, refuse_other, refuse_text
 from producer.sources.manifest import Context, RowError, VideoRow
 from producer.sources.naming import VIDEO_SUFFIXES, matches
 from producer.sources.textlists import read_stream
-from producer.sources.uris import Canonical, bucket_place, canonical, file_uri, key_of
+from producer.sources.uris import Canonical, canonical, file_uri, folder_uri
 from workers.sources.file import version_of
+from workers.sources.schemes import Naming, key_of, naming_of
 from workers.sources.storage import Storage
 
 __all__ = ["FORMS", "RowError", "Unmatched", "VideoRow", "read_source"]
@@ -69,7 +70,7 @@ def _matching(
 ) -> Iterator[VideoRow | RowError]:
     for row in rows:
         if isinstance(row, RowError) or matches(
-            key_of(row.uri), match, whole=row.uri.startswith("s3://")
+            key_of(row.uri), match, whole=naming_of(row.uri) is Naming.KEY
         ):
             yield row
             continue
@@ -83,16 +84,16 @@ def _rows(
     if source == "-":
         return read_stream(sys.stdin.buffer, "standard input", context)
     try:
-        bucket = bucket_folder(source, context.s3_endpoint)
-        if bucket is not None:
-            return bucket_rows(*bucket, categories=context.categories, match=match, storage=storage)
+        folder = bucket_folder(source, context.s3_endpoint)
+        if folder is not None:
+            return bucket_rows(folder, categories=context.categories, match=match, storage=storage)
         place = canonical(source, base=context.base, s3_endpoint=context.s3_endpoint)
     except ValueError as error:
         raise UsageError(f"source: {error}; {FORMS}") from error
-    if place.uri.startswith("file:"):
+    if naming_of(place.uri) is Naming.PATH:
         return _local_rows(Path(key_of(place.uri)), context, match)
     kind = list_kind(_name(source))
-    if kind and place.uri.startswith("s3:"):
+    if kind and naming_of(place.uri) is Naming.KEY:
         return _list_in_bucket(place.uri, context, storage)
     if kind:
         raise UsageError(f"{place.uri} is not on this machine: copy the {kind} file here; {FORMS}")
@@ -100,21 +101,21 @@ def _rows(
     return iter([_single(place)])
 
 
-def bucket_folder(source: str, s3_endpoint: str | None) -> tuple[str, str] | None:
-    """Bucket and prefix of a source whose objects are listed; None: it names a video, a list, or no
-    bucket at all.
+def bucket_folder(source: str, s3_endpoint: str | None) -> str | None:
+    """The uri of a source whose objects are listed; None: it names a video, a list, or no bucket at
+    all.
 
     Raises `ValueError`: no bucket name. Raises `UsageError`: an object that is neither video nor
     list.
     """
-    place = bucket_place(source, s3_endpoint=s3_endpoint)
-    if source.endswith("/") or place is None:
-        return place
+    folder = folder_uri(source, s3_endpoint=s3_endpoint)
+    if source.endswith("/") or folder is None:
+        return folder
     refuse_other(_name(source))
     is_one = (
         list_kind(_name(source)) or PurePosixPath(_name(source)).suffix.lower() in VIDEO_SUFFIXES
     )
-    return None if is_one else place
+    return None if is_one else folder
 
 
 def _name(source: str) -> str:
@@ -165,7 +166,7 @@ def _list_in_bucket(uri: str, context: Context, storage: Storage) -> Iterator[Vi
     folder = tempfile.TemporaryDirectory(prefix="reelvec-list-")
     copy = Path(folder.name) / PurePosixPath(uri).name[-60:]
     try:
-        with told():
+        with command_errors():
             storage.download(uri, copy)
         rows = read_list(copy, replace(context, base=None))
     except BaseException:

@@ -1,5 +1,5 @@
-"""Text lists: one path or address a line. Prose and code are told from lists by what their lines
-are.
+"""Text lists: one path or address a line. Prose and code are told apart from lists by their
+lines.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from producer.sources import packed
 from producer.sources.cells import SAVE_AS_UTF8, is_storable
 from producer.sources.manifest import Context, RowError, VideoRow, looks_like_address
 from producer.sources.packed import Lines, UnreadableLineError
-from producer.sources.uris import canonical, key_of
+from producer.sources.uris import canonical
+from workers.sources.schemes import key_of
 
 #: So many lines decide whether a text is a list: in one, most of them are addresses.
 _LOOKED_AT = 100

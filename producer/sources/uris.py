@@ -15,10 +15,12 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from producer.sources import mistaken
+from workers.sources.schemes import SCHEMES, Naming
 
-ALLOWED = "a path, file:, s3:, http: or https:"
+_NAMES = [f"{name}:" for name in SCHEMES]
+ALLOWED = f"a path, {', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
 
-_SCHEME = re.compile(r"(?:file|s3|https?):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SCHEME = re.compile(rf"(?:{'|'.join(SCHEMES)}):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f]")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _MAX_KEY_BYTES = 1024
@@ -64,15 +66,16 @@ def canonical(text: str, *, base: Path | None, s3_endpoint: str | None) -> Canon
         return Canonical(file_uri(_absolute(text, base)))
     scheme, _, rest = text.partition(":")
     scheme = scheme.lower()
-    if scheme == "file":
+    naming = SCHEMES[scheme].naming if scheme in SCHEMES else None
+    if naming is Naming.PATH:
         return Canonical(file_uri(_path_of_file_url(rest)))
     if not rest.startswith("//"):
         raise ValueError(f"{scheme}: must be followed by //")
-    if scheme == "s3":
+    if naming is Naming.KEY:
         bucket, _, key = rest[2:].partition("/")
         _refuse_version(key)
-        return Canonical(s3_uri(bucket, key))
-    if scheme in ("http", "https"):
+        return Canonical(object_uri(scheme, bucket, key))
+    if naming is Naming.ADDRESS:
         return _web(scheme, rest, s3_endpoint)
     raise ValueError(
         f"scheme {scheme}: is not supported; allowed are {ALLOWED}{mistaken.advice(scheme)}"
@@ -88,18 +91,9 @@ def file_uri(path: Path) -> str:
     return "file://" + quote(text)
 
 
-def key_of(uri: str) -> str:
-    """What a canonical uri names, decoded: the path of a file or web address, the key of an S3
-    object.
-    """
-    if uri.startswith("s3://"):
-        return uri.removeprefix("s3://").partition("/")[2]
-    return unquote(urlsplit(uri).path)
-
-
-def bucket_place(text: str, *, s3_endpoint: str | None) -> tuple[str, str] | None:
-    """Bucket and prefix that a source names, the prefix empty or ending in a slash; None: it names
-    no folder of a bucket.
+def folder_uri(text: str, *, s3_endpoint: str | None) -> str | None:
+    """The uri, ending in a slash, of the bucket or folder of one that a source names; None: it
+    names none.
 
     `s3://bucket`, `s3://bucket/prefix`, `s3://bucket/prefix/`, and web addresses on the S3
     endpoint. Raises `ValueError`: no bucket name.
@@ -107,19 +101,22 @@ def bucket_place(text: str, *, s3_endpoint: str | None) -> tuple[str, str] | Non
     scheme, separator, rest = mistaken.respelled(text).partition("://")
     if not separator:
         return None
-    if scheme.lower() == "s3":
+    scheme = scheme.lower()
+    naming = SCHEMES[scheme].naming if scheme in SCHEMES else None
+    if naming is Naming.KEY:
         bucket, _, prefix = rest.partition("/")
         _refuse_version(prefix)
-    elif scheme.lower() in ("http", "https") and "@" not in rest:
-        place = _bucket_and_key(urlsplit(text), s3_endpoint)
-        if place is None:
+    elif naming is Naming.ADDRESS and "@" not in rest:
+        named = _bucket_and_key(urlsplit(text), s3_endpoint)
+        if named is None:
             return None
-        bucket, prefix = place
+        scheme, (bucket, prefix) = "s3", named
     else:
         return None
     if _BUCKET.fullmatch(bucket) is None:
-        raise ValueError(f"{bucket!r} is not a bucket name; write s3://bucket/prefix")
-    return bucket, prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
+        raise ValueError(f"{bucket!r} is not a bucket name; write {scheme}://bucket/prefix")
+    uri = f"{scheme}://{bucket}/{prefix}"
+    return uri if uri.endswith("/") else f"{uri}/"
 
 
 def _refuse_version(key: str) -> None:
@@ -193,23 +190,23 @@ def _decoded(path: str) -> str:
         raise ValueError(f"{path!r} is not percent-encoded UTF-8") from error
 
 
-def s3_uri(bucket: str, key: str) -> str:
-    """The uri of an object. Raises `ValueError`: no bucket name, no key, characters or parts that
-    cannot be asked for.
+def object_uri(scheme: str, bucket: str, key: str) -> str:
+    """The uri of an object of a bucket. Raises `ValueError`: no bucket name, no key, characters or
+    parts that cannot be asked for.
     """
     if _BUCKET.fullmatch(bucket) is None:
-        raise ValueError(f"{bucket!r} is not a bucket name; write s3://bucket/key")
+        raise ValueError(f"{bucket!r} is not a bucket name; write {scheme}://bucket/key")
+    uri = f"{scheme}://{bucket}/{key}"
     if not key or key.endswith("/"):
-        raise ValueError(f"s3://{bucket}/{key} names no object; write s3://bucket/key")
+        raise ValueError(f"{uri} names no object; write {scheme}://bucket/key")
     _check_characters(key)
     if not {".", ".."}.isdisjoint(key.split("/")):
         raise ValueError(
-            f"s3://{bucket}/{key} has . or .. as a part, which S3 clients cannot ask for; rename "
-            "the object"
+            f"{uri} has . or .. as a part, which S3 clients cannot ask for; rename the object"
         )
     if len(key.encode()) > _MAX_KEY_BYTES:
         raise ValueError(f"the key has {len(key.encode())} bytes; S3 allows {_MAX_KEY_BYTES}")
-    return f"s3://{bucket}/{key}"
+    return uri
 
 
 def _web(scheme: str, rest: str, s3_endpoint: str | None) -> Canonical:
@@ -223,9 +220,11 @@ def _web(scheme: str, rest: str, s3_endpoint: str | None) -> Canonical:
     if not parts.hostname:
         raise ValueError(f"{scheme}:// without a host")
     mistaken.refuse_page(f"{scheme}:{rest}")
-    if place := _bucket_and_key(parts, s3_endpoint):
+    if named := _bucket_and_key(parts, s3_endpoint):
         why = "objects are read with keys from the environment, in their newest version"
-        return Canonical(s3_uri(*place), _lost(parts.query.split("&") if parts.query else [], why))
+        return Canonical(
+            object_uri("s3", *named), _lost(parts.query.split("&") if parts.query else [], why)
+        )
     _check_characters(unquote(parts.path) or "/")  # its last part becomes the video's title
     kept, secret = _split_query(parts.query)
     query = "?" + quote("&".join(kept), safe=_WEB_SAFE) if kept else ""

@@ -105,7 +105,7 @@ def capacity(fleet: Fleet, *, taken: int, ready: int) -> Capacity:
     )
 
 
-def find(stages: Stages, have: Capacity) -> Bottleneck:
+def limiting_stage(stages: Stages, have: Capacity) -> Bottleneck:
     """The stage that limits, as far as the data says; `unknown` or `nothing` with the reason where
     it does not.
     """

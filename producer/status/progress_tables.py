@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import RenderableType
-from rich.table import Table
 
 from db.progress.census import Progress
 from db.progress.models import ModelProgress
 from producer.status.snapshot import Snapshot
+from producer.tables import drawn_table
 
 #: Columns of the table of categories and of that of models; the first is a name, the others are
 #: counts.
@@ -25,9 +25,8 @@ def progress_tables(snapshot: Snapshot) -> list[RenderableType]:
 
 def _table(columns: tuple[str, ...], rows: Sequence[Progress | ModelProgress]) -> RenderableType:
     name, *counts = columns
-    table = Table(name, box=None, pad_edge=False)
-    for count in counts:
-        table.add_column(count.replace("_", " "), justify="right")
-    for row in rows:
-        table.add_row(getattr(row, name), *(f"{getattr(row, count):,}" for count in counts))
-    return table
+    titles = [count.replace("_", " ") for count in counts]
+    cells = [
+        (getattr(row, name), *(f"{getattr(row, count):,}" for count in counts)) for row in rows
+    ]
+    return drawn_table((name, *titles), cells, right=titles)

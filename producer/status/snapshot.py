@@ -67,12 +67,12 @@ class Snapshot:
         }
 
 
-def take(engine: Engine, broker: Question) -> Snapshot:
+def take(database: Engine, broker: Question) -> Snapshot:
     """Raises `UnavailableError` for a database that is away; a broker that is away is part of what
     is seen.
     """
     stale_seconds = settings.load(WorkerSettings).stale_seconds
-    with session.transaction(engine) as connection:
+    with session.transaction(database) as connection:
         counted = census.look(connection)
         able = abilities.read(connection, stale_seconds=stale_seconds)
         counted = replace(counted, groups=models.hold(counted.groups, able))
@@ -96,7 +96,7 @@ def take(engine: Engine, broker: Question) -> Snapshot:
         oldest_run_seconds=census.oldest_run_seconds(counted.groups),
         models=tuple(models.models(counted.groups, able)),
     )
-    return replace(_look(facts, stages, counted.age_seconds), drifts=drifted)
+    return replace(_snapshot(facts, stages, counted.age_seconds), drifts=drifted)
 
 
 def unclaimed_seconds(counted: Census, workers: Fleet, freed_seconds: float | None) -> float:
@@ -111,14 +111,14 @@ def unclaimed_seconds(counted: Census, workers: Fleet, freed_seconds: float | No
     return min([waiting.ready_seconds, *(seconds for seconds in since if seconds is not None)])
 
 
-def _look(facts: Facts, stages: Stages, age_seconds: float) -> Snapshot:
+def _snapshot(facts: Facts, stages: Stages, age_seconds: float) -> Snapshot:
     judged = verdict.judge(facts)
     found = None
     if judged.state in ("RUNNING", "FAILING"):
         have = bottleneck.capacity(
             facts.fleet, taken=facts.total.running, ready=facts.waiting.ready
         )
-        found = bottleneck.find(stages, have)
+        found = bottleneck.limiting_stage(stages, have)
     return Snapshot(
         judged,
         found,

@@ -36,7 +36,7 @@ class Verdict:
 
     `videos_per_second` is the rate at which videos got done over the last 10 minutes, for DONE over
     the last 10 minutes of work; `failed_per_second` that of failures. `seconds_left` counts every
-    video that waits, later retries too; None: no time can be told.
+    video that waits, later retries too; None: it is not known.
     """
 
     state: str
@@ -186,18 +186,18 @@ def _unclaimed(facts: Facts) -> Verdict | None:
     """Videos are ready, workers beat, the broker answers, and nothing was claimed for a minute."""
     if not facts.waiting.ready or facts.unclaimed_seconds < SILENT_SECONDS:
         return None
-    told = (
+    unclaimed = (
         f"{facts.waiting.ready:,} are ready and none was claimed for "
         f"{duration(facts.unclaimed_seconds)}"
     )
     if facts.all_taken and facts.unclaimed_seconds < BUSY_SECONDS:
         line = (
             f"BUSY  {facts.ended}, {facts.left:,} left; all {facts.fleet.in_flight:,} slots are "
-            f"taken: {told}"
+            f"taken: {unclaimed}"
         )
         return _verdict("BUSY", facts, line)
     state, why = _why_unclaimed(facts)
-    return _stopped(state, facts, f"{told}; {why}")
+    return _stopped(state, facts, f"{unclaimed}; {why}")
 
 
 def _why_unclaimed(facts: Facts) -> tuple[str, str]:

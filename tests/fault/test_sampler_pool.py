@@ -26,7 +26,7 @@ from tests.samplers import BLOCK, Held, MemorySource, is_gone, only_pid, program
 from workers.sampling import blocks, child
 from workers.sampling.plan import SHAPE
 from workers.sampling.pool import SamplerPool
-from workers.sources.limits import Cancelled
+from workers.sources.retrying import Cancelled
 
 
 @pytest.fixture(scope="module")

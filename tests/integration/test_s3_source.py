@@ -24,7 +24,7 @@ from tests.proxy import Proxy
 from tests.s3_server import S3Server
 from workers.settings import WorkerSettings
 from workers.sources import listing, retrying, s3_account
-from workers.sources import s3 as s3_store
+from workers.sources import storage as storage_module
 from workers.sources.remote import RemoteSource
 from workers.sources.storage import Storage
 
@@ -73,7 +73,7 @@ def test_odd_keys_are_listed_and_read_byte_for_byte(s3: S3Server, storage: OpenS
     bucket = s3.bucket()
     etags = {key: s3.put(bucket, key, BODY[: 1000 + index]) for index, key in enumerate(KEYS)}
     here = storage()
-    found = list(here.list(bucket, ""))
+    found = list(here.list(f"s3://{bucket}/"))
     assert {each.key: each.etag for each in found} == etags
     assert {each.key: each.size_bytes for each in found} == {
         key: 1000 + i for i, key in enumerate(KEYS)
@@ -116,7 +116,7 @@ def test_what_is_wrong_with_the_account_is_no_fault_of_the_video(
     failed = failure_of(here, f"s3://{bucket}/v.mp4")
     assert (failed.code, failed.error_class) == (code, ErrorClass.INFRA)
     with pytest.raises(VideoError) as caught:
-        list(here.list(bucket, ""))
+        list(here.list(f"s3://{bucket}/"))
     assert caught.value.code == code
     assert "only-for-tests" not in str(failed) + str(caught.value)
 
@@ -127,7 +127,7 @@ def test_missing_buckets_and_objects_have_their_codes(s3: S3Server, storage: Ope
     missing = failure_of(here, "s3://no-such-bucket/v.mp4")
     assert (missing.code, missing.error_class) == ("no_bucket", ErrorClass.INFRA)
     with pytest.raises(VideoError, match="no bucket 'no-such-bucket'"):
-        list(here.list("no-such-bucket", ""))
+        list(here.list("s3://no-such-bucket/"))
     deleted = failure_of(here, f"s3://{bucket}/deleted.mp4")
     assert (deleted.code, deleted.error_class) == ("not_found", ErrorClass.PERMANENT)
     assert failure_of(here, f"s3://{bucket}/a/../b.mp4").code == "request_refused"
@@ -265,7 +265,7 @@ def test_a_listing_goes_on_where_it_was_cut(
         s3.put(bucket, key, b"x")
     monkeypatch.setattr(listing, "PAGE_KEYS", 5)
     here = storage(AWS_ENDPOINT_URL_S3=f"http://{proxy.endpoint}")
-    listed = here.list(bucket, "p/")
+    listed = here.list(f"s3://{bucket}/p/")
     found = [next(listed).key]
     proxy.trap(direction="answer", after_bytes=700, times=1)  # amid the second page
     assert found + [each.key for each in listed] == keys
@@ -291,7 +291,7 @@ def test_a_download_that_fails_halfway_leaves_no_file(
 ) -> None:
     bucket = s3.bucket()
     s3.put(bucket, "v.mp4", BODY)
-    monkeypatch.setattr(s3_store, "CHUNK_BYTES", MIB)
+    monkeypatch.setattr(storage_module, "CHUNK_BYTES", MIB)
     real = RemoteSource.read
 
     def fails(self: RemoteSource, offset: int, length: int) -> bytes:

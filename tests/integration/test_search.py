@@ -133,7 +133,7 @@ def test_other_weights_than_the_stored_ones_are_refused(engine: Engine) -> None:
     with pytest.raises(
         RefusedConfigurationError, match=r"made with weights aaa, here are [0-9a-f]{64}"
     ):
-        desk_search.find(
+        desk_search.nearest_videos(
             engine, declared_encoder("siglip2", "random-tiny", "notebook"), "a cat", limit=1
         )
 
@@ -144,7 +144,7 @@ def test_another_sampling_is_another_space(engine: Engine, desk: Desk) -> None:
         engine, declared_encoder("siglip2", "random-tiny", "notebook"), loaded.digest, loaded.dim
     )
     store(engine, encoder, [np.ones(loaded.dim, np.float32)])
-    assert desk_search.find(engine, encoder, "a cat", limit=5)
+    assert desk_search.nearest_videos(engine, encoder, "a cat", limit=5)
     told = desk.run("reelvec", "search", "a cat", *TINY, "--sampling", "uniform", expect=2).stderr
     assert (
         "siglip2-random-tiny-uniform yet: run enqueue --backbone siglip2 --weights random-tiny "
@@ -187,6 +187,6 @@ def test_words_that_are_too_many_are_refused(
         engine, declared_encoder("siglip2", "pretrained", "notebook"), loaded.digest, loaded.dim
     )
     monkeypatch.setenv("REELVEC_MODELS_DIR", str(models))
-    assert desk_search.find(engine, encoder, "x" * 63, limit=1) == []
+    assert desk_search.nearest_videos(engine, encoder, "x" * 63, limit=1) == []
     with pytest.raises(UsageError, match="65 tokens long; SigLIP 2 reads 64: shorten it"):
-        desk_search.find(engine, encoder, "x" * 64, limit=1)
+        desk_search.nearest_videos(engine, encoder, "x" * 64, limit=1)

@@ -20,9 +20,9 @@ from cryptography.x509.oid import NameOID
 
 from db.errors import ErrorClass, VideoError
 from tests.http_server import WebServer, serving
-from workers.sources import guard
+from workers.sources import pools
 from workers.sources.http import HttpStore
-from workers.sources.limits import Limits
+from workers.sources.retrying import Limits
 from workers.sources.s3 import S3Store
 from workers.sources.s3_account import Account, Chain
 
@@ -134,8 +134,8 @@ def test_the_judged_address_must_still_prove_the_name(
 
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     public = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", 443))]
-    monkeypatch.setattr(guard.socket, "getaddrinfo", lambda *_, **__: public)
-    monkeypatch.setattr(guard.sockets, "create_connection", connect)
+    monkeypatch.setattr(pools.socket, "getaddrinfo", lambda *_, **__: public)
+    monkeypatch.setattr(pools.sockets, "create_connection", connect)
     if is_right:
         assert read(f"https://{host}/v.mp4", allow_private=False) == BODY
     else:

@@ -16,7 +16,7 @@ from celery.concurrency import solo, thread
 
 from db import logs
 from db.errors import UsageError
-from workers import contract, origin
+from workers import contract
 from workers.app import app
 from workers.node import supervisor
 from workers.node.celery_options import refusals
@@ -98,15 +98,6 @@ def test_a_log_file_gets_every_line_and_no_secret(tmp_path: Path) -> None:
     assert path.read_text().endswith("workers.tasks: again\n")
 
 
-def test_another_db_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "theirs").mkdir()
-    (tmp_path / "theirs" / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    assert origin.foreign("db") is None
-    assert origin.foreign("theirs") == str(tmp_path / "theirs")
-    assert origin.foreign("no_such_module") == "nowhere"
-
-
 def test_a_supervised_worker_imports_nothing_from_the_current_folder(tmp_path: Path) -> None:
     """Every name that a worker imports stands in its folder, too; what is started there gets to
     Celery's own help.
@@ -151,7 +142,9 @@ def test_celery_itself_says_in_one_line_whose_db_it_found(tmp_path: Path) -> Non
         check=False,
     )
     assert done.returncode == 78
-    assert done.stderr.startswith(f"error: db would come from {tmp_path / 'db'}, not from ")
+    assert done.stderr.startswith(
+        f"error: the module db would come from {tmp_path / 'db'}, not from "
+    )
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -187,8 +188,7 @@ def test_everything_copied_exists_and_reaches_the_builder() -> None:
 def check_command(words: list[str]) -> None:
     """Script, subcommands and options exist."""
     module, _, function = PROJECT["scripts"][words[0]].partition(":")
-    assert module == "producer.cli"
-    assert callable(getattr(cli, function))
+    assert callable(getattr(import_module(module), function))
     command: Any = typer.main.get_command(
         cli.enqueue_alone if words[0] == "enqueue" else cli.reelvec
     )

@@ -18,11 +18,11 @@ import pytest
 
 from db.errors import ErrorClass, VideoError
 from tests.http_server import Handler, WebServer, serving
-from workers.sources import guard, retrying
-from workers.sources.guard import is_public
+from workers.sources import pools, retrying
 from workers.sources.http import Asker, HttpStore
-from workers.sources.limits import Cancelled, Limits
+from workers.sources.pools import is_public
 from workers.sources.remote import FIRST_BYTES
+from workers.sources.retrying import Cancelled, Limits
 
 BODY = random.Random(1).randbytes(3 * FIRST_BYTES + 17)
 LIMITS = Limits(fetch_seconds=1.5, bytes_per_second=100_000, spool_bytes=1 << 30)
@@ -481,8 +481,8 @@ class Internet:
         self._server, self._names = server, names
         self._resolve = socket.getaddrinfo
         self.reached: list[str] = []
-        monkeypatch.setattr(guard.socket, "getaddrinfo", self._found)
-        monkeypatch.setattr(guard.sockets, "create_connection", self._connected)
+        monkeypatch.setattr(pools.socket, "getaddrinfo", self._found)
+        monkeypatch.setattr(pools.sockets, "create_connection", self._connected)
 
     def _found(self, host: str, port: int, *arguments: int, **options: int) -> list[object]:
         if host not in self._names:

@@ -16,7 +16,7 @@ from producer.categories import load_shipped
 from producer.sources.buckets import bucket_rows
 from tests.http_server import Handler, WebServer, serving
 from workers.sources import listing, retrying, s3
-from workers.sources.limits import Limits
+from workers.sources.retrying import Limits
 from workers.sources.s3 import S3Store
 from workers.sources.s3_account import Account, Chain
 from workers.sources.s3_client import S3Client
@@ -212,7 +212,7 @@ Keys = list[str]
 
 
 def listed(server: WebServer) -> Keys:
-    return [each.key for each in store_at(server).list("bucket", "p/")]
+    return [each.key for each in store_at(server).list("s3://bucket/p/")]
 
 
 def page_after(handler: Handler, after: str) -> tuple[str, bool]:
@@ -331,7 +331,7 @@ def test_a_bad_listing_ends_and_is_called_one(
     ):
         list(
             bucket_rows(
-                "bucket", "p/", categories=load_shipped(), match=None, storage=store_at(server)
+                "s3://bucket/p/", categories=load_shipped(), match=None, storage=store_at(server)
             )
         )  # type: ignore[arg-type]
 
@@ -356,7 +356,9 @@ def test_what_a_listing_does_not_need_is_not_insisted_on(
 ) -> None:
     server.bend = lambda handler: answer_page(handler, entry("p/a.mp4", inside))
     rows = list(
-        bucket_rows("bucket", "p/", categories=load_shipped(), match=None, storage=store_at(server))
+        bucket_rows(
+            "s3://bucket/p/", categories=load_shipped(), match=None, storage=store_at(server)
+        )
     )  # type: ignore[arg-type]
     assert [(row.uri, row.size_bytes, row.etag) for row in rows] == [
         ("s3://bucket/p/a.mp4", size_bytes, etag)
@@ -394,7 +396,7 @@ def test_a_refusal_names_the_right_that_is_missing(
         read(store)
     assert caught.value.code == "access_denied"
     with pytest.raises(VideoError, match=f"{words}.*{who}.*s3:ListBucket"):
-        list(store.list("bucket", ""))
+        list(store.list("s3://bucket/"))
 
 
 def test_without_an_endpoint_an_error_says_that_aws_was_asked(
@@ -419,7 +421,7 @@ def test_without_an_endpoint_an_error_says_that_aws_was_asked(
     monkeypatch.setattr("socket.getaddrinfo", no_dns)
     store = S3Store(account(), LIMITS, connections=1)
     with pytest.raises(UnavailableError) as caught:
-        list(bucket_rows("bucket", "", categories=load_shipped(), match=None, storage=store))  # type: ignore[arg-type]
+        list(bucket_rows("s3://bucket/", categories=load_shipped(), match=None, storage=store))  # type: ignore[arg-type]
     said = str(caught.value)
     assert "bucket.s3.us-east-1.amazonaws.com" in said
     assert "no AWS_ENDPOINT_URL_S3 is set, so AWS itself was asked" in said

@@ -13,8 +13,8 @@ from db.errors import VideoError
 from tests.http_server import Handler, WebServer, serving
 from workers.sources import retrying
 from workers.sources.http import HttpStore
-from workers.sources.limits import Limits
 from workers.sources.remote import FIRST_BYTES
+from workers.sources.retrying import Limits
 
 BODY = random.Random(3).randbytes(2 * FIRST_BYTES + 17)
 SMALL = BODY[:672]

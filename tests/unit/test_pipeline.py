@@ -13,7 +13,7 @@ import pytest
 from db.errors import VideoError
 from producer.request import declared_encoder
 from workers.pipeline import Owed, embed_video
-from workers.sources.limits import Cancelled
+from workers.sources.retrying import Cancelled
 
 OWED = [Owed(declared_encoder("probe", "pretrained", policy)) for policy in ("notebook", "uniform")]
 

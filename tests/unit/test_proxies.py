@@ -15,8 +15,8 @@ from minio.credentials.providers import StaticProvider
 from db.errors import ErrorClass, RefusedConfigurationError, VideoError
 from tests.http_server import WebServer, serving
 from workers.sources.http import HttpStore
-from workers.sources.limits import Limits
 from workers.sources.proxies import proxy_for
+from workers.sources.retrying import Limits
 from workers.sources.s3 import S3Store
 from workers.sources.s3_account import Account, Chain
 

@@ -19,8 +19,8 @@ from producer.doctor import packages, probes
 from producer.settings import ProducerSettings
 from workers import app
 from workers.settings import WorkerSettings
-from workers.sources.limits import Limits
 from workers.sources.pools import pool_options
+from workers.sources.retrying import Limits
 
 ROOT = Path(__file__).parents[2]
 CODE = [path for folder in ("db", "workers", "producer") for path in (ROOT / folder).rglob("*.py")]

@@ -10,38 +10,41 @@ import pytest
 
 from db.errors import UsageError
 from db.jobs.selection import Selection, condition
-from producer.selectors import parse
+from producer.selectors import Selectors
 
 
 def prefix(source: str) -> str | None:
-    return parse(None, None, source, None).uri_prefix
+    return Selectors(None, None, source, None).parsed().uri_prefix
 
 
 def since(text: str) -> datetime | timedelta | None:
-    return parse(None, None, None, text).since
+    return Selectors(None, None, None, text).parsed().since
 
 
 def test_nothing_asked_is_everything() -> None:
-    assert parse(None, None, None, None) == Selection()
+    assert Selectors(None, None, None, None).parsed() == Selection()
     assert condition(Selection(), moment="j.finished_at") == ("", {})
 
 
 def test_a_category_is_its_slug_and_what_was_written() -> None:
-    assert parse(["Фильмы", "48.0"], None, None, None).categories == (
+    assert Selectors(["Фильмы", "48.0"], None, None, None).parsed().categories == (
         "Фильмы",
         "films",
         "48.0",
         "films",
     )
-    assert parse(["my own"], None, None, None).categories == ("my own",)
+    assert Selectors(["my own"], None, None, None).parsed().categories == ("my own",)
 
 
 def test_codes_are_checked() -> None:
-    assert parse(None, ["truncated", "poison"], None, None).codes == ("truncated", "poison")
+    assert Selectors(None, ["truncated", "poison"], None, None).parsed().codes == (
+        "truncated",
+        "poison",
+    )
     with pytest.raises(UsageError, match="did you mean truncated"):
-        parse(None, ["trunkated"], None, None)
+        Selectors(None, ["trunkated"], None, None).parsed()
     with pytest.raises(UsageError, match="known: access_denied, "):
-        parse(None, ["qqq"], None, None)
+        Selectors(None, ["qqq"], None, None).parsed()
 
 
 def test_sources_are_the_beginning_of_canonical_uris(

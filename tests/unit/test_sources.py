@@ -19,8 +19,8 @@ from db.settings import load
 from producer.categories import load_shipped
 from producer.settings import ProducerSettings
 from producer.sources.reading import FORMS, RowError, VideoRow, read_source
-from producer.sources.uris import key_of
 from workers.settings import PRODUCER_VARIABLES, WorkerSettings
+from workers.sources.schemes import key_of
 from workers.sources.storage import Storage
 
 

@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from producer.sources.uris import bucket_place, canonical, file_uri, key_of
+from producer.sources.uris import canonical, file_uri, folder_uri
+from workers.sources.schemes import key_of
 
 BASE = Path("/base/folder")
 ENDPOINT = "https://storage.example.net"
@@ -242,7 +243,7 @@ def test_aws_has_one_name_in_every_region(address: str, expected: str) -> None:
 def test_a_host_that_names_no_bucket_of_the_service_stays_a_web_address(host: str) -> None:
     address = f"https://{host}/x/a.mp4"
     assert canonical(address, base=BASE, s3_endpoint="s3.amazonaws.com").uri == address
-    assert bucket_place(address, s3_endpoint="s3.amazonaws.com") is None
+    assert folder_uri(address, s3_endpoint="s3.amazonaws.com") is None
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_a_host_that_names_no_bucket_of_the_service_stays_a_web_address(host: st
 def test_a_version_is_refused_by_name_and_is_no_part_of_a_key(source: str) -> None:
     for read in (
         lambda: canonical(source, base=BASE, s3_endpoint=None),
-        lambda: bucket_place(source, s3_endpoint=None),
+        lambda: folder_uri(source, s3_endpoint=None),
     ):
         with pytest.raises(
             ValueError, match=r"(?i)\?versionId=\w+ asks for one version of an object"
@@ -272,13 +273,13 @@ def test_any_aws_endpoint_means_aws_everywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "place"),
+    ("source", "folder"),
     [
-        ("s3://bucket", ("bucket", "")),
-        ("s3://bucket/", ("bucket", "")),
-        ("s3://bucket/a/b", ("bucket", "a/b/")),
-        ("S3://bucket/a b/", ("bucket", "a b/")),
-        ("http://s3.example.net:9000/bucket/a%20b", ("bucket", "a b/")),
+        ("s3://bucket", "s3://bucket/"),
+        ("s3://bucket/", "s3://bucket/"),
+        ("s3://bucket/a/b", "s3://bucket/a/b/"),
+        ("S3://bucket/a b/", "s3://bucket/a b/"),
+        ("http://s3.example.net:9000/bucket/a%20b", "s3://bucket/a b/"),
         ("https://bucket.s3.amazonaws.com/a", None),
         ("https://other.example.org/bucket", None),
         ("https://me:secret@s3.example.net:9000/bucket", None),
@@ -286,8 +287,8 @@ def test_any_aws_endpoint_means_aws_everywhere() -> None:
         ("file:///bucket", None),
     ],
 )
-def test_folders_of_buckets(source: str, place: tuple[str, str] | None) -> None:
-    assert bucket_place(source, s3_endpoint="s3.example.net:9000") == place
+def test_folders_of_buckets(source: str, folder: str | None) -> None:
+    assert folder_uri(source, s3_endpoint="s3.example.net:9000") == folder
 
 
 @pytest.mark.parametrize("key", ["a/../b.mp4", "./a.mp4", "..", "a/."])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from producer.status.verdict import Verdict
-from producer.wait import STALL_SECONDS, Patience
+from producer.wait import STALL_SECONDS, StallWatch
 
 
 def verdict(state: str, code: int) -> Verdict:
@@ -15,21 +15,21 @@ STALLED, RUNNING = verdict("STALLED", 1), verdict("RUNNING", 0)
 
 def test_trouble_is_said_once_and_its_end_too() -> None:
     told: list[str] = []
-    patience = Patience(told.append)
+    stall_watch = StallWatch(told.append)
     for seen in (RUNNING, STALLED, STALLED, verdict("BLOCKED", 1), RUNNING, RUNNING):
-        assert not patience.is_over(seen, 0.0)
+        assert not stall_watch.is_over(seen, 0.0)
     assert told == ["STALLED ...", "BLOCKED ...", "RUNNING ..."]
 
 
 def test_it_ends_when_nothing_goes_on_for_long() -> None:
-    patience = Patience(lambda line: None)
-    assert not patience.is_over(STALLED, 100.0)
-    assert not patience.is_over(RUNNING, 90.0 + STALL_SECONDS)
-    assert not patience.is_over(STALLED, 110.0 + STALL_SECONDS), "it began anew"
-    assert not patience.is_over(verdict("BLOCKED", 1), 109.0 + 2 * STALL_SECONDS)
-    assert patience.is_over(STALLED, 110.0 + 2 * STALL_SECONDS)
+    stall_watch = StallWatch(lambda line: None)
+    assert not stall_watch.is_over(STALLED, 100.0)
+    assert not stall_watch.is_over(RUNNING, 90.0 + STALL_SECONDS)
+    assert not stall_watch.is_over(STALLED, 110.0 + STALL_SECONDS), "it began anew"
+    assert not stall_watch.is_over(verdict("BLOCKED", 1), 109.0 + 2 * STALL_SECONDS)
+    assert stall_watch.is_over(STALLED, 110.0 + 2 * STALL_SECONDS)
 
 
 def test_a_pause_is_waited_for() -> None:
-    patience = Patience(lambda line: None)
-    assert not any(patience.is_over(verdict("PAUSED", 1), 1000.0 * look) for look in range(5))
+    stall_watch = StallWatch(lambda line: None)
+    assert not any(stall_watch.is_over(verdict("PAUSED", 1), 1000.0 * look) for look in range(5))

@@ -32,7 +32,7 @@ from workers.sampling.child import (
 )
 from workers.sampling.frames import STAGE, Frames
 from workers.sampling.plan import SHAPE
-from workers.sources.limits import Cancelled
+from workers.sources.retrying import Cancelled
 from workers.sources.storage import STAGE as FETCH
 from workers.sources.storage import ByteSource
 

@@ -8,7 +8,6 @@ import socket
 from http.client import BadStatusLine, HTTPException, HTTPResponse
 from typing import Any
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProxyError
 from urllib3.util import connection as sockets
@@ -55,20 +54,12 @@ class Connection(HTTPConnection):
             self.putheader(name, value)
 
 
-class TLSConnection(HTTPSConnection):
+class TLSConnection(Connection, HTTPSConnection):
     scheme = "https"
     tunnelled = True
-    response_class = FinalResponse
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.way = proxy_for(self.scheme, self.host, self.port)
-
-    def _new_conn(self) -> socket.socket:
-        return by_proxy(self, self.way, self.host) if self.way else super()._new_conn()
 
 
-def by_proxy(connection: Connection | TLSConnection, proxy: Proxy, address: str) -> socket.socket:
+def by_proxy(connection: Connection, proxy: Proxy, address: str) -> socket.socket:
     """A socket that leads to an address, or a name that the proxy looks up. Raises urllib3's
     `ProxyError`.
     """
@@ -90,21 +81,3 @@ def by_proxy(connection: Connection | TLSConnection, proxy: Proxy, address: str)
             f"the proxy {proxy.host}:{proxy.port} that {proxy.variable} names", error
         ) from error
     return made
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = Connection
-
-
-class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = TLSConnection
-
-
-class PlainPoolManager(PoolManager):
-    """As urllib3's, with these connections. Raises `RefusedConfigurationError` for a proxy that
-    cannot be used.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}

@@ -1,39 +1,15 @@
-"""Errors of the network and of S3 become codes. Messages never hold a query string: it may be a
-signature.
+"""Errors of the network and HTTP statuses become codes. Messages never hold a query string: it may
+be a signature.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-
 from urllib3 import exceptions as http
 
 from db.errors import VideoError
+from workers.sources.schemes import shown
 from workers.sources.source import STAGE
 
-if TYPE_CHECKING:
-    from workers.sources.s3_client import S3Refusal
-
-#: S3's own words for keys it does not accept.
-_BAD_CREDENTIALS = frozenset(
-    {
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "ExpiredToken",
-        "InvalidToken",
-        "TokenRefreshRequired",
-        "AuthorizationHeaderMalformed",
-        "RequestTimeTooSkewed",
-        "InvalidSecurity",
-    }
-)
-_ADVICE = {
-    "ExpiredToken": "get new temporary keys, and use a role instead of keys where work takes "
-    "longer than they live",
-    "AuthorizationHeaderMalformed": "set AWS_REGION to the bucket's region",
-    "RequestTimeTooSkewed": "set this machine's clock",
-}
 _PROXY_LOGIN = (
     "the proxy wants a password: write http://user:password@host:port in HTTP_PROXY and HTTPS_PROXY"
 )
@@ -61,14 +37,6 @@ class BusyError(VideoError):
         self.pause_seconds = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
 
 
-def shown(uri: str) -> str:
-    """An address for a message."""
-    if uri.startswith("s3://"):
-        return uri
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 def failure(code: str, uri: str, why: str) -> VideoError:
     return VideoError(code, f"{shown(uri)}: {why}", stage=STAGE)
 
@@ -80,73 +48,18 @@ def from_status(
 
     `retry_after`: the header of that name.
     """
-    said = f"HTTP {status}{f' {word}' if word else ''}"
+    answer = f"HTTP {status}{f' {word}' if word else ''}"
     if status in (401, 403):
         return failure(
-            "access_denied", uri, f"{said}: it may not be read; with a key that may, try again"
+            "access_denied", uri, f"{answer}: it may not be read; with a key that may, try again"
         )
     if status == 407:
-        return failure("unreachable", uri, f"{said}: {_PROXY_LOGIN}")
+        return failure("unreachable", uri, f"{answer}: {_PROXY_LOGIN}")
     if status in (404, 410):
-        return failure("not_found", uri, f"{said}: there is no such object")
+        return failure("not_found", uri, f"{answer}: there is no such object")
     if status in _BUSY or status >= 500:
-        return BusyError(f"{shown(uri)}: {said}: the server could not answer", retry_after)
-    return failure("request_refused", uri, f"{said}: the server does not serve this")
-
-
-def from_s3(refusal: S3Refusal, uri: str, action: str, asked: str) -> VideoError:
-    """What an error answer of S3 means for one who wanted to do `action` (`s3:GetObject`). `asked`:
-    which service it is.
-    """
-    code, bucket = refusal.code, uri.removeprefix("s3://").partition("/")[0]
-    said = f"{code}: {refusal.message[:200]}" if refusal.message else code
-    if code == "NoSuchBucket":
-        return failure(
-            "no_bucket", uri, f"there is no bucket {bucket!r} on this S3 service; {asked}"
-        )
-    if elsewhere := _elsewhere(refusal):
-        return failure("no_bucket", uri, f"{elsewhere}; {asked}")
-    if code in _BAD_CREDENTIALS:
-        advice = _ADVICE.get(
-            code, "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile"
-        )
-        return failure("bad_credentials", uri, f"{said}; {advice}; {asked}")
-    if code == "InvalidObjectState":
-        return failure(
-            "request_refused", uri, "the object is archived; restore it, then run reelvec retry"
-        )
-    if refusal.status in (401, 403):
-        who = (
-            f"the key lacks {action}"
-            if refusal.signed
-            else f"no keys were found, and {action} is not allowed without"
-        )
-        if action == "s3:GetObject":
-            who += (
-                ", or there is no such object (without the right s3:ListBucket, S3 does not say "
-                "which)"
-            )
-        return failure(
-            "access_denied",
-            uri,
-            f"HTTP {refusal.status} {said}: it may not be read: {who}; {asked}",
-        )
-    return from_status(refusal.status, uri, code, retry_after=refusal.retry_after)
-
-
-def _elsewhere(refusal: S3Refusal) -> str | None:
-    """Where the service says that the bucket is, if that could not be followed."""
-    if refusal.region and refusal.region != refusal.used_region:
-        return (
-            f"the bucket is in the region {refusal.region!r}, but {refusal.used_region!r} was "
-            "asked; set"
-            f" AWS_REGION={refusal.region}, and no endpoint of another region"
-        )
-    return (
-        f"HTTP {refusal.status}: the service redirects this to {shown(refusal.location)}"
-        if refusal.location
-        else None
-    )
+        return BusyError(f"{shown(uri)}: {answer}: the server could not answer", retry_after)
+    return failure("request_refused", uri, f"{answer}: the server does not serve this")
 
 
 def from_network(error: Exception, uri: str, *, plain: bool | None = None) -> VideoError:
@@ -202,15 +115,15 @@ def from_network(error: Exception, uri: str, *, plain: bool | None = None) -> Vi
     return failure(code, uri, why)
 
 
-def _tls(said: str) -> str:
+def _tls(answer: str) -> str:
     """Why TLS failed. Only where a certificate was looked at is it about one."""
-    reason = _last_part(said)
-    if any(word in said for word in _NO_TLS):
+    reason = _last_part(answer)
+    if any(word in answer for word in _NO_TLS):
         return (
             f"the server does not speak TLS on this port ({reason}); write http:// instead of "
             "https://"
         )
-    if "EOF" in said or "certificate" not in said.lower():
+    if "EOF" in answer or "certificate" not in answer.lower():
         return (
             f"TLS failed ({reason}); if the port is one without TLS, write http:// instead of "
             "https://"
@@ -225,6 +138,6 @@ def _reason(error: Exception) -> str:
     return _last_part(str(error))
 
 
-def _last_part(said: str) -> str:
+def _last_part(answer: str) -> str:
     """The last part of what an exception says: before it stand objects and addresses."""
-    return said.rpartition(": ")[2][:200]
+    return answer.rpartition(": ")[2][:200]

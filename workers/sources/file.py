@@ -6,11 +6,15 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import Self
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Self
 
 from db.errors import VideoError
+from workers.sources.schemes import key_of
 from workers.sources.source import STAGE
+
+if TYPE_CHECKING:
+    from workers.settings import WorkerSettings
+    from workers.sources.retrying import Limits
 
 #: A socket; a name that no file can have; links that lead to each other.
 _NEVER_FILES = (errno.ENXIO, errno.ENAMETOOLONG, errno.ELOOP)
@@ -19,6 +23,24 @@ _NEVER_FILES = (errno.ENXIO, errno.ENAMETOOLONG, errno.ELOOP)
 def version_of(facts: os.stat_result) -> str:
     """The etag of a file: modification time and size."""
     return f"{facts.st_mtime_ns:x}-{facts.st_size:x}"
+
+
+class FileStore:
+    def __init__(self, roots: tuple[Path, ...] | None) -> None:
+        self._roots = roots
+
+    def open(self, uri: str) -> FileSource:
+        return open_file(uri, self._roots)
+
+    def close(self) -> None:
+        """Nothing is kept between two files."""
+
+
+def make_store(
+    _settings: WorkerSettings, _limits: Limits, roots: tuple[Path, ...] | None
+) -> FileStore:
+    """`roots` as for `open_file`."""
+    return FileStore(roots)
 
 
 class FileSource:
@@ -73,9 +95,7 @@ def open_file(uri: str, roots: tuple[Path, ...] | None) -> FileSource:
 
     Raises `VideoError`: not_found, not_a_file, outside_roots, permission_denied, io_error.
     """
-    path = Path(
-        os.path.realpath(unquote(urlsplit(uri).path))
-    )  # Path.resolve stumbles over links in a ring
+    path = Path(os.path.realpath(key_of(uri)))  # Path.resolve stumbles over links in a ring
     if roots is not None and not any(path.is_relative_to(root) for root in roots):
         allowed = ", ".join(map(str, roots)) or "none"
         raise VideoError(

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, NameResolutionError
 
 from db.errors import VideoError
-from workers.sources.connections import PlainPoolManager
-from workers.sources.failures import failure, from_status, shown
-from workers.sources.guard import AddressRefusedError, PublicPoolManager
-from workers.sources.limits import Limits
-from workers.sources.pools import pool_options
+from workers.sources.failures import failure, from_status
+from workers.sources.pools import (
+    AddressRefusedError,
+    PlainPoolManager,
+    PublicPoolManager,
+    pool_options,
+)
 from workers.sources.proxies import proxy_for
 from workers.sources.remote import RangeRefusedError, RemoteSource
 from workers.sources.response import beginning, only_if, whole_size_in
+from workers.sources.retrying import Limits
+from workers.sources.s3_endpoint import endpoint
+from workers.sources.schemes import shown
+
+if TYPE_CHECKING:
+    from workers.settings import WorkerSettings
 
 MAX_REDIRECTS = 3
 #: Statuses by which the address a redirect led to says that it has had its time.
@@ -25,6 +35,18 @@ _OUTLIVED = frozenset({401, 403, 404, 410})
 #: 400.
 _WANTS_TLS = (b"HTTPS port", b"SSL-enabled server port", b"HTTPS server")
 _ENOUGH_BYTES = 2048
+
+
+def make_store(
+    settings: WorkerSettings, limits: Limits, _roots: tuple[Path, ...] | None
+) -> HttpStore:
+    """The store of this process's settings; the S3 service's own host may be private."""
+    return HttpStore(
+        limits,
+        allow_private=settings.http_allow_private,
+        s3_host=endpoint().host,
+        connections=settings.in_flight,
+    )
 
 
 class HttpStore:
@@ -123,10 +145,10 @@ class Asker:
         )
 
     def _wants_tls(self, response: BaseHTTPResponse) -> bool:
-        said = b""
+        body = b""
         with suppress(HTTPError):  # it says what it says
-            said = beginning(response, _ENOUGH_BYTES, self._store.wait_seconds)
-        return self._target.startswith("http:") and any(words in said for words in _WANTS_TLS)
+            body = beginning(response, _ENOUGH_BYTES, self._store.wait_seconds)
+        return self._target.startswith("http:") and any(words in body for words in _WANTS_TLS)
 
     def _follow(self, url: str, headers: dict[str, str]) -> BaseHTTPResponse:
         for _ in range(MAX_REDIRECTS + 1):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from workers.sources.s3_answers import BadListingError, Listed, Page
+from workers.sources.s3_answers import BadListingError, Page
+from workers.sources.source import Listed
 
 PAGE_KEYS = 1000
 #: Pages in a row that may hold nothing, as after many deleted objects.

@@ -10,18 +10,17 @@ from typing import Self
 from urllib3 import BaseHTTPResponse
 
 from workers.sources.failures import failure
-from workers.sources.limits import Limits
 from workers.sources.response import (
     Span,
     is_compressed,
+    read_into,
     refuse_late,
+    released,
     span_in,
     stated_bytes,
-    take,
-    used_up,
     version_in,
 )
-from workers.sources.retrying import patiently
+from workers.sources.retrying import Limits, retried
 from workers.sources.source import MAX_BYTES
 from workers.sources.spool import Spool
 
@@ -63,7 +62,7 @@ class RemoteSource:
         self.size_bytes = 0
         started = time.monotonic()
         deadline = limits.deadline(FIRST_BYTES)
-        patiently(uri, deadline, lambda: self._open(deadline), limits.stop)
+        retried(uri, deadline, lambda: self._open(deadline), limits.stop)
         self.open_seconds = time.monotonic() - started
 
     @property
@@ -84,7 +83,7 @@ class RemoteSource:
             return self._spool.read(offset, length)
         data = bytearray()
         deadline = self._limits.deadline(length)
-        patiently(
+        retried(
             self._uri,
             deadline,
             lambda: self._fill(offset, length, data, deadline),
@@ -115,7 +114,7 @@ class RemoteSource:
             self._open_spool(response)
             return
         data = bytearray()
-        with used_up(response):
+        with released(response):
             span = self._span(response, 0)
             if span is not None:
                 self._version = version_in(response)
@@ -178,7 +177,7 @@ class RemoteSource:
                 raise failure(
                     "source_changed", self._uri, "the server does not serve ranges of it any more"
                 )
-            with used_up(response):
+            with released(response):
                 span = self._span(response, start)
                 if span is None:
                     raise self._odd_span(response, start)
@@ -205,7 +204,7 @@ class RemoteSource:
             given = min(given, stated)
         if not given:
             raise failure("fetch_cut", self._uri, "the server answers without a byte")
-        take(
+        read_into(
             response,
             data,
             min(length, span.start - offset + given),
@@ -229,9 +228,9 @@ class RemoteSource:
         return span
 
     def _odd_span(self, response: BaseHTTPResponse, start: int) -> Exception:
-        said = response.headers.get("Content-Range", "")
+        stated_range = response.headers.get("Content-Range", "")
         return failure(
             "request_refused",
             self._uri,
-            f"asked for bytes from {start}, got Content-Range {said[:60]!r}",
+            f"asked for bytes from {start}, got Content-Range {stated_range[:60]!r}",
         )

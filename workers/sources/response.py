@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib3 import BaseHTTPResponse
 
 from workers.sources.failures import failure
-from workers.sources.limits import Limits
+from workers.sources.retrying import Limits
 
 PIECE_BYTES = 1 << 16
 #: A page of a listing has 1,000 keys: some 0.5 MB, with the longest keys 4.
@@ -41,7 +41,7 @@ class Span:
 
 
 @contextmanager
-def used_up(response: BaseHTTPResponse) -> Iterator[BaseHTTPResponse]:
+def released(response: BaseHTTPResponse) -> Iterator[BaseHTTPResponse]:
     """Gives the connection back after a body was read to its end; closes it where something is left
     in it.
     """
@@ -56,7 +56,7 @@ def used_up(response: BaseHTTPResponse) -> Iterator[BaseHTTPResponse]:
             response.close()
 
 
-def take(
+def read_into(
     response: BaseHTTPResponse, data: bytearray, length: int, *, uri: str, deadline: float
 ) -> None:
     """Append bytes until `data` holds `length`. What came before a cut stays in `data`.
@@ -109,7 +109,7 @@ def read_page(response: BaseHTTPResponse, uri: str, limits: Limits) -> bytes:
     """
     data = bytearray()
     deadline = limits.deadline(USUAL_PAGE_BYTES)
-    with used_up(response):
+    with released(response):
         while piece := response.read1(PIECE_BYTES, decode_content=True):
             data += piece
             if len(data) > MAX_PAGE_BYTES:
@@ -157,10 +157,10 @@ def span_in(response: BaseHTTPResponse) -> Span | None:
     """What part of the object an answer 206 says it holds; None where it says nothing that can
     be.
     """
-    said = _SPAN.fullmatch(response.headers.get("Content-Range", ""))
-    if said is None:
+    span = _SPAN.fullmatch(response.headers.get("Content-Range", ""))
+    if span is None:
         return None
-    start, last, size_bytes = (size_in(part) for part in said.groups())
+    start, last, size_bytes = (size_in(part) for part in span.groups())
     if (
         start is None
         or last is None
@@ -173,8 +173,8 @@ def span_in(response: BaseHTTPResponse) -> Span | None:
 
 def whole_size_in(content_range: str) -> int | None:
     """The size that an answer 416 gives."""
-    said = _NO_SPAN.fullmatch(content_range)
-    return size_in(said[1]) if said else None
+    span = _NO_SPAN.fullmatch(content_range)
+    return size_in(span[1]) if span else None
 
 
 def is_compressed(response: BaseHTTPResponse) -> bool:

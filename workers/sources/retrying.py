@@ -1,4 +1,4 @@
-"""Trying a fetch again, as long as its deadline allows."""
+"""How long a fetch may take, what else ends it, and trying it again as long as that allows."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from db.errors import VideoError
-from workers.sources.failures import BusyError, from_network
-from workers.sources.limits import Cancelled
 
 #: Tries of one fetch, all within its deadline.
 TRIES = 4
@@ -21,7 +20,35 @@ PASSING = frozenset({"fetch_cut", "fetch_timeout", "server_error"})
 T = TypeVar("T")
 
 
-def patiently(uri: str, deadline: float, attempt: Callable[[], T], stop: threading.Event) -> T:
+class Cancelled(Exception):  # noqa: N818 - not an error: somebody wanted it
+    """The work is not wanted any more: a stop event was set, or its pool closed."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`fetch_seconds`: deadline of a fetch, retries included, unless `bytes_per_second` allows its
+    bytes more.
+
+    `spool_bytes`: the largest object that is taken whole. Once `stop` is set, nothing is tried
+    again.
+    """
+
+    fetch_seconds: float
+    bytes_per_second: float
+    spool_bytes: int
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def wait_seconds(self) -> float:
+        """Longest silence of a connection: short enough for a second and a third try."""
+        return self.fetch_seconds / 3
+
+    def deadline(self, length: int) -> float:
+        """When a fetch of `length` bytes that begins now must be over (`time.monotonic`)."""
+        return time.monotonic() + max(self.fetch_seconds, length / self.bytes_per_second)
+
+
+def retried(uri: str, deadline: float, attempt: Callable[[], T], stop: threading.Event) -> T:
     """What `attempt` returns, tried again with growing pauses while failures pass and the deadline
     is not over.
 
@@ -34,6 +61,9 @@ def patiently(uri: str, deadline: float, attempt: Callable[[], T], stop: threadi
         try:
             return attempt()
         except Exception as error:
+            # with them comes urllib3, which whoever only reads settings does not need
+            from workers.sources.failures import BusyError, from_network
+
             failed = error if isinstance(error, VideoError) else from_network(error, uri)
             pause_seconds *= 1.5 + random.random()  # noqa: S311 - spreads load
             asked_seconds = failed.pause_seconds if isinstance(failed, BusyError) else 0.0

@@ -5,30 +5,39 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from minio import Minio
+from minio.error import InvalidResponseError, S3Error, ServerError
 from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import HTTPError
 
 from db.errors import VideoError
-from workers.sources.connections import PlainPoolManager
-from workers.sources.failures import failure, from_network, from_s3
-from workers.sources.limits import Limits
+from workers.sources.failures import failure, from_network, from_status
 from workers.sources.listing import Walk
-from workers.sources.pools import pool_options
+from workers.sources.pools import PlainPoolManager, pool_options
 from workers.sources.remote import RangeRefusedError, RemoteSource
 from workers.sources.response import only_if, read_page, size_in, whole_size_in
-from workers.sources.retrying import PASSING
-from workers.sources.s3_account import Account
-from workers.sources.s3_answers import BadListingError, Listed, Page, parsed
-from workers.sources.s3_client import S3Client, S3Refusal
-from workers.sources.s3_upload import upload
+from workers.sources.retrying import PASSING, Limits
+from workers.sources.s3_account import Account, account
+from workers.sources.s3_answers import BadListingError, Page, parsed
+from workers.sources.s3_client import USUAL_REGION, S3Client
+from workers.sources.s3_refusal import S3Refusal, from_s3
+from workers.sources.schemes import bucket_and_key
+from workers.sources.source import Listed
 
-__all__ = ["Listed", "S3Store"]
+if TYPE_CHECKING:
+    from workers.settings import WorkerSettings
 
 #: A page of a listing is asked for this often.
 LIST_TRIES = 5
-#: What a download asks for at once.
-CHUNK_BYTES = 8 << 20
+
+
+def make_store(
+    settings: WorkerSettings, limits: Limits, _roots: tuple[Path, ...] | None
+) -> S3Store:
+    """The store of this process's account. Raises as `workers.sources.s3_account.account`."""
+    return S3Store(account(), limits, connections=settings.in_flight)
 
 
 class S3Store:
@@ -48,7 +57,7 @@ class S3Store:
         """Raises `VideoError`: not_found, access_denied, bad_credentials, no_bucket and those of
         `RemoteSource`.
         """
-        bucket, key = _split(uri)
+        bucket, key = bucket_and_key(uri)
         if not {".", ".."}.isdisjoint(key.split("/")):
             raise failure(
                 "request_refused",
@@ -61,43 +70,40 @@ class S3Store:
 
         return RemoteSource(uri, ask, self._limits)
 
-    def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
-        """Objects whose key begins with `prefix`, in the order of the service, pages fetched as
+    def list(self, folder: str) -> Iterator[Listed]:
+        """Objects whose uri begins with `folder`, in the order of the service, pages fetched as
         they are needed.
 
         Raises `VideoError`: no_bucket, access_denied, bad_credentials, unreachable, fetch_cut,
         fetch_timeout, server_error.
         """
-        uri = f"s3://{bucket}/{prefix}"
+        bucket, prefix = bucket_and_key(folder)
         walk = Walk(prefix)
         while not walk.done:
-            page = self._page(bucket, walk, uri)
+            page = self._page(bucket, walk, folder)
             try:
                 found = walk.advance(page)
             except BadListingError as error:
-                raise self._bad_listing(error, uri) from error
+                raise self._bad_listing(error, folder) from error
             yield from found
 
-    def download(self, uri: str, path: Path) -> None:
-        """An object into a file, which is complete or not there. Raises `VideoError` as `open`, and
-        io_error.
-        """
-        with self.open(uri) as source:
-            try:
-                with path.open("wb") as file:
-                    for offset in range(0, source.size_bytes, CHUNK_BYTES):
-                        file.write(source.read(offset, CHUNK_BYTES))
-            except BaseException as error:
-                path.unlink(missing_ok=True)
-                if isinstance(error, OSError):
-                    raise failure("io_error", uri, f"{path} cannot be written: {error}") from error
-                raise
-
     def upload(self, path: Path, uri: str) -> None:
-        """A file into an object. Raises `VideoError`: access_denied, bad_credentials, no_bucket,
-        unreachable, ...
+        """A file into an object, by minio's client: in parts, with checksums. Raises `VideoError`:
+        access_denied, bad_credentials, no_bucket, unreachable, ...
         """
-        upload(path, uri, self._account, self._pool)
+        bucket, key = bucket_and_key(uri)
+        account = self._account
+        client = Minio(
+            account.host,
+            secure=account.secure,
+            region=account.region,
+            credentials=account.credentials,
+            http_client=self._pool,
+        )
+        try:
+            client.fput_object(bucket, key, str(path))
+        except Exception as error:
+            raise _upload_failure(error, uri, account) from error
 
     def close(self) -> None:
         self._pool.clear()
@@ -112,9 +118,9 @@ class S3Store:
             return self._client.get(bucket, key, headers=headers)
         except S3Refusal as refusal:
             if length is not None and (refusal.status == 416 or refusal.code == "InvalidRange"):
-                said = whole_size_in(refusal.content_range)
+                whole_size = whole_size_in(refusal.content_range)
                 raise RangeRefusedError(
-                    size_in(refusal.size_bytes) if said is None else said
+                    size_in(refusal.size_bytes) if whole_size is None else whole_size
                 ) from refusal
             if refusal.status == 412 and version:
                 raise failure(
@@ -159,6 +165,22 @@ class S3Store:
         )
 
 
-def _split(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key
+def _upload_failure(error: Exception, uri: str, account: Account) -> VideoError:
+    """The code of what minio raised; exceptions of urllib3 pass through it, too."""
+    if isinstance(error, S3Error):
+        headers = error.response.headers
+        refusal = S3Refusal(
+            status=error.response.status,
+            code=error.code or "",
+            message=error.message or "",
+            used_region=account.region or USUAL_REGION,
+            region=headers.get("x-amz-bucket-region"),
+            signed=account.credentials.retrieve() is not None,
+            retry_after=headers.get("Retry-After"),
+        )
+        return from_s3(refusal, uri, "s3:PutObject", account.asked)
+    if isinstance(error, InvalidResponseError):  # a proxy's page, or a server's that is none of S3
+        return from_status(error._code, uri, "with an answer that is not S3's")
+    if isinstance(error, ServerError):
+        return from_status(error.status_code, uri)
+    return from_network(error, uri)

@@ -11,19 +11,11 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 from workers.sources.response import size_in
+from workers.sources.source import Listed
 
 
 class BadListingError(Exception):
     """An answer that is no listing, or one that leads nowhere. Its text says which."""
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One object of a bucket. `size_bytes` None: the service did not say. `etag` without quotes."""
-
-    key: str
-    size_bytes: int | None
-    etag: str | None
 
 
 @dataclass(frozen=True)
@@ -45,18 +37,24 @@ def parsed(body: bytes) -> Page:
         root = ElementTree.fromstring(body)  # noqa: S314 - expat refuses bombs, and the operator named the service
     except ElementTree.ParseError as error:
         raise BadListingError(f"it is no XML ({error}) but begins {body[:60]!r}") from error
-    if refused := words(body):
+    if refused := error_fields(body):
         raise BadListingError(f"it is an error, {refused.get('Code')}: {refused.get('Message')}")
     if local_name(root) != "ListBucketResult":
         raise BadListingError(f"it is no listing but <{local_name(root)[:60]}>")
-    texts = {local_name(each): (each.text or "").strip() for each in root if not len(each)}
+    texts = {
+        local_name(element): (element.text or "").strip() for element in root if not len(element)
+    }
     encoded = texts.get("EncodingType", "").lower() == "url"
 
     def plain(text: str) -> str:
         return unquote_plus(text) if encoded else text
 
     return Page(
-        objects=[_listed(each, encoded=encoded) for each in root if local_name(each) == "Contents"],
+        objects=[
+            _listed(element, encoded=encoded)
+            for element in root
+            if local_name(element) == "Contents"
+        ],
         truncated=texts.get(
             "IsTruncated", "true" if "NextContinuationToken" in texts else ""
         ).lower()
@@ -70,7 +68,7 @@ def parsed(body: bytes) -> Page:
 
 
 def _listed(element: ElementTree.Element, *, encoded: bool) -> Listed:
-    texts = {local_name(each): each.text or "" for each in element}
+    texts = {local_name(part): part.text or "" for part in element}
     key = texts.get("Key", "")
     if not key:
         raise BadListingError("one of its entries has no key")
@@ -80,7 +78,7 @@ def _listed(element: ElementTree.Element, *, encoded: bool) -> Listed:
     )
 
 
-def words(body: bytes) -> dict[str, str]:
+def error_fields(body: bytes) -> dict[str, str]:
     """What an error in XML says, by the names of its elements; nothing for what is none."""
     try:
         root = ElementTree.fromstring(body)  # noqa: S314 - expat refuses bombs, and the operator named the service
@@ -88,7 +86,7 @@ def words(body: bytes) -> dict[str, str]:
         return {}
     if local_name(root) != "Error":
         return {}
-    return {local_name(each): (each.text or "").strip() for each in root}
+    return {local_name(element): (element.text or "").strip() for element in root}
 
 
 def local_name(element: ElementTree.Element) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
@@ -23,7 +22,8 @@ from urllib3.exceptions import HTTPError
 from db.errors import RefusedConfigurationError
 from workers.sources.response import beginning
 from workers.sources.s3_account import Account
-from workers.sources.s3_answers import words
+from workers.sources.s3_answers import error_fields
+from workers.sources.s3_refusal import S3Refusal
 
 #: What AWS and most other services call the region of those who name none.
 USUAL_REGION = "us-east-1"
@@ -36,28 +36,6 @@ _REGION_IN_HOST = re.compile(
     r"s3[.-](?:dualstack\.)?([a-z]{2,}(?:-[a-z]+)+-\d+)\.amazonaws\.com(?:\.cn)?$"
 )
 _EXPECTED = re.compile(r"expecting ['\"]?([a-z0-9-]+)")
-
-
-@dataclass(eq=False)
-class S3Refusal(Exception):  # noqa: N818 - an answer, which may be what was expected
-    """An answer with another status than 200 and 206. `code` and `message`: the service's own,
-    empty if it said none.
-
-    `used_region` and `region`: that of the request, and the bucket's if the answer says it.
-    `signed`: with a key. `location`: where a redirect leads. `size_bytes`: of the object, where the
-    error gives it.
-    """
-
-    status: int
-    code: str
-    message: str
-    used_region: str
-    region: str | None
-    signed: bool
-    retry_after: str | None = None
-    location: str | None = None
-    content_range: str = ""
-    size_bytes: str = ""
 
 
 class S3Client:
@@ -157,20 +135,20 @@ class S3Client:
             body = beginning(response, REFUSAL_BYTES, self._wait_seconds)
         except HTTPError:  # its status says enough
             body = b""
-        said = words(body)
+        fields = error_fields(body)
         headers = response.headers
         location = headers.get("Location")
         return S3Refusal(
             status=response.status,
-            code=said.get("Code", ""),
-            message=" ".join(said.get("Message", "").split()),
+            code=fields.get("Code", ""),
+            message=" ".join(fields.get("Message", "").split()),
             used_region=region,
-            region=_region(headers.get("x-amz-bucket-region"), said, location),
+            region=_region(headers.get("x-amz-bucket-region"), fields, location),
             signed=signed,
             location=location if response.status in (301, 302, 303, 307, 308) else None,
             retry_after=headers.get("Retry-After"),
             content_range=headers.get("Content-Range", ""),
-            size_bytes=said.get("ActualObjectSize", ""),
+            size_bytes=fields.get("ActualObjectSize", ""),
         )
 
     def _is_ours(self, location: str) -> bool:
@@ -192,16 +170,16 @@ class S3Client:
         return host == own or host.endswith(f".{own}")
 
 
-def _region(header: str | None, said: Mapping[str, str], location: str | None) -> str | None:
+def _region(header: str | None, fields: Mapping[str, str], location: str | None) -> str | None:
     """The bucket's region, wherever an answer says it."""
-    hosts = [said.get("Endpoint", ""), (urlsplit(location).hostname or "") if location else ""]
+    hosts = [fields.get("Endpoint", ""), (urlsplit(location).hostname or "") if location else ""]
     found = [match[1] for host in hosts if (match := _REGION_IN_HOST.search(host))]
     expected = (
-        _EXPECTED.search(said.get("Message", ""))
-        if said.get("Code") == "AuthorizationHeaderMalformed"
+        _EXPECTED.search(fields.get("Message", ""))
+        if fields.get("Code") == "AuthorizationHeaderMalformed"
         else None
     )
-    for region in (header, said.get("Region"), *found, expected and expected[1]):
+    for region in (header, fields.get("Region"), *found, expected and expected[1]):
         if region and _REGION.fullmatch(region.strip()):
             return region.strip()
     return None

@@ -1,7 +1,10 @@
-"""What every open source is."""
+"""What every open source is, and every store that opens some."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, Self
 
 #: The stage of every error that reading a source raises.
@@ -32,3 +35,34 @@ class ByteSource(Protocol):
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One object of a bucket. `size_bytes` None: the service did not say. `etag` without quotes."""
+
+    key: str
+    size_bytes: int | None
+    etag: str | None
+
+
+class Store(Protocol):
+    """Opens the uris of one kind. Thread-safe."""
+
+    def open(self, uri: str) -> ByteSource:
+        """Raises `VideoError` (stage fetch)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class BucketStore(Store, Protocol):
+    """The store of a scheme that names keys."""
+
+    def list(self, folder: str) -> Iterator[Listed]:
+        """The objects whose uri begins with `folder`. Raises `VideoError`, while it is read."""
+        ...
+
+    def upload(self, path: Path, uri: str) -> None:
+        """A file into an object. Raises `VideoError`."""
+        ...

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from urllib3 import BaseHTTPResponse
 
 from workers.sources.failures import failure
-from workers.sources.limits import Limits
 from workers.sources.response import PIECE_BYTES, is_compressed, stated_bytes, version_in
-from workers.sources.retrying import patiently
+from workers.sources.retrying import Limits, retried
 
 #: Small objects stay in memory.
 MEMORY_BYTES = 1 << 20
@@ -64,7 +63,7 @@ class Spool:
         end = offset + length
         if end > self._have:
             deadline = self._limits.deadline(end - self._have)
-            patiently(self._uri, deadline, lambda: self._advance(end), self._limits.stop)
+            retried(self._uri, deadline, lambda: self._advance(end), self._limits.stop)
         self._file.seek(offset)
         return self._file.read(length)
 

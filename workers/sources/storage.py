@@ -10,26 +10,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self, cast
 
 from db.errors import VideoError
 from workers.settings import WorkerSettings
-from workers.sources.file import open_file
 from workers.sources.s3_endpoint import endpoint
-from workers.sources.source import STAGE, ByteSource
-
-if TYPE_CHECKING:
-    from workers.sources.http import HttpStore
-    from workers.sources.s3 import Listed, S3Store
+from workers.sources.schemes import SCHEMES
+from workers.sources.source import STAGE, BucketStore, ByteSource, Listed, Store
 
 __all__ = ["STAGE", "ByteSource", "Storage"]
 
+#: What a download asks for at once.
+CHUNK_BYTES = 8 << 20
+
 
 class Storage:
-    """Files, S3 objects and web addresses. Thread-safe; clients are made when the first source
-    needs them.
+    """All sources by their uris. Thread-safe; a store is made when the first source needs it.
 
     `roots`: folders that `file:` sources must lie below; None allows every folder (local stack,
     `embed`). Once `stop` is set a read that fails is not tried again: it raises `Cancelled`. Raises
@@ -44,10 +42,11 @@ class Storage:
         roots: tuple[Path, ...] | None,
         stop: threading.Event | None = None,
     ) -> None:
+        endpoint()
         self._settings = settings
         self._limits = replace(settings.fetch_limits, stop=stop or threading.Event())
         self._roots = roots
-        self._s3_host = endpoint().host
+        self._stores: dict[str, Store] = {}
 
     def open(self, uri: str) -> ByteSource:
         """Open a canonical uri.
@@ -56,35 +55,35 @@ class Storage:
         fetch in `db.errors`; `RefusedConfigurationError` if the environment names no usable S3
         account.
         """
-        scheme = uri.partition(":")[0]
-        if scheme == "file":
-            return open_file(uri, self._roots)
-        if scheme == "s3":
-            return self._s3.open(uri)
-        if scheme in ("http", "https"):
-            return self._http.open(uri)
-        raise VideoError(
-            "unsupported_scheme", f"{scheme}: is none of file:, s3:, http:, https:", stage=STAGE
-        )
+        return self._store(uri).open(uri)
 
-    def list(self, bucket: str, prefix: str) -> Iterator[Listed]:
-        """Objects of a bucket whose key begins with `prefix`. Raises as `open`, while it is
-        read.
+    def list(self, folder: str) -> Iterator[Listed]:
+        """Objects whose uri begins with `folder` (`s3://bucket/prefix/`). Raises as `open`, while
+        it is read.
         """
-        return self._s3.list(bucket, prefix)
+        return cast(BucketStore, self._store(folder)).list(folder)
 
     def download(self, uri: str, path: Path) -> None:
-        """An `s3:` object into a file, which is complete or not there. Raises as `open`."""
-        self._s3.download(uri, path)
+        """A source into a file, which is complete or not there. Raises as `open`, and io_error."""
+        with self.open(uri) as source:
+            try:
+                with path.open("wb") as file:
+                    for offset in range(0, source.size_bytes, CHUNK_BYTES):
+                        file.write(source.read(offset, CHUNK_BYTES))
+            except BaseException as error:
+                path.unlink(missing_ok=True)
+                if isinstance(error, OSError):
+                    why = f"{uri}: {path} cannot be written: {error}"
+                    raise VideoError("io_error", why, stage=STAGE) from error
+                raise
 
     def upload(self, path: Path, uri: str) -> None:
-        """A file into an `s3:` object. Raises as `open`."""
-        self._s3.upload(path, uri)
+        """A file into an object of a bucket. Raises as `open`."""
+        cast(BucketStore, self._store(uri)).upload(path, uri)
 
     def close(self) -> None:
-        for name in ("_s3", "_http"):
-            if name in self.__dict__:
-                self.__dict__[name].close()
+        for store in self._stores.values():
+            store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -92,20 +91,14 @@ class Storage:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @cached_property
-    def _s3(self) -> S3Store:
-        from workers.sources.s3 import S3Store
-        from workers.sources.s3_account import account
-
-        return S3Store(account(), self._limits, connections=self._settings.in_flight)
-
-    @cached_property
-    def _http(self) -> HttpStore:
-        from workers.sources.http import HttpStore
-
-        return HttpStore(
-            self._limits,
-            allow_private=self._settings.http_allow_private,
-            s3_host=self._s3_host,
-            connections=self._settings.in_flight,
-        )
+    def _store(self, uri: str) -> Store:
+        name = uri.partition(":")[0]
+        if (scheme := SCHEMES.get(name)) is None:
+            known = ", ".join(f"{known}:" for known in SCHEMES)
+            raise VideoError("unsupported_scheme", f"{name}: is none of {known}", stage=STAGE)
+        if (store := self._stores.get(scheme.module)) is None:
+            made = import_module(f"workers.sources.{scheme.module}").make_store(
+                self._settings, self._limits, self._roots
+            )
+            store = self._stores.setdefault(scheme.module, made)
+        return store

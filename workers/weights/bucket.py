@@ -18,6 +18,7 @@ from pathlib import Path
 from db.errors import RefusedConfigurationError, UnavailableError, UsageError, VideoError
 from db.stack import local_stack
 from workers.settings import WorkerSettings
+from workers.sources.schemes import bucket_and_key
 from workers.sources.storage import Storage
 from workers.weights import lock, shared_folders
 from workers.weights.lock import LOCK_NAME, Entry
@@ -133,11 +134,12 @@ class Bucket:
 
     def size_problem(self, backbone: str, entry: Entry) -> str | None:
         """What the listing says against `entry`, as half a sentence. Raises as `lock` does."""
-        bucket, _, prefix = f"{self.uri.removeprefix('s3://')}/{backbone}/".partition("/")
+        folder = f"{self.uri}/{backbone}/"
+        prefix = bucket_and_key(folder)[1]
         with self._storage() as storage:
             sizes = {
                 listed.key.removeprefix(prefix): listed.size_bytes
-                for listed in storage.list(bucket, prefix)
+                for listed in storage.list(folder)
             }
         for name, facts in sorted(entry.files.items()):
             if name not in sizes:
