@@ -26,9 +26,6 @@ class Policy:
     cost: str
     #: Whether each frame is the key frame nearest to the position, and no other is decoded.
     key_frames_only: bool = False
-    #: Whether a picture is resized as Pillow does it, or by FFmpeg on the way, faster and less
-    #: exactly (`workers.sampling.inside.conversion`).
-    is_exact: bool = True
 
 
 POLICIES = {
@@ -59,15 +56,6 @@ POLICIES = {
             "[see below](#key-frames-alone)",
             cost="to be measured",
             key_frames_only=True,
-        ),
-        Policy(
-            name="fast",
-            summary="as notebook, but scaled faster and less exactly",
-            rule="stepped",
-            positions="those of `notebook`",
-            remark="scaled faster and less exactly, [see below](#the-fast-policy)",
-            cost="14 to 30 % less CPU time, less than that where decoding takes longer",
-            is_exact=False,
         ),
     )
 }
