@@ -38,9 +38,9 @@ import numpy as np
 from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 
-from workers.sampling.inside import decode
+from workers.sampling.inside import decode, frame_buffer
 from workers.sampling.inside.container import OpenVideo
-from workers.sampling.inside.conversion import ExactConversion
+from workers.sampling.inside.conversion import Conversion
 from workers.sampling.inside.encryption import encryption_of
 from workers.sampling.plan import FRAMES
 
@@ -100,7 +100,7 @@ class HardVideo(OpenVideo):
         self.decoder = decoder
 
 
-class PlanarSquares(ExactConversion):
+class PlanarSquares(Conversion):
     """From nv12, there or here, by way of yuv420p."""
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
@@ -127,7 +127,7 @@ def sampling(way: tuple[bool, bool] | None, *, pretend: bool) -> Iterator[None]:
     with (
         patch.object(HardVideo, "accel", accel),
         patch.object(decode, "OpenVideo", HardVideo),
-        patch.object(decode, "ExactConversion", PlanarSquares if planar else ExactConversion),
+        patch.object(frame_buffer, "Conversion", PlanarSquares if planar else Conversion),
     ):
         yield
 

@@ -31,7 +31,7 @@ from db.media import MediaFacts
 from db.stack.local_stack import LocalStack
 from producer.request import declared_encoder
 from producer.sources.reading import VideoRow
-from tests.ledgering import one, record, worker
+from tests.ledgering import Unwatched, one, record, worker
 from tests.proxy import Proxy
 from workers import tasks
 from workers.delivery.refusals import Refusals
@@ -80,7 +80,7 @@ def one_worker(
     made: Any = SimpleNamespace(
         database=database, engine=engine, worker_id=worker(near), draining=threading.Event(),
         settings=chosen, refusals=Refusals(beat_seconds=10.0), tally=Tally(), _held=set(),
-        models=Models(database, engine, chosen, Tally()), videos=SimpleNamespace(open=opened),
+        models=Models(database, Unwatched(engine.load), chosen, Tally()), videos=SimpleNamespace(open=opened),
         look_now=threading.Event(), count_video=lambda: None,
     )  # fmt: skip
     made.hold = functools.partial(Runtime.hold, made)

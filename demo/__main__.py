@@ -33,7 +33,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 QUERIES = (
     (
         "What is there, per category and encoder?",
-        "SELECT category, encoder, embedded, videos FROM coverage ORDER BY 1, 2",
+        "SELECT category, encoder, embedded, videos FROM coverage WHERE embedded > 0 ORDER BY 1, 2",
     ),
     (
         "What do the clips of photographs show?",
@@ -95,9 +95,11 @@ class Demonstration:
         done = subprocess.run(
             [script("reelvec"), "db", "sql", "--json", sql],
             env=self.environment,
-            check=True,
-            stdout=subprocess.PIPE,
+            check=False,
+            capture_output=True,
         )
+        if done.returncode:
+            raise SystemExit(f"demo: {sql}: {done.stderr.decode()}")
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     @contextmanager

@@ -129,9 +129,15 @@ def test_the_limits_cost_no_round_trip_and_do_not_outlive_a_transaction(
 
 @pytest.mark.parametrize("when", ["before", "between", "during", "commit"])
 def test_a_peer_that_acknowledges_and_never_answers_is_left(
-    hop: Proxy, through: Engine, engine: Engine, probe: int, when: str
+    hop: Proxy,
+    through: Engine,
+    engine: Engine,
+    probe: int,
+    when: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And the row it had locked is free again without anybody's doing."""
+    monkeypatch.setattr(session, "IDLE_SECONDS", 0.0)
     enqueue(engine, 1, probe)
     lock = (
         "SELECT pg_sleep(0.2) FROM reelvec.jobs FOR UPDATE"

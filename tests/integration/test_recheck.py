@@ -171,7 +171,7 @@ def ran(claimed: Claim, pool: SamplerPool, folder: Path) -> Outcome:
     """
     with Storage(WorkerSettings(), roots=(folder,)) as storage:
         runtime: Any = SimpleNamespace(
-            models=SimpleNamespace(owed=lambda _: []),
+            models=SimpleNamespace(owed=lambda _: [], require=lambda _: None),
             videos=Videos(storage, pool),
             engine=None,
             settings=SimpleNamespace(engine_wait_seconds=1.0),

@@ -17,7 +17,7 @@ from db.jobs.catalogue import Wanted
 from db.jobs.outcome import Outcome
 from db.media import Media, MediaFacts
 from producer.doctor.postgres import ROUND_TRIPS
-from tests.ledgering import LABELS, Row, declare, one, record, scores, vectors, worker
+from tests.ledgering import LABELS, Row, Unwatched, declare, one, record, scores, vectors, worker
 from tests.proxy import Direction, Proxy
 from workers import tasks
 from workers.delivery.refusals import Refusals
@@ -65,9 +65,7 @@ def test_a_video_costs_as_many_round_trips_as_the_doctor_says(
             settings=WorkerSettings(),
             refusals=Refusals(beat_seconds=10.0),
             tally=Tally(),
-            models=Models(
-                database, SimpleNamespace(load=lambda _: bound), WorkerSettings(), Tally()
-            ),  # type: ignore[arg-type]
+            models=Models(database, Unwatched(lambda _: bound), WorkerSettings(), Tally()),  # type: ignore[arg-type]
         )
         spent = []
         for video_id in (1, 2):  # the first one loads the model

@@ -4,6 +4,7 @@ order of the packets.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -220,53 +221,28 @@ def made(folder: Path) -> Callable[[Clip], Path]:
     return lambda clip: folder / clip.name if (folder / clip.name).exists() else clip.make(folder)
 
 
-def frames_of_everything(path: Path, wanted: set[int]) -> dict[int, np.ndarray]:
-    """The reference: decode every frame in order, pick, convert, turn, resize. By position."""
-    found = {}
+def frames_of_everything(path: Path, wanted: set[int]) -> tuple[dict[int, np.ndarray], list[int]]:
+    """The reference: decode every frame in order, pick, convert, turn, resize. By position; and the
+    positions of key frames, which are picked, too: those that the decoder calls so and that refer
+    to no other (FFmpeg also calls pictures of a gradual refresh key frames).
+    """
+    found, keys = {}, []
     resample: Resampler | None = None
     with av.open(str(path)) as opened:
         for position, frame in enumerate(opened.decode(video=0)):
-            if position in wanted:
+            is_key = frame.key_frame and frame.pict_type in (PictureType.I, PictureType.NONE)
+            keys += [position] if is_key else []
+            if is_key or position in wanted:
                 upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
                 height, width, _ = upright.shape
                 resample = resample or Resampler(width, height)
                 found[position] = resample(np.ascontiguousarray(upright).reshape(height, -1))
-    return found
+    return found, keys
 
 
 def sampled(path: Path, policy: str = "notebook") -> Decoded:
     with path.open("rb") as file:
         return sample(file, policy)
-
-
-def key_positions(path: Path) -> list[int]:
-    """Of pictures that refer to no other. FFmpeg also calls those of a gradual refresh key frames."""
-    with av.open(str(path)) as opened:
-        return [
-            position
-            for position, frame in enumerate(opened.decode(video=0))
-            if frame.key_frame and frame.pict_type in (PictureType.I, PictureType.NONE)
-        ]
-
-
-@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
-def test_key_frames_are_the_nearest_ones_and_those_of_decoding_everything(
-    clip: Clip, made: Callable[[Clip], Path]
-) -> None:
-    path, step = made(clip), clip.seconds * 25 // 96
-    keys = key_positions(path) or list(range(96 * step))  # of a decoder that names none: all
-    planned = [
-        min(keys, key=lambda key: (abs(key - wanted), key)) for wanted in range(0, 96 * step, step)
-    ]
-    decoded = sampled(path, "keyframes")
-    assert decoded.indices.tolist() == planned
-    reference = frames_of_everything(path, set(planned))
-    for position, frame in zip(planned, decoded.pixels, strict=True):
-        assert np.abs(reference[position].astype(np.int16) - frame).max() <= ("turned" in clip.name)
-    assert decoded.decode_errors == decoded.damaged_share == 0
-    if clip.mode == "sparse":
-        assert decoded.decode_mode == "sparse"
-        assert decoded.frames_decoded == len(set(planned))
 
 
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
@@ -277,7 +253,9 @@ def test_frames_are_those_of_decoding_everything(clip: Clip, made: Callable[[Cli
         "notebook": list(range(0, 96 * step, step)),
         "uniform": [slot * frames // 96 for slot in range(96)],
     }
-    reference = frames_of_everything(path, {*plans["notebook"], *plans["uniform"]})
+    reference, keys = frames_of_everything(path, {*plans["notebook"], *plans["uniform"]})
+    # of a decoder that names no key frames: the notebook's
+    plans["keyframes"] = nearest_keys(plans["notebook"], keys) if keys else plans["notebook"]
     for policy, planned in plans.items():
         decoded = sampled(path, policy)
         assert decoded.indices.tolist() == planned
@@ -288,33 +266,80 @@ def test_frames_are_those_of_decoding_everything(clip: Clip, made: Callable[[Cli
                 assert np.abs(reference[position].astype(np.int16) - frame).max() <= 1
             else:
                 assert np.array_equal(reference[position], frame)
-        assert decoded.decode_mode == clip.mode
-        assert decoded.decode_errors == 0
+        assert decoded.decode_errors == decoded.damaged_share == 0
+        if policy != "keyframes":
+            assert decoded.decode_mode == clip.mode
+        elif clip.mode == "sparse":
+            assert (decoded.decode_mode, decoded.frames_decoded) == ("sparse", len(set(planned)))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "h264_pyramid.mkv",
-        "prores_10_bit.mov",
-        "odd_size.mp4",
-        "turned_90.mp4",
-        "turned_180.mp4",
-        "turned_270.mp4",
-    ],
-)
-def test_the_fast_policy_shows_the_same_frames_less_exactly(
-    name: str, made: Callable[[Clip], Path]
-) -> None:
-    path = made(next(clip for clip in CLIPS if clip.name == name))
-    exact, fast = sampled(path), sampled(path, "fast")
-    assert fast.indices.tolist() == exact.indices.tolist()
-    assert [media.read_frame_number(frame) for frame in fast.pixels] == exact.indices.tolist()
-    assert (fast.facts.width_px, fast.facts.height_px) == (
-        exact.facts.width_px,
-        exact.facts.height_px,
+def nearest_keys(wanted: list[int], keys: list[int]) -> list[int]:
+    return [min(keys, key=lambda key: (abs(key - one), key)) for one in wanted]
+
+
+def test_only_the_key_frames_of_an_index_are_read(tmp_path: Path) -> None:
+    path = media.make_clip(
+        tmp_path / "large.mp4", width=640, height=360, options={"g": "50", "crf": "15"}
     )
-    assert 0 < np.abs(fast.pixels.astype(np.int16) - exact.pixels).mean() < 4
+    with Counted(path) as file:
+        decoded = sample(file, "keyframes")
+        assert file.bytes_read < 0.5 * path.stat().st_size
+    assert decoded.indices.tolist() == [0] * 26 + [50] * 50 + [50] * 20
+    assert [media.read_frame_number(one) for one in decoded.pixels] == decoded.indices.tolist()
+
+
+@pytest.mark.parametrize("change", ["no list", "a wrong entry", "a missing entry"])
+def test_wrong_lists_of_key_frames_give_right_frames(
+    change: str, made: Callable[[Clip], Path], tmp_path: Path
+) -> None:
+    """The list (stss) of an mp4: without it, every frame counts as one."""
+    data = bytearray(made(CLIPS[1]).read_bytes())
+    at = data.index(b"stss")
+    count = int.from_bytes(data[at + 8 : at + 12], "big")
+    keys = [
+        int.from_bytes(data[at + 12 + 4 * n : at + 16 + 4 * n], "big") - 1 for n in range(count)
+    ]
+    assert len(keys) == 5
+    if change == "no list":
+        data[at : at + 4] = b"free"
+    elif change == "a wrong entry":  # says that the picture after a key frame is one
+        data[at + 16 : at + 20] = (keys[1] + 2).to_bytes(4, "big")
+        keys = [0, *keys[1:]]
+    else:
+        data[at + 8 : at + 12] = (count - 1).to_bytes(4, "big")
+        keys.pop()
+    (tmp_path / "changed.mp4").write_bytes(data)
+    decoded = sampled(tmp_path / "changed.mp4", "keyframes")
+    assert decoded.indices.tolist() == nearest_keys(list(range(0, 192, 2)), keys)
+    assert [media.read_frame_number(one) for one in decoded.pixels] == decoded.indices.tolist()
+    assert decoded.damaged_share == 0
+
+
+def test_a_damaged_key_frame_is_lost_alone(made: Callable[[Clip], Path], tmp_path: Path) -> None:
+    path = made(CLIPS[1])
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as opened:
+        places = [(one.pos, one.size) for one in opened.demux(video=0) if one.is_keyframe]
+    start, size = places[-1]
+    data[start + size // 8 : start + size] = bytes(size - size // 8)
+    (tmp_path / "damaged.mp4").write_bytes(data)
+    whole, damaged = sampled(path, "keyframes"), sampled(tmp_path / "damaged.mp4", "keyframes")
+    last = whole.indices == whole.indices[-1]
+    assert damaged.damaged_share == last.mean() > 0
+    assert np.array_equal(damaged.pixels[~last], whole.pixels[~last])
+
+
+class Counted(io.FileIO):
+    """A file that counts what is read of it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.bytes_read = 0
+
+    def read(self, count: int | None = -1, /) -> bytes:
+        data = super().read(-1 if count is None else count)
+        self.bytes_read += len(data or b"")
+        return data or b""
 
 
 def test_facts_of_a_plain_clip(made: Callable[[Clip], Path]) -> None:

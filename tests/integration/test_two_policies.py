@@ -82,7 +82,7 @@ def test_one_that_fails_costs_its_own_encoders_and_no_others(
     claimed = ledgering.claim(engine, 1, ledgering.worker(engine))
     assert claimed is not None
     runtime: Any = SimpleNamespace(
-        models=SimpleNamespace(owed=lambda _: owed),
+        models=SimpleNamespace(owed=lambda _: owed, require=lambda _: None),
         videos=SimpleNamespace(open=lambda _: nullcontext(Video(failing))),
         engine=device,
         settings=SimpleNamespace(engine_wait_seconds=60.0),

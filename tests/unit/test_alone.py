@@ -40,7 +40,8 @@ def test_from_the_third_dead_worker_on_it_is_alone(
     source = SimpleNamespace(etag=None, size_bytes=9, frames=lambda *_, **__: frames)
     runtime = SimpleNamespace(
         models=SimpleNamespace(
-            owed=lambda _: [Owed(declared_encoder("probe", "pretrained", "notebook"))]
+            owed=lambda _: [Owed(declared_encoder("probe", "pretrained", "notebook"))],
+            require=lambda _: None,
         ),
         videos=SimpleNamespace(open=lambda _: nullcontext(source)),
         engine=SimpleNamespace(submit=submit),

@@ -16,7 +16,7 @@ from workers.sampling.plan import SIDE_PX
 
 
 def compute_dtype(device: str) -> torch.dtype:
-    """bfloat16 on a GPU: the same range of numbers as float32, and cosine 0.9999 with it."""
+    """bfloat16 on a GPU: the same range of numbers as float32. For ranks see `bench.truth`."""
     return torch.bfloat16 if device.startswith("cuda") else torch.float32
 
 

@@ -1,4 +1,4 @@
-"""How a decoded frame becomes the 224 x 224 that every backbone sees: exactly, or fast."""
+"""How a decoded frame becomes the 224 x 224 that every backbone sees."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 
-from workers.sampling.inside.geometry import View, stored_box, turned
+from workers.sampling.inside.geometry import View
 from workers.sampling.inside.resample import Resampler
-from workers.sampling.plan import SIDE_PX
 
 #: Full-range level of each limited-range one, uint8 `[256]`: 16 is black, 235 white. Source: ITU-R
 #: BT.709-6, 4.6.
 _FULL: np.ndarray = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 
 
-class ExactConversion:
+class Conversion:
     """At most one grey level from Pillow's resize of the picture at full size. For frames of one
     stored size.
     """
@@ -31,36 +30,6 @@ class ExactConversion:
         # the same conversion, bit by bit, as frame.to_ndarray(format="rgb24"), without its copy
         rows = _rows(self._convert.reformat(frame, format="rgb24", threads=1))
         return _in_full_range(self._resample(rows), frame)
-
-
-class FastConversion:
-    """FFmpeg scales and converts in one step, which is 6 to 13 levels off at edges. For frames of
-    one stored size.
-    """
-
-    def __init__(self, width: int, height: int, view: View) -> None:
-        self._convert = VideoReformatter()
-        self._view = view
-        left, top, right, bottom = stored_box(width, height, view)
-        across, down = SIDE_PX / (right - left), SIDE_PX / (bottom - top)
-        self._width = max(SIDE_PX, round(width * across))
-        self._height = max(SIDE_PX, round(height * down))
-        self._left = min(round(left * across), self._width - SIDE_PX)
-        self._top = min(round(top * down), self._height - SIDE_PX)
-
-    def __call__(self, frame: VideoFrame) -> np.ndarray:
-        """uint8 `[224, 224, 3]` as a player shows it."""
-        scaled = self._convert.reformat(
-            frame,
-            width=self._width,
-            height=self._height,
-            format="rgb24",
-            interpolation=Interpolation.BILINEAR,
-            threads=1,
-        )
-        across = slice(3 * self._left, 3 * (self._left + SIDE_PX))
-        rows = _rows(scaled)[self._top : self._top + SIDE_PX, across]
-        return _in_full_range(turned(rows.reshape(SIDE_PX, SIDE_PX, 3), self._view), frame)
 
 
 def _rows(rgb: VideoFrame) -> np.ndarray:

@@ -27,7 +27,6 @@ from workers.sampling.inside.container import (
     OpenVideo,
     is_whole,
 )
-from workers.sampling.inside.conversion import ExactConversion, FastConversion
 from workers.sampling.inside.encryption import Encryption, encryption_of
 from workers.sampling.inside.frame_buffer import FrameBuffer
 from workers.sampling.inside.sparse import Decoding, OutOfStepError, SparsePass
@@ -112,10 +111,9 @@ def _planned(policy: str, header: Header) -> np.ndarray:
 def _fill(
     video: OpenVideo, policy: str, indices: np.ndarray, out: np.ndarray
 ) -> tuple[str, Decoding, FrameBuffer]:
-    conversion = ExactConversion if policies.get(policy).is_exact else FastConversion
     pixel_aspect = video.stream.sample_aspect_ratio
     for mode, way in KEY_FRAMES if policies.get(policy).key_frames_only else ALL_FRAMES:
-        decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect, conversion)
+        decoding, buffer = Decoding(video), FrameBuffer(indices, out, pixel_aspect)
         try:
             way(decoding, buffer)
         except OutOfStepError:

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 from av.video.frame import VideoFrame
 
-from workers.sampling.inside.conversion import ExactConversion, FastConversion
+from workers.sampling.inside.conversion import Conversion
 from workers.sampling.inside.geometry import View, view_of
 from workers.sampling.inside.side_data import display_matrix
 
@@ -22,7 +22,6 @@ class FrameBuffer:
         indices: np.ndarray,
         out: np.ndarray,
         pixel_aspect: Fraction | None,
-        conversion: type[ExactConversion | FastConversion],
     ) -> None:
         """`indices` int64 `[96]`, never decreasing; `out` uint8 `[96, 224, 224, 3]` is written in
         place.
@@ -41,9 +40,8 @@ class FrameBuffer:
         self._times: dict[int, int | None] = {}  # by position
         self._pixel_aspect = pixel_aspect
         self._view: View | None = None
-        self._conversion = conversion
         # for frames of the stored size
-        self._square: ExactConversion | FastConversion | None = None
+        self._square: Conversion | None = None
         self._stored_size = (0, 0)
 
     @property
@@ -94,7 +92,7 @@ class FrameBuffer:
         self.missing.add(position)
         self.wanted.add(position)
 
-    def _conversion_for(self, frame: VideoFrame) -> ExactConversion | FastConversion:
+    def _conversion_for(self, frame: VideoFrame) -> Conversion:
         """The conversion of frames of this one's size, which may change midway."""
         if self._view is None:
             # once a video: a frame whose side data was looked at lives on until the garbage
@@ -102,7 +100,7 @@ class FrameBuffer:
             self._view = view_of(display_matrix(frame), self._pixel_aspect)
         size = frame.width, frame.height
         if self._square is None or size != self._stored_size:
-            self._square, self._stored_size = self._conversion(*size, self._view), size
+            self._square, self._stored_size = Conversion(*size, self._view), size
             self.shown_size = self._view.shown_size(*size)
         return self._square
 
