@@ -29,6 +29,12 @@ VIVIT = registry.get("vivit")
 CLUTTER = {"README.md": "card", "preprocessor_config.json": "{}", "pytorch_model.bin": "a pickle"}
 
 
+@pytest.fixture(autouse=True)
+def fetched_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What packages ship is not fetched, and no part of this."""
+    monkeypatch.setattr(inventory, "_packaged", list)
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
     """Checkpoints of the published classes, as their repositories hold them."""
