@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from producer.commands import options
 from producer.desk import addresses, open_database, say
 from producer.tables import print_json, print_table
 from producer.wording import plural
@@ -88,9 +89,7 @@ def sql(
     write: Annotated[
         bool, typer.Option("--write", help="Allow changes; without it nothing can be changed.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for each row.")
-    ] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Run SQL; tables and views of reelvec need no schema before their name.
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from producer.commands import options
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -31,9 +33,7 @@ def doctor(
             help="List this source and open its first video; default: REELVEC_SOURCE.",
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all findings as one JSON list on stdout.")
-    ] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Check everything and say what to do next. It changes and starts nothing; the exit code is 1
     when a check failed.

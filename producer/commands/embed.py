@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from producer.commands import options
 from producer.commands.in_turn import results_in_turn
 from producer.desk import say
 from producer.tables import print_json
 from producer.wording import plural
-from workers.backbones import registry
 from workers.sampling import policies
 
 if TYPE_CHECKING:
@@ -27,20 +27,9 @@ def embed(
             "several."
         ),
     ] = None,
-    backbone: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=registry.HELP,
-        ),
-    ] = None,
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="pretrained; random-tiny and random-full are for demonstrations, their vectors "
-            "mean nothing."
-        ),
-    ] = "pretrained",
-    sampling: Annotated[str, typer.Option(help=policies.HELP)] = policies.DEFAULT,
+    backbone: options.Backbones = None,
+    weights: options.Weights = "pretrained",
+    sampling: options.Sampling = policies.DEFAULT,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -48,9 +37,7 @@ def embed(
             help="Prompts for the models that read text; default: the shipped English ones.",
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a summary of each file as JSON on stdout.")
-    ] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Compute the vectors of files on this machine, without a queue and a database.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from producer.commands import options
 from producer.commands.version import Version
 from producer.desk import addresses, connect, operator, say
 from producer.tables import print_json
@@ -61,20 +62,9 @@ def enqueue(
             " line. The categories that the source gives to videos stay as they are.",
         ),
     ] = None,
-    backbone: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=registry.HELP,
-        ),
-    ] = None,
-    weights: Annotated[
-        str,
-        typer.Option(help="pretrained; random-tiny and random-full are only for demonstrations."),
-    ] = "pretrained",
-    sampling: Annotated[
-        str,
-        typer.Option(help=policies.HELP),
-    ] = policies.DEFAULT,
+    backbone: options.Backbones = None,
+    weights: options.Weights = "pretrained",
+    sampling: options.Sampling = policies.DEFAULT,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Stop after this many newly queued videos.")
     ] = None,
@@ -109,9 +99,7 @@ def enqueue(
             "is no progress.",
         ),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the counts as JSON on stdout.")
-    ] = False,
+    as_json: options.Json = False,
     _version: Version = False,
 ) -> None:
     """Record videos from a source and queue them. Running it twice adds nothing.
@@ -120,7 +108,7 @@ def enqueue(
     """
     from producer.request import Options, checked
 
-    options = Options(
+    asked = Options(
         sources=sources or (),
         only_categories=category or (),
         as_category=as_category,
@@ -134,9 +122,9 @@ def enqueue(
         force=force,
     )
     if recheck:
-        _recheck(options, dry_run=dry_run, wait=wait, as_json=as_json)
+        _recheck(asked, dry_run=dry_run, wait=wait, as_json=as_json)
     else:
-        _enqueue(checked(options), dry_run=dry_run, wait=wait, as_json=as_json)
+        _enqueue(checked(asked), dry_run=dry_run, wait=wait, as_json=as_json)
 
 
 def _enqueue(request: Request, *, dry_run: bool, wait: bool, as_json: bool) -> None:
@@ -160,11 +148,11 @@ def _enqueue(request: Request, *, dry_run: bool, wait: bool, as_json: bool) -> N
         say("next: reelvec worker (on every node), reelvec status")
 
 
-def _recheck(options: Options, *, dry_run: bool, wait: bool, as_json: bool) -> None:
+def _recheck(asked: Options, *, dry_run: bool, wait: bool, as_json: bool) -> None:
     from producer import recheck, selectors
 
-    recheck.refuse_others(options)
-    sources, categories = options.sources, options.only_categories
+    recheck.refuse_others(asked)
+    sources, categories = asked.sources, asked.only_categories
     chosen = recheck.selections(categories, sources)
     where = addresses()
     with connect(where) as database, database.connect() as connection:
@@ -199,7 +187,6 @@ def _wait(database: Engine, connection: Connection, where: Addresses) -> NoRetur
 
 def _say_choices(request: Request) -> None:
     from producer.request import misnamed_weights
-    from workers.backbones import registry
 
     for hint in misnamed_weights() if request.weights == "pretrained" else ():
         say(f"warning: {hint}")

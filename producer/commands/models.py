@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from producer.commands import options
 from producer.desk import open_database, operator, say
 from producer.tables import print_json, print_table
 from workers.backbones import registry
@@ -56,9 +57,7 @@ def fetch(
             "--update", help="Take the newest commit, even where models.lock names an older one."
         ),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for each model on stdout.")
-    ] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Fetch published weights, check them, and note in models.lock which they are.
 
@@ -106,9 +105,7 @@ def list_(
             help="Read every file and compute its digest; the exit code is 1 if one is damaged.",
         ),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for each model on stdout.")
-    ] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show which weights there are and where they came from: commit, digest, license, size, place.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from producer.commands import options
 from producer.commands.in_turn import results_in_turn
 from producer.tables import print_json
 from workers.sampling import policies
@@ -20,10 +21,8 @@ def sample(
         list[str],
         typer.Argument(metavar="FILE|URL...", help="Video files, s3:// objects, web addresses."),
     ],
-    sampling: Annotated[str, typer.Option(help=policies.HELP)] = policies.DEFAULT,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all facts of each video as JSON on stdout.")
-    ] = False,
+    sampling: options.Sampling = policies.DEFAULT,
+    as_json: options.Json = False,
     out: Annotated[
         Path | None,
         typer.Option(

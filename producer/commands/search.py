@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from producer.commands import options
 from producer.desk import open_database, say
 from producer.tables import print_json, print_table
 from workers.backbones import registry
@@ -33,9 +34,7 @@ def search(
     ] = "pretrained",
     sampling: Annotated[str, typer.Option(help=policies.NAMED_HELP)] = policies.DEFAULT,
     limit: Annotated[int, typer.Option("-k", min=1, help="How many videos to show.")] = 10,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for each video on stdout.")
-    ] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Find the videos whose stored vectors are nearest to your words.
 

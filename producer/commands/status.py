@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer import selectors
+from producer.commands import options
 from producer.desk import addresses, connect, open_database, say
 from producer.tables import drawn_table, print_json, print_table
 
@@ -63,12 +64,7 @@ def status(
             help=f"With --watch: the time between two snapshots; default {INTERVAL_SECONDS:g}.",
         ),
     ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print the same as JSON on stdout, one line for each snapshot."
-        ),
-    ] = False,
+    as_json: options.Json = False,
     metrics: Annotated[
         bool,
         typer.Option(

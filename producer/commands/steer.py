@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer import selectors
+from producer.commands import options
 from producer.desk import open_database, operator, say
 from producer.tables import print_json
 from producer.wording import plural
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Millions of rows are changed in one statement.
 STATEMENT_SECONDS = 600.0
-
-Json = Annotated[bool, typer.Option("--json", help="Print the count as JSON on stdout.")]
 
 
 def retry(
@@ -40,7 +39,7 @@ def retry(
             "formats that it reads now.",
         ),
     ] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Queue failed videos again, as if they had never been tried.
 
@@ -78,7 +77,7 @@ def cancel(
             help="Withdraw only this model: it is computed for no further video. Repeatable.",
         ),
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Take waiting videos off the queue; those that are being worked on are finished. `enqueue`
     brings them back.
@@ -181,9 +180,9 @@ def _backbones(named: list[str] | None) -> list[str]:
     return sorted({registry.get(name).name for name in named or ()})
 
 
-def _record(*options: str) -> dict[str, str]:
+def _record(*given: str) -> dict[str, str]:
     """Who did it and with which options, for `status --log`."""
-    return {"who": operator(), "what": " ".join(filter(None, options))}
+    return {"who": operator(), "what": " ".join(filter(None, given))}
 
 
 @contextmanager
