@@ -406,7 +406,7 @@ def runtime(engine: Engine, me: UUID) -> Any:
         settings=SimpleNamespace(retry_seconds=5.0, job_seconds=3600.0),
         refusals=Refusals(beat_seconds=10.0),
         tally=Tally(),
-        models=SimpleNamespace(ability=ledger.EVERYTHING),
+        models=SimpleNamespace(ability=ledger.EVERYTHING, wrote=lambda _: None),
         look_now=threading.Event(),
     )
 

@@ -155,6 +155,7 @@ def test_workers_say_what_they_are_made_of_and_did_with_every_beat(engine: Engin
     expected = FleetWorker(
         "gpu-1", 7, "cuda:0 (H100)", draining=False, in_flight=34, samplers=15, cores=15.5, videos_per_batch=4,
         queued_windows=36, running_windows=12, name="gpu0", videos_done=0, videos_failed=0, videos_per_second=0.0,
+        version="1",
     )  # fmt: skip
     for said in (replace(me, videos_per_batch=2, queued_windows=0), me, later):
         with session.transaction(engine) as connection:

@@ -50,9 +50,7 @@ def test_a_video_costs_as_many_round_trips_as_the_doctor_says(
     rows = [Row(f"file:///v{number}") for number in range(2)]
     record(engine, rows, Wanted((encoder_id,), (tagger_id,)))
     bound = SimpleNamespace(digest="d" * 64, dim=4, pooling="mean")
-    outcome = Outcome(
-        (vectors(encoder_id),), (scores(tagger_id),), media={"etag": "a", "fps": 25.0}
-    )
+    outcome = Outcome((vectors(encoder_id),), (scores(tagger_id),), media=MEDIA)
     url = make_url(database_url)
     with (
         CountingProxy(f"{url.host}:{url.port}") as proxy,
