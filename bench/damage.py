@@ -186,8 +186,7 @@ def table(rows: list[Row], apart: float) -> str:
     """Markdown. Distances are in parts of the distance between different scenes."""
     lines = [
         "| codec | packets hit | damaged share | `done` | `damaged` | another code | distance, "
-        "`done` | distance, `damaged`"
-        " | nearest is its own |",
+        "`done` | distance, `damaged` | nearest is its own |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for codec in CODECS:

@@ -328,8 +328,8 @@ def show(found: dict[str, Any]) -> None:
         part = "" if one["fraction"] is None else f"{one['fraction']:.1%}"
         print(
             f"| {one['what']}: {name} | {one.get('compile', '')} | "
-            f"{one.get('videos_per_batch', '')}"
-            f" | {one['videos_per_second']:.2f} | {one['windows_per_second']:.1f} | {part} |"
+            f"{one.get('videos_per_batch', '')} | {one['videos_per_second']:.2f} | "
+            f"{one['windows_per_second']:.1f} | {part} |"
         )
     print(
         "\n| made in company against alone in float32 | worst cosine | largest difference of a "

@@ -92,8 +92,8 @@ class Stack:
             rows = connection.execute(
                 text(
                     "SELECT encoder, m.embedding::real[] FROM reelvec.embeddings m JOIN "
-                    "reelvec.encoders USING (encoder_id)"
-                    " JOIN reelvec.videos USING (video_id) WHERE uri = :uri"
+                    "reelvec.encoders USING (encoder_id) JOIN reelvec.videos USING (video_id) "
+                    "WHERE uri = :uri"
                 ),
                 {"uri": uri},
             ).all()
@@ -209,13 +209,11 @@ def _facts(
     with session.transaction(made.engine) as connection:
         row = connection.execute(
             text(
-                "SELECT count(*) FILTER (WHERE state = 'done') AS done, count(*) AS videos,"
-                " extract(epoch FROM max(finished_at) - (array_agg(finished_at ORDER BY "
-                "finished_at))[:first])::float AS seconds,"
-                " avg(decode_seconds) AS decode, avg(fetch_seconds) AS fetch, avg(wait_seconds) AS "
-                "wait,"
-                " avg(device_seconds) AS device,"
-                " avg(extract(epoch FROM finished_at - started_at))::float AS whole FROM "
+                "SELECT count(*) FILTER (WHERE state = 'done') AS done, count(*) AS videos, "
+                "extract(epoch FROM max(finished_at) - (array_agg(finished_at ORDER BY "
+                "finished_at))[:first])::float AS seconds, avg(decode_seconds) AS decode, "
+                "avg(fetch_seconds) AS fetch, avg(wait_seconds) AS wait, avg(device_seconds) AS "
+                "device, avg(extract(epoch FROM finished_at - started_at))::float AS whole FROM "
                 "reelvec.jobs"
             ),
             {"first": first},

@@ -310,8 +310,8 @@ def _print(results: dict[Path, dict[str, list[dict[str, float]]]], names: list[s
     f"{used};"
           f" not installed: {missing}. {datetime.now(UTC):%Y-%m-%d}.\n")  # fmt: skip
     print(
-        f"| file | {' | '.join(f'{name} CPU s' for name in names)} | of torchcodec "
-        "| keyframes of reelvec | identical | frames decoded |"
+        f"| file | {' | '.join(f'{name} CPU s' for name in names)} | of torchcodec | keyframes of "
+        "reelvec | identical | frames decoded |"
     )
     print(f"|---|{'---|' * (len(names) + 4)}")
     ratios, key_ratios = [], []
@@ -329,8 +329,8 @@ def _print(results: dict[Path, dict[str, list[dict[str, float]]]], names: list[s
         same = all(run["identical"] for name in OURS for run in results[path][name])
         decoded = ", ".join(shown(median(path, name, "decoded"), digits=0) for name in OURS)
         print(
-            f"| {path.name} | {' | '.join(figures)} | {shown(ratio)} | {shown(key_ratio)} "
-            f"| {'yes' if same else 'NO'} | {decoded} |"
+            f"| {path.name} | {' | '.join(figures)} | {shown(ratio)} | {shown(key_ratio)} | "
+            f"{'yes' if same else 'NO'} | {decoded} |"
         )
     if ratios:
         print(f"\nMedian of torchcodec's CPU: {statistics.median(ratios):.2f}")

@@ -119,10 +119,8 @@ class LongestWait:
         # migrations wait for others as long as they like; what counts is who waits for them
         waiting = text(
             "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - l.waitstart)), 0) FROM "
-            "pg_locks l"
-            " JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND l.locktype <> "
-            "'virtualxid'"
-            " AND a.query NOT LIKE 'ALTER%' AND a.query NOT LIKE '%pg_try_advisory%'"
+            "pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND l.locktype <> "
+            "'virtualxid' AND a.query NOT LIKE 'ALTER%' AND a.query NOT LIKE '%pg_try_advisory%'"
         )
         while not self._stop.wait(0.02):
             with session.transaction(self._engine) as connection:

@@ -313,8 +313,8 @@ def table(rows: list[Row]) -> str:
         "| moved, median | moved, most |\n|---|---|---|---|---|---|---|\n"
     )
     return head + "\n".join(
-        f"| {row.change} | {row.clips} | {row.same_first:.3f} | {row.own_first:.3f} "
-        f"| {row.overlap:.3f} | {row.median_moved:.5f} | {row.most_moved:.5f} |"
+        f"| {row.change} | {row.clips} | {row.same_first:.3f} | {row.own_first:.3f} | "
+        f"{row.overlap:.3f} | {row.median_moved:.5f} | {row.most_moved:.5f} |"
         for row in rows
     )
 

@@ -67,8 +67,7 @@ def _check_libpq_parameters(url: str) -> None:
     if unknown := [name for name in names if is_unknown(name)]:
         raise UsageError(
             f"{what} {', '.join(name or '= without a name' for name in unknown)}, which libpq does "
-            "not know: leave it "
-            "out. What it knows: "
+            "not know: leave it out. What it knows: "
             "https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"
         )
     if empty := [name for name, value in given if not value]:
@@ -97,8 +96,7 @@ def _check_with_driver(url: str, *, shown: str) -> None:
     except (ArgumentError, Error, ValueError) as error:
         raise UsageError(
             f"the database address {shown} cannot be taken apart: {' '.join(str(error).split())}. "
-            "Write "
-            "postgresql://user:password@host:5432/name, special characters percent-encoded."
+            "Write postgresql://user:password@host:5432/name, special characters percent-encoded."
         ) from error
 
 
@@ -109,8 +107,8 @@ def checked_broker_url(url: str) -> str:
         if not separator or scheme not in _BROKER_SCHEMES:
             raise UsageError(
                 f"the broker address {_shown(url)} is not one reelvec can use: write "
-                "redis://:password@host:6379/0 "
-                "(Redis or Valkey), rediss:// for TLS, or redis+socket:///path?virtual_host=0."
+                "redis://:password@host:6379/0 (Redis or Valkey), rediss:// for TLS, or "
+                "redis+socket:///path?virtual_host=0."
             )
         _check_login(one, "broker", shown=mask_url(url))
         _check_broker_parameters(one, is_socket=scheme == _SOCKET)
@@ -127,9 +125,8 @@ def _check_broker_parameters(url: str, *, is_socket: bool) -> None:
         if name not in known:
             raise UsageError(
                 f"the broker address {shown} has {name or '= without a name'}, which Celery does "
-                "not know there: leave "
-                f"it out. It knows {', '.join(known)}; login and database go before the question "
-                "mark."
+                f"not know there: leave it out. It knows {', '.join(known)}; login and database go "
+                "before the question mark."
             )
         allowed = known[name]
         if not value or (allowed is not None and value not in allowed):
@@ -167,9 +164,8 @@ def _check_login(url: str, what: str, *, shown: str) -> None:
     if not plain:
         raise UsageError(
             f"the {what} address {shown} has no valid host and port (a number up to 65535): "
-            "percent-encode special "
-            "characters, above all the password's: @ as %40, / as %2F, # as %23, ? as %3F, : as "
-            "%3A, % as %25."
+            "percent-encode special characters, above all the password's: @ as %40, / as %2F, # "
+            "as %23, ? as %3F, : as %3A, % as %25."
         )
 
 

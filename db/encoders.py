@@ -56,8 +56,7 @@ class Tagger:
 
 _ENCODER_COLUMNS = (
     "encoder AS name, backbone, checkpoint, ref, weights, license, frames_per_window, sampling, "
-    "preprocessing,"
-    " encoder_id, weights_digest, dim, pooling"
+    "preprocessing, encoder_id, weights_digest, dim, pooling"
 )
 
 
@@ -89,16 +88,14 @@ def declare_encoder(connection: Connection, encoder: Encoder) -> int:
         raise RefusedConfigurationError(
             f"encoder {encoder.name!r} in this database is {tuple(other)}, this version makes "
             f"{(encoder.checkpoint, encoder.ref, encoder.preprocessing)}: vectors of the two may "
-            "not be mixed. "
-            "Use the version that made it, or delete that encoder's rows first"
+            "not be mixed. Use the version that made it, or delete that encoder's rows first"
         )
     made = connection.execute(
         text(
             "INSERT INTO reelvec.encoders (encoder, license, frames_per_window, backbone, "
-            "checkpoint, ref, weights,"
-            " sampling, preprocessing) VALUES (:name, :license, :frames_per_window, :backbone, "
-            ":checkpoint, :ref,"
-            " :weights, :sampling, :preprocessing) RETURNING encoder_id"
+            "checkpoint, ref, weights, sampling, preprocessing) VALUES (:name, :license, "
+            ":frames_per_window, :backbone, :checkpoint, :ref, :weights, :sampling, "
+            ":preprocessing) RETURNING encoder_id"
         ),
         {
             **facts,
@@ -192,8 +189,8 @@ def fetch_taggers(connection: Connection, tagger_ids: Iterable[int]) -> dict[int
     rows = connection.execute(
         text(
             "SELECT tagger_id, tagger, encoder_id, label_set, prompts, prompt_categories FROM "
-            "reelvec.taggers"
-            " JOIN reelvec.label_sets USING (label_set_id) WHERE tagger_id = ANY(:ids)"
+            "reelvec.taggers JOIN reelvec.label_sets USING (label_set_id) WHERE tagger_id = "
+            "ANY(:ids)"
         ),
         {"ids": list(tagger_ids)},
     )
@@ -214,8 +211,7 @@ def wanted_encoders(connection: Connection) -> list[Encoder]:
         text(
             f"SELECT {_ENCODER_COLUMNS} FROM reelvec.encoders e WHERE EXISTS (SELECT FROM reelvec.jobs j"  # noqa: S608
             " WHERE j.state IN ('pending', 'queued', 'running') AND e.encoder_id = "
-            "ANY(coalesce(j.owes, j.encoders)))"
-            " ORDER BY encoder_id"
+            "ANY(coalesce(j.owes, j.encoders))) ORDER BY encoder_id"
         )
     )
     return [Encoder(**row._mapping) for row in rows]
@@ -240,9 +236,8 @@ def bind(
     row = connection.execute(
         text(
             "UPDATE reelvec.encoders SET weights_digest = :weights_digest, dim = :dim, pooling = "
-            ":pooling,"
-            " license = coalesce(:license, license)"
-            " WHERE encoder_id = :encoder_id AND weights_digest IS NULL RETURNING encoder_id"
+            ":pooling, license = coalesce(:license, license) WHERE encoder_id = :encoder_id AND "
+            "weights_digest IS NULL RETURNING encoder_id"
         ),
         {**ours, "encoder_id": encoder.encoder_id, "license": license},
     ).first()
@@ -256,12 +251,10 @@ def bind(
     if dict(bound._mapping) != ours:
         raise RefusedConfigurationError(
             f"encoder {encoder.name!r} was bound to weights {bound.weights_digest} (dim "
-            f"{bound.dim}, {bound.pooling}); "
-            f"this worker has {weights_digest} (dim {dim}, {pooling}). Their vectors may not be "
-            "mixed: "
-            "give this worker the bound weights: copy models.lock of a machine that has them into "
-            "REELVEC_MODELS_DIR and run "
-            "`reelvec models fetch`; `reelvec models list` shows digests"
+            f"{bound.dim}, {bound.pooling}); this worker has {weights_digest} (dim {dim}, "
+            f"{pooling}). Their vectors may not be mixed: give this worker the bound weights: copy "
+            "models.lock of a machine that has them into REELVEC_MODELS_DIR and run `reelvec "
+            "models fetch`; `reelvec models list` shows digests"
         )
 
 

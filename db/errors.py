@@ -167,11 +167,10 @@ VIDEO_ERRORS: dict[str, ErrorCode] = {
     ),
     "unreachable": ErrorCode(
         ErrorClass.INFRA,
-        "the host does not exist or does not listen, a proxy does not connect to it, "
-        "https was used on a port without TLS (or the reverse), or the certificate is not"
-        " trusted",
-        "check DNS, the firewall, `HTTPS_PROXY` and `NO_PROXY`; for a certificate "
-        "authority of your own set `SSL_CERT_FILE`, or `AWS_CA_BUNDLE` for S3 alone",
+        "the host does not exist or does not listen, a proxy does not connect to it, https was "
+        "used on a port without TLS (or the reverse), or the certificate is not trusted",
+        "check DNS, the firewall, `HTTPS_PROXY` and `NO_PROXY`; for a certificate authority of "
+        "your own set `SSL_CERT_FILE`, or `AWS_CA_BUNDLE` for S3 alone",
     ),
     # media
     "empty_file": ErrorCode(
@@ -216,8 +215,8 @@ VIDEO_ERRORS: dict[str, ErrorCode] = {
     ),
     "over_limits": ErrorCode(
         ErrorClass.PERMANENT,
-        "the picture has more than 36 megapixels, or there are too many streams, or "
-        "decoding needs too much memory",
+        "the picture has more than 36 megapixels, or there are too many streams, or decoding needs "
+        "too much memory",
         "use a smaller rendition",
     ),
     "sampler_defect": ErrorCode(
@@ -263,10 +262,10 @@ VIDEO_ERRORS: dict[str, ErrorCode] = {
     ),
     "unusable_prompt": ErrorCode(
         ErrorClass.PERMANENT,
-        "a prompt has more than 77 tokens (`siglip2`: 64); the text names it. `enqueue` "
-        "says so at once if the weights are on its machine",
-        "shorten it, enqueue with the new file, delete the old tagger with `reelvec db "
-        "sql --write \"DELETE FROM taggers WHERE tagger = 'x-clip/tags'\"`, then `retry`",
+        "a prompt has more than 77 tokens (`siglip2`: 64); the text names it. `enqueue` says so at "
+        "once if the weights are on its machine",
+        "shorten it, enqueue with the new file, delete the old tagger with `reelvec db sql --write "
+        "\"DELETE FROM taggers WHERE tagger = 'x-clip/tags'\"`, then `retry`",
     ),
     # delivery
     "unavailable": ErrorCode(

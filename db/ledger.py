@@ -281,9 +281,8 @@ def release(connection: Connection, claimed: Claim) -> bool:
     row = connection.execute(
         text(
             "UPDATE reelvec.jobs SET state = 'pending', attempts = attempts - 1, worker_id = NULL, "
-            "deadline_at = NULL"
-            " WHERE video_id = :video_id AND worker_id = :worker_id AND token = :token"
-            " AND state = 'running' RETURNING 1"
+            "deadline_at = NULL WHERE video_id = :video_id AND worker_id = :worker_id AND token = "
+            ":token AND state = 'running' RETURNING 1"
         ),
         {"video_id": claimed.video_id, "worker_id": claimed.worker_id, "token": claimed.token},
     ).first()

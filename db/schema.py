@@ -48,9 +48,8 @@ def upgrade(database_url: str, *, to: str = "head") -> str:
             reason = " ".join(str(error.orig).split())
             raise RefusedConfigurationError(
                 "the schema could not be upgraded; what is done so far stays, and the rest can be "
-                f"done later: {reason}. "
-                "If this is about the extension: have an administrator run CREATE EXTENSION "
-                "vector, then run this again"
+                f"done later: {reason}. If this is about the extension: have an administrator run "
+                "CREATE EXTENSION vector, then run this again"
             ) from error
     return HEAD if to == "head" else to
 
@@ -86,8 +85,7 @@ def _refuse_incompatible(connection: Connection, revision: str) -> None:
     if oldest is None or oldest > HEAD:
         raise RefusedConfigurationError(
             f"the database is at revision {revision}, which needs a reelvec of revision "
-            f"{oldest or revision} or newer; "
-            f"this one is {HEAD}: install the newer version here"
+            f"{oldest or revision} or newer; this one is {HEAD}: install the newer version here"
         )
 
 
@@ -120,6 +118,5 @@ def _refuse_old_servers(connection: Connection) -> None:
     if lies := connection.execute(_UNREACHABLE).first():
         raise RefusedConfigurationError(
             f"pgvector lies in the schema {lies.schema}, which the role {lies.role} may not use: "
-            "have an administrator run"
-            f" GRANT USAGE ON SCHEMA {lies.schema} TO {lies.role}"
+            f"have an administrator run GRANT USAGE ON SCHEMA {lies.schema} TO {lies.role}"
         )

@@ -43,8 +43,8 @@ QUERIES = (
     (
         "Which videos are nearest to 'cat pan'?",
         "SELECT v.title, v.category, round(n.distance::numeric, 2) AS distance FROM videos q, "
-        "nearest(q.video_id, 'efficientnet', 3) n JOIN videos v ON v.video_id = n.video_id "
-        "WHERE q.title = 'cat pan' ORDER BY n.distance",
+        "nearest(q.video_id, 'efficientnet', 3) n JOIN videos v ON v.video_id = n.video_id WHERE "
+        "q.title = 'cat pan' ORDER BY n.distance",
     ),
     (
         "What failed, and why?",

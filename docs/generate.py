@@ -91,11 +91,10 @@ def configuration() -> str:
         "<!-- Written by docs/generate.py from the settings classes; change those. -->",
         "",
         f"All settings are environment variables. A `{PREFIX}` name that is not listed here is "
-        "refused (exit code 2), and the"
-        " message names the most similar one; an empty value counts as not set.",
+        "refused (exit code 2), and the message names the most similar one; an empty value counts "
+        "as not set.",
         "Options that change the vectors are given to `enqueue` and stored; the settings of a "
-        "worker change only its speed and"
-        " limits.",
+        "worker change only its speed and limits.",
     ]
     for settings_class, title in CLASSES.items():
         lines += ["", f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]
@@ -147,8 +146,7 @@ def exit_codes() -> str:
         "<!-- Written by docs/generate.py from db/exit_codes.py; change that. -->",
         "",
         "These are the exit codes of commands and of worker processes, and what `reelvec worker` "
-        "does when one of its processes"
-        " has ended with them.",
+        "does when one of its processes has ended with them.",
         f'"After a while" means after {FIRST_DELAY_SECONDS:g} s; the delay doubles each time the '
         "process ends within"
         f" {LONG_LIFE_SECONDS / 60:g} minutes, up to {MAX_DELAY_SECONDS:g} s. `reelvec worker` "

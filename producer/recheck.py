@@ -35,8 +35,7 @@ def refuse_others(options: Options) -> None:
     if others:
         raise UsageError(
             "--recheck checks videos that are done; it can be combined with SOURCE, --category, "
-            "--dry-run, --wait and --json,"
-            f" not with {', '.join(others)}"
+            f"--dry-run, --wait and --json, not with {', '.join(others)}"
         )
 
 

@@ -69,10 +69,9 @@ def _text_vector(stored: Encoder, words: str) -> FloatArray:
     if loaded.digest != stored.weights_digest:
         raise RefusedConfigurationError(
             f"{stored.name}: its vectors were made with weights {stored.weights_digest}, here are "
-            f"{loaded.digest}: words "
-            "and videos of the two may not be compared. Copy models.lock of a machine that has "
-            "those into"
-            f" REELVEC_MODELS_DIR and run `reelvec models fetch {stored.backbone}`"
+            f"{loaded.digest}: words and videos of the two may not be compared. Copy models.lock "
+            "of a machine that has those into REELVEC_MODELS_DIR and run `reelvec models fetch "
+            f"{stored.backbone}`"
         )
     vector: FloatArray = cast(ReadsText, loaded).text_vectors([words])[0]
     return vector

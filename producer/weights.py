@@ -65,8 +65,7 @@ def judge(request: Request, workers: Sequence[FleetWorker], here: set[str]) -> I
         )
         yield (
             f"{encoder.name}: {who}: its videos wait until a worker has it; {cure}, or withdraw it "
-            "with"
-            f" reelvec cancel --backbone {backbone}"
+            f"with reelvec cancel --backbone {backbone}"
         )
 
 

@@ -133,8 +133,8 @@ class Fleet:
         pid = self.workers[index].process.pid
         if pid not in self._ids:
             query = (
-                "SELECT worker_id::text FROM reelvec.workers WHERE pid = :pid ORDER BY "
-                "started_at DESC LIMIT 1"
+                "SELECT worker_id::text FROM reelvec.workers WHERE pid = :pid ORDER BY started_at "
+                "DESC LIMIT 1"
             )
             if found := self._rows(query, pid=pid):
                 self._ids[pid] = str(found[0][0])
@@ -221,8 +221,7 @@ class Fleet:
         """
         query = (
             "SELECT DISTINCT m.worker_id::text FROM reelvec.embeddings m JOIN reelvec.jobs USING "
-            "(video_id)"
-            " WHERE started_at > to_timestamp(:moment)"
+            "(video_id) WHERE started_at > to_timestamp(:moment)"
         )
         return {str(row[0]) for row in self._rows(query, moment=moment)}
 

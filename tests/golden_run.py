@@ -68,8 +68,8 @@ def stored_vectors(
         rows = connection.execute(
             text(
                 "SELECT v.uri, m.embedding::real[] FROM reelvec.embeddings m JOIN reelvec.encoders "
-                "e USING (encoder_id)"
-                " JOIN reelvec.videos v USING (video_id) WHERE e.encoder = :encoder"
+                "e USING (encoder_id) JOIN reelvec.videos v USING (video_id) WHERE e.encoder = "
+                ":encoder"
             ),
             {"encoder": encoder},
         )

@@ -196,8 +196,8 @@ class Servers:
             return int(
                 connection.execute(
                     text(
-                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                        " AND state LIKE 'idle in transaction%' AND state_change < now() - "
+                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                        "AND state LIKE 'idle in transaction%' AND state_change < now() - "
                         "make_interval(secs => :age)"
                     ),
                     {"age": older_than_seconds},

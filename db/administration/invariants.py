@@ -105,9 +105,8 @@ def _limit(connection: Connection, timeout_seconds: float) -> None:
     connection.execute(
         text(
             "SELECT set_config('statement_timeout', :milliseconds, true), "
-            "set_config('lock_timeout', '5s', true),"
-            " set_config('search_path', concat_ws(', ', 'reelvec', reelvec.vector_schema(), "
-            "'public'), true)"
+            "set_config('lock_timeout', '5s', true), set_config('search_path', concat_ws(', ', "
+            "'reelvec', reelvec.vector_schema(), 'public'), true)"
         ),
         {"milliseconds": str(max(1, round(timeout_seconds * 1000)))},
     )
@@ -133,8 +132,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "video",
         "done jobs lack the vector of an encoder they want",
         "SELECT video_id FROM jobs j WHERE state = 'done' AND EXISTS (SELECT FROM unnest(encoders) "
-        "e"
-        " WHERE NOT EXISTS (SELECT FROM embeddings m WHERE m.encoder_id = e AND m.video_id = "
+        "e WHERE NOT EXISTS (SELECT FROM embeddings m WHERE m.encoder_id = e AND m.video_id = "
         "j.video_id))",
         "UPDATE jobs SET state = 'pending', attempts = 0, finished_at = NULL WHERE video_id IN "
         "({rows})",
@@ -144,8 +142,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "done without scores",
         "video",
         "done jobs lack the scores of a tagger they want",
-        "SELECT video_id FROM jobs j WHERE state = 'done' AND EXISTS (SELECT FROM unnest(taggers) t"
-        " WHERE NOT EXISTS (SELECT FROM scores s WHERE s.tagger_id = t AND s.video_id = "
+        "SELECT video_id FROM jobs j WHERE state = 'done' AND EXISTS (SELECT FROM unnest(taggers) "
+        "t WHERE NOT EXISTS (SELECT FROM scores s WHERE s.tagger_id = t AND s.video_id = "
         "j.video_id))",
         "UPDATE jobs SET state = 'pending', attempts = 0, finished_at = NULL WHERE video_id IN "
         "({rows})",
@@ -201,9 +199,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "vectors without windows",
         "vector",
         "vectors have no windows beside them",
-        "SELECT video_id, encoder_id FROM embeddings m WHERE NOT EXISTS"
-        " (SELECT FROM window_embeddings w WHERE w.video_id = m.video_id AND w.encoder_id = "
-        "m.encoder_id)",
+        "SELECT video_id, encoder_id FROM embeddings m WHERE NOT EXISTS (SELECT FROM "
+        "window_embeddings w WHERE w.video_id = m.video_id AND w.encoder_id = m.encoder_id)",
     ),
     Invariant(
         "windows without a vector",
@@ -228,12 +225,11 @@ INVARIANTS: tuple[Invariant, ...] = (
         "scores are not one for every category of their tagger, and for every window (of more than "
         "200 categories: the best 20 of the video)",
         "SELECT video_id, tagger_id FROM {sampled} JOIN taggers USING (tagger_id) JOIN encoders "
-        "USING (encoder_id)"
-        " WHERE CASE WHEN tags IS NOT NULL THEN cardinality(categories) <= 200"
-        " OR (cardinality(tags), cardinality(probabilities)) <> (20, 20)"
-        " ELSE cardinality(probabilities) <> cardinality(categories)"
-        " OR array_length(window_probabilities, 2) IS DISTINCT FROM cardinality(categories)"
-        " OR array_length(window_probabilities, 1) IS DISTINCT FROM 96 / frames_per_window END",
+        "USING (encoder_id) WHERE CASE WHEN tags IS NOT NULL THEN cardinality(categories) <= 200 "
+        "OR (cardinality(tags), cardinality(probabilities)) <> (20, 20) ELSE "
+        "cardinality(probabilities) <> cardinality(categories) OR "
+        "array_length(window_probabilities, 2) IS DISTINCT FROM cardinality(categories) OR "
+        "array_length(window_probabilities, 1) IS DISTINCT FROM 96 / frames_per_window END",
         sampled="scores",
     ),
     Invariant(
@@ -241,18 +237,17 @@ INVARIANTS: tuple[Invariant, ...] = (
         "score",
         "scores are no probabilities (below 0, above 1, their sum not 1), or their tag is none of "
         "the tagger's",
-        "SELECT video_id, tagger_id FROM {sampled} JOIN taggers USING (tagger_id)"
-        " WHERE tag <> ALL (categories) OR (SELECT NOT bool_and(p BETWEEN 0 AND 1.001) OR "
-        "sum(p) > 1.01 OR (tags IS NULL AND sum(p) < 0.99)"
-        " FROM unnest(probabilities) p)",
+        "SELECT video_id, tagger_id FROM {sampled} JOIN taggers USING (tagger_id) WHERE tag <> ALL "
+        "(categories) OR (SELECT NOT bool_and(p BETWEEN 0 AND 1.001) OR sum(p) > 1.01 OR (tags IS "
+        "NULL AND sum(p) < 0.99) FROM unnest(probabilities) p)",
         sampled="scores",
     ),
     Invariant(
         "scores without a vector",
         "score",
         "scores have no vector of the tagger's encoder beside them",
-        "SELECT video_id, tagger_id FROM scores s JOIN taggers USING (tagger_id) WHERE NOT EXISTS"
-        " (SELECT FROM embeddings m WHERE m.video_id = s.video_id AND m.encoder_id = "
+        "SELECT video_id, tagger_id FROM scores s JOIN taggers USING (tagger_id) WHERE NOT EXISTS "
+        "(SELECT FROM embeddings m WHERE m.video_id = s.video_id AND m.encoder_id = "
         "taggers.encoder_id)",
     ),
     Invariant(
@@ -279,9 +274,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "SELECT video_id FROM jobs WHERE NOT encoders <@ (SELECT coalesce(array_agg(encoder_id), "
         "'{}') FROM encoders)",
         "UPDATE jobs SET encoders = array(SELECT e FROM unnest(encoders) e WHERE e IN (SELECT "
-        "encoder_id FROM encoders)),"
-        " owes = NULL"
-        " WHERE video_id IN ({rows})",
+        "encoder_id FROM encoders)), owes = NULL WHERE video_id IN ({rows})",
         "to take it out of them",
     ),
     Invariant(
@@ -291,8 +284,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "SELECT video_id FROM jobs WHERE NOT taggers <@ (SELECT coalesce(array_agg(tagger_id), "
         "'{}') FROM taggers)",
         "UPDATE jobs SET taggers = array(SELECT t FROM unnest(taggers) t WHERE t IN (SELECT "
-        "tagger_id FROM taggers))"
-        " WHERE video_id IN ({rows})",
+        "tagger_id FROM taggers)) WHERE video_id IN ({rows})",
         "to take it out of them",
     ),
     Invariant(
@@ -307,10 +299,10 @@ INVARIANTS: tuple[Invariant, ...] = (
         "video",
         "jobs list an encoder or tagger twice",
         "SELECT video_id FROM jobs WHERE cardinality(encoders) <> (SELECT count(DISTINCT e) FROM "
-        "unnest(encoders) e)"
-        " OR cardinality(taggers) <> (SELECT count(DISTINCT t) FROM unnest(taggers) t)",
-        "UPDATE jobs SET encoders = array(SELECT DISTINCT e FROM unnest(encoders) e ORDER BY e),"
-        " taggers = array(SELECT DISTINCT t FROM unnest(taggers) t ORDER BY t) WHERE video_id IN "
+        "unnest(encoders) e) OR cardinality(taggers) <> (SELECT count(DISTINCT t) FROM "
+        "unnest(taggers) t)",
+        "UPDATE jobs SET encoders = array(SELECT DISTINCT e FROM unnest(encoders) e ORDER BY e), "
+        "taggers = array(SELECT DISTINCT t FROM unnest(taggers) t ORDER BY t) WHERE video_id IN "
         "({rows})",
     ),
     Invariant(
@@ -318,8 +310,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "video",
         "videos have the address of another: the unique index videos_uri is gone or broken",
         "SELECT v.video_id FROM videos v JOIN (SELECT md5(uri) AS hash, min(video_id) AS first "
-        "FROM videos GROUP BY 1"
-        " HAVING count(*) > 1) d ON md5(v.uri) = d.hash AND v.video_id > d.first",
+        "FROM videos GROUP BY 1 HAVING count(*) > 1) d ON md5(v.uri) = d.hash AND v.video_id > "
+        "d.first",
         "DELETE FROM videos WHERE video_id IN ({rows}); CREATE UNIQUE INDEX IF NOT EXISTS "
         "videos_uri ON videos (md5(uri))",
         "to keep the oldest of each with its rows",
@@ -329,8 +321,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "other",
         "indexes were never finished: they slow down every write and serve no query",
         "SELECT format('index %s', c.relname) AS example FROM pg_index i JOIN pg_class c ON c.oid "
-        "= i.indexrelid"
-        " WHERE c.relnamespace = 'reelvec'::regnamespace AND NOT i.indisvalid",
+        "= i.indexrelid WHERE c.relnamespace = 'reelvec'::regnamespace AND NOT i.indisvalid",
         advice='drop it and make it again: reelvec db sql --write "DROP INDEX NAME"',
     ),
     Invariant(

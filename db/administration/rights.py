@@ -161,13 +161,12 @@ def refusal(address: str, said: str, statement: str | None) -> RefusedConfigurat
             lacks = f"{'INSERT' if privilege == 'COPY' else privilege} on {found[1]}"
     return RefusedConfigurationError(
         f"Postgres at {address} refused: {said}. This role lacks {lacks}: reelvec doctor lists "
-        "what it lacks, "
-        "reelvec db roles --print says how an administrator gives it"
+        "what it lacks, reelvec db roles --print says how an administrator gives it"
     )
 
 
 def _cure(role: str) -> str:
     return (
-        f"have an administrator run reelvec db roles and GRANT {role} to it; reelvec doctor "
-        "lists what it lacks"
+        f"have an administrator run reelvec db roles and GRANT {role} to it; reelvec doctor lists "
+        "what it lacks"
     )

@@ -127,8 +127,8 @@ def become_owner(connection: Connection) -> None:
     connection.execute(
         text(
             "SELECT set_config('role', CAST(:admin AS text), false) FROM pg_namespace WHERE "
-            "nspname = 'reelvec'"
-            " AND pg_get_userbyid(nspowner) = :admin AND pg_has_role(nspowner, 'MEMBER')"
+            "nspname = 'reelvec' AND pg_get_userbyid(nspowner) = :admin AND pg_has_role(nspowner, "
+            "'MEMBER')"
         ),
         {"admin": ADMIN},
     )

@@ -45,19 +45,17 @@ class VectorFacts:
 def postgres(connection: Connection) -> PostgresFacts:
     row = connection.execute(
         text(
-            "SELECT current_user AS role, current_setting('server_version') AS version,"
-            " current_setting('server_version_num')::int AS version_number,"
-            " current_setting('server_encoding') AS encoding,"
-            " current_setting('transaction_read_only') = 'on' AS read_only,"
-            " has_database_privilege(current_database(), 'CREATE') AS may_make_schemas,"
-            " (SELECT min(n) FROM (VALUES (current_setting('max_connections')::int"
-            "   - current_setting('superuser_reserved_connections')::int"
-            "   - coalesce(current_setting('reserved_connections', true)::int, 0)), "
-            "(d.datconnlimit), (r.rolconnlimit)"
-            "   ) AS limits (n) WHERE n > 0) AS connections_limit,"
-            " (SELECT sum(numbackends) FROM pg_stat_database)::int AS connections_used"
-            " FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = "
-            "current_database()"
+            "SELECT current_user AS role, current_setting('server_version') AS version, "
+            "current_setting('server_version_num')::int AS version_number, "
+            "current_setting('server_encoding') AS encoding, "
+            "current_setting('transaction_read_only') = 'on' AS read_only, "
+            "has_database_privilege(current_database(), 'CREATE') AS may_make_schemas, (SELECT "
+            "min(n) FROM (VALUES (current_setting('max_connections')::int   - "
+            "current_setting('superuser_reserved_connections')::int   - "
+            "coalesce(current_setting('reserved_connections', true)::int, 0)), (d.datconnlimit), "
+            "(r.rolconnlimit)   ) AS limits (n) WHERE n > 0) AS connections_limit, (SELECT "
+            "sum(numbackends) FROM pg_stat_database)::int AS connections_used FROM pg_roles r, "
+            "pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
         )
     ).one()
     return PostgresFacts(**row._mapping)
@@ -66,17 +64,15 @@ def postgres(connection: Connection) -> PostgresFacts:
 def pgvector(connection: Connection) -> VectorFacts:
     row = connection.execute(
         text(
-            "SELECT a.installed_version AS installed, a.default_version AS available,"
-            " bool_or(r.rolsuper OR NOT v.superuser"
-            "  OR (v.trusted AND has_database_privilege(current_database(), 'CREATE'))) AS "
-            "may_install,"
-            " min(quote_ident(n.nspname)) AS schema, coalesce(bool_and(has_schema_privilege(n.oid, "
-            "'USAGE')), true) AS may_use"
-            " FROM pg_available_extensions a JOIN pg_available_extension_versions v USING (name)"
-            " JOIN pg_roles r ON r.rolname = current_user"
-            " LEFT JOIN pg_extension e ON e.extname = name LEFT JOIN pg_namespace n ON n.oid = "
-            "e.extnamespace"
-            " WHERE name = 'vector' AND v.version = a.default_version GROUP BY 1, 2"
+            "SELECT a.installed_version AS installed, a.default_version AS available, "
+            "bool_or(r.rolsuper OR NOT v.superuser  OR (v.trusted AND "
+            "has_database_privilege(current_database(), 'CREATE'))) AS may_install, "
+            "min(quote_ident(n.nspname)) AS schema, coalesce(bool_and(has_schema_privilege(n.oid, "
+            "'USAGE')), true) AS may_use FROM pg_available_extensions a JOIN "
+            "pg_available_extension_versions v USING (name) JOIN pg_roles r ON r.rolname = "
+            "current_user LEFT JOIN pg_extension e ON e.extname = name LEFT JOIN pg_namespace n ON "
+            "n.oid = e.extnamespace WHERE name = 'vector' AND v.version = a.default_version GROUP "
+            "BY 1, 2"
         )
     ).first()
     return (

@@ -85,8 +85,8 @@ def judge_by(reference: Known, mine: Canary, limit: float) -> Judgement:
         return FINE
     return Judgement(
         Verdict.REFUSED,
-        f"its vector of the known frames is {far:.2g} from the reference of {reference.worker} "
-        f"(at most {limit:.2g})",
+        f"its vector of the known frames is {far:.2g} from the reference of {reference.worker} (at "
+        f"most {limit:.2g})",
     )
 
 
@@ -143,10 +143,10 @@ def redo_sql(theirs: Canary) -> str:
     """A statement by which everything that this worker has made with this encoder is made again."""
     return (
         "UPDATE reelvec.jobs j SET state = 'pending', force = true, "  # noqa: S608
-        f"owes = ARRAY[{theirs.encoder_id}]::smallint[], attempts = 0, strikes = 0, "
-        "finished_at = NULL, enqueued_at = now() FROM reelvec.embeddings m "
-        f"WHERE m.video_id = j.video_id AND m.encoder_id = {theirs.encoder_id} "
-        f"AND m.worker_id = '{theirs.worker_id}' AND j.state = 'done';"
+        f"owes = ARRAY[{theirs.encoder_id}]::smallint[], attempts = 0, strikes = 0, finished_at = "
+        "NULL, enqueued_at = now() FROM reelvec.embeddings m WHERE m.video_id = j.video_id AND "
+        f"m.encoder_id = {theirs.encoder_id} AND m.worker_id = '{theirs.worker_id}' AND j.state = "
+        "'done';"
     )
 
 

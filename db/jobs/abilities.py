@@ -136,9 +136,8 @@ def of_worker(connection: Connection, ability: Ability) -> dict[int, str]:
     rows = connection.execute(
         text(
             "SELECT encoder_id, encoder FROM reelvec.encoders WHERE encoder_id <> "
-            "ALL(CAST(:refused AS smallint[]))"
-            " AND (CAST(:models AS text[]) IS NULL OR model = ANY(CAST(:models AS text[]))) ORDER "
-            "BY encoder_id"
+            "ALL(CAST(:refused AS smallint[])) AND (CAST(:models AS text[]) IS NULL OR model = "
+            "ANY(CAST(:models AS text[]))) ORDER BY encoder_id"
         ),
         ability.facts,
     )

@@ -29,10 +29,8 @@ def requeue_abandoned(connection: Connection, encoder_ids: list[int]) -> set[int
     rows = connection.execute(
         text(
             "WITH abandoned AS (SELECT video_id FROM reelvec.jobs WHERE state = 'queued' AND queue "
-            "= ANY(:encoder_ids)"
-            " ORDER BY video_id FOR UPDATE SKIP LOCKED)"
-            " UPDATE reelvec.jobs j SET state = 'pending' FROM abandoned a WHERE j.video_id = "
-            "a.video_id RETURNING queue"
+            "= ANY(:encoder_ids) ORDER BY video_id FOR UPDATE SKIP LOCKED) UPDATE reelvec.jobs j "
+            "SET state = 'pending' FROM abandoned a WHERE j.video_id = a.video_id RETURNING queue"
         ),
         {"encoder_ids": encoder_ids},
     )
@@ -44,8 +42,7 @@ def queues(connection: Connection) -> dict[int, str]:
     rows = connection.execute(
         text(
             "SELECT DISTINCT encoder_id, encoder FROM reelvec.jobs j JOIN reelvec.encoders e ON "
-            "e.encoder_id = j.queue"
-            " WHERE j.state = 'queued'"
+            "e.encoder_id = j.queue WHERE j.state = 'queued'"
         )
     )
     return {int(encoder_id): str(encoder) for encoder_id, encoder in rows}

@@ -113,10 +113,9 @@ def write_attempt(
     """One row per failed attempt: the history of a video that ended `failed`, or is tried again."""
     connection.execute(
         text(
-            "INSERT INTO reelvec.attempts"
-            " (video_id, attempt, stage, error_code, error, encoder, worker_id, sampler_version)"
-            " VALUES (:video_id, :attempt, :stage, :code, :error, :encoder, :worker_id, "
-            ":sampler_version)"
+            "INSERT INTO reelvec.attempts (video_id, attempt, stage, error_code, error, encoder, "
+            "worker_id, sampler_version) VALUES (:video_id, :attempt, :stage, :code, :error, "
+            ":encoder, :worker_id, :sampler_version)"
         ),
         {
             "video_id": video_id,

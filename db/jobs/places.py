@@ -175,8 +175,8 @@ def open_again(connection: Connection, place_id: int) -> Change | None:
 # Another video each time: one object may be at fault itself. Never one that no worker can begin
 # with.
 _MAKEABLE = (
-    "(CAST(:makeable AS smallint[]) IS NULL OR coalesce(owes, encoders) && CAST(:makeable "
-    "AS smallint[]))"
+    "(CAST(:makeable AS smallint[]) IS NULL OR coalesce(owes, encoders) && CAST(:makeable AS "
+    "smallint[]))"
 )
 _PROBES = text(f"""
 WITH due AS (

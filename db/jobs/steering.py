@@ -51,8 +51,7 @@ def retry(
         )
     changes = (
         "state = 'pending', attempts = 0, strikes = 0, not_before = NULL, error_code = NULL, error "
-        "= NULL,"
-        " infra_since = NULL, finished_at = NULL"
+        "= NULL, infra_since = NULL, finished_at = NULL"
     )
     count = _change_jobs(connection, changes, f"j.state = 'failed'{chosen}", facts)
     write_action(connection, "retry", who, what, count)
@@ -217,10 +216,9 @@ def pause_backbones(
     """
     connection.execute(
         text(
-            "INSERT INTO reelvec.paused_backbones (backbone, reason)"
-            " SELECT backbone, :reason FROM unnest(CAST(:backbones AS text[])) backbone ORDER BY 1"
-            " ON CONFLICT (backbone) DO UPDATE SET paused = true, reason = excluded.reason, at = "
-            "now()"
+            "INSERT INTO reelvec.paused_backbones (backbone, reason) SELECT backbone, :reason FROM "
+            "unnest(CAST(:backbones AS text[])) backbone ORDER BY 1 ON CONFLICT (backbone) DO "
+            "UPDATE SET paused = true, reason = excluded.reason, at = now()"
         ),
         {"backbones": list(backbones), "reason": reason},
     )
@@ -239,9 +237,8 @@ def resume(connection: Connection, *, backbones: Sequence[str], who: str, what: 
         )
     resumed = connection.execute(
         text(
-            "UPDATE reelvec.paused_backbones SET paused = false, at = now()"
-            " WHERE paused AND (:all OR backbone = ANY(CAST(:backbones AS text[]))) RETURNING "
-            "backbone"
+            "UPDATE reelvec.paused_backbones SET paused = false, at = now() WHERE paused AND (:all "
+            "OR backbone = ANY(CAST(:backbones AS text[]))) RETURNING backbone"
         ),
         {"all": not backbones, "backbones": list(backbones)},
     )

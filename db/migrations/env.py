@@ -45,8 +45,7 @@ def after_each_step(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # 
         ctx.connection.execute(
             text(
                 "INSERT INTO reelvec.schema_revisions (revision, compatible_from) VALUES "
-                "(:revision, :compatible_from)"
-                " ON CONFLICT (revision) DO NOTHING"
+                "(:revision, :compatible_from) ON CONFLICT (revision) DO NOTHING"
             ),
             {"revision": revision.revision, "compatible_from": revision.module.compatible_from},
         )

@@ -47,9 +47,8 @@ def resolve(*, start: bool = True) -> Addresses:
     if not stack.exists():
         raise NoStackError(
             "no database and no broker: none is configured and no local stack was made in "
-            f"{stack.data_dir}. Either "
-            "run `reelvec up`, which makes a local one, or set both REELVEC_DATABASE_URL and "
-            "REELVEC_BROKER_URL."
+            f"{stack.data_dir}. Either run `reelvec up`, which makes a local one, or set both "
+            "REELVEC_DATABASE_URL and REELVEC_BROKER_URL."
         )
     if start:
         stack.up()
@@ -76,14 +75,12 @@ def _from_environment() -> Addresses | None:
     if database_url:
         raise UsageError(
             "a database is configured but no broker: set REELVEC_BROKER_URL (or CELERY_BROKER_URL) "
-            "too, "
-            "or unset the database's address to use the local stack."
+            "too, or unset the database's address to use the local stack."
         )
     if broker_url:
         raise UsageError(
             "a broker is configured but no database: set REELVEC_DATABASE_URL (or DATABASE_URL) "
-            "too, "
-            "or unset the broker's address to use the local stack."
+            "too, or unset the broker's address to use the local stack."
         )
     return None
 
@@ -109,7 +106,6 @@ def _broker_url(own: str, celery: str) -> str:
     if own and celery and own != celery:
         raise RefusedConfigurationError(
             f"REELVEC_BROKER_URL ({mask_url(own)}) and CELERY_BROKER_URL ({mask_url(celery)}) "
-            "differ, and Celery would "
-            "use the second one: unset one of them or make them equal."
+            "differ, and Celery would use the second one: unset one of them or make them equal."
         )
     return own or celery

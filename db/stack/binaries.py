@@ -113,9 +113,8 @@ def reachable(program: Program, account: Account | None, copies: Path) -> Path:
     if not program.parts:
         raise UsageError(
             f"{program.path} cannot be run by the user {account.name}: {closed[0]} is closed to "
-            "it. Point "
-            "REELVEC_PG_BIN or REELVEC_REDIS_SERVER at a program open to everybody, or run as a "
-            "normal user."
+            "it. Point REELVEC_PG_BIN or REELVEC_REDIS_SERVER at a program open to everybody, or "
+            "run as a normal user."
         )
     copy = copies / f"{program.package}-{version(program.package)}"
     if not copy.is_dir():

@@ -129,8 +129,7 @@ class LocalStack:
         except OSError as error:
             raise UsageError(
                 f"the local stack in {self.data_dir} cannot be started: {error}. Should the folder "
-                "be another user's, "
-                "set REELVEC_DATA_DIR to one of yours."
+                "be another user's, set REELVEC_DATA_DIR to one of yours."
             ) from error
 
     def down(self) -> bool:
@@ -200,8 +199,8 @@ class LocalStack:
         if account and (closed := first_closed(self.data_dir, account)):
             raise UsageError(
                 f"Postgres does not run as root, and the user {account.name} that would run it "
-                f"cannot enter {closed}: "
-                "set REELVEC_DATA_DIR to a folder open to everybody, like /var/lib/reelvec/default."
+                f"cannot enter {closed}: set REELVEC_DATA_DIR to a folder open to everybody, like "
+                "/var/lib/reelvec/default."
             )
         return account
 
@@ -222,9 +221,8 @@ class LocalStack:
             if self._postgres_folder.exists():
                 raise UsageError(
                     f"{self.data_dir / 'passwords.json'} is missing or broken, and the database "
-                    "beside it opens "
-                    "with no other password: restore that file, or set REELVEC_DATA_DIR to a new "
-                    "folder."
+                    "beside it opens with no other password: restore that file, or set "
+                    "REELVEC_DATA_DIR to a new folder."
                 )
             self._write(
                 "passwords.json",

@@ -92,10 +92,9 @@ class Postgres(Server):
             if (found := version.read_text().strip()) != str(major):
                 raise RefusedConfigurationError(
                     f"{self.folder} holds data of Postgres {found}, but {program} is Postgres "
-                    f"{major}. Point "
-                    f"REELVEC_PG_BIN at the programs of Postgres {found} (to go on, or to take the "
-                    "data out with "
-                    "pg_dump), or set REELVEC_DATA_DIR to a new folder."
+                    f"{major}. Point REELVEC_PG_BIN at the programs of Postgres {found} (to go on, "
+                    "or to take the data out with pg_dump), or set REELVEC_DATA_DIR to a new "
+                    "folder."
                 )
             return
         for leftover in self.folder.parent.glob("initdb-*"):

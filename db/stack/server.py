@@ -98,10 +98,8 @@ class Server(ABC):
             stack = self.folder.parent
             raise UnavailableError(
                 f"port {self.port} of {HOST}, kept for {self.name} of the local stack in {stack}, "
-                "is taken by another "
-                f"program. Stop that program, or delete {stack / 'ports.json'} to have new ports "
-                "chosen (addresses "
-                "copied elsewhere then no longer hold)."
+                f"is taken by another program. Stop that program, or delete {stack / 'ports.json'} "
+                "to have new ports chosen (addresses copied elsewhere then no longer hold)."
             )
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         self.launched = True
@@ -154,9 +152,8 @@ class Server(ABC):
         """The error for a server that runs but does not know our password."""
         return UnavailableError(
             f"{self.name} in {self.folder} refuses the password kept in "
-            f"{self.folder.with_name('passwords.json')}: one "
-            "of the two was changed. Set that password again, or set REELVEC_DATA_DIR to a new "
-            "folder."
+            f"{self.folder.with_name('passwords.json')}: one of the two was changed. Set that "
+            "password again, or set REELVEC_DATA_DIR to a new folder."
         )
 
     def _log_tail(self) -> str:

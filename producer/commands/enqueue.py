@@ -241,15 +241,14 @@ def _record(connection: Connection, request: Request, *, dry_run: bool) -> Repor
     if not report.listed and not request.sources:
         raise UsageError(
             "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, "
-            "s3://bucket/prefix, a list such"
-            " as videos.csv, a video file or URL, or - for a list on stdin), or set REELVEC_SOURCE"
+            "s3://bucket/prefix, a list such as videos.csv, a video file or URL, or - for a list "
+            "on stdin), or set REELVEC_SOURCE"
         )
     if report.unmatched.count and report.listed == report.bad:
         say(
             f"--match {request.match!r} matches none of {plural(report.unmatched.count, 'video')}, "
-            "for example"
-            f" {report.unmatched.example!r}; it is compared with the name, in a bucket also with "
-            "the whole key"
+            f"for example {report.unmatched.example!r}; it is compared with the name, in a bucket "
+            "also with the whole key"
         )
     elif not report.listed and request.sources:
         endings = " ".join(sorted(VIDEO_SUFFIXES))

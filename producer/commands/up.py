@@ -53,8 +53,8 @@ def _start(stack: LocalStack) -> None:
     if configured := addresses.configured_variables():
         say(
             f"but {' and '.join(configured)} {'is' if len(configured) == 1 else 'are'} set: until "
-            "that is undone, "
-            "every other command uses the environment's addresses and not this stack"
+            "that is undone, every other command uses the environment's addresses and not this "
+            "stack"
         )
     say(
         "next: `enqueue SOURCE` records videos, `reelvec worker` works on them, `reelvec up "

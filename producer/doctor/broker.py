@@ -98,8 +98,8 @@ def _refusal(error: Exception, address: str) -> Finding:
     advice = "check REELVEC_BROKER_URL (or CELERY_BROKER_URL) and that it runs"
     if "SSL" in fact.upper():
         advice = (
-            "rediss:// and every ssl_ option ask for TLS: leave them out if this server has "
-            "none, else name its CA"
+            "rediss:// and every ssl_ option ask for TLS: leave them out if this server has none, "
+            "else name its CA"
         )
     return fail("server", f"{address} does not answer: {fact}", advice)
 

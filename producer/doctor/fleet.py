@@ -67,8 +67,8 @@ def judge_drifts(seen: Drifts) -> Iterator[Finding]:
         yield warn(
             "canary",
             f"{' and '.join(dispute.workers)} make different vectors with {dispute.encoder}",
-            "start one more worker on another machine, or reelvec models accept "
-            f"{dispute.encoder} --worker NAME",
+            f"start one more worker on another machine, or reelvec models accept {dispute.encoder} "
+            "--worker NAME",
         )
 
 
@@ -88,8 +88,7 @@ def judge(found: Fleet, version: str, *, waiting: bool) -> Iterator[Finding]:
         yield warn(
             "silent workers",
             f"{len(silent)} stopped without saying so (last heartbeat "
-            f"{min(row.beat_seconds for row in silent):.0f} s ago):"
-            f" {_shown(silent)}",
+            f"{min(row.beat_seconds for row in silent):.0f} s ago): {_shown(silent)}",
             "look at their logs; live workers take their videos back, and forget them after a day",
         )
     versions = Counter(row.version for row in alive)

@@ -176,7 +176,7 @@ def judge_wanted(
             yield fail(
                 "wanted weights",
                 f"{encoder.name} is bound to weights {encoder.weights_digest}, here are "
-                f"{one.weights_digest}: their"
-                " vectors may not be mixed, a worker here leaves it to others",
+                f"{one.weights_digest}: their vectors may not be mixed, a worker here leaves it to "
+                "others",
                 "give this machine the bound weights (reelvec models list shows which commit)",
             )

@@ -140,8 +140,8 @@ def _torchvision() -> Iterator[Finding]:
 
 def _sampler() -> Iterator[Finding]:
     cure = (
-        "python -I -m workers.sampling.inside.process says what a sampler process meets (it "
-        "ends at once without arguments)"
+        "python -I -m workers.sampling.inside.process says what a sampler process meets (it ends "
+        "at once without arguments)"
     )
     try:
         facts = probe("sampler")

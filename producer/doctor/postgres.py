@@ -144,8 +144,8 @@ def judge_pgvector(facts: VectorFacts, user: str = "", problem: str | None = Non
 def judge_connections(facts: PostgresFacts, pool: int) -> Finding:
     free = facts.connections_limit - facts.connections_used
     fact = (
-        f"{facts.connections_used} of {facts.connections_limit} in use; a worker with the "
-        f"settings here takes up to {pool}"
+        f"{facts.connections_used} of {facts.connections_limit} in use; a worker with the settings "
+        f"here takes up to {pool}"
     )
     if free < pool:
         return warn(

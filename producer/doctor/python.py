@@ -126,8 +126,7 @@ def judge_names(here: Path, ours: Mapping[str, str], found: Mapping[str, str | N
             "module names",
             f"in {here} `celery -A workers.app` would load the wrong code: {'; '.join(shadows)}",
             "start it in another folder, or rename what is in the way: Celery looks in the current "
-            "folder first;"
-            " reelvec worker does not, and works here",
+            "folder first; reelvec worker does not, and works here",
         )
     return ok("module names", "db, workers and producer are reelvec's own here")
 

@@ -24,8 +24,7 @@ _MAX_DEPTH = 20
 
 SAVE_AS_UTF8 = (
     "save the list as UTF-8, for example with: iconv -f cp1251 -t utf-8 OLD > NEW (cp1251 for "
-    "Russian Windows, cp1252"
-    " for Western European)"
+    "Russian Windows, cp1252 for Western European)"
 )
 
 

@@ -163,8 +163,8 @@ def _unclosed(name: str, begins: int, lines: list[str]) -> RowError:
     first, last = begins + opened, begins + len(lines) - 1
     lost = f"; lines {first} to {last} are one bad row" if last > first else ""
     reason = (
-        f"a quote begins here and is not closed{lost}; close it, or write it twice inside a "
-        "quoted text"
+        f"a quote begins here and is not closed{lost}; close it, or write it twice inside a quoted "
+        "text"
     )
     return RowError(f"{name} line {first}", reason)
 

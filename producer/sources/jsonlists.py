@@ -83,8 +83,8 @@ def _refuse_one_object(path: Path, value: Any, keys: list[str]) -> None:
     if "database" in keys:
         raise UsageError(
             f"{path} is one object with the key 'database', as ActivityNet is published: it names "
-            "pages of YouTube, not"
-            f" files. Get the files yourself where that is allowed, and {_ONE_A_LINE}"
+            "pages of YouTube, not files. Get the files yourself where that is allowed, and "
+            f"{_ONE_A_LINE}"
         )
     if isinstance(value, ValueError):
         raise UsageError(f"{path} is not a list in JSON: {value}; {_ONE_A_LINE}")

@@ -18,8 +18,7 @@ LISTS = (*TABLES, *JSON, ".txt", ".parquet")
 PACKINGS = (".gz", ".bz2", ".xz", ".zst")
 READ = (
     "the lists that are read are .csv, .tsv, .tab, .jsonl, .ndjson, .json, .txt and .parquet, also "
-    "compressed"
-    " (.gz, .bz2, .xz, .zst)"
+    "compressed (.gz, .bz2, .xz, .zst)"
 )
 #: Files that people give as a source and that are neither a video nor a list.
 _OTHERS = frozenset(

@@ -100,8 +100,8 @@ def _how_to_name_one(names: list[str]) -> str:
     if ids := next((name for name in names if name in _YOUTUBE_COLUMNS), None):
         return (
             f"{ids!r} holds ids of YouTube, and reelvec downloads nothing from there: get the "
-            "files yourself where that is"
-            " allowed, and add a column uri with the path or address of each"
+            "files yourself where that is allowed, and add a column uri with the path or address "
+            "of each"
         )
     accepted = [name for group in ADDRESS_COLUMNS for name in group]
     near = next((name for name in names if re.search("ur[il]|link|path|href|address", name)), None)

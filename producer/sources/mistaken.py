@@ -99,6 +99,5 @@ def _page(address: str) -> str:
     )
     return (
         f"this is a page of {host}, not a video file; reelvec downloads nothing from such sites: "
-        "get the files yourself"
-        " where that is allowed, and write their paths or addresses"
+        "get the files yourself where that is allowed, and write their paths or addresses"
     )

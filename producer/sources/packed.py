@@ -173,8 +173,8 @@ class Lines:
             self._ended = True
             self.number += 1
             reason = (
-                f"the file is damaged here ({error}); nothing behind it was read: fetch or "
-                "write it again"
+                f"the file is damaged here ({error}); nothing behind it was read: fetch or write "
+                "it again"
             )
             raise UnreadableLineError(reason) from error
         return line

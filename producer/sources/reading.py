@@ -26,9 +26,8 @@ from workers.sources.storage import Storage
 __all__ = ["FORMS", "RowError", "Unmatched", "VideoRow", "read_source"]
 
 FORMS = (
-    "a source is a folder, s3://bucket/prefix, a video file, a list (here or in a bucket), - for a "
-    "list on standard input,"
-    f" or the address of one video (https://host/video.mp4); {READ}"
+    "a source is a folder, s3://bucket/prefix, a video file, a list (here or in a bucket), - for "
+    f"a list on standard input, or the address of one video (https://host/video.mp4); {READ}"
 )
 
 

@@ -57,8 +57,8 @@ def _refuse_prose(name: str, seen: list[Entry], context: Context) -> None:
         number, line = strange[0]
         raise UsageError(
             f"{name} is no list of videos: line {number} is no path and no address: {line[:80]!r}. "
-            "A list has one a line,"
-            " with the ending of a video's name, or beginning with /, ./, s3:// or https://"
+            "A list has one a line, with the ending of a video's name, or beginning with /, ./, "
+            "s3:// or https://"
         )
 
 

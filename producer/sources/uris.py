@@ -230,8 +230,8 @@ def _web(scheme: str, rest: str, s3_endpoint: str | None) -> Canonical:
     query = "?" + quote("&".join(kept), safe=_WEB_SAFE) if kept else ""
     path = quote(parts.path or "/", safe=_WEB_SAFE)
     why = (
-        "signatures are not stored; if the address does not open without them, use "
-        "s3://bucket/key and keys"
+        "signatures are not stored; if the address does not open without them, use s3://bucket/key "
+        "and keys"
     )
     return Canonical(f"{scheme}://{_host(parts)}{path}{query}", _lost(secret, why))
 

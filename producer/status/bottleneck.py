@@ -231,8 +231,7 @@ def _more_streams(limits: _Limits) -> tuple[str, float]:
     speed = limits.stages.bytes_read / limits.stages.fetch_seconds / 1e6
     return (
         f"one sampler reads {speed:.1f} MB/s; if the network has room, REELVEC_SAMPLERS={wanted} "
-        f"(now {now:.0f} per worker)"
-        f" {_more(gain)}{then}; or move the workers nearer to the videos"
+        f"(now {now:.0f} per worker) {_more(gain)}{then}; or move the workers nearer to the videos"
     ), gain
 
 
@@ -251,7 +250,6 @@ def _more_devices(limits: _Limits) -> tuple[str, float]:
 def _unexplained(stages: Stages, have: Capacity) -> str:
     return (
         f"a worker holds a video for {stages.held_seconds:.1f} s, longer than fetch "
-        f"{stages.fetch_seconds:.1f}, decode"
-        f" {stages.decode_seconds:.1f} and the engine {stages.wait_seconds:.1f} explain"
-        f"{have.crowd or '; do other programs use the cores?'}"
+        f"{stages.fetch_seconds:.1f}, decode {stages.decode_seconds:.1f} and the engine "
+        f"{stages.wait_seconds:.1f} explain{have.crowd or '; do other programs use the cores?'}"
     )

@@ -48,8 +48,8 @@ def halted(halts: Halts) -> list[str]:
     """
     lines = [
         f"CLOSED  {place.place} for {duration(place.closed_seconds)}: "
-        f"{_error(place.error_code, place.error)};"
-        " one video is tried every 10 s, and all go on when it succeeds"
+        f"{_error(place.error_code, place.error)}; one video is tried every 10 s, and all go on "
+        "when it succeeds"
         for place in halts.places[:SHOWN]
     ]
     if halts.closed_places > len(lines):
@@ -58,8 +58,8 @@ def halted(halts: Halts) -> list[str]:
             "--json"
         )
     lines += [
-        f"REFUSED  {named(worker.host, worker.name, worker.pid)} could not read {worker.place} for"
-        f" {duration(worker.failing_seconds)}, but others can: "
+        f"REFUSED  {named(worker.host, worker.name, worker.pid)} could not read {worker.place} for "
+        f"{duration(worker.failing_seconds)}, but others can: "
         f"{_error(worker.error_code, worker.error)}"
         for worker in halts.workers[:SHOWN]
     ]
@@ -67,8 +67,8 @@ def halted(halts: Halts) -> list[str]:
         lines.append(f"REFUSED  {len(halts.workers) - SHOWN:,} more: reelvec status --workers")
     lines += [
         f"PAUSED  {paused.backbone} for {duration(paused.paused_seconds)}: "
-        f"{first_line(paused.reason)};"
-        f" go on with: reelvec pause --backbone {paused.backbone} --resume"
+        f"{first_line(paused.reason)}; go on with: reelvec pause --backbone {paused.backbone} "
+        "--resume"
         for paused in halts.backbones
     ]
     return lines
@@ -81,10 +81,9 @@ def weights(models: Sequence[ModelProgress], seen: Drifts) -> list[str]:
     told = {one.encoder for one in seen.refused} | {one.encoder for one in seen.disputed}
     return [
         f"WEIGHTS  {model.waiting_for_weights:,} videos wait for {model.encoder}: no live worker "
-        "can load it;"
-        f" reelvec models fetch {model.encoder} on a worker's machine (reelvec status --workers "
-        "shows what each can load),"
-        f" or withdraw it: reelvec cancel --backbone {model.encoder}"
+        f"can load it; reelvec models fetch {model.encoder} on a worker's machine (reelvec status "
+        "--workers shows what each can load), or withdraw it: reelvec cancel --backbone "
+        f"{model.encoder}"
         for model in models
         if model.waiting_for_weights and model.encoder not in told
     ]

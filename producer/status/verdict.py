@@ -123,8 +123,8 @@ def _halted(facts: Facts) -> Verdict | None:
         )
     if facts.fleet.alive == 0:
         line = (
-            f"STALLED  {facts.left:,} waiting, no worker alive: run reelvec worker on a node "
-            "with the same addresses"
+            f"STALLED  {facts.left:,} waiting, no worker alive: run reelvec worker on a node with "
+            "the same addresses"
         )
         return _verdict("STALLED", facts, f"{line}{_broker_too(facts)}", exit_code=1)
     reason = _why_nothing_can_go_on(facts)

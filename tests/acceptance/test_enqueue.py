@@ -301,8 +301,8 @@ def test_what_an_older_version_sampled_is_named_and_looked_at_again(
     rest = desk.run("enqueue", "--recheck", "--category", "animals", "--json")
     assert json.loads(rest.stdout) == {"rechecked": 2, "published": 2}
     failed = (
-        "UPDATE jobs SET state = 'failed', error_code = 'not_media', error = 'flv', "
-        "finished_at = now()"
+        "UPDATE jobs SET state = 'failed', error_code = 'not_media', error = 'flv', finished_at = "
+        "now()"
     )
     desk.run("reelvec", "db", "sql", "--write", f"{failed} WHERE state = 'done'")
     retried = desk.run("reelvec", "retry", "--outdated", "--json")

@@ -89,9 +89,8 @@ def test_a_fleet_at_work(desk: Desk, engine: Engine, videos: int) -> None:
         engine,
         "video_id <= 30",
         "state = 'done', fetch_seconds = 0.2, decode_seconds = 0.8, wait_seconds = 0.2, "
-        "device_seconds = 0.1,"
-        " started_at = now() - make_interval(secs => 63 - 2 * video_id),"
-        " finished_at = now() - make_interval(secs => 60 - 2 * video_id)",
+        "device_seconds = 0.1, started_at = now() - make_interval(secs => 63 - 2 * video_id), "
+        "finished_at = now() - make_interval(secs => 60 - 2 * video_id)",
     )
     set_jobs(
         engine,
@@ -317,8 +316,8 @@ def test_what_is_closed_refused_and_paused(desk: Desk, engine: Engine, videos: i
 def test_a_line_for_each_worker(desk: Desk, engine: Engine) -> None:
     worker(engine)
     told = (
-        "name = 'gpu0', claimed_at = now() - interval '2 min', videos_done = 1234, "
-        "videos_failed = 5,"
+        "name = 'gpu0', claimed_at = now() - interval '2 min', videos_done = 1234, videos_failed = "
+        "5,"
     )
     told += (
         " videos_per_second = 2.25, last_error = 'truncated: it ends', last_error_at = now() - "
@@ -419,8 +418,8 @@ def test_who_did_what_is_on_record(desk: Desk, engine: Engine, videos: int) -> N
 
 def test_retry_and_cancel_say_how_many(desk: Desk, engine: Engine, videos: int) -> None:
     failed = (
-        "state = 'failed', error_code = 'truncated', attempts = 1, error = 'why', finished_at "
-        "= now()"
+        "state = 'failed', error_code = 'truncated', attempts = 1, error = 'why', finished_at = "
+        "now()"
     )
     set_jobs(engine, "video_id IN (3, 4, 50)", failed)
     done = desk.run("reelvec", "retry", "--error", "truncated", "--source", "s3://bucket", "--json")

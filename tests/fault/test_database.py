@@ -366,8 +366,8 @@ def test_producers_and_workers_on_the_same_videos_never_fail(
 
     def work(me: UUID) -> int:
         waiting = (
-            "SELECT array_agg(video_id) FROM (SELECT video_id FROM reelvec.jobs WHERE state "
-            "= 'pending' LIMIT 20) j"
+            "SELECT array_agg(video_id) FROM (SELECT video_id FROM reelvec.jobs WHERE state = "
+            "'pending' LIMIT 20) j"
         )
         finished = 0
         while not ended.is_set():

@@ -53,8 +53,7 @@ def test_what_the_store_does_to_a_video_is_in_its_row(
         with engine.connect() as connection:
             rows = connection.exec_driver_sql(
                 "SELECT split_part(uri, '/', 4), coalesce(error_code, state), attempts FROM "
-                "reelvec.videos"
-                " JOIN reelvec.jobs USING (video_id)"
+                "reelvec.videos JOIN reelvec.jobs USING (video_id)"
             )
             return {str(key): (str(code), int(attempts)) for key, code, attempts in rows}
 

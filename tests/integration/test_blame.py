@@ -102,8 +102,8 @@ def test_another_bucket_an_earlier_time_and_another_stage_prove_nothing(
     refuse(engine, BUCKET[0], me)
     assert state_of(engine, mine.video_id) == "pending"
     began_before = (
-        "UPDATE reelvec.jobs SET finished_at = now(), started_at = now() - interval '62 "
-        "s' WHERE state = 'done'"
+        "UPDATE reelvec.jobs SET finished_at = now(), started_at = now() - interval '62 s' WHERE "
+        "state = 'done'"
     )
     execute(engine, began_before)
     refuse(engine, BUCKET[0], me)

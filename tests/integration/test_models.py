@@ -42,8 +42,8 @@ from tests.ledgering import (
 
 ME = {"who": "ann@desk", "what": "--backbone siglip2"}
 JOB = (
-    "SELECT (state, encoders, owes, attempts, token, force)::text FROM reelvec.jobs WHERE "
-    "video_id = :video_id"
+    "SELECT (state, encoders, owes, attempts, token, force)::text FROM reelvec.jobs WHERE video_id "
+    "= :video_id"
 )
 VIVIT_ALONE = Ability(("vivit",))
 BAD_FILE = Outcome(
@@ -367,8 +367,8 @@ def test_a_bad_file_stays_failed_for_a_new_model(engine: Engine, ids: Ids) -> No
         assert claimed is not None
         assert finish(engine, claimed, BAD_FILE) == "failed"
     failed = (
-        "SELECT (state, attempts, error_code, error, finished_at)::text FROM reelvec.jobs "
-        "WHERE video_id = 1"
+        "SELECT (state, attempts, error_code, error, finished_at)::text FROM reelvec.jobs WHERE "
+        "video_id = 1"
     )
     before = one(engine, failed)
     counts = enqueue(engine, 2, *ids, etag="v1")

@@ -151,8 +151,7 @@ def test_an_id_that_two_videos_have_is_looked_up_by_an_ordinary_index(engine: En
     nobody.
     """
     sql = (
-        "SELECT concat_ws(' ', indisunique, indisvalid) FROM pg_index"
-        " WHERE indrelid = 'reelvec.videos'::regclass AND pg_get_indexdef(indexrelid) LIKE "
-        "'%(external_id)'"
+        "SELECT concat_ws(' ', indisunique, indisvalid) FROM pg_index WHERE indrelid = "
+        "'reelvec.videos'::regclass AND pg_get_indexdef(indexrelid) LIKE '%(external_id)'"
     )
     assert one(engine, sql) == "f t"

@@ -59,8 +59,7 @@ def store(
         execute(
             engine,
             "INSERT INTO reelvec.embeddings SELECT :encoder, video_id, :vector, 'float32', "
-            "gen_random_uuid()"
-            " FROM reelvec.videos WHERE uri = :uri",
+            "gen_random_uuid() FROM reelvec.videos WHERE uri = :uri",
             encoder=encoder.encoder_id,
             vector=str(vector.tolist()),
             uri=f"file:///{number}.mp4",
@@ -111,8 +110,7 @@ def test_an_index_answers_in_the_same_order_and_with_as_many(engine: Engine) -> 
     execute(
         engine,
         "CREATE INDEX by_angle ON reelvec.embeddings USING hnsw ((embedding::halfvec(2)) "
-        "halfvec_cosine_ops)"
-        f" WHERE encoder_id = {encoder.encoder_id}",
+        f"halfvec_cosine_ops) WHERE encoder_id = {encoder.encoder_id}",
     )
     with session.transaction(engine) as connection:
         connection.exec_driver_sql(

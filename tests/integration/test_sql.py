@@ -245,8 +245,8 @@ def asks(engine: Engine) -> None:
         assert known is not None
         assert len(search.nearest(connection, known, [1, 2, 3, 4], limit=5)) == 3
     nearest = (
-        "SELECT a.video_id FROM x_clip a, x_clip b WHERE b.video_id = 2 ORDER BY a.embedding "
-        "<=> b.embedding, 1"
+        "SELECT a.video_id FROM x_clip a, x_clip b WHERE b.video_id = 2 ORDER BY a.embedding <=> "
+        "b.embedding, 1"
     )
     assert cli("db", "sql", nearest).stdout.split() == ["video_id", "1", "2", "3"]
     assert cli("db", "check").exit_code == 0

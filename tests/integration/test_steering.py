@@ -81,9 +81,8 @@ def test_what_is_rolled_back_leaves_no_record(engine: Engine) -> None:
 
 
 PAUSED = (
-    "SELECT (SELECT bool_or(paused) FROM reelvec.control)::text || ' '"
-    " || (SELECT string_agg(backbone || ' ' || paused, ', ' ORDER BY backbone) FROM "
-    "reelvec.paused_backbones)"
+    "SELECT (SELECT bool_or(paused) FROM reelvec.control)::text || ' ' || (SELECT "
+    "string_agg(backbone || ' ' || paused, ', ' ORDER BY backbone) FROM reelvec.paused_backbones)"
 )
 
 

@@ -125,8 +125,7 @@ def test_a_lifeline_ends_with_its_supervisor() -> None:
 
 HOLD = (
     "import sys, time; from workers.node import gpu_lock; lock = gpu_lock.take(sys.argv[1], "
-    "wait_seconds=0);"
-    "print(1, flush=True); time.sleep(60)"
+    "wait_seconds=0);print(1, flush=True); time.sleep(60)"
 )
 
 

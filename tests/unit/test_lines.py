@@ -51,8 +51,7 @@ def test_what_is_closed_refused_and_paused_has_a_line_each() -> None:
     paused = PausedBackbone("vivit", "device_error", 60.0)
     assert lines.halted(Halts(7, (place,) * 7, (refusal,), (paused,)))[4:] == [
         "CLOSED  s3://bad for 90 s: bad_credentials (no such key); one video is tried every 10 s, "
-        "and all go on when it"
-        " succeeds",
+        "and all go on when it succeeds",
         "CLOSED  2 more places: reelvec status --json",
         "REFUSED  gpu0 on node-1 could not read s3://good for 3 min, but others can: access_denied "
         "(403)",

@@ -276,8 +276,7 @@ def test_the_end_of_the_supervisor_reaches_its_processes_however_it_came(tmp_pat
     )
     program = (
         "import sys; from workers.node import supervisor; supervisor.command_of = lambda name: "
-        "['sh', '-c', sys.argv[1]];"
-        "supervisor.run()"
+        "['sh', '-c', sys.argv[1]];supervisor.run()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, script],

@@ -125,8 +125,7 @@ class TestFailures:
         verdict = judge(rows, recent, ALIVE, codes=[("truncated", 20)])
         assert verdict.line == (
             "RUNNING  0 of 60 done, 20 FAILED, 20 of the last 20 that ended (truncated 20) · 0.0 "
-            "videos/s"
-            " · the rest is tried in 20 s"
+            "videos/s · the rest is tried in 20 s"
         )
         assert (verdict.exit_code, verdict.videos_per_second, verdict.failed_per_second) == (
             0,

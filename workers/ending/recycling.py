@@ -31,8 +31,7 @@ class Recycling:
         if self._resident_bytes is not None and held >= self._resident_bytes:
             raise UsageError(
                 f"REELVEC_RECYCLE_BYTES is {self._resident_bytes}, but this worker holds {held} "
-                "before its first video;"
-                " allow it twice that"
+                "before its first video; allow it twice that"
             )
 
     def count_video(self) -> str | None:

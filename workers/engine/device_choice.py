@@ -30,8 +30,8 @@ def choose_device(requested: str | None) -> str:
     if requested is None and gpus and not torch.cuda.is_available():
         raise RefusedConfigurationError(
             f"this machine shows {len(gpus)} GPU ({', '.join(gpus)}), but torch "
-            f"{torch.__version__} cannot use one; install "
-            "a torch built for its driver, or set REELVEC_DEVICE=cpu to compute on the CPU"
+            f"{torch.__version__} cannot use one; install a torch built for its driver, or set "
+            "REELVEC_DEVICE=cpu to compute on the CPU"
         )
     device = requested or ("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
@@ -39,8 +39,7 @@ def choose_device(requested: str | None) -> str:
     except Exception as error:
         raise RefusedConfigurationError(
             f"device {device!r} does not work with torch {torch.__version__}: {error}; set "
-            "REELVEC_DEVICE to another, "
-            "such as cuda:0 or cpu"
+            "REELVEC_DEVICE to another, such as cuda:0 or cpu"
         ) from error
     # torch does not see a container's quota
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:

@@ -39,8 +39,7 @@ def parse(value: str) -> Address:
     if match is None or not 0 < int(match["port"]) < 1 << 16:
         raise ValueError(
             "an address is host:port, [IPv6]:port, :port (every interface), port (this machine "
-            "only) or the /path of a"
-            " Unix socket, with a port from 1 to 65535"
+            "only) or the /path of a Unix socket, with a port from 1 to 65535"
         )
     host = LOCAL if match["host"] is None else match["host"].strip("[]")
     return Tcp(host, int(match["port"]))

@@ -28,20 +28,18 @@ def refusals(worker: Any, *, queues: Collection[str], slots: int) -> Iterator[st
     if not any(map(is_ours, queues)):
         yield (
             f"it would listen to {', '.join(sorted(queues)) or 'no queue'}, but videos are "
-            "announced in the queue"
-            f" {contract.QUEUE}: leave -Q and -X out"
+            f"announced in the queue {contract.QUEUE}: leave -Q and -X out"
         )
     pool = getattr(worker.pool_cls, "__module__", str(worker.pool_cls))
     if pool not in (_THREADS, "threads"):
         yield (
-            f"--pool {pool.rpartition('.')[2]}: a GPU does not survive a fork, and draining "
-            "needs threads: leave it out"
+            f"--pool {pool.rpartition('.')[2]}: a GPU does not survive a fork, and draining needs "
+            "threads: leave it out"
         )
     if worker.concurrency != slots:
         yield (
             f"--concurrency {worker.concurrency}: this worker has {slots} videos in hand, two for "
-            "each sampler and one "
-            "batch: set REELVEC_SAMPLERS instead"
+            "each sampler and one batch: set REELVEC_SAMPLERS instead"
         )
     asked = worker.options
     if asked.get("autoscale"):
@@ -52,15 +50,14 @@ def refusals(worker: Any, *, queues: Collection[str], slots: int) -> Iterator[st
     if worker.max_tasks_per_child or worker.max_memory_per_child:
         yield (
             "--max-tasks-per-child and --max-memory-per-child: threads cannot be replaced one by "
-            "one: set "
-            "REELVEC_RECYCLE_VIDEOS or REELVEC_RECYCLE_BYTES, and the whole process is"
+            "one: set REELVEC_RECYCLE_VIDEOS or REELVEC_RECYCLE_BYTES, and the whole process is"
         )
     if worker.time_limit or worker.soft_time_limit:
         yield "--time-limit and --soft-time-limit: threads cannot be ended: set REELVEC_JOB_SECONDS"
     if (worker.prefetch_multiplier or 1) != 1:
         yield (
-            "--prefetch-multiplier: a worker takes a message only when it has a slot for it: "
-            "leave it out"
+            "--prefetch-multiplier: a worker takes a message only when it has a slot for it: leave "
+            "it out"
         )
     if asked.get("beat"):
         yield (
@@ -69,6 +66,6 @@ def refusals(worker: Any, *, queues: Collection[str], slots: int) -> Iterator[st
         )
     if worker.task_events:
         yield (
-            "--task-events: events are off, nothing of ours sends them; reelvec status shows "
-            "what goes on: leave it out"
+            "--task-events: events are off, nothing of ours sends them; reelvec status shows what "
+            "goes on: leave it out"
         )

@@ -52,8 +52,7 @@ def take(gpu: str, *, wait_seconds: float) -> socket.socket | None:
         if time.monotonic() >= deadline:
             raise UnavailableError(
                 f"GPU {gpu} is in use by process {holder or 'unknown'}, another worker; stop that "
-                "one, or give this one"
-                " another GPU by CUDA_VISIBLE_DEVICES or --gpus"
+                "one, or give this one another GPU by CUDA_VISIBLE_DEVICES or --gpus"
             )
         time.sleep(LOOK_SECONDS)
         lock = _bound(name)

@@ -39,8 +39,8 @@ class Blocks:
         if index not in self._kept:
             if self.bytes_read > MOST_READINGS * self.size_bytes + SPARE_BYTES:
                 message = (
-                    f"{self.bytes_read} bytes were read of a video of {self.size_bytes}; its "
-                    "index leads in circles"
+                    f"{self.bytes_read} bytes were read of a video of {self.size_bytes}; its index "
+                    "leads in circles"
                 )
                 raise VideoError("over_limits", message, stage=STAGE)
             self._kept[index] = self._fetch(index)

@@ -174,8 +174,8 @@ class SamplerPool:
                 if not usable:
                     self._give_back(child, usable=False)
         raise RefusedConfigurationError(
-            f"{stillborn} sampler processes ended before they were ready; "
-            f"`python -I -m {PROGRAM}` says why"
+            f"{stillborn} sampler processes ended before they were ready; `python -I -m {PROGRAM}` "
+            "says why"
         )
 
     def _note_seccomp(self, child: Child) -> None:
@@ -232,8 +232,8 @@ class SamplerPool:
             message = f"{blocks.bytes_read} bytes took {blocks.fetch_seconds:.1f} s to read"
             return VideoError("fetch_timeout", message, stage=FETCH)
         message = (
-            f"sampling took more than {self._wall_seconds:g} s; "
-            "REELVEC_SAMPLING_WALL_SECONDS allows more"
+            f"sampling took more than {self._wall_seconds:g} s; REELVEC_SAMPLING_WALL_SECONDS "
+            "allows more"
         )
         return VideoError("sampler_timeout", message, stage=STAGE)
 

@@ -107,8 +107,8 @@ def from_network(error: Exception, uri: str, *, plain: bool | None = None) -> Vi
         and any(word in str(error) for word in _HUNG_UP)
     ):
         why = (
-            "the server ended the connection without an answer; if its port is one with TLS, "
-            "write https://"
+            "the server ended the connection without an answer; if its port is one with TLS, write "
+            "https://"
         )
     elif not isinstance(error, http.HTTPError | OSError):
         raise error

@@ -103,9 +103,8 @@ class HttpStore:
                 "unreachable",
                 url,
                 f"there is no host {error.conn.host!r} for this machine, which must see that its "
-                "address is public before"
-                " a proxy is asked for it; REELVEC_HTTP_ALLOW_PRIVATE=true on every worker leaves "
-                "both to the proxy",
+                "address is public before a proxy is asked for it; "
+                "REELVEC_HTTP_ALLOW_PRIVATE=true on every worker leaves both to the proxy",
             ) from error
 
 

@@ -144,8 +144,7 @@ def _profile() -> dict[str, str]:
     if name and "aws_access_key_id" not in found and not has_keys:
         raise RefusedConfigurationError(
             f"AWS_PROFILE={name} has no keys in {credentials}; for single sign-on or an assumed "
-            "role run"
-            f" `aws configure export-credentials --profile {name} --format env` and export what it "
-            "prints"
+            f"role run `aws configure export-credentials --profile {name} --format env` and export "
+            "what it prints"
         )
     return found

@@ -32,8 +32,7 @@ class Endpoint:
         if self.variable is None:
             return (
                 "no AWS_ENDPOINT_URL_S3 is set, so AWS itself was asked; for a service that is not "
-                "AWS's set it to"
-                " https://HOST"
+                "AWS's set it to https://HOST"
             )
         return (
             f"{'https' if self.secure else 'http'}://{self.host} was asked, as {self.variable} says"
@@ -54,8 +53,7 @@ def _parsed(name: str, value: str) -> Endpoint:
     if "@" in value:
         raise UsageError(
             f"{name} has a user name or password in it, which S3 does not take there; write "
-            "https://host or"
-            " http://host:port, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            "https://host or http://host:port, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     try:
         parts = urlsplit(value if "://" in value else f"https://{value}")

@@ -96,8 +96,7 @@ def _elsewhere(refusal: S3Refusal) -> str | None:
     if refusal.region and refusal.region != refusal.used_region:
         return (
             f"the bucket is in the region {refusal.region!r}, but {refusal.used_region!r} was "
-            "asked; set"
-            f" AWS_REGION={refusal.region}, and no endpoint of another region"
+            f"asked; set AWS_REGION={refusal.region}, and no endpoint of another region"
         )
     return (
         f"HTTP {refusal.status}: the service redirects this to {shown(refusal.location)}"

@@ -127,8 +127,7 @@ class Spool:
                 "over_limits",
                 self._uri,
                 "the server has no ranges, and REELVEC_SPOOL_BYTES allows "
-                f"{self._limits.spool_bytes} bytes to be taken"
-                f" whole (it has {size_bytes} or more)",
+                f"{self._limits.spool_bytes} bytes to be taken whole (it has {size_bytes} or more)",
             )
 
     def _refuse_trickle(self, seconds: float, count: int) -> None:

@@ -77,8 +77,7 @@ class Bucket:
         if entry is None:
             raise RefusedConfigurationError(
                 f"{backbone}: {self.uri}/{LOCK_NAME} does not list it; `reelvec models fetch "
-                f"{backbone} --to {self.uri}` "
-                "puts it there"
+                f"{backbone} --to {self.uri}` puts it there"
             )
         copies = cache_dir()
         final = copies / entry.weights_digest
@@ -106,8 +105,7 @@ class Bucket:
                 shutil.rmtree(new)
                 raise RefusedConfigurationError(
                     f"{backbone}: {problem} as {self.uri}/{LOCK_NAME} says: the bucket holds other "
-                    "files; "
-                    f"`reelvec models fetch {backbone} --to {self.uri}` brings them again"
+                    f"files; `reelvec models fetch {backbone} --to {self.uri}` brings them again"
                 )
             lock.write(new, {backbone: entry})
             shared_folders.put_in_place(new, final)

@@ -40,8 +40,8 @@ def problem(spec: Spec, settings: Mapping[str, Any]) -> str | None:
     width, heads = _found(settings, "hidden_size"), _found(settings, "num_attention_heads")
     if spec.even_heads and width is not None and heads is not None and width % (2 * heads):
         return (
-            f"hidden_size is {width} numbers for {heads} heads; {spec.name} needs an even "
-            "number for each"
+            f"hidden_size is {width} numbers for {heads} heads; {spec.name} needs an even number "
+            "for each"
         )
     return _uneven(spec, settings)
 

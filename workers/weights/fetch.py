@@ -76,9 +76,8 @@ class Folder:
         ):
             raise UsageError(
                 f"{folder} exists, {LOCK_NAME} does not list it, and it does not hold "
-                f"{spec.checkpoint} at {revision.sha}: "
-                "it was put there by hand and would be lost. Move it away, or fetch `--to` "
-                "another folder"
+                f"{spec.checkpoint} at {revision.sha}: it was put there by hand and would be lost. "
+                "Move it away, or fetch `--to` another folder"
             )
         return entry_of(spec, revision.sha, folder, facts)
 

@@ -103,8 +103,7 @@ def needed(spec: Spec, names: Collection[str]) -> list[str]:
         )
         raise RefusedConfigurationError(
             f"{spec.name}: {spec.checkpoint} ({spec.ref}) {why}; load it once where you trust it, "
-            "write it with "
-            "save_pretrained (safe_serialization=True), and put that folder into "
+            "write it with save_pretrained (safe_serialization=True), and put that folder into "
             f"REELVEC_MODELS_DIR as {spec.name}/"
         )
     if groups := tokenizer_files(spec):
@@ -140,8 +139,8 @@ def _stated(spec: Spec, sibling: Any) -> HubFile:
     if sibling.size is None or (sha256 is None and sibling.blob_id is None):
         raise RefusedConfigurationError(
             f"{spec.name}: {_hub()} states no size or no digest of {name}, so it could not be "
-            "verified; use a hub that "
-            f"does (HF_ENDPOINT), or put the files into REELVEC_MODELS_DIR as {spec.name}/ yourself"
+            "verified; use a hub that does (HF_ENDPOINT), or put the files into "
+            f"REELVEC_MODELS_DIR as {spec.name}/ yourself"
         )
     if not name.endswith(".safetensors") and sibling.size > MAX_JSON_BYTES:
         raise RefusedConfigurationError(
@@ -170,8 +169,7 @@ def download(spec: Spec, revision: Revision, folder: Path) -> dict[str, FileFact
             shutil.rmtree(folder)
             raise RefusedConfigurationError(
                 f"{spec.name}: {problem}; nothing was kept. Run `reelvec models fetch {spec.name}` "
-                "again; if it stays, "
-                f"something between here and {_hub()} changes files"
+                f"again; if it stays, something between here and {_hub()} changes files"
             )
     return facts
 
@@ -230,14 +228,13 @@ def _meaning(error: Exception, spec: Spec, revision: str) -> ReelvecError:
     if status in (401, 403):
         return RefusedConfigurationError(
             f"{what}: {_hub()} does not give it to you (HTTP {status}): it is gated, private or "
-            "missing. Accept its terms "
-            "on its page if it has any, and set HF_TOKEN to a token of yours that may read it"
+            "missing. Accept its terms on its page if it has any, and set HF_TOKEN to a token of "
+            "yours that may read it"
         )
     if status == 404:
         return RefusedConfigurationError(
             f"{what} is not on {_hub()} (HTTP 404): check HF_ENDPOINT; if the checkpoint has "
-            "moved, put its files into "
-            f"REELVEC_MODELS_DIR as {spec.name}/"
+            f"moved, put its files into REELVEC_MODELS_DIR as {spec.name}/"
         )
     return UnavailableError(
         f"{what}: {_hub()} does not answer as it should: {type(error).__name__}: {said}; try "

@@ -47,18 +47,16 @@ def folder_of(spec: Spec, weights: Weights) -> Path:
     if weights.models_dir is None:
         raise RefusedConfigurationError(
             f"{spec.name}: there are no weights, as REELVEC_MODELS_DIR is not set and this user "
-            "has no data folder; set it "
-            f"to a folder and run `reelvec models fetch {spec.name}`, or use random weights"
+            f"has no data folder; set it to a folder and run `reelvec models fetch {spec.name}`, "
+            "or use random weights"
         )
     folder = weights.models_dir / spec.name
     for path in (folder, folder / "config.json"):
         if not path.exists():
             raise RefusedConfigurationError(
                 f"{spec.name}: {path} does not exist; run `reelvec models fetch {spec.name}`, or "
-                "set REELVEC_MODELS_DIR to a "
-                f"folder that holds {spec.name}/ with config.json and model.safetensors as "
-                "save_pretrained writes them "
-                f"({spec.checkpoint}, {spec.ref})"
+                f"set REELVEC_MODELS_DIR to a folder that holds {spec.name}/ with config.json and "
+                f"model.safetensors as save_pretrained writes them ({spec.checkpoint}, {spec.ref})"
             )
     return folder
 
@@ -82,8 +80,8 @@ def weight_files(spec: Spec, folder: Path) -> list[Path]:
     if pickles:
         raise RefusedConfigurationError(
             f"{spec.name}: {single} does not exist, and {pickles[0]} is refused, as reading a .bin "
-            "file can run code; "
-            "load it once where you trust it and write it again with save_pretrained"
+            "file can run code; load it once where you trust it and write it again with "
+            "save_pretrained"
         )
     raise RefusedConfigurationError(
         f"{spec.name}: {single} does not exist; write it with save_pretrained"
@@ -117,8 +115,7 @@ def obtain(spec: Spec, weights: Weights) -> tuple[Any, str]:
     if entry is not None and digest != entry.weights_digest:
         raise RefusedConfigurationError(
             f"{spec.name}: {folder} has weights {digest}, not {entry.weights_digest} as "
-            f"{lock.LOCK_NAME} says; "
-            f"`reelvec models fetch {spec.name}` writes both again"
+            f"{lock.LOCK_NAME} says; `reelvec models fetch {spec.name}` writes both again"
         )
     return loaded.eval(), digest
 

@@ -65,8 +65,7 @@ def parse(content: bytes, where: str) -> dict[str, Entry]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RefusedConfigurationError(
             f"{where} is no {LOCK_NAME} ({type(error).__name__}: {error}); copy it again from "
-            "where it came from, or "
-            "delete it and run `reelvec models fetch`"
+            "where it came from, or delete it and run `reelvec models fetch`"
         ) from error
 
 
@@ -165,8 +164,7 @@ def verify(spec: Spec, folder: Path, entry: Entry) -> None:
     if not entry.is_of(spec):
         raise RefusedConfigurationError(
             f"{spec.name}: {folder.parent / LOCK_NAME} has {entry.checkpoint} ({entry.ref}), and "
-            "this version needs "
-            f"{spec.checkpoint} ({spec.ref}); {fetch}"
+            f"this version needs {spec.checkpoint} ({spec.ref}); {fetch}"
         )
     if wrong := damage(folder, entry):
         raise RefusedConfigurationError(f"{spec.name}: {wrong} as {LOCK_NAME} says; {fetch}")

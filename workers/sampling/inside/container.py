@@ -171,8 +171,8 @@ class OpenVideo:
             for count, packet in enumerate(self.container.demux()):
                 if count == MAX_PACKETS:
                     message = (
-                        f"more than {MAX_PACKETS} packets before the last wanted frame; at "
-                        "most so many are read"
+                        f"more than {MAX_PACKETS} packets before the last wanted frame; at most so "
+                        "many are read"
                     )
                     raise VideoError("over_limits", message, stage=STAGE)
                 if packet.pts is not None:

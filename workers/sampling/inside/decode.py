@@ -200,8 +200,8 @@ def _refuse_undecodable(decoding: Decoding, buffer: FrameBuffer) -> None:
     present = len({min(position, decoding.packets - 1) for position in buffer.wanted})
     if not buffer.taken or 2 * buffer.taken < present:
         message = (
-            f"{buffer.taken} of {present} frames could be decoded, {decoding.errors} packets "
-            "were refused"
+            f"{buffer.taken} of {present} frames could be decoded, {decoding.errors} packets were "
+            "refused"
         )
         raise VideoError("undecodable", message, stage=STAGE)
 

@@ -41,8 +41,8 @@ LATE_IMPORTS = (
 #: The same file would end the same way again, so this is its end and no strike. Many such files
 #: pause everything.
 DEFECT = (
-    "{}: {}: something in this file is not foreseen here; please report it, and retry it with "
-    "a newer version"
+    "{}: {}: something in this file is not foreseen here; please report it, and retry it with a "
+    "newer version"
 )
 
 
