@@ -23,6 +23,7 @@ from workers.backbones import registry
 from workers.canary.check import CanaryWatch
 from workers.engine.engine import ModelKey
 from workers.pipeline import Owed
+from workers.sampling import policies
 from workers.settings import WorkerSettings
 from workers.tally import Tally
 from workers.weights import inventory, models_dir
@@ -181,8 +182,8 @@ class Models:
     def _load(self, encoder: Encoder) -> None:
         """Load an encoder's weights, bind them to its row or refuse, and keep it.
 
-        Raises `RefusedConfigurationError`, `UsageError` for a backbone that this version does not
-        know.
+        Raises `RefusedConfigurationError`, `UsageError` for a backbone or a sampling policy that
+        this version does not know.
         """
         assert encoder.encoder_id is not None
         try:
@@ -198,6 +199,7 @@ class Models:
                     )
             raise
         try:
+            policies.get(encoder.sampling)  # one of another version, or that is gone
             with session.transaction(self._database) as connection:
                 encoders.bind(
                     connection,
@@ -209,7 +211,7 @@ class Models:
                         encoder.backbone, encoder.weights, bound.digest, self._settings
                     ),
                 )
-        except RefusedConfigurationError:
+        except (RefusedConfigurationError, UsageError):
             with self._lock:
                 self._refused[encoder.encoder_id] = encoder.model
             raise

@@ -11,11 +11,13 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine
 
-from db import ledger, session
+from db import encoders, ledger, session
+from db.canary.references import FINE, Judgement
+from db.encoders import Encoder
 from db.errors import RefusedConfigurationError
 from db.jobs.catalogue import Wanted
 from db.ledger import Claim
-from tests.ledgering import Row, claim, declare, one, record, state_of
+from tests.ledgering import Row, claim, declare, encoder, one, record, state_of
 from workers.engine.engine import Bound, ModelKey
 from workers.models import Models, NothingToMakeError
 from workers.settings import WorkerSettings
@@ -25,7 +27,7 @@ WHOLE = b"all of the tensors"
 
 
 class Loading:
-    """In the engine's place: it reads the file that loading would."""
+    """In the canary's place: it reads the file that loading would, and finds every worker well."""
 
     def __init__(self, weights: Path) -> None:
         self._weights = weights
@@ -36,6 +38,12 @@ class Loading:
         if self._weights.read_bytes() != WHOLE:
             raise RefusedConfigurationError(f"{key.backbone}: no whole safetensors file")
         return Bound("ab" * 32, 768, "cls")
+
+    def add(self, encoder: Encoder, bound: Bound) -> Judgement:
+        return FINE
+
+    def barred(self) -> dict[int, Judgement]:
+        return {}
 
 
 @pytest.fixture
@@ -85,3 +93,26 @@ def test_weights_are_picked_up_by_a_live_worker_once_they_are_whole(
     assert [owed.encoder.encoder_id for owed in models.owed(claimed)] == [owing]
     bound = "SELECT weights_digest FROM reelvec.encoders"
     assert one(engine, bound) == "ab" * 32
+
+
+def test_a_sampling_policy_that_is_not_known_is_left_to_others(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """One of a newer version, or that is gone, as `fast` is."""
+    with session.transaction(engine) as connection:
+        made = encoder("vivit-fast", backbone="vivit", sampling="fast")
+        encoder_id = encoders.declare_encoder(connection, made)
+    record(engine, [Row("s3://bucket/a.mp4")], Wanted((encoder_id,), ()))
+    weights = tmp_path / "vivit" / "model.safetensors"
+    weights.parent.mkdir()
+    (weights.parent / "config.json").write_text("{}")
+    weights.write_bytes(WHOLE)
+    watch: Any = Loading(weights)
+    tally = Tally()
+    models = Models(engine, watch, WorkerSettings(models_dir=str(tmp_path)), tally)
+    claimed = taken(engine, models)
+    assert claimed is not None
+    with pytest.raises(NothingToMakeError):
+        models.owed(claimed)
+    assert models.ability.refused == (encoder_id,)
+    assert "vivit" in (models.ability.models or ()), "other policies of it are made"
