@@ -271,7 +271,7 @@ class WorkerProcess:
         command = ["celery", "-A", app, "worker", "-n", f"{log.stem}@%h"]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         with log.open("wb") as out:
-            if forked:
+            if forked and "PYTHONPATH" not in environment:  # whose modules come first
                 with Path(os.devnull).open("rb") as given:
                     self.process = commands.shared().start(
                         command, env=environment, cwd=folder, streams=(given, out, out)

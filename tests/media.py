@@ -80,14 +80,14 @@ def read_seed(frame: np.ndarray) -> int:
 
 
 def _encoded_again(make: Callable[P, Path]) -> Callable[P, Path]:
-    """SVT-AV1 now and then hands out packets whose times do not rise, which no container takes:
-    then it is asked again.
+    """SVT-AV1 and x265 now and then, on busy cores, hand out packets that no container takes: then
+    they are asked again.
     """
 
     @wraps(make)
     def patient(*args: P.args, **kwargs: P.kwargs) -> Path:
-        for _ in range(3 if kwargs.get("codec") == "libsvtav1" else 0):
-            with suppress(av.error.ArgumentError):
+        for _ in range(3 if kwargs.get("codec") in ("libsvtav1", "libx265") else 0):
+            with suppress(av.error.ArgumentError, av.error.PatchWelcomeError):
                 return make(*args, **kwargs)
         return make(*args, **kwargs)
 

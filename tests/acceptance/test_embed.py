@@ -92,7 +92,10 @@ def test_mistakes_are_answered(
 
 def test_without_weights_it_says_where_they_belong(alone: Desk, tmp_path: Path) -> None:
     media.make_clip(tmp_path / "a.mp4", seconds=1)
-    assert "REELVEC_MODELS_DIR" in alone.run("reelvec", "embed", "a.mp4", expect=78).stderr
+    assert (
+        "REELVEC_MODELS_DIR"
+        in alone.run("reelvec", "embed", "a.mp4", "--backbone", "vivit", expect=78).stderr
+    )
 
 
 def test_a_models_folder_that_is_incomplete_is_refused_by_name(alone: Desk, tmp_path: Path) -> None:
