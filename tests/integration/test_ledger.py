@@ -8,7 +8,7 @@ import threading
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from db import encoders, ledger, session
 from db.errors import ErrorClass
@@ -28,6 +28,7 @@ from tests.ledgering import (
     saying,
     scores,
     state_of,
+    ten_videos,
     vectors,
     worker,
 )
@@ -383,3 +384,11 @@ def test_taking_a_video_down_takes_everything_along(engine: Engine, probe: int) 
     execute(engine, "DELETE FROM reelvec.videos")
     for table in ("jobs", "embeddings", "window_embeddings"):
         assert one(engine, f"SELECT count(*) FROM reelvec.{table}") == 0
+
+
+def test_a_row_that_another_feeder_holds_is_passed_over(engine: Engine) -> None:
+    ten_videos(engine)
+    with session.transaction(engine) as other:
+        other.execute(text("SELECT FROM reelvec.jobs WHERE video_id = 1 FOR UPDATE"))
+        with session.transaction(engine) as connection:
+            assert sorted(feed(connection, room=10)) == list(range(2, 11))

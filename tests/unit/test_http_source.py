@@ -22,6 +22,7 @@ from workers.sources import pools, retrying
 from workers.sources.http import Asker, HttpStore
 from workers.sources.pools import is_public
 from workers.sources.remote import FIRST_BYTES
+from workers.sources.response import only_if
 from workers.sources.retrying import Cancelled, Limits
 
 BODY = random.Random(1).randbytes(3 * FIRST_BYTES + 17)
@@ -673,3 +674,9 @@ def test_a_spool_leaves_nothing_behind(
         assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="closed"):
         source.read(0, 1)
+
+
+def test_a_range_is_asked_for_of_one_version_only() -> None:
+    assert only_if('"a"') == {"If-Match": '"a"'}
+    assert only_if('W/"a"') == {}, "a weak version is no promise about bytes"
+    assert only_if(None) == {}
