@@ -146,6 +146,11 @@ def test_a_dry_run_changes_nothing(desk: Desk, folder: Path) -> None:
         "count",
         "0",
     ]
+    desk.run("enqueue", str(folder), "--backbone", "probe")
+    desk.run("reelvec", "db", "sql", "--write", "UPDATE jobs SET state = 'pending'")
+    counts(desk, str(folder), "--dry-run")
+    states = desk.run("reelvec", "db", "sql", "SELECT DISTINCT state FROM jobs").stdout.split()
+    assert states == ["state", "pending"], "nothing that waits is sent either"
 
 
 def test_without_a_source_it_means_what_is_recorded(desk: Desk, folder: Path) -> None:
