@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from db.errors import RefusedConfigurationError
+from db.errors import RefusedConfigurationError, UsageError
 from db.labels import LabelSet
 
 #: Serialises declarations: they are rare, tiny, and must agree.
@@ -176,6 +176,15 @@ def fetch_encoder(connection: Connection, name: str) -> Encoder | None:
         {"name": name},
     ).first()
     return None if row is None else Encoder(**row._mapping)
+
+
+def known_encoder(connection: Connection, name: str) -> Encoder:
+    """The encoder of this name. Raises `UsageError` with those there are."""
+    found = fetch_encoder(connection, name)
+    if found is None:
+        known = ", ".join(names(connection)) or "none yet: run enqueue"
+        raise UsageError(f"there is no encoder {name!r}; there are {known}")
+    return found
 
 
 def names(connection: Connection) -> list[str]:

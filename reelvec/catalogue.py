@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from db import encoders, schema, search, session
-from db.encoders import Encoder
 from db.errors import UsageError
 from db.jobs.selection import Selection
 from db.progress import rates
@@ -74,13 +73,17 @@ class Catalogue:
         Raises `UsageError` for a name that no encoder has, and for one without vectors.
         """
         with stored_vectors.snapshot(self._database) as connection:
-            found = stored_vectors.pooled(connection, _known(connection, encoder))
+            found = stored_vectors.pooled(connection, encoders.known_encoder(connection, encoder))
         return Vectors(found.video_ids, found.vectors)
 
     def windows(self, encoder: str) -> Windows:
         """All vectors of windows of an encoder: stored as float16, given as float32."""
         with stored_vectors.snapshot(self._database) as connection:
-            blocks = list(stored_vectors.window_blocks(connection, _known(connection, encoder)))
+            blocks = list(
+                stored_vectors.window_blocks(
+                    connection, encoders.known_encoder(connection, encoder)
+                )
+            )
         if not blocks:
             raise UsageError(f"{encoder} has no windows: its videos were queued with --no-windows")
         columns = ("video_ids", "window_index", "spans_seconds", "vectors")
@@ -93,7 +96,7 @@ class Catalogue:
         import pandas
 
         with stored_vectors.snapshot(self._database) as connection:
-            found = stored_vectors.pooled(connection, _known(connection, encoder))
+            found = stored_vectors.pooled(connection, encoders.known_encoder(connection, encoder))
             facts = stored_videos.facts(connection, found.video_ids.tolist())
         table = pandas.DataFrame([vars(video) for video in facts])
         table["vector"] = list(found.vectors)
@@ -122,11 +125,3 @@ class Catalogue:
         """Videos that failed for good, with code and reason."""
         with session.transaction(self._database) as connection:
             return rates.failures(connection, Selection(), limit=None)
-
-
-def _known(connection: Connection, name: str) -> Encoder:
-    found = encoders.fetch_encoder(connection, name)
-    if found is None:
-        known = ", ".join(encoders.names(connection)) or "none yet: run enqueue"
-        raise UsageError(f"there is no encoder {name!r}; there are {known}")
-    return found

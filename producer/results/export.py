@@ -45,7 +45,7 @@ def export(database: Engine, name: str, target: Path, *, windows: bool, tell: Te
             "gets parts in Parquet"
         )
     with vectors.snapshot(database) as connection:
-        encoder = _encoder(connection, name)
+        encoder = encoders.known_encoder(connection, name)
         total = vectors.count(connection, encoder, windows=windows)
         if not total:
             raise UsageError(f"{name} has no vectors yet: `reelvec status` says what is waiting")
@@ -62,14 +62,6 @@ def export(database: Engine, name: str, target: Path, *, windows: bool, tell: Te
             else:
                 parquet.write(file, blocks)
     return total
-
-
-def _encoder(connection: Connection, name: str) -> Encoder:
-    found = encoders.fetch_encoder(connection, name)
-    if found is None:
-        known = ", ".join(encoders.names(connection)) or "none yet: run enqueue"
-        raise UsageError(f"there is no encoder {name!r}; there are {known}")
-    return found
 
 
 def _parts(
