@@ -25,6 +25,7 @@ from producer.commands import (
     search,
     status,
     steer,
+    tag,
     up,
     worker,
 )
@@ -61,6 +62,7 @@ reelvec.command(rich_help_panel=WATCH)(steer.cancel)
 reelvec.command(rich_help_panel=WATCH)(steer.pause)
 reelvec.command(rich_help_panel=USE)(search.search)
 reelvec.command(rich_help_panel=USE)(export.export)
+reelvec.command(rich_help_panel=USE)(tag.tag)
 reelvec.command(rich_help_panel=SET_UP)(up.up)
 reelvec.command(rich_help_panel=SET_UP)(doctor.doctor)
 reelvec.add_typer(db.commands, name="db", rich_help_panel=SET_UP)
