@@ -19,6 +19,7 @@ from producer.commands import (
     doctor,
     embed,
     enqueue,
+    evaluate,
     export,
     models,
     sample,
@@ -62,6 +63,7 @@ reelvec.command(rich_help_panel=WATCH)(steer.cancel)
 reelvec.command(rich_help_panel=WATCH)(steer.pause)
 reelvec.command(rich_help_panel=USE)(search.search)
 reelvec.command(rich_help_panel=USE)(export.export)
+reelvec.command(rich_help_panel=USE)(evaluate.evaluate)
 reelvec.command(rich_help_panel=USE)(tag.tag)
 reelvec.command(rich_help_panel=SET_UP)(up.up)
 reelvec.command(rich_help_panel=SET_UP)(doctor.doctor)
