@@ -19,12 +19,14 @@ from producer.commands import (
     doctor,
     embed,
     enqueue,
+    evaluate,
     export,
     models,
     sample,
     search,
     status,
     steer,
+    tag,
     up,
     worker,
 )
@@ -61,6 +63,8 @@ reelvec.command(rich_help_panel=WATCH)(steer.cancel)
 reelvec.command(rich_help_panel=WATCH)(steer.pause)
 reelvec.command(rich_help_panel=USE)(search.search)
 reelvec.command(rich_help_panel=USE)(export.export)
+reelvec.command(rich_help_panel=USE)(evaluate.evaluate)
+reelvec.command(rich_help_panel=USE)(tag.tag)
 reelvec.command(rich_help_panel=SET_UP)(up.up)
 reelvec.command(rich_help_panel=SET_UP)(doctor.doctor)
 reelvec.add_typer(db.commands, name="db", rich_help_panel=SET_UP)
