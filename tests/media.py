@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
-from functools import wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -39,8 +39,21 @@ os.environ.setdefault(
 )  # SVT-AV1 prints to stderr by itself unless told so in the environment
 
 
+#: Pictures of at most this many pixels are drawn once and kept: drawing them costs as much as
+#: encoding them, and many clips show the same ones.
+KEPT_PIXELS = 112 * 81
+
+
 def draw(number: int, seed: int, width: int, height: int) -> np.ndarray:
-    """uint8 `[height, width, 3]`: the board in the centre square, noise everywhere."""
+    """uint8 `[height, width, 3]`, not to be written to: the board in the centre square, noise
+    everywhere.
+    """
+    if width * height <= KEPT_PIXELS:
+        return _kept(number, seed, width, height)
+    return _drawn(number, seed, width, height)
+
+
+def _drawn(number: int, seed: int, width: int, height: int) -> np.ndarray:
     picture = np.random.default_rng((seed, number)).integers(
         0, NOISE, (height, width, 3), dtype=np.uint8
     )
@@ -50,12 +63,21 @@ def draw(number: int, seed: int, width: int, height: int) -> np.ndarray:
     side = min(width, height)
     top, left = (height - side) // 2, (width - side) // 2
     cell = np.arange(side) * BOARD // side
-    levels = np.where(board[cell][:, cell], LIGHT, DARK).astype(np.uint8)
-    picture[top : top + side, left : left + side] += levels[..., None] - np.uint8(NOISE // 2)
+    levels = np.where(board, LIGHT - NOISE // 2, DARK - NOISE // 2).astype(np.uint8)
+    # red, green and blue side by side: adding to three at a time is slow
+    rows = levels[cell][:, np.repeat(cell, 3)]
+    picture[top : top + side].reshape(side, -1)[:, 3 * left : 3 * (left + side)] += rows
+    picture.flags.writeable = False
     return picture
 
 
-def _read(frame: np.ndarray) -> int:
+_kept = lru_cache(maxsize=1024)(_drawn)
+
+
+def read(frame: np.ndarray) -> tuple[int, int]:
+    """The position of this picture in its clip, and the seed its clip was made with (both modulo
+    65536); `frame` uint8 `[height, width, 3]`, upright. AssertionError if unreadable.
+    """
     height, width = frame.shape[:2]
     side = min(width, height)
     centre = (np.arange(BOARD) * 2 + 1) * side // (2 * BOARD)
@@ -64,19 +86,17 @@ def _read(frame: np.ndarray) -> int:
     bits, inverted = board[: 2 * BITS], board[2 * BITS :]
     if not np.array_equal(bits, ~inverted):
         raise AssertionError("no frame number can be read from this picture")
-    return int("".join("1" if bit else "0" for bit in bits), 2)
+    return divmod(int("".join("1" if bit else "0" for bit in bits), 2), 1 << BITS)
 
 
 def read_frame_number(frame: np.ndarray) -> int:
-    """The position of this picture in its clip; `frame` uint8 `[height, width, 3]`, upright.
-    AssertionError if unreadable.
-    """
-    return _read(frame) >> BITS
+    """The first thing that `read` reads."""
+    return read(frame)[0]
 
 
 def read_seed(frame: np.ndarray) -> int:
-    """The seed its clip was made with (modulo 65536)."""
-    return _read(frame) & (1 << BITS) - 1
+    """The second thing that `read` reads."""
+    return read(frame)[1]
 
 
 def _encoded_again(make: Callable[P, Path]) -> Callable[P, Path]:
