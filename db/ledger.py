@@ -36,7 +36,7 @@ class Claim:
     source is no more the version `etag` that the rows were made from; `makes` are all encoders that
     it can make. `is_probe`: its place is closed, and this video is the one that tries it.
     `recheck`: sampling policies under which the video is to be looked at again, although their
-    vectors are there.
+    vectors are there. `wants_strip`: a picture of it is to be kept.
     """
 
     video_id: int
@@ -55,6 +55,7 @@ class Claim:
     is_probe: bool = False
     makes: tuple[int, ...] = ()
     recheck: tuple[str, ...] = ()
+    wants_strip: bool = True
 
     def is_renewed(self, etag: str | None) -> bool:
         """Whether the source, found to be of this version, is no more what the rows were made
@@ -113,7 +114,8 @@ SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j
   array(SELECT e FROM unnest(j.encoders) e WHERE e = ANY(makes)) AS all_encoders,
   {_made_from("j.owed_taggers")} AS taggers, {_made_from("j.taggers")} AS all_taggers, makes,
   EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = j.place_id AND closed_at IS NOT NULL) AS is_probe,
-  array(SELECT DISTINCT sampling FROM reelvec.encoders WHERE j.recheck AND encoder_id = ANY(j.encoders)) AS recheck
+  array(SELECT DISTINCT sampling FROM reelvec.encoders WHERE j.recheck AND encoder_id = ANY(j.encoders)) AS recheck,
+  coalesce(j.wants_strip, true) AS wants_strip
 FROM me, j JOIN reelvec.videos v USING (video_id)
 """)  # noqa: S608
 
@@ -236,6 +238,8 @@ def finish(
             # its vectors go, so that all of them are owed
             "is_noise": decision.code in NOISE_CODES,
             "media": None if outcome.media is None else json.dumps(outcome.media.columns()),
+            "etag": None if outcome.media is None else outcome.media.etag,
+            "strip": outcome.strip,
             "makes": list(claimed.makes),
             "waits": decision.state == "pending"
             and failure is not None

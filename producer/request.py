@@ -39,6 +39,7 @@ class Options:
     limit: int | None = None
     sample: int | None = None
     force: bool = False
+    thumbnails: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

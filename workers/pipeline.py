@@ -23,6 +23,7 @@ from db.jobs.outcome import EncoderRows, Failure, Outcome, TaggerRows
 from db.jobs.sampler_version import VERSION as SAMPLER_VERSION
 from db.media import Media
 from workers.engine.engine import Encoding, Engine, ModelKey
+from workers.sampling import drawing
 from workers.sampling.frames import Frames, FrameSource, refusal
 from workers.sources.retrying import Cancelled
 
@@ -149,9 +150,9 @@ def _wait(future: Future[Encoding], *, deadline: float, stop: threading.Event) -
                 ) from None
 
 
-def outcome_of(result: VideoResult, owed: Sequence[Owed]) -> Outcome:
+def outcome_of(result: VideoResult, owed: Sequence[Owed], *, wants_strip: bool = True) -> Outcome:
     """The rows of a finished run: everything that succeeded, and the first failure: of a sampling
-    policy, which is the video's, else of an encoder.
+    policy, which is the video's, else of an encoder. With vectors comes a picture, if it is wanted.
     """
     failures = [
         *(failure_of(error) for error in result.unsampled.values()),
@@ -178,6 +179,7 @@ def outcome_of(result: VideoResult, owed: Sequence[Owed]) -> Outcome:
             damaged_share=max(frames.damaged_share for frames in sampled),
             sampler_version=SAMPLER_VERSION,
         ),
+        strip=drawing.strip(sampled[0].pixels) if made and wants_strip else None,
         bytes_read=sum(frames.bytes_read for frames in sampled),
         fetch_seconds=sum(frames.fetch_seconds for frames in sampled),
         decode_seconds=sum(frames.decode_seconds for frames in sampled),

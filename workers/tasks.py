@@ -164,7 +164,7 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
                 recheck=claimed.recheck,
             )
         runtime.models.require(owed)
-        return pipeline.outcome_of(result, owed)
+        return pipeline.outcome_of(result, owed, wants_strip=claimed.wants_strip)
     except VideoError as error:
         level = logging.INFO if claimed.is_probe else logging.WARNING  # a closed place is told once
         fields = _fields(error.stage, claimed, error.code)

@@ -46,6 +46,7 @@ WORKER_WRITES = {
     "embeddings": "INSERT, DELETE",
     "window_embeddings": "INSERT, DELETE",
     "scores": "INSERT, DELETE",
+    "strips": "INSERT, UPDATE, DELETE",
     "workers": "INSERT, UPDATE, DELETE",
     "places": "INSERT, UPDATE",
     "place_workers": "INSERT, UPDATE, DELETE",

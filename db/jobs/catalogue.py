@@ -42,11 +42,14 @@ class VideoFacts(Protocol):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the jobs owe: encoder and tagger ids. `force` makes even what exists again."""
+    """What the jobs owe: encoder and tagger ids. `force` makes even what exists again,
+    `strips`: a picture of each video is kept.
+    """
 
     encoders: tuple[int, ...]
     taggers: tuple[int, ...]
     force: bool = False
+    strips: bool = True
 
 
 @dataclass
@@ -155,8 +158,8 @@ ON CONFLICT DO NOTHING
 """)
 
 _INSERT_JOBS = text("""
-INSERT INTO reelvec.jobs (video_id, place_id, encoders, taggers, force)
-SELECT c.video_id, p.place_id, CAST(:encoders AS smallint[]), CAST(:taggers AS smallint[]), :force
+INSERT INTO reelvec.jobs (video_id, place_id, encoders, taggers, force, wants_strip)
+SELECT c.video_id, p.place_id, CAST(:encoders AS smallint[]), CAST(:taggers AS smallint[]), :force, :strips
 FROM chunk c JOIN reelvec.videos v USING (video_id) LEFT JOIN reelvec.places p ON p.place = reelvec.place_of(v.uri)
 ORDER BY c.video_id
 ON CONFLICT DO NOTHING
@@ -191,7 +194,7 @@ WITH known AS (
 ), changed AS (
   UPDATE reelvec.jobs j SET encoders = union_encoders, taggers = union_taggers, state = new_state,
     owes = CASE WHEN new_state <> 'done' THEN owed END,
-    force = new_state <> 'done' AND (j.force OR :force OR w.changed),
+    force = new_state <> 'done' AND (j.force OR :force OR w.changed), wants_strip = :strips,
     attempts = CASE WHEN reopens THEN 0 ELSE j.attempts END,
     strikes = CASE WHEN reopens THEN 0 ELSE j.strikes END,
     error_code = CASE WHEN NOT reopens THEN j.error_code END,
@@ -277,6 +280,7 @@ def _record_jobs(connection: Connection, wanted: Wanted, counts: Counts) -> None
         "encoders": list(wanted.encoders),
         "taggers": list(wanted.taggers),
         "force": wanted.force,
+        "strips": wanted.strips,
         "file_codes": sorted(FILE_CODES),
     }
     before = _states(connection, _STATES) if counts.new_videos < counts.selected else {}

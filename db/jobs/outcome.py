@@ -56,12 +56,15 @@ class Failure:
 class Outcome:
     """Everything `finish` writes: rows that succeeded, the failure if there was one, facts of the
     media and of the run.
+
+    `strip`: a WebP picture of some of its frames; None: none is to be kept.
     """
 
     encoder_rows: tuple[EncoderRows, ...] = ()
     tagger_rows: tuple[TaggerRows, ...] = ()
     failure: Failure | None = None
     media: Media | None = None
+    strip: bytes | None = None
     bytes_read: int | None = None
     fetch_seconds: float | None = None
     decode_seconds: float | None = None
@@ -71,7 +74,8 @@ class Outcome:
 
 _MEDIA = ", ".join(MEDIA_COLUMNS)
 #: Steps of the statement that finishes a video, if its row is still ours (`ended`): rows that are
-#: made anew go, all of them where the video is noise, and its media facts are written.
+#: made anew go, all of them where the video is noise, and its media facts and its picture are
+#: written. One version has one picture, however many models look at it.
 REPLACED = f"""gone AS (
   DELETE FROM reelvec.embeddings WHERE video_id = :video_id AND EXISTS (SELECT FROM ended)
     AND (:is_noise OR encoder_id = ANY(CAST(:encoders AS smallint[]))) RETURNING 1
@@ -85,6 +89,13 @@ REPLACED = f"""gone AS (
   UPDATE reelvec.videos v SET ({_MEDIA}) = (
     SELECT {_MEDIA} FROM jsonb_populate_record(v, CAST(:media AS jsonb)))
   WHERE video_id = :video_id AND :media IS NOT NULL AND EXISTS (SELECT FROM ended)
+), gone_strip AS (
+  DELETE FROM reelvec.strips WHERE video_id = :video_id AND :is_noise AND EXISTS (SELECT FROM ended)
+), kept_strip AS (
+  INSERT INTO reelvec.strips (video_id, etag, strip)
+  SELECT video_id, :etag, strip FROM ended, (SELECT CAST(:strip AS bytea) AS strip) drawn WHERE strip IS NOT NULL
+  ON CONFLICT (video_id) DO UPDATE SET etag = excluded.etag, strip = excluded.strip, made_at = now()
+  WHERE strips.etag IS DISTINCT FROM excluded.etag OR excluded.etag IS NULL
 )"""  # noqa: S608
 #: What the error of a video of noise says of vectors that were made of it; else nothing.
 REMOVED_NOISE = """(

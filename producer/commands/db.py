@@ -148,6 +148,28 @@ def restore(file: Annotated[Path, typer.Argument(help="What reelvec db dump wrot
     say(f"restored {file}; reelvec status shows it")
 
 
+@commands.command()
+def purge(
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Remove the pictures of all videos.")
+    ] = False,
+) -> None:
+    """Remove what can be made again and takes room. Vectors, scores and videos stay.
+
+    Workers go on keeping a picture of each video that was queued without --no-thumbnails.
+
+    Example: reelvec db purge --thumbnails
+    """
+    from db import session, strips
+    from db.errors import UsageError
+
+    if not thumbnails:
+        raise UsageError("say what to remove: reelvec db purge --thumbnails")
+    with open_database() as database, session.transaction(database) as connection:
+        gone = strips.purge(connection)
+    say(f"removed {plural(gone.strips, 'picture')}: {gone.size_bytes / 1e6:,.1f} MB")
+
+
 def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, ...]]]:
     from sqlalchemy.exc import DBAPIError
 

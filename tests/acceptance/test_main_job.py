@@ -80,6 +80,7 @@ def test_files_become_rows_or_reasons(
     )
     assert all(low == high for _, _, low, high in dims)
     assert one(engine, "SELECT count(*) FROM reelvec.scores") == 12, "three label sets, four videos"
+    assert one(engine, "SELECT count(*) FROM reelvec.strips WHERE etag IS NOT NULL") == 4
     assert one(engine, "SELECT max(abs(s - 1)) < 1e-4 FROM (SELECT (SELECT sum(p) FROM unnest(probabilities) p) s"
                        " FROM reelvec.scores) q") is True  # fmt: skip
     facts = rows(desk, "SELECT codec, width_px, height_px, round(fps)::int, round(duration_seconds)::int FROM videos"

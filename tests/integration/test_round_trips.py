@@ -50,7 +50,7 @@ def test_a_video_costs_as_many_round_trips_as_the_doctor_says(
     rows = [Row(f"file:///v{number}") for number in range(2)]
     record(engine, rows, Wanted((encoder_id,), (tagger_id,)))
     bound = SimpleNamespace(digest="d" * 64, dim=4, pooling="mean")
-    outcome = Outcome((vectors(encoder_id),), (scores(tagger_id),), media=MEDIA)
+    outcome = Outcome((vectors(encoder_id),), (scores(tagger_id),), media=MEDIA, strip=b"picture")
     url = make_url(database_url)
     with (
         CountingProxy(f"{url.host}:{url.port}") as proxy,
@@ -78,6 +78,7 @@ def test_a_video_costs_as_many_round_trips_as_the_doctor_says(
     assert spent[1] == (1, ROUND_TRIPS)
     assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 2
     assert one(engine, "SELECT count(*) FROM reelvec.scores") == 2
+    assert one(engine, "SELECT count(*) FROM reelvec.strips") == 2
     assert one(engine, "SELECT min(fps) FROM reelvec.videos WHERE etag = 'a'") == 25.0
 
 

@@ -74,7 +74,9 @@ def fill(engine: Engine) -> None:
     claimed = ledgering.claim(engine, 61, ledgering.worker(engine))
     assert claimed is not None
     rows = ledgering.Outcome(
-        (ledgering.vectors(encoder.encoder_id),), (ledgering.scores(tagger_id),), None
+        (ledgering.vectors(encoder.encoder_id),),
+        (ledgering.scores(tagger_id),),
+        strip=bytes(range(256)),
     )
     assert ledgering.finish(engine, claimed, rows) == "done"
     execute(

@@ -34,6 +34,7 @@ def test_from_the_third_dead_worker_on_it_is_alone(
         lost_count=lost,
         place_id=None,
         recheck=(),
+        wants_strip=True,
         for_version=lambda _: claimed,
     )
     frames = SimpleNamespace(pixels=np.empty(0), damaged_share=0.0)
@@ -49,6 +50,6 @@ def test_from_the_third_dead_worker_on_it_is_alone(
         draining=threading.Event(),
         refusals=SimpleNamespace(read=lambda _: False),
     )
-    monkeypatch.setattr(pipeline, "outcome_of", lambda *_: "rows")
+    monkeypatch.setattr(pipeline, "outcome_of", lambda *_, **__: "rows")
     assert tasks._run(runtime, claimed, give_up_at=math.inf) == "rows"
     assert submitted == [alone]

@@ -63,7 +63,14 @@ def test_encoders_are_declared_by_one_and_bound_by_the_other() -> None:
 
 def test_a_worker_deletes_in_its_results_and_in_what_it_says_of_itself_only() -> None:
     deletes = {right.table for right in rights.rights(WORKER) if right.privilege == "DELETE"}
-    assert deletes == {"embeddings", "window_embeddings", "scores", "workers", "place_workers"}
+    assert deletes == {
+        "embeddings",
+        "window_embeddings",
+        "scores",
+        "strips",
+        "workers",
+        "place_workers",
+    }
     assert not [right for right in rights.rights(ENQUEUER) if right.privilege == "DELETE"]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from workers.sampling.drawing import thumb
+
 Colour = tuple[int, int, int]
 
 COLUMNS = 12
@@ -56,11 +58,11 @@ def contact_sheet(
         row, column = divmod(slot, COLUMNS)
         left, upper = MARGIN + column * (THUMB + GAP), top + row * (THUMB + CAPTION + GAP)
         repeats = slot > 0 and index == frame_indices[slot - 1]
-        thumb = Image.fromarray(frame).resize((THUMB, THUMB), Image.Resampling.LANCZOS)
+        picture = thumb(frame, THUMB)
         if repeats:
-            thumb = Image.blend(thumb, Image.new("RGB", thumb.size, BACKGROUND), DIMMED)
+            picture = Image.blend(picture, Image.new("RGB", picture.size, BACKGROUND), DIMMED)
         draw.rectangle((left - 1, upper - 1, left + THUMB, upper + THUMB), outline=EDGE)
-        sheet.paste(thumb, (left, upper))
+        sheet.paste(picture, (left, upper))
         _caption(draw, left, upper + THUMB + 5, clock(seconds), f"#{index}", repeats=repeats)
     return sheet
 
