@@ -43,6 +43,11 @@ class Encoder:
         """
         return self.backbone if self.weights == "pretrained" else f"{self.backbone}-{self.weights}"
 
+    @property
+    def windows_per_video(self) -> int:
+        """All 96 frames of a video, in windows."""
+        return 96 // self.frames_per_window
+
 
 @dataclass(frozen=True)
 class Tagger:

@@ -92,7 +92,8 @@ def run(
     """Record everything selected. `connection` remembers the selection afterwards.
 
     `advance` hears of every row read. A dry run does it all and rolls back. Raises `UsageError`:
-    nothing was selected by a category nobody knows, every row was bad, a source does not exist.
+    nothing was selected by a category nobody knows, every row was bad, a source does not exist, or
+    none was named and no video is recorded.
     """
     report = _Recording(connection, request, dry_run, advance).report_of_all()
     if dry_run:
@@ -101,6 +102,12 @@ def run(
         first = report.first_errors[0]
         raise UsageError(
             f"all {plural(report.bad, 'row')} refused; the first is {first.where}: {first.reason}"
+        )
+    if not report.listed and not request.sources:
+        raise UsageError(
+            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, "
+            "s3://bucket/prefix, a list such as videos.csv, a video file or URL, or - for a list "
+            "on stdin), or set REELVEC_SOURCE"
         )
     return report
 

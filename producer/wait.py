@@ -60,9 +60,45 @@ class StallWatch:
         return self.hopeless_since is not None and now - self.hopeless_since >= STALL_SECONDS
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What became of the videos that were waited for; `left` still wait, as nothing goes on."""
+
+    done: int
+    failed: int
+    cancelled: int
+    left: int
+
+    @property
+    def stalled(self) -> str:
+        """What to say where some are left."""
+        return (
+            f"no progress for {STALL_SECONDS:g} s: {self.left:,} of these videos still waiting; "
+            "nothing is lost"
+        )
+
+
 def until_done(database: Engine, connection: Connection, broker_url: str) -> ExitCode:
     """OK: all done; FINISHED_WITH_FAILURES; FAILED: nothing goes on. `connection` remembers the
     selection.
+    """
+    ended = follow(database, connection, broker_url)
+    if ended.left:
+        say(ended.stalled)
+        return ExitCode.FAILED
+    done, failed = ended.done, ended.failed
+    failures = f"{failed:,} failed → reelvec status --failed" if failed else "0 failed"
+    say(
+        f"DONE {done:,} done, {failures}"
+        if done or not failed
+        else f"FAILED all of them: {failures}"
+    )
+    return ExitCode.FINISHED_WITH_FAILURES if failed else ExitCode.OK
+
+
+def follow(database: Engine, connection: Connection, broker_url: str) -> Ended:
+    """Wait, with a bar on a terminal, until all videos that `connection` remembers have ended, or
+    nothing goes on.
     """
     console = Console(stderr=True)
     columns = (
@@ -74,21 +110,8 @@ def until_done(database: Engine, connection: Connection, broker_url: str) -> Exi
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         states = _follow(database, connection, broker_url, progress)
-    done, failed = states.get("done", 0), states.get("failed", 0)
-    left = sum(states.values()) - done - failed - states.get("cancelled", 0)
-    if left:
-        say(
-            f"no progress for {STALL_SECONDS:g} s: {left:,} of these videos still waiting; nothing "
-            "is lost"
-        )
-        return ExitCode.FAILED
-    failures = f"{failed:,} failed → reelvec status --failed" if failed else "0 failed"
-    say(
-        f"DONE {done:,} done, {failures}"
-        if done or not failed
-        else f"FAILED all of them: {failures}"
-    )
-    return ExitCode.FINISHED_WITH_FAILURES if failed else ExitCode.OK
+    done, failed, cancelled = (states.get(name, 0) for name in ("done", "failed", "cancelled"))
+    return Ended(done, failed, cancelled, sum(states.values()) - done - failed - cancelled)
 
 
 def _follow(

@@ -5,7 +5,8 @@
     with reelvec.connect() as catalogue:
         ids, vectors = catalogue.vectors("x-clip")
 
-All the rest is in `docs/python.md`. Nothing here needs torch, but for `search` by words.
+All the rest is in `docs/python.md`. Nothing here needs torch, but for `search` by words and files,
+and `embed`.
 """
 
 # isort: off
@@ -13,5 +14,6 @@ import reelvec_origin  # noqa: F401 - before anything else of ours is imported
 # isort: on
 
 from reelvec.catalogue import Catalogue, Scores, Vectors, connect
+from reelvec.local import embed
 
-__all__ = ["Catalogue", "Scores", "Vectors", "connect"]
+__all__ = ["Catalogue", "Scores", "Vectors", "connect", "embed"]

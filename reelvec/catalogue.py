@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from db import encoders, schema, search, session
-from db.errors import UsageError
+from db.errors import ReelvecError, UsageError
+from db.jobs import catalogue as jobs
 from db.jobs.selection import Selection
 from db.progress import rates
 from db.progress.rates import Failed
 from db.results import scores as stored_scores
 from db.results import vectors as stored_vectors
-from db.results import videos as stored_videos
 from db.results.vectors import Windows
 from db.search import Hit
+from workers.sampling import policies
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from producer.enqueue import Report
+    from producer.wait import Ended
 
 
 class Vectors(NamedTuple):
@@ -49,18 +59,30 @@ def connect(database_url: str | None = None) -> Iterator[Catalogue]:
     """
     from db.stack import addresses
 
-    url = database_url or addresses.resolve().database_url
-    with session.connect(url, statement_seconds=float("inf")) as database:
+    found = None if database_url else addresses.resolve()
+    url = found.database_url if found else str(database_url)
+    with session.connect(url, statement_seconds=math.inf) as database:
         with session.transaction(database) as connection:
             schema.check(connection)
-        yield Catalogue(database)
+        catalogue = Catalogue(database, broker_url=found.broker_url if found else None)
+        try:
+            yield catalogue
+        finally:
+            catalogue.close()
 
 
 class Catalogue:
-    """What `connect` gives. Each call is a short transaction of its own."""
+    """What `connect` gives. Each call that reads is a short transaction of its own."""
 
-    def __init__(self, database: Engine) -> None:
+    def __init__(self, database: Engine, *, broker_url: str | None) -> None:
         self._database = database
+        self._broker_url = broker_url
+        #: Remembers which videos `wait` waits for.
+        self._queued: Connection | None = None
+
+    def close(self) -> None:
+        if self._queued is not None:
+            self._queued.close()
 
     def encoders(self) -> list[str]:
         """Names of the embedding spaces that were ever asked for."""
@@ -79,33 +101,34 @@ class Catalogue:
     def windows(self, encoder: str) -> Windows:
         """All vectors of windows of an encoder: stored as float16, given as float32."""
         with stored_vectors.snapshot(self._database) as connection:
-            blocks = list(
-                stored_vectors.window_blocks(
-                    connection, encoders.known_encoder(connection, encoder)
-                )
+            return stored_vectors.all_windows(
+                connection, encoders.known_encoder(connection, encoder)
             )
-        if not blocks:
-            raise UsageError(f"{encoder} has no windows: its videos were queued with --no-windows")
-        columns = ("video_ids", "window_index", "spans_seconds", "vectors")
-        return Windows(*(np.concatenate([getattr(b, name) for b in blocks]) for name in columns))
 
-    def frame(self, encoder: str) -> Any:
-        """The same as a pandas `DataFrame`: one row a video, its id, address, category, title and
-        best tag, and a column `vector` of float32 arrays [d]. Needs pandas.
+    def frame(self, name: str, *, windows: bool = False) -> pyarrow.Table:
+        """The table that `reelvec export NAME --to FILE.parquet` writes: one row a video (or
+        window) with its id, address, category, title, best tag and `vector`, a list of d float32;
+        of a tagger `probabilities` instead. `.to_pandas()` makes a DataFrame of it.
+
+        Needs pyarrow. Raises `UsageError` for a name that no encoder and no tagger has.
         """
-        import pandas
+        from producer.results import parquet, rows
 
         with stored_vectors.snapshot(self._database) as connection:
-            found = stored_vectors.pooled(connection, encoders.known_encoder(connection, encoder))
-            facts = stored_videos.facts(connection, found.video_ids.tolist())
-        table = pandas.DataFrame([vars(video) for video in facts])
-        table["vector"] = list(found.vectors)
-        return table
+            taken = rows.find(connection, name, windows=windows)
+            return parquet.whole(taken.read(connection), taken)
 
     def neighbours(self, video_id: int, encoder: str, k: int = 10) -> list[Hit]:
-        """The `k` videos nearest to one, by 1 - cosine, the nearest first, without itself."""
-        with session.transaction(self._database) as connection:
-            return search.neighbours(connection, video_id, encoder, limit=k)
+        """The `k` videos nearest to one, by 1 - cosine, the nearest first, without itself.
+
+        Raises `ReelvecError` with the database's own words for a video or encoder that is not
+        there.
+        """
+        try:
+            with session.transaction(self._database) as connection:
+                return search.neighbours(connection, video_id, encoder, limit=k)
+        except DBAPIError as error:
+            raise session.translated(self._database, error) from error
 
     def search(self, words: str, *, backbone: str = "siglip2", k: int = 10) -> list[Hit]:
         """The `k` videos nearest to words. Loads the model's text tower on the CPU, so it needs
@@ -117,11 +140,96 @@ class Catalogue:
         return nearest_videos(self._database, encoder, words, limit=k)
 
     def scores(self, tagger: str) -> Scores:
-        """Probabilities of all videos that a tagger (`x-clip/en`) has scored."""
+        """Probabilities of all videos that a tagger (`x-clip/en`) has scored.
+
+        Raises `UsageError` for a name that no tagger has, and for a tagger of more than 200
+        categories, of which the best 20 of a video are kept by name.
+        """
         with stored_vectors.snapshot(self._database) as connection:
-            return Scores(*stored_scores.of_tagger(connection, tagger))
+            scoring = stored_scores.known_tagger(connection, tagger)
+            found = stored_scores.whole(connection, scoring)
+        return Scores(found.video_ids, scoring.categories, found.probabilities)
 
     def failures(self) -> list[Failed]:
-        """Videos that failed for good, with code and reason."""
+        """Videos that failed for good, with code and reason, the latest first."""
         with session.transaction(self._database) as connection:
             return rates.failures(connection, Selection(), limit=None)
+
+    def enqueue(
+        self,
+        *sources: str | Path,
+        categories: Sequence[str] = (),
+        as_category: str | None = None,
+        match: str | None = None,
+        labels: Path | None = None,
+        backbones: Sequence[str] = (),
+        weights: str = "pretrained",
+        sampling: str = policies.DEFAULT,
+        limit: int | None = None,
+        sample: int | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Report:
+        """Record videos and queue them, as the command `enqueue` does with the options of these
+        names (`categories` is its `--category`, `as_category` its `--as`).
+
+        What happened is in the report: `listed` rows, `bad` ones with `first_errors`, and `counts`
+        of what is queued, done and waiting. Twice adds nothing. Raises `UsageError` for what the
+        command would refuse, `UnavailableError` where the broker does not answer: the videos are
+        recorded then, and workers queue them.
+        """
+        from producer import enqueue
+        from producer.request import Options, checked
+        from workers import feeder
+        from workers.app import app
+
+        self._broker()
+        request = checked(
+            Options(
+                sources=[str(source) for source in sources],
+                only_categories=categories,
+                as_category=as_category,
+                match=match,
+                labels=labels,
+                backbones=backbones,
+                weights=weights,
+                sampling=sampling,
+                limit=limit,
+                sample=sample,
+                force=force,
+            )
+        )
+        if dry_run:
+            with self._database.connect() as connection:
+                return enqueue.run(connection, request, dry_run=True, advance=lambda _rows: None)
+        self._queued = self._queued or self._database.connect()
+        report = enqueue.run(self._queued, request, dry_run=False, advance=lambda _rows: None)
+        feeder.feed(self._database, app)
+        return report
+
+    def wait(self) -> Ended:
+        """Wait until the videos of the last `enqueue` have ended; without one, all that wait now.
+
+        Says on stderr what holds them up. Raises `ReelvecError` if nothing goes on for two
+        minutes; the videos stay queued.
+        """
+        from producer import wait
+
+        broker_url = self._broker()
+        if self._queued is None:
+            self._queued = self._database.connect()
+            with self._queued.begin():
+                jobs.begin(self._queued)
+                jobs.select_waiting(self._queued)
+        ended = wait.follow(self._database, self._queued, broker_url)
+        if ended.left:
+            raise ReelvecError(ended.stalled)
+        return ended
+
+    def _broker(self) -> str:
+        if self._broker_url is None:
+            raise UsageError(
+                "a catalogue that was connected by its address can only be read: to queue videos "
+                "set DATABASE_URL and CELERY_BROKER_URL, and connect() without an address"
+            )
+        return self._broker_url

@@ -223,6 +223,14 @@ def begin(connection: Connection) -> None:
     connection.exec_driver_sql(_TABLES)
 
 
+def select_waiting(connection: Connection) -> None:
+    """Select, after `begin`, every video that has not ended."""
+    connection.exec_driver_sql(
+        "INSERT INTO selection SELECT video_id FROM reelvec.jobs WHERE state IN ('pending', "
+        "'queued', 'running')"
+    )
+
+
 def record(
     connection: Connection, rows: Sequence[VideoFacts], wanted: Wanted, *, rehearsal: bool = False
 ) -> Counts:

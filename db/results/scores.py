@@ -2,32 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, text
 
 from db.errors import UsageError
+from db.jobs.outcome import KEPT_TAGS, WHOLE_CATEGORIES
+from db.results import blocks
 
-_CATEGORIES = text("SELECT tagger_id, categories FROM reelvec.taggers WHERE tagger = :tagger")
-_SCORES = text("""
-SELECT video_id, probabilities FROM reelvec.scores WHERE tagger_id = :tagger_id ORDER BY video_id
+
+@dataclass(frozen=True)
+class Scoring:
+    """A tagger as its scores are read: `categories` name the K columns of its probabilities,
+    `windows` of which there are for each video.
+    """
+
+    tagger_id: int
+    tagger: str
+    categories: list[str]
+    windows: int
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """`video_ids` int64 [n], ascending; `probabilities` float32 [n, K], or [n, windows, K]."""
+
+    video_ids: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+
+
+_TAGGER = text("""
+SELECT tagger_id, tagger, categories, 96 / frames_per_window AS windows
+FROM reelvec.taggers JOIN reelvec.encoders USING (encoder_id) WHERE tagger = :tagger
 """)
 
 
-def of_tagger(
-    connection: Connection, tagger: str
-) -> tuple[npt.NDArray[np.int64], list[str], npt.NDArray[np.float32]]:
-    """Ids int64 [n], the K categories, probabilities float32 [n, K]. Raises `UsageError` for a name
-    that no tagger has.
+def known_tagger(connection: Connection, tagger: str) -> Scoring:
+    """Raises `UsageError` for a name that no tagger has, and for a tagger of which not every
+    probability is kept.
     """
-    found = connection.execute(_CATEGORIES, {"tagger": tagger}).first()
+    found = connection.execute(_TAGGER, {"tagger": tagger}).first()
     if found is None:
         names = connection.execute(text("SELECT tagger FROM reelvec.taggers ORDER BY 1")).scalars()
         raise UsageError(f"there is no tagger {tagger!r}; there are {', '.join(names) or 'none'}")
-    rows = connection.execute(_SCORES, {"tagger_id": found.tagger_id}).all()
-    probabilities = np.array([row.probabilities for row in rows], np.float32)
-    return (
-        np.array([row.video_id for row in rows], np.int64),
-        list(found.categories),
-        probabilities.reshape(len(rows), len(found.categories)),
+    if len(found.categories) > WHOLE_CATEGORIES:
+        raise UsageError(
+            f"{tagger} has {len(found.categories):,} categories, of which only the best "
+            f"{KEPT_TAGS} of a video are kept, by name: read them from the view tags"
+        )
+    return Scoring(found.tagger_id, found.tagger, list(found.categories), found.windows)
+
+
+def count(connection: Connection, scoring: Scoring, *, to: int | None = None) -> int:
+    """How many videos a tagger has scored, up to the video `to`."""
+    return blocks.count(connection, *_of(scoring), to=to)
+
+
+def score_blocks(
+    connection: Connection, scoring: Scoring, *, windows: bool = False, after: int = 0
+) -> Iterator[Probabilities]:
+    """Of all videos that a tagger has scored, inside a `vectors.snapshot`, in blocks."""
+    shape = (scoring.windows, len(scoring.categories))
+    column = (
+        blocks.arrays("window_probabilities", shape)
+        if windows
+        else blocks.arrays("probabilities", shape[1:])
     )
+    columns = (blocks.VIDEO_ID, column)
+    for found in blocks.read(connection, *_of(scoring), columns, after=after):
+        yield Probabilities(
+            found["video_id"].astype(np.int64), found[column.name].astype(np.float32)
+        )
+
+
+def whole(connection: Connection, scoring: Scoring) -> Probabilities:
+    """Of all videos that a tagger has scored, inside a `vectors.snapshot`."""
+    rows = count(connection, scoring)
+    shape = (rows, len(scoring.categories))
+    found = Probabilities(np.empty(rows, np.int64), np.empty(shape, np.float32))
+    at = 0
+    for block in score_blocks(connection, scoring):
+        end = at + len(block.video_ids)
+        found.video_ids[at:end] = block.video_ids
+        found.probabilities[at:end] = block.probabilities
+        at = end
+    return found
+
+
+def _of(scoring: Scoring) -> tuple[str, str]:
+    return "reelvec.scores", f"tagger_id = {scoring.tagger_id}"

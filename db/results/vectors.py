@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, Engine, text
 
-from db import copy, session
+from db import session
 from db.encoders import Encoder
 from db.errors import UsageError
+from db.results import blocks
+from db.results.blocks import Column
 
-BLOCK_ROWS = 8192
-#: What a row of binary COPY begins with, and what stands before each of its fields.
-_FIELDS, _LENGTH = (">i2", ">i4")
-_TRAILER_BYTES = 2
+#: pgvector's types: each number, big-endian.
+NUMBERS = {"vector": ">f4", "halfvec": ">f2"}
 
 
 @dataclass(frozen=True)
@@ -54,17 +53,34 @@ def snapshot(database: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def count(connection: Connection, encoder: Encoder, *, windows: bool = False) -> int:
-    """How many vectors there are of a bound encoder."""
+def count(
+    connection: Connection, encoder: Encoder, *, windows: bool = False, to: int | None = None
+) -> int:
+    """How many vectors there are of a bound encoder, up to the video `to`."""
     table = "window_embeddings" if windows else "embeddings"
-    statement = f"SELECT count(*) FROM reelvec.{table} WHERE encoder_id = :id"  # noqa: S608
-    return int(connection.execute(text(statement), {"id": encoder.encoder_id}).scalar_one())
+    return blocks.count(connection, *_of(table, encoder), to=to)
+
+
+def dim(encoder: Encoder) -> int:
+    """How many numbers its vectors have. Raises `UsageError` for an encoder without any."""
+    if encoder.dim is None:
+        raise UsageError(
+            f"{encoder.name} has no vectors yet: no worker has loaded its weights; `reelvec "
+            "status` says what its videos wait for"
+        )
+    return encoder.dim
+
+
+def stored(connection: Connection, table: str, encoder: Encoder) -> Column:
+    """How the column `embedding` of a table holds the vectors of a bound encoder."""
+    kind = connection.execute(_TYPE, {"table": f"reelvec.{table}"}).scalar_one()
+    return blocks.vectors("embedding", NUMBERS[str(kind)], dim(encoder))
 
 
 def pooled(connection: Connection, encoder: Encoder) -> Pooled:
     """All vectors of a bound encoder, inside a `snapshot`."""
     rows = count(connection, encoder)
-    all_of = Pooled(np.empty(rows, np.int64), np.empty((rows, _dim(encoder)), np.float32))
+    all_of = Pooled(np.empty(rows, np.int64), np.empty((rows, dim(encoder)), np.float32))
     at = 0
     for block in pooled_blocks(connection, encoder):
         end = at + len(block.video_ids)
@@ -74,95 +90,53 @@ def pooled(connection: Connection, encoder: Encoder) -> Pooled:
 
 
 def pooled_blocks(connection: Connection, encoder: Encoder, *, after: int = 0) -> Iterator[Pooled]:
-    """The same in blocks of at most `BLOCK_ROWS` videos, from behind the video `after`."""
-    fields: list[tuple[str, Any]] = [("video_id", ">i8"), *_vector(">f4", _dim(encoder))]
-    for found in _blocks(connection, _POOLED, encoder, fields, after):
-        yield Pooled(found["video_id"].astype(np.int64), found["vector"].astype(np.float32))
+    """The same in blocks, from behind the video `after`."""
+    columns = (blocks.VIDEO_ID, stored(connection, "embeddings", encoder))
+    for found in blocks.read(connection, *_of("embeddings", encoder), columns, after=after):
+        yield Pooled(found["video_id"].astype(np.int64), found["embedding"].astype(np.float32))
 
 
 def window_blocks(connection: Connection, encoder: Encoder, *, after: int = 0) -> Iterator[Windows]:
-    """The windows' vectors in blocks of at most `BLOCK_ROWS` videos."""
-    fields: list[tuple[str, Any]] = [
-        ("video_id", ">i8"),
-        ("window_index", ">i2"),
-        ("start", ">f4"),
-        ("end", ">f4"),
-        *_vector(">f2", _dim(encoder)),
-    ]
-    for found in _blocks(connection, _WINDOWS, encoder, fields, after):
+    """The windows' vectors in blocks."""
+    columns = (
+        blocks.VIDEO_ID,
+        blocks.numbers("window_index", ">i2"),
+        blocks.numbers("start_seconds", ">f4"),
+        blocks.numbers("end_seconds", ">f4"),
+        stored(connection, "window_embeddings", encoder),
+    )
+    for found in blocks.read(connection, *_of("window_embeddings", encoder), columns, after=after):
         yield Windows(
             found["video_id"].astype(np.int64),
             found["window_index"].astype(np.int16),
-            np.stack([found["start"], found["end"]], axis=1).astype(np.float32),
-            found["vector"].astype(np.float32),
+            np.stack([found["start_seconds"], found["end_seconds"]], axis=1).astype(np.float32),
+            found["embedding"].astype(np.float32),
         )
 
 
-_POOLED = """
-SELECT video_id, embedding FROM reelvec.embeddings
-WHERE encoder_id = {encoder_id} AND video_id > {after} AND video_id <= {to} ORDER BY video_id
-"""
-_WINDOWS = """
-SELECT video_id, window_index, start_seconds, end_seconds, embedding FROM reelvec.window_embeddings
-WHERE encoder_id = {encoder_id} AND video_id > {after} AND video_id <= {to}
-ORDER BY video_id, window_index
-"""
-_BOUNDARY = text("""
-SELECT max(video_id) FROM (
-  SELECT video_id FROM reelvec.embeddings WHERE encoder_id = :encoder_id AND video_id > :after
-  ORDER BY video_id LIMIT :rows) block
+def all_windows(connection: Connection, encoder: Encoder) -> Windows:
+    """All vectors of windows of a bound encoder, inside a `snapshot`."""
+    rows = count(connection, encoder, windows=True)
+    found = Windows(
+        np.empty(rows, np.int64),
+        np.empty(rows, np.int16),
+        np.empty((rows, 2), np.float32),
+        np.empty((rows, dim(encoder)), np.float32),
+    )
+    at = 0
+    for block in window_blocks(connection, encoder):
+        end = at + len(block.video_ids)
+        for name, values in vars(block).items():
+            getattr(found, name)[at:end] = values
+        at = end
+    return found
+
+
+def _of(table: str, encoder: Encoder) -> tuple[str, str]:
+    return f"reelvec.{table}", f"encoder_id = {encoder.encoder_id}"
+
+
+_TYPE = text("""
+SELECT t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = CAST(:table AS regclass) AND a.attname = 'embedding'
 """)
-
-
-def _blocks(
-    connection: Connection,
-    statement: str,
-    encoder: Encoder,
-    fields: list[tuple[str, Any]],
-    after: int,
-) -> Iterator[npt.NDArray[np.void]]:
-    """Rows of `statement` as structured arrays. All are of one width, as vectors of one encoder
-    are: a field is a length and its bytes.
-    """
-    row: list[tuple[str, Any]] = [("fields", _FIELDS)]
-    for field in fields:
-        if field[0] not in ("unused", "vector"):
-            row.append((f"{field[0]}_length", _LENGTH))
-        row.append(field)
-    dtype = np.dtype(row)
-    while True:
-        facts = {"encoder_id": encoder.encoder_id, "after": after, "rows": BLOCK_ROWS}
-        to = connection.execute(_BOUNDARY, facts).scalar()
-        if to is None:
-            return
-        chosen = statement.format(encoder_id=encoder.encoder_id, after=after, to=to)
-        received = _Received()
-        copy.run(connection, f"COPY ({chosen}) TO STDOUT BINARY", received)
-        data = memoryview(received.data)[len(copy.HEADER) : -_TRAILER_BYTES]
-        yield np.frombuffer(data, dtype)
-        after = int(to)
-
-
-class _Received:
-    """What COPY writes to: one growing piece of memory."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def write(self, piece: bytes) -> int:
-        self.data += piece
-        return len(piece)
-
-
-def _vector(number: str, dim: int) -> list[tuple[str, Any]]:
-    """pgvector's own form of a vector: dimension, unused, big-endian numbers."""
-    return [("dim", ">u2"), ("unused", ">u2"), ("vector", number, (dim,))]  # type: ignore[list-item]
-
-
-def _dim(encoder: Encoder) -> int:
-    if encoder.dim is None:
-        raise UsageError(
-            f"{encoder.name} has no vectors yet: no worker has loaded its weights; `reelvec "
-            "status` says what its videos wait for"
-        )
-    return encoder.dim

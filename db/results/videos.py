@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text
 
-
-@dataclass(frozen=True)
-class VideoFacts:
-    """`address` is the uri as people write it; `tag` and `probability` are those of the view
-    `best_tags`.
-    """
-
-    video_id: int
-    uri: str
-    address: str
-    external_id: str | None
-    category: str | None
-    title: str | None
-    duration_seconds: float | None
-    tag: str | None
-    probability: float | None
-
-
-COLUMNS = """v.video_id, v.uri, reelvec.readable(v.uri) AS address, v.external_id, v.category, v.title,
-  v.duration_seconds, b.tag, b.probability"""
+#: What is told of a video, and how it is asked for. `address` is the uri as people write it, `tag`
+#: and `probability` are those of the view `best_tags`.
+FACTS = {
+    "video_id": "v.video_id",
+    "uri": "v.uri",
+    "address": "reelvec.readable(v.uri)",
+    "external_id": "v.external_id",
+    "category": "v.category",
+    "title": "v.title",
+    "duration_seconds": "v.duration_seconds",
+    "tag": "b.tag",
+    "probability": "b.probability",
+}
+COLUMNS = ", ".join(f"{told} AS {name}" for name, told in FACTS.items())
 #: OFFSET 0: else the best tag of every video would be looked up for each block of some.
 BEST_TAG = """LEFT JOIN LATERAL (
   SELECT tag, probability FROM reelvec.best_tags t WHERE t.video_id = v.video_id OFFSET 0) b ON true"""
@@ -34,8 +28,22 @@ _FACTS = text(f"""
 SELECT {COLUMNS} FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS wanted (video_id, place)
 JOIN reelvec.videos v USING (video_id) {BEST_TAG} ORDER BY wanted.place
 """)  # noqa: S608
+#: The last part of an address: what the notebook calls a video.
+FILE_NAME = "regexp_replace(rtrim(reelvec.readable(uri), '/'), '^.*/', '')"
+_LONGEST = text(f"""
+SELECT coalesce(max(length({FILE_NAME})), 0) AS filename, coalesce(max(length(uri)), 0) AS uri,
+  coalesce(max(length(category)), 0) AS category FROM reelvec.videos
+""")  # noqa: S608
 
 
-def facts(connection: Connection, video_ids: Sequence[int]) -> list[VideoFacts]:
-    """Those of `video_ids`, in their order. All are there: they are of the same snapshot."""
-    return [VideoFacts(**row._mapping) for row in connection.execute(_FACTS, {"ids": video_ids})]
+def facts(connection: Connection, video_ids: Sequence[int]) -> dict[str, tuple[Any, ...]]:
+    """Of `video_ids`, in their order, by the names of `FACTS`. All are there: they are of the same
+    snapshot.
+    """
+    rows = connection.execute(_FACTS, {"ids": video_ids}).all()
+    return dict(zip(FACTS, zip(*rows, strict=True), strict=True))
+
+
+def longest(connection: Connection) -> dict[str, int]:
+    """Characters of the longest file name, `uri` and `category` of any video."""
+    return dict(connection.execute(_LONGEST).one()._mapping)

@@ -230,7 +230,6 @@ def _record(connection: Connection, request: Request, *, dry_run: bool) -> Repor
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from db.errors import UsageError
     from producer.enqueue import run
     from producer.sources.naming import VIDEO_SUFFIXES
 
@@ -245,12 +244,6 @@ def _record(connection: Connection, request: Request, *, dry_run: bool) -> Repor
             request,
             dry_run=dry_run,
             advance=lambda count: progress.advance(task, count),
-        )
-    if not report.listed and not request.sources:
-        raise UsageError(
-            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, "
-            "s3://bucket/prefix, a list such as videos.csv, a video file or URL, or - for a list "
-            "on stdin), or set REELVEC_SOURCE"
         )
     if report.unmatched.count and report.listed == report.bad:
         say(

@@ -11,10 +11,12 @@ from producer.desk import open_database, say
 
 
 def export(
-    encoder: Annotated[
+    name: Annotated[
         str,
         typer.Argument(
-            metavar="ENCODER", help="Whose vectors: a name that `reelvec status` shows."
+            metavar="ENCODER|TAGGER",
+            help="Whose vectors: the name of a model that `reelvec status` shows; or whose "
+            "probabilities: a tagger such as x-clip/ru.",
         ),
     ],
     to: Annotated[
@@ -23,14 +25,19 @@ def export(
             "--to",
             metavar="FILE|FOLDER",
             help="A file that ends in .npz, .parquet or .csv, or a folder, which gets parts in "
-            "Parquet and is gone on with where a run was broken off.",
+            "Parquet; after a break the same command goes on behind the last part.",
         ),
     ],
     windows: Annotated[
-        bool, typer.Option("--windows", help="One row for each window instead of each video.")
+        bool,
+        typer.Option(
+            "--windows",
+            help="Those of every window instead of one of each video: one row a window, in a .npz "
+            "one row a video [videos, windows, numbers].",
+        ),
     ] = False,
 ) -> None:
-    """Write the vectors of one model into a file, with the videos they are of.
+    """Write the vectors of one model, or a tagger's probabilities, with the videos they are of.
 
     A .npz has the keys labels (category ids, -1 for none), filenames and embeddings, and beside
     them video_ids, uris and categories. All rows are of one moment; workers may go on meanwhile.
@@ -48,11 +55,11 @@ def export(
         )
         with bar:
             task = bar.add_task("")
-            rows = desk.export(
+            written = desk.export(
                 database,
-                encoder,
+                name,
                 to,
                 windows=windows,
                 tell=lambda done, total: bar.update(task, completed=done, total=total),
             )
-    say(f"{rows:,} rows of {encoder} written to {to}")
+    say(f"{written:,} vectors of {name} written to {to}")

@@ -90,8 +90,23 @@ class Embedder(LocalVideos):
 
     def embed(self, number: int) -> Embedded:
         """Run the video of this number and write its .npz. Raises `VideoError`, `UsageError`."""
-        video = self.videos[number]
-        with self._source.open(video.uri) as source:
+        result = self._result(number)
+        made = _summarise(self.videos[number].shown, result, self._owed)
+        if self._arrays:
+            with whole_file(self._arrays[number]) as file:
+                np.savez(file, **_arrays(result, self._owed))
+            made.written = str(self._arrays[number])
+        return made
+
+    def arrays(self, number: int) -> dict[str, Any]:
+        """What `embed` would write, by key. Raises `VideoError` where any backbone failed."""
+        result = self._result(number)
+        if result.failures:
+            raise next(iter(result.failures.values()))
+        return _arrays(result, self._owed)
+
+    def _result(self, number: int) -> VideoResult:
+        with self._source.open(self.videos[number].uri) as source:
             result = pipeline.embed_video(
                 source,
                 self._owed,
@@ -101,12 +116,7 @@ class Embedder(LocalVideos):
             )
         if result.unsampled:  # there is one policy here
             raise next(iter(result.unsampled.values()))
-        made = _summarise(video.shown, result, self._owed)
-        if self._arrays:
-            with whole_file(self._arrays[number]) as file:
-                np.savez(file, **_arrays(result, self._owed))
-            made.written = str(self._arrays[number])
-        return made
+        return result
 
 
 def _label_set(labels: Path | None) -> LabelSet:

@@ -4,56 +4,69 @@ whole in memory. No pickles.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Iterable
-from pathlib import PurePosixPath
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from db.results.videos import VideoFacts
 from producer import categories
-from producer.results.rows import Rows
+from producer.results.rows import Rows, Taken
 
 
-def write(file: BinaryIO, blocks: Iterable[Rows], shape: tuple[int, int]) -> None:
-    """`labels`, `filenames` and `embeddings` as the notebook's `EmbeddingStorage` reads them; with
-    them `video_ids`, `uris`, `categories`, and of windows `window_index` and `spans_seconds`.
+def write(
+    file: BinaryIO, blocks: Iterable[Rows], taken: Taken, *, longest: Mapping[str, int]
+) -> None:
+    """One row a video: `labels`, `filenames` and `embeddings`, [n, d] or [n, w, d], as the
+    notebook's `EmbeddingStorage` reads them; with them `video_ids`, `uris`, `categories`, of
+    windows `spans_seconds`, and of a tagger `tags`, the names of its d probabilities.
 
-    `shape`: of all embeddings, float32. A label is the category's id, -1 where it has none.
+    A label is the category's id, -1 where it has none. `longest`: characters of the texts, as a
+    numpy array gives all the same room.
     """
-    facts: list[VideoFacts] = []
-    windows: list[npt.NDArray[np.int16]] = []
-    spans: list[npt.NDArray[np.float32]] = []
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive, ExitStack() as stack:
+        beside: dict[str, tuple[npt.NDArray[Any], IO[bytes]]] = {}
         with archive.open("embeddings.npy", "w", force_zip64=True) as member:
-            head = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_2_0(member, head)
+            _head(member, np.dtype(np.float32), (taken.videos, *taken.shape))
             for block in blocks:
-                member.write(block.vectors.astype("<f4", copy=False).tobytes())
-                facts += block.videos
-                if block.window_index is not None and block.spans_seconds is not None:
-                    windows.append(block.window_index)
-                    spans.append(block.spans_seconds)
-        arrays = _of_videos(facts)
-        if windows:
-            arrays |= {
-                "window_index": np.concatenate(windows),
-                "spans_seconds": np.concatenate(spans),
-            }
-        for name, values in arrays.items():
+                member.write(block.numbers.tobytes())
+                for name, values in _of_videos(block, longest):
+                    if name not in beside:
+                        beside[name] = (values[:0], stack.enter_context(tempfile.TemporaryFile()))
+                    beside[name][1].write(values.tobytes())
+        for name, (form, values_file) in beside.items():
+            values_file.seek(0)
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)
+                _head(member, form.dtype, (taken.videos, *form.shape[1:]))
+                shutil.copyfileobj(values_file, member)
+        if taken.categories is not None:
+            with archive.open("tags.npy", "w") as member:
+                np.lib.format.write_array(member, np.array(taken.categories), allow_pickle=False)
 
 
-def _of_videos(facts: list[VideoFacts]) -> dict[str, npt.NDArray[np.generic]]:
-    ids = {category.slug: category.id for category in categories.load_shipped().all}
-    labels = [ids.get(fact.category or "") for fact in facts]
-    return {
-        "labels": np.array([-1 if label is None else label for label in labels], np.int64),
-        "filenames": np.array([PurePosixPath(fact.address).name for fact in facts], np.str_),
-        "video_ids": np.array([fact.video_id for fact in facts], np.int64),
-        "uris": np.array([fact.uri for fact in facts], np.str_),
-        "categories": np.array([fact.category or "" for fact in facts], np.str_),
+def _head(member: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    told = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
     }
+    np.lib.format.write_array_header_2_0(member, told)
+
+
+def _of_videos(rows: Rows, longest: Mapping[str, int]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    facts = rows.facts
+    ids = {category.slug: category.id for category in categories.load_shipped().all}
+    labels = [ids.get(slug) for slug in facts["category"]]
+    names = [address.rstrip("/").rpartition("/")[2] for address in facts["address"]]
+    yield "labels", np.array([-1 if label is None else label for label in labels], np.int64)
+    yield "filenames", np.array(names, f"<U{max(1, longest['filename'])}")
+    yield "video_ids", np.array(facts["video_id"], np.int64)
+    yield "uris", np.array(facts["uri"], f"<U{max(1, longest['uri'])}")
+    slugs = [slug or "" for slug in facts["category"]]
+    yield "categories", np.array(slugs, f"<U{max(1, longest['category'])}")
+    if rows.spans_seconds is not None:
+        yield "spans_seconds", rows.spans_seconds

@@ -1,55 +1,87 @@
-"""Parquet: one row a vector, one column a fact."""
+"""Parquet: one row a video or window, one column a fact, in the form that tools for embeddings
+read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from db.errors import UsageError
-from producer.results.rows import Rows
+from db.results.videos import FACTS
+from producer.results.rows import Rows, Taken
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
-def write(file: BinaryIO, blocks: Iterable[Rows]) -> None:
-    """The vector is a list of fixed length, float32, as tools for embeddings read it.
+def table(rows: Rows, taken: Taken) -> pyarrow.Table:
+    """The numbers are a list of fixed length, float32, made of the one array they are in.
 
     Raises `UsageError` without pyarrow.
     """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UsageError("Parquet needs pyarrow: pip install 'reelvec[parquet]'") from error
-    writer = None
-    try:
+    pa = _arrow()
+    schema = _schema(taken, pa)
+    columns = [pa.array(rows.facts[name], schema.field(name).type) for name in FACTS]
+    if taken.windows:
+        videos, windows = rows.numbers.shape[:2]
+        repeated = pa.array(np.repeat(np.arange(videos), windows))
+        columns = [column.take(repeated) for column in columns]
+        columns.append(pa.array(np.tile(np.arange(windows, dtype=np.int16), videos)))
+    if rows.spans_seconds is not None:
+        spans = np.ascontiguousarray(rows.spans_seconds.reshape(-1, 2).T)
+        columns += [pa.array(spans[0]), pa.array(spans[1])]
+    flat = pa.array(np.ascontiguousarray(rows.numbers).reshape(-1))
+    columns.append(pa.FixedSizeListArray.from_arrays(flat, taken.shape[-1]))
+    return pa.table(columns, schema=schema)
+
+
+def whole(blocks: Iterable[Rows], taken: Taken) -> pyarrow.Table:
+    """All blocks as one table. Raises `UsageError` without pyarrow."""
+    return _arrow().concat_tables([table(block, taken) for block in blocks])
+
+
+def write(file: BinaryIO, blocks: Iterable[Rows], taken: Taken) -> None:
+    """Blocks as row groups. Raises `UsageError` without pyarrow."""
+    schema = _schema(taken, _arrow())
+    from pyarrow import parquet
+
+    # numbers of this kind neither repeat nor compress
+    kept = [name for name in schema.names if name != taken.column]
+    with parquet.ParquetWriter(
+        file, schema, compression=dict.fromkeys(kept, "zstd"), use_dictionary=kept
+    ) as writer:
         for block in blocks:
-            rows, dim = block.vectors.shape
-            flat = pa.array(np.ascontiguousarray(block.vectors).reshape(rows * dim))
-            columns = {name: pa.array(values) for name, values in block.columns().items()}
-            columns = {name: _typed(name, values, pa) for name, values in columns.items()}
-            columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, dim)
-            table = pa.table(columns)
-            if writer is None:
-                # vectors of floats neither repeat nor compress
-                kept = [name for name in table.column_names if name != "vector"]
-                writer = parquet.ParquetWriter(
-                    file, table.schema, compression=dict.fromkeys(kept, "zstd"), use_dictionary=kept
-                )
-            writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()
+            writer.write_table(table(block, taken))
 
 
-def _typed(name: str, values, pa):  # type: ignore[no-untyped-def]
-    """A column of nothing but NULL in one block has the type it has in the others."""
-    types = {
-        "external_id": pa.string(),
-        "category": pa.string(),
-        "title": pa.string(),
-        "tag": pa.string(),
-        "duration_seconds": pa.float64(),
-        "probability": pa.float64(),
-    }
-    return values.cast(types[name]) if name in types else values
+def rows_in(path: Path) -> int:
+    """How many rows a file has."""
+    _arrow()
+    from pyarrow import parquet
+
+    return int(parquet.read_metadata(path).num_rows)
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise UsageError("this needs pyarrow: pip install 'reelvec[parquet]'") from error
+    return pyarrow
+
+
+def _schema(taken: Taken, pa: Any) -> pyarrow.Schema:
+    """The categories of a tagger's probabilities are in the metadata of the schema."""
+    types = {"video_id": pa.int64(), "duration_seconds": pa.float32(), "probability": pa.float32()}
+    fields = [pa.field(name, types.get(name, pa.string())) for name in FACTS]
+    if taken.windows:
+        fields.append(pa.field("window_index", pa.int16()))
+    if taken.windows and taken.categories is None:
+        fields += [pa.field("start_seconds", pa.float32()), pa.field("end_seconds", pa.float32())]
+    fields.append(pa.field(taken.column, pa.list_(pa.float32(), taken.shape[-1])))
+    told = {"categories": "\n".join(taken.categories)} if taken.categories else None
+    return pa.schema(fields, told)

@@ -1,17 +1,21 @@
-"""What is written, whatever the form of the file: rows of vectors with the videos they are of."""
+"""What is written, whatever the form of the file: the numbers of videos, with what is known of
+them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from db import encoders
 from db.encoders import Encoder
-from db.results import vectors, videos
-from db.results.videos import VideoFacts
+from db.errors import ReelvecError, UsageError
+from db.results import scores, vectors, videos
+from db.results.scores import Scoring
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -19,42 +23,125 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows: `videos` of n of them, `vectors` float32 [n, d]; where a row is a window, also
-    `window_index` int16 [n] and `spans_seconds` float32 [n, 2] from the beginning of the video.
+    """Some videos: `facts` of each by the names of `db.results.videos.FACTS`, and `numbers` float32
+    [n, d], or [n, w, d] of w windows; then of vectors also `spans_seconds` float32 [n, w, 2] from
+    the beginning of the video.
     """
 
-    videos: list[VideoFacts]
-    vectors: npt.NDArray[np.float32]
-    window_index: npt.NDArray[np.int16] | None = None
+    facts: dict[str, tuple[Any, ...]]
+    numbers: npt.NDArray[np.float32]
     spans_seconds: npt.NDArray[np.float32] | None = None
 
-    def columns(self) -> dict[str, list[object]]:
-        """Everything but the vectors, by column."""
-        names = [field.name for field in fields(VideoFacts)]
-        found: dict[str, list[object]] = {
-            name: [getattr(video, name) for video in self.videos] for name in names
-        }
-        if self.window_index is not None and self.spans_seconds is not None:
-            found["window_index"] = self.window_index.tolist()
-            found["start_seconds"] = self.spans_seconds[:, 0].tolist()
-            found["end_seconds"] = self.spans_seconds[:, 1].tolist()
-        return found
+
+@dataclass(frozen=True)
+class Taken:
+    """What is taken out: the vectors of an encoder, or the probabilities of a tagger. `shape` is
+    that of one video's numbers: [d], or [w, d] of w windows.
+    """
+
+    of: Encoder | Scoring
+    videos: int
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return self.of.tagger if isinstance(self.of, Scoring) else self.of.name
+
+    @property
+    def categories(self) -> list[str] | None:
+        """What the numbers of a tagger are of."""
+        return self.of.categories if isinstance(self.of, Scoring) else None
+
+    @property
+    def column(self) -> str:
+        """What one row's numbers are called."""
+        return "vector" if self.categories is None else "probabilities"
+
+    @property
+    def windows(self) -> bool:
+        return len(self.shape) == 2
+
+    @property
+    def per_video(self) -> int:
+        """Vectors of one video."""
+        return self.shape[0] if self.windows else 1
+
+    @property
+    def vectors(self) -> int:
+        return self.videos * self.per_video
+
+    def count(self, connection: Connection, *, to: int | None = None) -> int:
+        """How many vectors there are up to the video `to`."""
+        if isinstance(self.of, Scoring):
+            return scores.count(connection, self.of, to=to) * self.per_video
+        return vectors.count(connection, self.of, windows=self.windows, to=to)
+
+    def read(self, connection: Connection, *, after: int = 0) -> Iterator[Rows]:
+        """All of it in blocks, ascending by video from behind the video `after`. Raises
+        `ReelvecError` for videos that do not all have the same number of windows.
+        """
+        for ids, numbers, spans in self._blocks(connection, after):
+            yield Rows(videos.facts(connection, ids.tolist()), numbers, spans)
+
+    def _blocks(
+        self, connection: Connection, after: int
+    ) -> Iterator[
+        tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32] | None]
+    ]:
+        if isinstance(self.of, Scoring):
+            for scored in scores.score_blocks(
+                connection, self.of, windows=self.windows, after=after
+            ):
+                yield scored.video_ids, scored.probabilities, None
+        elif self.windows:
+            for found in vectors.window_blocks(connection, self.of, after=after):
+                yield _by_video(found, self.shape, self.name)
+        else:
+            for pooled in vectors.pooled_blocks(connection, self.of, after=after):
+                yield pooled.video_ids, pooled.vectors, None
 
 
-def read(
-    connection: Connection, encoder: Encoder, *, windows: bool, after: int = 0
-) -> Iterator[Rows]:
-    """All rows of a bound encoder, in blocks, ascending by video from behind the video `after`."""
+def find(connection: Connection, name: str, *, windows: bool) -> Taken:
+    """What an encoder or a tagger (its name has a slash in it) has to take out. Raises `UsageError`
+    for a name that nothing has, and where there is nothing yet.
+    """
+    taken = _of_tagger(connection, name, windows) if "/" in name else None
+    taken = taken or _of_encoder(connection, name, windows)
+    if not taken.videos:
+        what = "windows" if windows else "scores" if "/" in name else "vectors"
+        raise UsageError(f"{name} has no {what} yet: `reelvec status` says what is waiting")
+    return taken
+
+
+def _of_tagger(connection: Connection, name: str, windows: bool) -> Taken:
+    scoring = scores.known_tagger(connection, name)
+    shape = (scoring.windows,) if windows else ()
+    return Taken(scoring, scores.count(connection, scoring), (*shape, len(scoring.categories)))
+
+
+def _of_encoder(connection: Connection, name: str, windows: bool) -> Taken:
+    encoder = encoders.known_encoder(connection, name)
+    dim = vectors.dim(encoder)
+    rows = vectors.count(connection, encoder, windows=windows)
     if not windows:
-        for pooled in vectors.pooled_blocks(connection, encoder, after=after):
-            yield Rows(videos.facts(connection, pooled.video_ids.tolist()), pooled.vectors)
-        return
-    for found in vectors.window_blocks(connection, encoder, after=after):
-        ids, places = np.unique(found.video_ids, return_inverse=True)
-        facts = videos.facts(connection, ids.tolist())
-        yield Rows(
-            [facts[place] for place in places],
-            found.vectors,
-            found.window_index,
-            found.spans_seconds,
+        return Taken(encoder, rows, (dim,))
+    of_video = encoder.windows_per_video
+    return Taken(encoder, rows // of_video, (of_video, dim))
+
+
+def _by_video(
+    found: vectors.Windows, shape: tuple[int, ...], name: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    windows = shape[0]
+    videos_there, rest = divmod(len(found.video_ids), windows)
+    expected = np.tile(np.arange(windows), videos_there)
+    if rest or np.any(found.window_index != expected):
+        raise ReelvecError(
+            f"not every video has {windows} windows of {name}: reelvec doctor --data names those "
+            "that have not"
         )
+    return (
+        found.video_ids[::windows],
+        found.vectors.reshape(videos_there, *shape),
+        found.spans_seconds.reshape(videos_there, windows, 2),
+    )
