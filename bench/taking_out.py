@@ -1,10 +1,11 @@
-"""Vectors out of the database: one array against psycopg2's cursor, and the files of
-`reelvec export`.
+"""Vectors out of the database and into it: one array against psycopg2's cursor, the files of
+`reelvec export`, `reelvec db import` against a bare COPY.
 
-    python -m bench.taking_out [--videos 200000] [--dim 768]
+    python -m bench.taking_out [--videos 200000] [--dim 768] [--folder DIR]
 
-Prints the table of bench/RESULTS.md. Each reader runs in a process of its own, the two in turn;
-`peak` is that process's highest resident memory over what it had before it read.
+Prints the table of bench/RESULTS.md. Each reader runs in a process of its own, the readers in turn;
+`peak` is that process's highest resident memory over what it had before it read. With --folder the
+database is kept there, so that another run need not fill it.
 """
 
 from __future__ import annotations
@@ -16,22 +17,29 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 from sqlalchemy import Engine, text
 
-from db import copy, session
+import reelvec
+from db import copy, encoders, schema, session
 from db.encoders import Encoder
-from db.results import vectors
+from db.results import taking_in, vectors
 from db.stack.local_stack import LocalStack
 from producer.results import export
+from producer.results.taking_in import import_file
 from tests.vectors import COLUMNS, bound
 
 CLUSTERS = 1000
 BLOCK = 10_000
+#: A cursor is slow: some rows tell its speed.
 CURSOR_VIDEOS = 20_000
+IMPORTED_VIDEOS = 100_000
+ROUNDS = 3
 
 
 def fill(database: Engine, encoder: Encoder, videos: int, dim: int) -> None:
@@ -39,7 +47,8 @@ def fill(database: Engine, encoder: Encoder, videos: int, dim: int) -> None:
     chance = np.random.default_rng(0)
     centres = chance.standard_normal((CLUSTERS, dim), dtype=np.float32)
     uris = text(
-        "INSERT INTO reelvec.videos (uri) SELECT 's3://b/' || i FROM generate_series(1, :n) i"
+        "INSERT INTO reelvec.videos (uri, category, title) SELECT 's3://videos/' || md5(CAST(i AS "
+        "text)) || '.mp4', 'films', md5(CAST(i AS text)) FROM generate_series(1, :n) i"
     )
     with session.transaction(database) as connection:
         connection.execute(uris, {"n": videos})
@@ -52,29 +61,45 @@ def fill(database: Engine, encoder: Encoder, videos: int, dim: int) -> None:
         rows = ((encoder.encoder_id, i, v, "f32", nobody) for i, v in zip(ids, found, strict=True))
         with session.transaction(database) as connection:
             copy.copy_rows(connection, "reelvec.embeddings", COLUMNS, rows)
+    execute(database, "VACUUM ANALYZE reelvec.embeddings")
+    execute(database, "VACUUM ANALYZE reelvec.videos")
+
+
+def execute(database: Engine, statement: str) -> None:
+    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(statement)
 
 
 def read_array(url: str) -> int:
-    import reelvec
-
     with reelvec.connect(url) as catalogue:
         return len(catalogue.vectors("probe").ids)
 
 
-def read_cursor(url: str) -> int:
-    """As the first answer to "pgvector psycopg2" does it: texts to floats, row by row."""
+def read_texts(url: str) -> int:
+    """As pgvector's own package does it: each text is split."""
+    rows = fetched(url, "embedding")
+    return len(np.stack([np.array(row[1][1:-1].split(","), np.float32) for row in rows]))
+
+
+def read_lists(url: str) -> int:
+    """As the first answer to "pgvector psycopg2" does it: lists of floats."""
+    return len(np.array([row[1] for row in fetched(url, "embedding::real[]")], np.float32))
+
+
+def fetched(url: str, what: str) -> list[tuple[int, object]]:
     import psycopg2
 
     plain = url.replace("postgresql+psycopg2://", "postgresql://")
     with psycopg2.connect(plain) as connection, connection.cursor() as cursor:
         cursor.execute(
-            "SELECT video_id, embedding::real[] FROM reelvec.embeddings ORDER BY video_id LIMIT %s",
+            f"SELECT video_id, {what} FROM reelvec.embeddings WHERE encoder_id = 1 ORDER BY "
+            "video_id LIMIT %s",
             [CURSOR_VIDEOS],
         )
-        return len(np.array([row[1] for row in cursor.fetchall()], np.float32))
+        return cursor.fetchall()
 
 
-READERS = {"array": read_array, "cursor": read_cursor}
+READERS = {"array": read_array, "texts": read_texts, "lists": read_lists}
 
 
 def measured(reader: str, url: str) -> dict[str, float]:
@@ -87,65 +112,138 @@ def measured(reader: str, url: str) -> dict[str, float]:
     return dict(json.loads(done.stdout))
 
 
+def read_here(reader: str, url: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    rows = READERS[reader](url)
+    seconds = time.perf_counter() - started
+    peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    print(json.dumps({"rows_per_second": rows / seconds, "peak_bytes": peak}))
+
+
 def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--videos", type=int, default=200_000)
     options.add_argument("--dim", type=int, default=768)
+    options.add_argument("--folder", type=Path)
     options.add_argument("--reader", nargs=2, metavar=("NAME", "URL"), help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.reader:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        started = time.perf_counter()
-        rows = READERS[chosen.reader[0]](chosen.reader[1])
-        seconds = time.perf_counter() - started
-        peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-        print(json.dumps({"rows": rows, "seconds": seconds, "peak_bytes": peak}))
+        read_here(*chosen.reader)
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        folder = chosen.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
-        stack = LocalStack(folder / "stack")
-        state = stack.up()
-        try:
-            table(state.database_url, folder, chosen.videos, chosen.dim)
-        finally:
-            stack.down()
+        local = LocalStack(folder / "stack")
+        url = local.up().database_url
+        stack.callback(local.down)
+        schema.upgrade(url)
+        with session.connect(url, statement_seconds=float("inf")) as database:
+            with session.transaction(database) as connection:
+                filled = "probe" in encoders.names(connection)
+            if not filled:
+                fill(database, bound(database, "probe", chosen.dim), chosen.videos, chosen.dim)
+            print("| what | figure |\n|---|---|")
+            reading(url, chosen.videos, chosen.dim)
+            writing(database, folder, chosen.videos)
+            taking(database, folder, chosen.videos)
 
 
-def table(url: str, folder: Path, videos: int, dim: int) -> None:
-    from db import schema
+def reading(url: str, videos: int, dim: int) -> None:
+    rounds = [{name: measured(name, url) for name in READERS} for _ in range(ROUNDS)]
+    for name, what in (
+        ("array", f"`vectors()`, {videos:,} x {dim}"),
+        ("texts", f"psycopg2's cursor, texts split ({CURSOR_VIDEOS:,} of them)"),
+        ("lists", f"psycopg2's cursor, `::real[]` ({CURSOR_VIDEOS:,} of them)"),
+    ):
+        rates = sorted(one[name]["rows_per_second"] for one in rounds)
+        print(f"| {what} | {rates[0]:,.0f} to {rates[-1]:,.0f} rows/s |")
+    for name, what in (("texts", "texts"), ("lists", "`::real[]`")):
+        ratios = [one["array"]["rows_per_second"] / one[name]["rows_per_second"] for one in rounds]
+        print(f"| against {what}, same round | {min(ratios):.1f} to {max(ratios):.1f} x |")
+    peak = max(one["array"]["peak_bytes"] for one in rounds)
+    print(
+        f"| peak memory of `vectors()`, in arrays of that size | {peak / (videos * dim * 4):.2f} |"
+    )
 
-    schema.upgrade(url)
-    print("| what | figure |\n|---|---|")
-    with session.connect(url, statement_seconds=600.0) as database:
-        fill(database, bound(database, "probe", dim), videos, dim)
-        rounds = [(measured("array", url), measured("cursor", url)) for _ in range(3)]
-        ratios = [(a["rows"] / a["seconds"]) / (c["rows"] / c["seconds"]) for a, c in rounds]
-        best = rounds[0][0]
-        array_bytes = videos * dim * 4
-        print(f"| `vectors()`, {videos:,} x {dim} | {best['rows'] / best['seconds']:,.0f} rows/s |")
-        print(
-            f"| against psycopg2's cursor, same run, 3 rounds | {min(ratios):.1f} to {max(ratios):.1f} x |"
+
+def seconds_of(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def writing(database: Engine, folder: Path, videos: int) -> None:
+    for suffix in (*export.SUFFIXES, ""):
+        target = folder / f"x{suffix}"
+        seconds = seconds_of(
+            lambda target=target: export.export(
+                database, "probe", target, windows=False, tell=lambda *_: None
+            )
         )
-        peaks = [a["peak_bytes"] / array_bytes for a, _ in rounds]
-        print(f"| peak memory, in arrays of that size | {max(peaks):.2f} |")
-        for suffix in export.SUFFIXES:
-            started = time.perf_counter()
-            target = folder / f"x{suffix}"
-            export.export(database, "probe", target, windows=False, tell=lambda *_: None)
-            seconds = time.perf_counter() - started
-            size = target.stat().st_size / 1e6
-            print(f"| export to {suffix} | {videos / seconds:,.0f} rows/s, {size:,.0f} MB |")
-            target.unlink()
-        for what in ("embeddings", "videos"):
-            with vectors.snapshot(database) as connection:
-                size = connection.execute(
-                    text("SELECT pg_total_relation_size(CAST(:t AS regclass))"),
-                    {"t": f"reelvec.{what}"},
-                ).scalar_one()
-            print(f"| table {what} | {size / videos:,.0f} bytes a row |")
+        files = [target] if suffix else list(target.iterdir())
+        size = sum(path.stat().st_size for path in files) / 1e6
+        what = f"to {suffix}" if suffix else f"to a folder, {len(files)} parts,"
+        print(f"| export {what} | {videos / seconds:,.0f} rows/s, {size:,.0f} MB |")
+        for path in files:
+            path.unlink()
+
+
+def taking(database: Engine, folder: Path, videos: int) -> None:
+    """`db import` of a file by its filenames, in turn with a bare COPY of the same rows."""
+    rows = min(videos, IMPORTED_VIDEOS)
+    with vectors.snapshot(database) as connection:
+        encoder = encoders.known_encoder(connection, "probe")
+        found = []
+        for block in vectors.pooled_blocks(connection, encoder):
+            found.append(block)
+            if sum(len(one.video_ids) for one in found) >= rows:
+                break
+        ids = np.concatenate([one.video_ids for one in found])[:rows]
+        made = np.concatenate([one.vectors for one in found])[:rows]
+        names = connection.execute(
+            text("SELECT uri FROM reelvec.videos ORDER BY video_id LIMIT :n"), {"n": rows}
+        ).scalars()
+        file_names = np.array([uri.rpartition("/")[2] for uri in names])
+    path = folder / "old.npz"
+    np.savez(path, labels=np.full(rows, 48), filenames=file_names, embeddings=made)
+    bare = folder / "bare"
+    ratios, rates = [], []
+    for number in range(ROUNDS):
+        with session.transaction(database) as connection:
+            name = f"bare-{number}-{int(time.time())}"
+            empty = encoders.declare_imported(connection, name, made.shape[1])
+            sent = taking_in.stream(connection, empty, vectors.Pooled(ids, made))
+            bare.write_bytes(sent.getvalue())
+        took = {
+            "bare": seconds_of(lambda: copied(database, bare)),
+            "import": seconds_of(
+                lambda name=name: import_file(database, path, f"i{name}", lambda *_: None)
+            ),
+        }
+        ratios.append(took["bare"] / took["import"])
+        rates.append(rows / took["import"])
+        execute(database, "DELETE FROM reelvec.embeddings WHERE encoder_id <> 1")
+        execute(database, "VACUUM reelvec.embeddings")
+    print(f"| `db import` of {rows:,} rows | {min(rates):,.0f} to {max(rates):,.0f} rows/s |")
+    print(f"| against a bare binary COPY, same round | {min(ratios):.2f} to {max(ratios):.2f} x |")
+    for what in ("embeddings", "videos"):
+        with vectors.snapshot(database) as connection:
+            size = connection.execute(
+                text("SELECT pg_total_relation_size(CAST(:t AS regclass))"),
+                {"t": f"reelvec.{what}"},
+            ).scalar_one()
+        print(f"| table {what}, with indexes | {size / 1e6:,.0f} MB |")
+    path.unlink()
+    bare.unlink()
+
+
+def copied(database: Engine, path: Path) -> None:
+    with session.transaction(database) as connection, path.open("rb") as file:
+        copy.run(connection, taking_in.STORE, file)
 
 
 if __name__ == "__main__":

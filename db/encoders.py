@@ -5,13 +5,15 @@ that loads them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, text
 
 from db.errors import RefusedConfigurationError, UsageError
 from db.labels import LabelSet
 
+#: The kind of weights of vectors that were made elsewhere: no worker has them.
+IMPORTED = "imported"
 #: Serialises declarations: they are rare, tiny, and must agree.
 DECLARE_LOCK = 7_120_431_002
 
@@ -270,6 +272,36 @@ def bind(
             "models.lock of a machine that has them into REELVEC_MODELS_DIR and run `reelvec "
             "models fetch`; `reelvec models list` shows digests"
         )
+
+
+def declare_imported(connection: Connection, name: str, dim: int) -> Encoder:
+    """The encoder of vectors that were made elsewhere, made and bound if new: nobody knows which
+    weights made them, and no worker can. Raises `UsageError` for a name that means something else.
+    """
+    known = fetch_encoder(connection, name)
+    if known is None:
+        encoder = Encoder(
+            name,
+            backbone=name,
+            checkpoint="none",
+            ref="none",
+            weights=IMPORTED,
+            license="unknown",
+            frames_per_window=96,
+            sampling="unknown",
+            preprocessing="unknown",
+        )
+        made = replace(encoder, encoder_id=declare_encoder(connection, encoder))
+        bind(connection, made, weights_digest=IMPORTED, dim=dim, pooling=IMPORTED)
+        known = replace(made, dim=dim)
+    if known.weights != IMPORTED:
+        raise UsageError(f"{name} is computed here: give another name with --as")
+    if known.dim != dim:
+        raise UsageError(
+            f"vectors of {name} have {known.dim} numbers, these have {dim}: give another name with "
+            "--as"
+        )
+    return known
 
 
 def view_name(encoder_name: str) -> str:

@@ -200,7 +200,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "vector",
         "vectors have no windows beside them",
         "SELECT video_id, encoder_id FROM embeddings m WHERE NOT EXISTS (SELECT FROM "
-        "window_embeddings w WHERE w.video_id = m.video_id AND w.encoder_id = m.encoder_id)",
+        "window_embeddings w WHERE w.video_id = m.video_id AND w.encoder_id = m.encoder_id) AND "
+        "encoder_id NOT IN (SELECT encoder_id FROM encoders WHERE weights = 'imported')",
     ),
     Invariant(
         "windows without a vector",

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from db.errors import UsageError
 from db.jobs.outcome import KEPT_TAGS, WHOLE_CATEGORIES
-from db.results import blocks
+from db.results import arrays
 
 
 @dataclass(frozen=True)
@@ -58,24 +58,22 @@ def known_tagger(connection: Connection, tagger: str) -> Scoring:
 
 def count(connection: Connection, scoring: Scoring, *, to: int | None = None) -> int:
     """How many videos a tagger has scored, up to the video `to`."""
-    return blocks.count(connection, *_of(scoring), to=to)
+    return arrays.count(connection, *_of(scoring), to=to)
 
 
 def score_blocks(
     connection: Connection, scoring: Scoring, *, windows: bool = False, after: int = 0
 ) -> Iterator[Probabilities]:
     """Of all videos that a tagger has scored, inside a `vectors.snapshot`, in blocks."""
-    shape = (scoring.windows, len(scoring.categories))
-    column = (
-        blocks.arrays("window_probabilities", shape)
+    categories = len(scoring.categories)
+    field = (
+        ("window_probabilities", arrays.real_array(scoring.windows, categories))
         if windows
-        else blocks.arrays("probabilities", shape[1:])
+        else ("probabilities", arrays.real_array(categories))
     )
-    columns = (blocks.VIDEO_ID, column)
-    for found in blocks.read(connection, *_of(scoring), columns, after=after):
-        yield Probabilities(
-            found["video_id"].astype(np.int64), found[column.name].astype(np.float32)
-        )
+    fields = (arrays.VIDEO_ID, field)
+    for found in arrays.read_blocks(connection, *_of(scoring), fields, after=after):
+        yield Probabilities(found["video_id"].astype(np.int64), arrays.numbers(found[field[0]]))
 
 
 def whole(connection: Connection, scoring: Scoring) -> Probabilities:

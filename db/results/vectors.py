@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Engine, text
 from db import session
 from db.encoders import Encoder
 from db.errors import UsageError
-from db.results import blocks
-from db.results.blocks import Column
+from db.results import arrays
+from db.results.arrays import Field
 
 #: pgvector's types: each number, big-endian.
 NUMBERS = {"vector": ">f4", "halfvec": ">f2"}
@@ -58,7 +58,7 @@ def count(
 ) -> int:
     """How many vectors there are of a bound encoder, up to the video `to`."""
     table = "window_embeddings" if windows else "embeddings"
-    return blocks.count(connection, *_of(table, encoder), to=to)
+    return arrays.count(connection, *_of(table, encoder), to=to)
 
 
 def dim(encoder: Encoder) -> int:
@@ -71,10 +71,10 @@ def dim(encoder: Encoder) -> int:
     return encoder.dim
 
 
-def stored(connection: Connection, table: str, encoder: Encoder) -> Column:
+def stored(connection: Connection, table: str, encoder: Encoder) -> Field:
     """How the column `embedding` of a table holds the vectors of a bound encoder."""
     kind = connection.execute(_TYPE, {"table": f"reelvec.{table}"}).scalar_one()
-    return blocks.vectors("embedding", NUMBERS[str(kind)], dim(encoder))
+    return "embedding", arrays.vector(NUMBERS[str(kind)], dim(encoder))
 
 
 def pooled(connection: Connection, encoder: Encoder) -> Pooled:
@@ -91,26 +91,27 @@ def pooled(connection: Connection, encoder: Encoder) -> Pooled:
 
 def pooled_blocks(connection: Connection, encoder: Encoder, *, after: int = 0) -> Iterator[Pooled]:
     """The same in blocks, from behind the video `after`."""
-    columns = (blocks.VIDEO_ID, stored(connection, "embeddings", encoder))
-    for found in blocks.read(connection, *_of("embeddings", encoder), columns, after=after):
-        yield Pooled(found["video_id"].astype(np.int64), found["embedding"].astype(np.float32))
+    fields = (arrays.VIDEO_ID, stored(connection, "embeddings", encoder))
+    for found in arrays.read_blocks(connection, *_of("embeddings", encoder), fields, after=after):
+        yield Pooled(found["video_id"].astype(np.int64), arrays.numbers(found["embedding"]))
 
 
 def window_blocks(connection: Connection, encoder: Encoder, *, after: int = 0) -> Iterator[Windows]:
     """The windows' vectors in blocks."""
-    columns = (
-        blocks.VIDEO_ID,
-        blocks.numbers("window_index", ">i2"),
-        blocks.numbers("start_seconds", ">f4"),
-        blocks.numbers("end_seconds", ">f4"),
+    fields = (
+        arrays.VIDEO_ID,
+        ("window_index", ">i2"),
+        ("start_seconds", ">f4"),
+        ("end_seconds", ">f4"),
         stored(connection, "window_embeddings", encoder),
     )
-    for found in blocks.read(connection, *_of("window_embeddings", encoder), columns, after=after):
+    whose = _of("window_embeddings", encoder)
+    for found in arrays.read_blocks(connection, *whose, fields, after=after):
         yield Windows(
             found["video_id"].astype(np.int64),
             found["window_index"].astype(np.int16),
             np.stack([found["start_seconds"], found["end_seconds"]], axis=1).astype(np.float32),
-            found["embedding"].astype(np.float32),
+            arrays.numbers(found["embedding"]),
         )
 
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from producer.commands import options
-from producer.desk import addresses, open_database, say
+from producer.desk import addresses, open_database, progress, say
 from producer.tables import print_json, print_table
 from producer.wording import plural
 
 commands = typer.Typer(
-    help="Look after the database: upgrade, dump and restore it, and run SQL on it.",
+    help="Look after the database: upgrade it, dump, restore and import, and run SQL on it.",
     no_args_is_help=True,
 )
 
@@ -109,6 +109,51 @@ def sql(
         say(plural(len(rows), "row"))
     else:
         say("done")
+
+
+@commands.command("import")
+def import_(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A .npz with embeddings [videos, numbers], or [videos, windows, numbers], of "
+            "which the mean is taken; filenames or uris; and labels, if there are any."
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="ENCODER",
+            help="The encoder that the vectors get, one of their own. Default: imported- and the "
+            "name of the file.",
+        ),
+    ] = None,
+) -> None:
+    """Take vectors that were made elsewhere, such as the notebook's data/embeddings/vivit.npz.
+
+    By filenames a row goes to the recorded video of that name, unless its label says another
+    category. By uris, which reelvec export writes, a video that is not known is recorded; nothing
+    is queued for it. Labels fill in categories that are missing. Twice changes nothing; Python
+    objects (pickles) are not read.
+
+    Example: reelvec db import data/embeddings/vivit.npz --as notebook-vivit
+    """
+    from producer.results import taking_in
+
+    with open_database(statement_seconds=math.inf) as database, progress() as tell:
+        report = taking_in.import_file(database, file, name, tell)
+    if report.unmatched:
+        say(
+            f"{plural(report.unmatched, 'row')} of no recorded video, for example "
+            f"{report.first_unmatched!r}"
+        )
+    if report.ambiguous:
+        say(f"{plural(report.ambiguous, 'row')} whose name several videos or rows have: left out")
+    say(
+        f"{report.encoder}: {report.written:,} vectors written, {report.already:,} there already, "
+        f"{plural(report.new_videos, 'new video')}"
+    )
 
 
 @commands.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from producer.desk import open_database, say
+from producer.desk import open_database, progress, say
 
 
 def export(
@@ -44,22 +44,8 @@ def export(
 
     Example: reelvec export x-clip --to x-clip.npz
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from producer.results import export as desk
 
-    with open_database(statement_seconds=float("inf")) as database:
-        bar = Progress(
-            BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-        )
-        with bar:
-            task = bar.add_task("")
-            written = desk.export(
-                database,
-                name,
-                to,
-                windows=windows,
-                tell=lambda done, total: bar.update(task, completed=done, total=total),
-            )
+    with open_database(statement_seconds=float("inf")) as database, progress() as tell:
+        written = desk.export(database, name, to, windows=windows, tell=tell)
     say(f"{written:,} vectors of {name} written to {to}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".npz", ".parquet", ".csv")
 PART_BLOCKS = 8
-"""Blocks of `db.results.blocks` in one part of a folder: some 32,000 rows."""
+"""Blocks of `db.results.arrays` in one part of a folder: some 32,000 rows."""
 
 Tell = Callable[[int, int], None]
 """Told how many vectors of how many are written."""

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from sqlalchemy import Engine
 from typer.testing import CliRunner
 
 from db import encoders, session
+from db.errors import ErrorClass, ReelvecError, UsageError
+from db.jobs.outcome import Failure, Outcome
 from producer import categories
 from producer.cli import reelvec
-from tests import logins
+from tests import ledgering, logins
 from tests.ledgering import execute
 from tests.vectors import bound, filled
 
@@ -113,11 +116,68 @@ def test_the_python_of_the_guide_gives_numbers(
     assert {video_id for video_id, _ in neighbours[:3]} == {1, 2, 3}
 
 
-def test_the_python_of_its_page_gives_arrays(
-    library: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DATABASE_URL", library["guest"])
-    (block,) = PYTHON.findall((ROOT / "docs/python.md").read_text(encoding="utf-8"))
-    names: dict[str, object] = {}
+def run_python(block: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
     exec(compile(textwrap.dedent(block), "python.md", "exec"), names)
-    assert [len(names[name]) for name in ("ids", "nearest", "failed", "tags")] == [50, 10, 1, 50]  # type: ignore[arg-type]
+    return names
+
+
+def test_the_python_of_its_page_gives_arrays(
+    library: dict[str, str],
+    engine: Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """All blocks but the one that needs a model, which `test_efficientnet` runs."""
+    arrays, tables, queueing, _ = PYTHON.findall((ROOT / "docs/python.md").read_text("utf-8"))
+    monkeypatch.setenv("DATABASE_URL", library["guest"])
+    found = run_python(arrays)
+    assert [len(found[name]) for name in ("ids", "nearest", "failed", "tags")] == [50, 10, 1, 50]
+    found = run_python(tables)
+    assert found["films"].num_rows == 50
+    assert found["films"].column_names[0] == "video_id"
+
+    monkeypatch.setenv("DATABASE_URL", library["owner"])
+    monkeypatch.chdir(tmp_path)
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (videos / name).write_bytes(b"not looked at")
+    worker = ledgering.worker(engine)
+
+    def work(_seconds: float) -> None:
+        """What a worker does while `wait` sleeps: one video is embedded, the other fails."""
+        for video_id, outcome in (
+            (51, Outcome((ledgering.vectors(1, dim=768),))),
+            (52, Outcome(failure=Failure("sample", "not_media", ErrorClass.PERMANENT, "no video"))),
+        ):
+            claimed = ledgering.claim(engine, video_id, worker)
+            assert claimed is not None
+            ledgering.finish(engine, claimed, outcome)
+
+    monkeypatch.setattr("producer.wait.time.sleep", work)
+    found = run_python(queueing)
+    assert capsys.readouterr().out == "2 queued, 1 done, 1 failed\n"
+    assert ledgering.state_of(engine, 51) == "done"
+
+
+def test_a_catalogue_by_address_is_only_read_and_wait_alone_waits_for_all(
+    library: dict[str, str], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import reelvec as package
+
+    with package.connect(library["owner"]) as catalogue:
+        for call in (catalogue.enqueue, catalogue.wait):
+            with pytest.raises(UsageError, match=r"connect\(\) without an address"):
+                call()
+        with pytest.raises(ReelvecError, match="there is no video 99"):
+            catalogue.neighbours(99, "vivit")
+    monkeypatch.setenv("DATABASE_URL", library["owner"])
+    execute(engine, "UPDATE reelvec.jobs SET state = 'queued' WHERE video_id < 4")
+    done = "UPDATE reelvec.jobs SET state = 'done' WHERE state = 'queued'"
+    monkeypatch.setattr("producer.wait.time.sleep", lambda _seconds: execute(engine, done))
+    with package.connect() as catalogue:
+        assert catalogue.wait().done == 3
+        report = catalogue.enqueue(backbones=["vivit"], dry_run=True)
+        assert (report.counts.selected, report.counts.already_done) == (50, 49)

@@ -6,14 +6,19 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from db.errors import RefusedConfigurationError, UsageError
+import reelvec
+from db.errors import RefusedConfigurationError, UsageError, VideoError
 from db.labels import LabelSet
+from tests import media
+from tests.integration.test_documented_sql import PYTHON
 from tests.weights import synthetic_frames
 from workers.backbones import efficientnet, imagenet, registry
 from workers.backbones.base import Package, Weights
@@ -142,3 +147,22 @@ def test_every_class_has_a_name_of_its_own() -> None:
         "toilet tissue",
     ]
     assert (names[134], names[517]) == ("crane", "construction crane")
+
+
+def test_the_page_of_python_embeds_a_file(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/python.md").read_text("utf-8")
+    (block,) = (found for found in PYTHON.findall(page) if "reelvec.embed(" in found)
+    media.make_clip(tmp_path / "clip.mp4", seconds=1, seed=1)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(textwrap.dedent(block), "python.md", "exec"), names)
+    assert (names["vector"].shape, names["vector"].dtype) == ((1280,), np.float32)
+    assert str(names["tag"]) in imagenet.labels().categories
+    with pytest.raises(UsageError, match="is no backbone"):
+        reelvec.embed("clip.mp4", backbones=["efficient"])
+    (tmp_path / "clip.mp4").write_text("no video")
+    with pytest.raises(VideoError, match="clip") as caught:
+        reelvec.embed("clip.mp4", backbones=["efficientnet"])
+    assert caught.value.code == "not_media"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import zipfile
 from pathlib import Path
 from uuid import uuid4
@@ -13,12 +14,13 @@ from pyarrow import parquet
 from sqlalchemy import Engine
 
 import reelvec
-from db import copy, session
+from db import copy, encoders, session
 from db.encoders import Encoder
-from db.errors import UsageError
+from db.errors import ReelvecError, UsageError
+from db.results import arrays
 from db.results import vectors as stored
 from producer.results import export as desk
-from tests.ledgering import execute
+from tests.ledgering import LABELS, execute
 from tests.vectors import bound, filled
 
 DIM = 8
@@ -43,13 +45,16 @@ class EmbeddingStorage:
 
 @pytest.fixture
 def encoder(engine: Engine) -> Encoder:
-    return bound(engine, "probe", DIM)
+    """Of two windows a video."""
+    made = bound(engine, "probe", DIM)
+    execute(engine, "UPDATE reelvec.encoders SET frames_per_window = 48")
+    return made
 
 
 @pytest.fixture
 def made(engine: Engine, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """25 videos in blocks of 10, the last of them without a category, each with two windows."""
-    monkeypatch.setattr(stored, "BLOCK_ROWS", 10)
+    monkeypatch.setattr(arrays, "BLOCK_ROWS", 10)
     vectors = np.random.default_rng(0).standard_normal((25, DIM), dtype=np.float32)
     filled(engine, encoder, vectors)
     execute(
@@ -104,34 +109,100 @@ def test_vectors_are_one_array_of_one_moment(
         with pytest.raises(UsageError, match=r"there is no encoder 'prob'; there are probe"):
             catalogue.vectors("prob")
     with stored.snapshot(engine) as connection:
-        blocks = stored.pooled_blocks(connection, encoder)
-        assert len(next(blocks).video_ids) == 10
+        read = stored.pooled_blocks(connection, encoder)
+        assert len(next(read).video_ids) == 10
         execute(engine, "DELETE FROM reelvec.videos WHERE video_id > 12")  # by somebody else
-        assert sum(len(block.video_ids) for block in blocks) == 15
+        assert sum(len(block.video_ids) for block in read) == 15
 
 
-def test_scores_are_one_array(engine: Engine, encoder: Encoder, made: np.ndarray) -> None:
-    from db import encoders
-    from tests.ledgering import LABELS
+def test_vectors_that_are_stored_as_halves_are_given_as_floats(
+    engine: Engine, encoder: Encoder, made: np.ndarray, tmp_path: Path
+) -> None:
+    execute(
+        engine,
+        "ALTER TABLE reelvec.embeddings ALTER embedding TYPE halfvec USING embedding::halfvec",
+    )
+    halves = made.astype(np.float16).astype(np.float32)
+    with reelvec.connect(url(engine)) as catalogue:
+        np.testing.assert_array_equal(catalogue.vectors("probe").vectors, halves)
+    desk.export(engine, "probe", tmp_path / "x.csv", windows=False, tell=nothing)
+    np.testing.assert_array_equal(cells(tmp_path / "x.csv", "vector"), halves)
 
-    with session.transaction(engine) as connection:
-        tagger = encoders.declare_tagger(connection, encoder.encoder_id or 0, "probe", LABELS)
-    for video_id in (2, 1):
+
+def test_a_vector_of_another_length_is_told_and_not_misread(
+    engine: Engine, encoder: Encoder, made: np.ndarray
+) -> None:
+    for wrong in ("[1,2,3,4,5,6,7]", "[1,2,3,4,5,6,7,8,9]"):
         execute(
             engine,
-            "INSERT INTO reelvec.scores VALUES (:tagger, :video, :p, :p, 'cats', 0.75, :worker)",
-            tagger=tagger,
-            video=video_id,
-            p=[0.75, 0.25 / video_id],
-            worker=uuid4(),
+            "UPDATE reelvec.embeddings SET embedding = CAST(:wrong AS vector) WHERE video_id = 3",
+            wrong=wrong,
         )
+        with (
+            reelvec.connect(url(engine)) as catalogue,
+            pytest.raises(ReelvecError, match="not all of one length: reelvec doctor --data"),
+        ):
+            catalogue.vectors("probe")
+
+
+@pytest.fixture
+def scored(engine: Engine, encoder: Encoder, made: np.ndarray) -> np.ndarray:
+    """Probabilities [25, 2, 2] of two windows and two pets."""
+    with session.transaction(engine) as connection:
+        tagger = encoders.declare_tagger(connection, encoder.encoder_id or 0, "probe", LABELS)
+    cats = np.linspace(0.1, 0.9, 50, dtype=np.float32).reshape(25, 2)
+    windows = np.stack([cats, 1 - cats], axis=2)
+    columns = {
+        "tagger_id": copy.smallint,
+        "video_id": copy.bigint,
+        "probabilities": copy.real_array,
+        "window_probabilities": copy.real_array,
+        "tag": copy.text,
+        "probability": copy.real,
+        "worker_id": copy.uuid,
+    }
+    rows = [
+        (tagger, number, of_video.mean(axis=0), of_video, "cats", 0.75, uuid4())
+        for number, of_video in enumerate(windows, 1)
+    ]
+    with session.transaction(engine) as connection:
+        copy.copy_rows(connection, "reelvec.scores", columns, rows)
+    return windows
+
+
+def test_scores_are_one_array(engine: Engine, scored: np.ndarray) -> None:
     with reelvec.connect(url(engine)) as catalogue:
         ids, categories, probabilities = catalogue.scores("probe/pets")
         assert categories == ["cats", "dogs"]
-        np.testing.assert_array_equal(ids, [1, 2])
-        np.testing.assert_array_equal(probabilities, np.float32([[0.75, 0.25], [0.75, 0.125]]))
+        np.testing.assert_array_equal(ids, np.arange(1, 26))
+        assert probabilities.dtype == np.float32
+        np.testing.assert_array_equal(probabilities, scored.mean(axis=1))
         with pytest.raises(UsageError, match=r"there is no tagger 'x'; there are probe/pets"):
             catalogue.scores("x")
+        execute(
+            engine,
+            "UPDATE reelvec.taggers SET categories = array(SELECT CAST(i AS text) FROM "
+            "generate_series(1, 201) i)",
+        )
+        with pytest.raises(UsageError, match="201 categories, of which only the best 20"):
+            catalogue.scores("probe/pets")
+
+
+def test_a_frame_is_the_table_of_the_parquet_file(
+    engine: Engine, scored: np.ndarray, made: np.ndarray, tmp_path: Path
+) -> None:
+    execute(engine, "UPDATE reelvec.encoders SET weights = 'pretrained'")
+    for name, windows in (("probe", False), ("probe", True), ("probe/pets", True)):
+        path = tmp_path / "x.parquet"
+        desk.export(engine, name, path, windows=windows, tell=nothing)
+        with reelvec.connect(url(engine)) as catalogue:
+            table = catalogue.frame(name, windows=windows)
+        assert table.equals(parquet.read_table(path))
+    assert table.column("tag").to_pylist() == ["cats"] * 50
+    assert table.column("window_index").to_pylist() == [0, 1] * 25
+    assert table.schema.metadata[b"categories"] == b"cats\ndogs"
+    found = np.array(table.column("probabilities").to_pylist(), np.float32)
+    np.testing.assert_array_equal(found.reshape(25, 2, 2), scored)
 
 
 def test_an_npz_is_what_the_notebook_reads(
@@ -148,25 +219,60 @@ def test_an_npz_is_what_the_notebook_reads(
         assert data["uris"][24] == "file:///25"
         assert data["categories"].tolist() == ["films"] * 24 + [""]
 
-    windows = tmp_path / "windows.npz"
-    assert desk.export(engine, "probe", windows, windows=True, tell=nothing) == 50
-    with np.load(windows) as data:
-        assert data["embeddings"].shape == (50, DIM)
-        assert data["window_index"].tolist() == [0, 1] * 25
-        assert data["filenames"][:3].tolist() == ["1 ё.mp4", "1 ё.mp4", "2 ё.mp4"]
+
+def test_windows_and_scores_make_the_two_files_of_x_clip(
+    engine: Engine, made: np.ndarray, scored: np.ndarray, tmp_path: Path
+) -> None:
+    vectors, probabilities = tmp_path / "xclip_emb.npz", tmp_path / "xclip_prob.npz"
+    assert desk.export(engine, "probe", vectors, windows=True, tell=nothing) == 50
+    assert desk.export(engine, "probe/pets", probabilities, windows=True, tell=nothing) == 50
+    found = EmbeddingStorage(vectors)
+    halves = made.astype(np.float16).astype(np.float32)
+    assert found.embeddings.shape == (25, 2, DIM)
+    np.testing.assert_array_equal(found.embeddings[:, 0], halves)
+    np.testing.assert_array_equal(found.get_embedding_by_filename("7 ё.mp4")[0], halves[6])
+    assert found.labels.tolist() == [48] * 24 + [-1]
+    with np.load(vectors) as data:
+        assert data["spans_seconds"].tolist() == [[[0, 2], [2.5, 4.5]]] * 25
+    found = EmbeddingStorage(probabilities)
+    np.testing.assert_array_equal(found.embeddings, scored)
+    with np.load(probabilities) as data:
+        assert data["tags"].tolist() == ["cats", "dogs"]
+    assert desk.export(engine, "probe/pets", probabilities, windows=False, tell=nothing) == 25
+    np.testing.assert_array_equal(EmbeddingStorage(probabilities).embeddings, scored.mean(axis=1))
 
 
-def test_tables_hold_every_float(engine: Engine, made: np.ndarray, tmp_path: Path) -> None:
+def cells(path: Path, column: str) -> np.ndarray:
+    """The numbers of a CSV file, as JSON reads them."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return np.array([json.loads(row[column]) for row in csv.DictReader(file)], np.float32)
+
+
+def test_tables_hold_every_float(
+    engine: Engine, made: np.ndarray, scored: np.ndarray, tmp_path: Path
+) -> None:
+    halves = made.astype(np.float16).astype(np.float32)
     path = tmp_path / "probe.csv"
-    desk.export(engine, "probe", path, windows=False, tell=nothing)
+    for name, windows, column, expected in (
+        ("probe", False, "vector", made),
+        ("probe", True, "vector", np.stack([halves, (made / 2).astype(np.float16)], axis=1)),
+        ("probe/pets", False, "probabilities", scored.mean(axis=1)),
+        ("probe/pets", True, "probabilities", scored),
+    ):
+        desk.export(engine, name, path, windows=windows, tell=nothing)
+        found = cells(path, column)
+        np.testing.assert_array_equal(found.reshape(expected.shape), expected)
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    cells = [np.float32(row["vector"].strip("[]").split(",")) for row in rows]
-    np.testing.assert_array_equal(np.stack(cells), made)
-    assert rows[6]["title"] == "no. 7"
-    assert rows[24]["category"] == ""
+    assert rows[13]["title"] == "no. 7"
+    assert rows[13]["window_index"] == "1"
+    assert rows[48]["category"] == ""
 
     path = tmp_path / "probe.parquet"
+    desk.export(engine, "probe", path, windows=False, tell=nothing)
+    table = parquet.read_table(path)
+    found = np.array(table.column("vector").to_pylist(), np.float32)
+    np.testing.assert_array_equal(found, made)
     desk.export(engine, "probe", path, windows=True, tell=nothing)
     table = parquet.read_table(path)
     assert table.num_rows == 50
@@ -195,6 +301,11 @@ def test_a_folder_is_gone_on_with(
     assert [part.num_rows for part in parts] == [10, 10, 5]
     found = np.concatenate([np.array(part.column("vector").to_pylist()) for part in parts])
     np.testing.assert_array_equal(found.astype(np.float32), made)
+    execute(engine, "DELETE FROM reelvec.videos WHERE video_id = 4")
+    with pytest.raises(
+        UsageError, match="25 vectors of the videos up to 25, of which there are now 24"
+    ):
+        desk.export(engine, "probe", folder, windows=False, tell=nothing)
 
 
 def test_what_cannot_be_exported_is_told(engine: Engine, tmp_path: Path) -> None:
@@ -202,6 +313,7 @@ def test_what_cannot_be_exported_is_told(engine: Engine, tmp_path: Path) -> None
     for name, target, told in (
         ("prob", "x.npz", "there is no encoder 'prob'; there are probe"),
         ("probe", "x.npz", "probe has no vectors yet"),
+        ("probe/cars", "x.npz", "there is no tagger 'probe/cars'; there are none"),
         ("probe", "x.xlsx", r"give a name that ends in \.npz, \.parquet, \.csv"),
     ):
         with pytest.raises(UsageError, match=told):

@@ -14,8 +14,9 @@ from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
 from db import encoders, schema, session
-from db.administration import rights
+from db.administration import invariants, rights
 from producer.cli import reelvec
+from producer.results.taking_in import import_file
 from tests import ledgering
 from tests.ledgering import execute, one
 from tests.vectors import bound, filled, index
@@ -51,13 +52,16 @@ def everything(engine: Engine) -> dict[str, Any]:
             "relations": "SELECT relname, relkind FROM pg_class WHERE relnamespace = "
             "'reelvec'::regnamespace ORDER BY 1",
             "nearest": "SELECT * FROM reelvec.nearest(7, 'x-clip', 50)",
+            "nearest imported": "SELECT * FROM reelvec.nearest(7, 'notebook', 50)",
             "view": "SELECT sum(video_id) FROM reelvec.x_clip",
         }.items():
             found[name] = [tuple(row) for row in connection.exec_driver_sql(query)]
+    checked = invariants.check_all(engine, timeout_seconds=60)
+    found["doctor --data"] = [(each.invariant.name, each.count, each.example) for each in checked]
     return found
 
 
-def fill(engine: Engine) -> None:
+def fill(engine: Engine, folder: Path) -> None:
     """Rows in every kind of table, with a gap in the numbers and what text formats stumble over."""
     encoder = bound(engine, "x-clip", 4)
     filled(engine, encoder, np.random.default_rng(1).standard_normal((60, 4)).astype(np.float32))
@@ -67,6 +71,11 @@ def fill(engine: Engine) -> None:
         tagger_id = encoders.declare_tagger(
             connection, encoder.encoder_id, "x-clip", ledgering.LABELS
         )
+    names = np.array([str(number) for number in range(1, 61)])
+    made_elsewhere = folder / "old.npz"
+    np.savez(made_elsewhere, filenames=names, embeddings=np.random.default_rng(2).random((60, 3)))
+    import_file(engine, made_elsewhere, "notebook", lambda *_: None)
+    made_elsewhere.unlink()
     wanted = ledgering.Wanted((encoder.encoder_id,), (tagger_id,))
     ledgering.record(
         engine, [ledgering.Row("s3://b/ко\tт\n.mp4", attributes={"a": [1, None]})], wanted
@@ -89,7 +98,7 @@ def test_a_dump_restored_into_a_fresh_database_is_the_same(
     engine: Engine, database_url: str, empty_database_url: str, run: Run, tmp_path: Path
 ) -> None:
     file = tmp_path / "all.reelvec"
-    fill(engine)
+    fill(engine, tmp_path)
     assert run(database_url, "dump", file).exit_code == 0
     execute(engine, "DROP TABLE reelvec.of_somebody")
     with session.connect(empty_database_url) as other:

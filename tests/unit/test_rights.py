@@ -29,9 +29,9 @@ MODULES = {
     "references": {WORKER},
     "steering": {ENQUEUER},
 }
-#: `invariants` holds cures that `doctor --data` prints for an administrator; of `encoders` each
-#: does a part.
-OTHERS = {"invariants", "encoders"}
+#: `invariants` holds cures that `doctor --data` prints for an administrator, who alone imports
+#: vectors (`taking_in`); of `encoders` each does a part.
+OTHERS = {"invariants", "encoders", "taking_in"}
 
 
 def written(module: Path) -> set[tuple[str, str]]:
