@@ -116,7 +116,8 @@ class Catalogue:
 
         with stored_vectors.snapshot(self._database) as connection:
             taken = rows.find(connection, name, windows=windows)
-            return parquet.whole(taken.read(connection), taken)
+            with taken.read(connection) as blocks:
+                return parquet.whole(blocks, taken)
 
     def neighbours(self, video_id: int, encoder: str, k: int = 10) -> list[Hit]:
         """The `k` videos nearest to one, by 1 - cosine, the nearest first, without itself.

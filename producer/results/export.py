@@ -56,12 +56,14 @@ def export(database: Engine, name: str, target: Path, *, windows: bool, tell: Te
                     windows=windows,
                     tell=lambda done: tell(done, taken.vectors),
                 )
-            else:
-                blocks = _told(taken, taken.read(connection), tell)
+                return taken.vectors
+            longest = videos.longest(connection)
+            with taken.read(connection) as blocks:
+                told = _told(taken, blocks, tell)
                 if kind == ".npz":
-                    npz.write(file, blocks, taken, longest=videos.longest(connection))
+                    npz.write(file, told, taken, longest=longest)
                 else:
-                    parquet.write(file, blocks, taken)
+                    parquet.write(file, told, taken)
     return taken.vectors
 
 
@@ -76,14 +78,14 @@ def _parts(connection: Connection, taken: Taken, folder: Path, tell: Tell) -> in
             f"the parts in {folder} have {there:,} vectors of the videos up to {after}, of which "
             f"there are now {now:,}: write to a new folder"
         )
-    blocks = taken.read(connection, after=after)
     done = there
-    while some := list(itertools.islice(blocks, PART_BLOCKS)):
-        last = some[-1].facts["video_id"][-1]
-        with whole_file(folder / f"{prefix}{last:012d}.parquet") as file:
-            parquet.write(file, some, taken)
-        done += sum(len(block.numbers) for block in some) * taken.per_video
-        tell(done, taken.vectors)
+    with taken.read(connection, after=after) as blocks:
+        while some := list(itertools.islice(blocks, PART_BLOCKS)):
+            last = some[-1].facts["video_id"][-1]
+            with whole_file(folder / f"{prefix}{last:012d}.parquet") as file:
+                parquet.write(file, some, taken)
+            done += sum(len(block.numbers) for block in some) * taken.per_video
+            tell(done, taken.vectors)
     return done - there
 
 

@@ -52,7 +52,11 @@ def write(file: BinaryIO, blocks: Iterable[Rows], taken: Taken) -> None:
     # numbers of this kind neither repeat nor compress
     kept = [name for name in schema.names if name != taken.column]
     with parquet.ParquetWriter(
-        file, schema, compression=dict.fromkeys(kept, "zstd"), use_dictionary=kept
+        file,
+        schema,
+        compression=dict.fromkeys(kept, "zstd"),
+        use_dictionary=kept,
+        write_statistics=kept,
     ) as writer:
         for block in blocks:
             writer.write_table(table(block, taken))

@@ -5,6 +5,8 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,12 +78,18 @@ class Taken:
             return scores.count(connection, self.of, to=to) * self.per_video
         return vectors.count(connection, self.of, windows=self.windows, to=to)
 
-    def read(self, connection: Connection, *, after: int = 0) -> Iterator[Rows]:
-        """All of it in blocks, ascending by video from behind the video `after`. Raises
-        `ReelvecError` for videos that do not all have the same number of windows.
+    @contextmanager
+    def read(self, connection: Connection, *, after: int = 0) -> Iterator[Iterator[Rows]]:
+        """All of it in blocks, ascending by video from behind the video `after`, each read while
+        the one before it is written. Raises `ReelvecError` for videos that do not all have the same
+        number of windows.
         """
-        for ids, numbers, spans in self._blocks(connection, after):
-            yield Rows(videos.facts(connection, ids.tolist()), numbers, spans)
+        rows = (
+            Rows(videos.facts(connection, ids.tolist()), numbers, spans)
+            for ids, numbers, spans in self._blocks(connection, after)
+        )
+        with ThreadPoolExecutor(1) as reader:  # it has left the connection alone at the end
+            yield _ahead(reader, rows)
 
     def _blocks(
         self, connection: Connection, after: int
@@ -99,6 +107,13 @@ class Taken:
         else:
             for pooled in vectors.pooled_blocks(connection, self.of, after=after):
                 yield pooled.video_ids, pooled.vectors, None
+
+
+def _ahead(reader: ThreadPoolExecutor, rows: Iterator[Rows]) -> Iterator[Rows]:
+    following = reader.submit(next, rows, None)
+    while (block := following.result()) is not None:
+        following = reader.submit(next, rows, None)
+        yield block
 
 
 def find(connection: Connection, name: str, *, windows: bool) -> Taken:

@@ -7,8 +7,10 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from db.errors import ErrorClass, ReelvecError, UsageError
 from db.jobs.outcome import Failure, Outcome
 from producer import categories
 from producer.cli import reelvec
+from producer.request import declared_encoder
 from tests import ledgering, logins
 from tests.ledgering import execute
 from tests.vectors import bound, filled
@@ -116,6 +119,23 @@ def test_the_python_of_the_guide_gives_numbers(
     assert {video_id for video_id, _ in neighbours[:3]} == {1, 2, 3}
 
 
+def declared(engine: Engine) -> None:
+    """The encoder vivit is what enqueue asks for."""
+    facts = vars(declared_encoder("vivit", "pretrained", "notebook"))
+    execute(
+        engine,
+        "UPDATE reelvec.encoders SET (checkpoint, ref, weights, sampling, preprocessing) ="
+        " (:checkpoint, :ref, :weights, :sampling, :preprocessing) WHERE encoder = 'vivit'",
+        **facts,
+    )
+
+
+def sleep_is(work: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens while `wait` sleeps."""
+    clock = SimpleNamespace(sleep=work, monotonic=time.monotonic)
+    monkeypatch.setattr("producer.wait.time", clock)
+
+
 def run_python(block: str) -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(compile(textwrap.dedent(block), "python.md", "exec"), names)
@@ -138,6 +158,7 @@ def test_the_python_of_its_page_gives_arrays(
     assert found["films"].num_rows == 50
     assert found["films"].column_names[0] == "video_id"
 
+    declared(engine)
     monkeypatch.setenv("DATABASE_URL", library["owner"])
     monkeypatch.chdir(tmp_path)
     videos = tmp_path / "videos"
@@ -147,7 +168,7 @@ def test_the_python_of_its_page_gives_arrays(
     worker = ledgering.worker(engine)
 
     def work(_seconds: float) -> None:
-        """What a worker does while `wait` sleeps: one video is embedded, the other fails."""
+        """What a worker does: one video is embedded, the other fails."""
         for video_id, outcome in (
             (51, Outcome((ledgering.vectors(1, dim=768),))),
             (52, Outcome(failure=Failure("sample", "not_media", ErrorClass.PERMANENT, "no video"))),
@@ -156,7 +177,7 @@ def test_the_python_of_its_page_gives_arrays(
             assert claimed is not None
             ledgering.finish(engine, claimed, outcome)
 
-    monkeypatch.setattr("producer.wait.time.sleep", work)
+    sleep_is(work, monkeypatch)
     found = run_python(queueing)
     assert capsys.readouterr().out == "2 queued, 1 done, 1 failed\n"
     assert ledgering.state_of(engine, 51) == "done"
@@ -173,10 +194,11 @@ def test_a_catalogue_by_address_is_only_read_and_wait_alone_waits_for_all(
                 call()
         with pytest.raises(ReelvecError, match="there is no video 99"):
             catalogue.neighbours(99, "vivit")
+    declared(engine)
     monkeypatch.setenv("DATABASE_URL", library["owner"])
     execute(engine, "UPDATE reelvec.jobs SET state = 'queued' WHERE video_id < 4")
     done = "UPDATE reelvec.jobs SET state = 'done' WHERE state = 'queued'"
-    monkeypatch.setattr("producer.wait.time.sleep", lambda _seconds: execute(engine, done))
+    sleep_is(lambda _seconds: execute(engine, done), monkeypatch)
     with package.connect() as catalogue:
         assert catalogue.wait().done == 3
         report = catalogue.enqueue(backbones=["vivit"], dry_run=True)

@@ -142,7 +142,7 @@ def test_nobody_makes_or_misses_an_imported_encoder(
     ledgering.record(recorded, [ledgering.Row("s3://b/c.mp4")], wanted)
     claimed = ledgering.claim(recorded, 6, ledgering.worker(recorded))
     assert claimed is not None
-    assert [item.encoder.name for item in claimed.owed] == ["probe"]
+    assert claimed.encoders == (encoder,)
     with session.transaction(recorded) as connection:
         assert [made.name for made in encoders.wanted_encoders(connection)] == ["probe"]
         able = abilities.of_worker(connection, abilities.Ability(models=("notebook", "probe")))

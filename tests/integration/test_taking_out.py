@@ -120,6 +120,7 @@ def test_vectors_that_are_stored_as_halves_are_given_as_floats(
 ) -> None:
     execute(
         engine,
+        "DROP VIEW reelvec.probe;"
         "ALTER TABLE reelvec.embeddings ALTER embedding TYPE halfvec USING embedding::halfvec",
     )
     halves = made.astype(np.float16).astype(np.float32)
