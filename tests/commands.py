@@ -171,6 +171,22 @@ def _text(file: Any) -> str:
     return str(file.read().decode()).replace("\r\n", "\n")
 
 
+def _draw_known_frames() -> None:
+    """Once for all workers: each draws the same 96 pictures when it starts, in 0.2 s of CPU."""
+    import numpy as np
+
+    from workers.canary import pictures
+    from workers.sampling.plan import SHAPE
+
+    drawn = pictures.fill(np.empty(SHAPE, np.uint8))
+
+    def fill(frames: np.ndarray) -> np.ndarray:
+        frames[:] = drawn
+        return frames
+
+    pictures.fill = fill
+
+
 def _serve(requests: socket.socket) -> None:
     """Fork for each request, until the other end is closed."""
     signal.signal(
@@ -253,6 +269,7 @@ if __name__ == "__main__":
         importlib.import_module(name)
     for module in pkgutil.walk_packages(producer.__path__, "producer."):
         importlib.import_module(module.name)
+    _draw_known_frames()
     gc.collect()
     gc.freeze()  # what is never looked at again is never copied
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import os
 
-os.environ["OPENBLAS_NUM_THREADS"] = (
-    "1"  # as in a sampler process; numpy reads it when it is imported first
-)
+# as in a sampler process and in a worker; numpy and torch read them when they are imported
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import shutil
 import signal

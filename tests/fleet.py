@@ -271,6 +271,7 @@ def running(
     size: int = 2,
     fast: bool = True,
     forked: bool = False,
+    source_seconds: float = SOURCE_SECONDS,
     **variables: str,
 ) -> Iterator[Fleet]:
     """A fleet at work: every worker has finished a video. Its processes are gone afterwards."""
@@ -278,7 +279,7 @@ def running(
     fleet = Fleet(
         servers, footage, folder, size=size, fast=fast, forked=forked, variables=variables
     )
-    footage.hop.slow(delay_seconds=SOURCE_SECONDS / 2)
+    footage.hop.slow(delay_seconds=source_seconds / 2)
     try:
         for index in range(size):
             fleet.start(index)

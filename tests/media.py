@@ -114,6 +114,29 @@ def _encoded_again(make: Callable[P, Path]) -> Callable[P, Path]:
     return patient
 
 
+#: Clips of the last calls, by what they were made of: many tests begin with the same one.
+_MADE: dict[tuple[str, str], bytes] = {}
+KEPT_CLIPS, KEPT_BYTES = 64, 2 << 20
+
+
+def _made_once(make: Callable[P, Path]) -> Callable[P, Path]:
+    @wraps(make)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Path:
+        (path,) = args
+        assert isinstance(path, Path)
+        key = (path.suffix, repr(sorted(kwargs.items())))
+        if key in _MADE:
+            path.write_bytes(_MADE[key])
+        elif make(*args, **kwargs).stat().st_size <= KEPT_BYTES:
+            while len(_MADE) >= KEPT_CLIPS:
+                del _MADE[next(iter(_MADE))]
+            _MADE[key] = path.read_bytes()
+        return path
+
+    return made
+
+
+@_made_once
 @_encoded_again
 def make_clip(
     path: Path,

@@ -1,4 +1,4 @@
-"""Ten damaged videos of every clip: each ends with frames or with a code, and the samplers go
+"""Five damaged videos of every clip: each ends with frames or with a code, and the samplers go
 on. `make soak` runs 5,000.
 """
 
@@ -13,7 +13,7 @@ from tests import fuzzing
 from tests.mutator import MUTATIONS, main, mutated
 from tests.trees import Format, format_of, walk
 
-SEEDS = range(10 * len(fuzzing.CLIPS))
+SEEDS = range(5 * len(fuzzing.CLIPS))
 
 
 @pytest.fixture(scope="module")

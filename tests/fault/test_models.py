@@ -18,7 +18,7 @@ from tests.fleet import until
 from tests.ledgering import one
 from tests.weights import make_models_dir
 
-VIDEOS = 5
+VIDEOS = 2
 
 
 def clips(folder: Path, count: int = VIDEOS) -> None:

@@ -36,13 +36,24 @@ SHORT = (
 )
 
 
+#: Longer than elsewhere: while a fleet recovers it works on, and every video costs CPU.
+SOURCE_SECONDS = 0.3
+
+
 @pytest.fixture
 def fleet(local: LocalStack, database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Fleet]:
     """Two workers; `broker_url` is there because it empties the broker."""
     with (
         Servers.on(local, database_url) as servers,
         Footage.made(tmp_path) as footage,
-        fleets.running(servers, footage, tmp_path / "fleet", size=2, forked=True) as made,
+        fleets.running(
+            servers,
+            footage,
+            tmp_path / "fleet",
+            size=2,
+            forked=True,
+            source_seconds=SOURCE_SECONDS,
+        ) as made,
     ):
         yield made
 

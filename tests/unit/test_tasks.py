@@ -1,0 +1,142 @@
+"""What becomes of a message whose video is not worked on: acknowledged it is gone, rejected it goes
+back to the broker for others.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.exceptions import Reject
+
+from db import ledger, session
+from db.errors import RefusedConfigurationError, UnavailableError
+from db.exit_codes import ExitCode
+from tests.unit.test_runtime import holding
+from workers import tasks
+from workers.delivery import breaker
+from workers.delivery.breaker import Message
+from workers.models import NothingToMakeError
+from workers.runtime import Runtime
+from workers.sources.retrying import Cancelled
+from workers.tally import Tally
+
+CLAIM = SimpleNamespace(video_id=7, lost_count=0)
+
+
+class Asked:
+    """The ledger and what is asked of it, with `answer` to a claim."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answer: Any = None
+        self.events: list[str] = []
+        monkeypatch.setattr(session, "one_statement", lambda database: nullcontext())
+        monkeypatch.setattr(ledger, "claim", self._claim)
+        monkeypatch.setattr(ledger, "release", lambda connection, claimed: self._said("release"))
+
+    def _said(self, what: str) -> None:
+        self.events.append(what)
+
+    def _claim(self, *_: object, **__: object) -> Any:
+        self._said("claim")
+        return self.answer
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    return Asked(monkeypatch)
+
+
+@pytest.fixture
+def runtime() -> Runtime:
+    """`codes` of its drain are the exit codes it was asked to end with."""
+    codes: list[ExitCode] = []
+    return holding(
+        settings=SimpleNamespace(job_seconds=60.0),
+        identity=SimpleNamespace(worker_id="me"),
+        models=SimpleNamespace(ability=None),
+        tally=Tally(),
+        refusals=(),
+        drain=SimpleNamespace(
+            begun=threading.Event(), ask=lambda why, code: codes.append(code), codes=codes
+        ),
+    )
+
+
+def taken(runtime: Runtime) -> str:
+    """How the message of a video ends."""
+    try:
+        tasks._take(runtime, CLAIM.video_id)
+    except Reject as rejected:
+        assert runtime.in_hand() == []
+        return "back to the broker" if rejected.requeue else "lost"
+    assert runtime.in_hand() == []
+    return "acknowledged"
+
+
+@pytest.mark.parametrize(
+    ("message", "end", "events"),
+    [
+        (Message.LEAVE, "back to the broker", []),
+        (Message.DROP, "acknowledged", []),
+        (Message.CLAIM, "acknowledged", ["claim"]),  # and found nothing to do
+    ],
+)
+def test_what_the_place_of_a_video_says(
+    message: Message,
+    end: str,
+    events: list[str],
+    runtime: Runtime,
+    asked: Asked,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(breaker, "sort", lambda runtime, video_id: message)
+    assert (taken(runtime), asked.events) == (end, events)
+
+
+def test_whoever_drains_claims_nothing(runtime: Runtime, asked: Asked) -> None:
+    runtime.draining.set()
+    assert (taken(runtime), asked.events) == ("back to the broker", [])
+
+
+def test_a_drain_ends_the_wait_for_a_database(
+    runtime: Runtime, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(runtime: Runtime, video_id: int) -> Message:
+        runtime.draining.set()
+        raise UnavailableError("the database is away")
+
+    monkeypatch.setattr(breaker, "sort", away)
+    assert (taken(runtime), asked.events) == ("back to the broker", [])
+
+
+@pytest.mark.parametrize(
+    ("error", "end", "codes"),
+    [
+        (Cancelled(), "back to the broker", []),
+        (NothingToMakeError(), "acknowledged", []),  # the feeder sends it another way
+        (
+            RefusedConfigurationError("these are other weights"),
+            "back to the broker",
+            [ExitCode.REFUSED],
+        ),
+    ],
+)
+def test_a_claimed_video_that_is_not_finished_is_given_back_first(
+    error: Exception,
+    end: str,
+    codes: list[ExitCode],
+    runtime: Runtime,
+    asked: Asked,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tasks, "_run", run)
+    asked.answer = CLAIM
+    assert (taken(runtime), asked.events) == (end, ["claim", "release"])
+    assert runtime.drain.codes == codes  # type: ignore[attr-defined]
