@@ -51,7 +51,7 @@ def fill(database: Engine, encoder: Encoder, videos: int, dim: int) -> None:
         found /= np.linalg.norm(found, axis=1, keepdims=True)
         rows = ((encoder.encoder_id, i, v, "f32", nobody) for i, v in zip(ids, found, strict=True))
         with session.transaction(database) as connection:
-            copy.copy_rows(connection, "reelvec.embeddings", COLUMNS, rows)
+            copy.copy_rows(connection, "reelvec.video_embeddings", COLUMNS, rows)
 
 
 def read_array(url: str) -> int:
@@ -68,7 +68,7 @@ def read_cursor(url: str) -> int:
     plain = url.replace("postgresql+psycopg2://", "postgresql://")
     with psycopg2.connect(plain) as connection, connection.cursor() as cursor:
         cursor.execute(
-            "SELECT video_id, embedding::real[] FROM reelvec.embeddings ORDER BY video_id LIMIT %s",
+            "SELECT video_id, embedding::real[] FROM reelvec.video_embeddings ORDER BY video_id LIMIT %s",
             [CURSOR_VIDEOS],
         )
         return len(np.array([row[1] for row in cursor.fetchall()], np.float32))
@@ -139,7 +139,7 @@ def table(url: str, folder: Path, videos: int, dim: int) -> None:
             size = target.stat().st_size / 1e6
             print(f"| export to {suffix} | {videos / seconds:,.0f} rows/s, {size:,.0f} MB |")
             target.unlink()
-        for what in ("embeddings", "videos"):
+        for what in ("video_embeddings", "videos"):
             with vectors.snapshot(database) as connection:
                 size = connection.execute(
                     text("SELECT pg_total_relation_size(CAST(:t AS regclass))"),

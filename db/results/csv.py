@@ -1,4 +1,4 @@
-"""Vectors as CSV, written by Postgres itself: it prints a float32 with as few digits as give it back,
+"""Vectors as CSV, written by Postgres itself: it prints a number with as few digits as give it back,
 and a hundred times as fast as Python.
 """
 
@@ -14,7 +14,7 @@ from db.encoders import Encoder
 from db.results.videos import BEST_TAG, COLUMNS
 
 _POOLED = """
-SELECT {columns}, m.embedding AS vector FROM reelvec.embeddings m JOIN reelvec.videos v USING (video_id)
+SELECT {columns}, m.embedding AS vector FROM reelvec.video_embeddings m JOIN reelvec.videos v USING (video_id)
 {best_tag} WHERE m.encoder_id = {encoder_id} ORDER BY m.video_id
 """
 _WINDOWS = """

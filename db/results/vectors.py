@@ -27,7 +27,9 @@ _TRAILER_BYTES = 2
 
 @dataclass(frozen=True)
 class Pooled:
-    """One vector a video: `video_ids` int64 [n], ascending; `vectors` float32 [n, d]."""
+    """One vector a video: `video_ids` int64 [n], ascending; `vectors` float32 [n, d] of what is
+    stored as float16.
+    """
 
     video_ids: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
@@ -56,7 +58,7 @@ def snapshot(database: Engine) -> Iterator[Connection]:
 
 def count(connection: Connection, encoder: Encoder, *, windows: bool = False) -> int:
     """How many vectors there are of a bound encoder."""
-    table = "window_embeddings" if windows else "embeddings"
+    table = "window_embeddings" if windows else "video_embeddings"
     statement = f"SELECT count(*) FROM reelvec.{table} WHERE encoder_id = :id"  # noqa: S608
     return int(connection.execute(text(statement), {"id": encoder.encoder_id}).scalar_one())
 
@@ -75,7 +77,7 @@ def pooled(connection: Connection, encoder: Encoder) -> Pooled:
 
 def pooled_blocks(connection: Connection, encoder: Encoder, *, after: int = 0) -> Iterator[Pooled]:
     """The same in blocks of at most `BLOCK_ROWS` videos, from behind the video `after`."""
-    fields: list[tuple[str, Any]] = [("video_id", ">i8"), *_vector(">f4", _dim(encoder))]
+    fields: list[tuple[str, Any]] = [("video_id", ">i8"), *_vector(_dim(encoder))]
     for found in _blocks(connection, _POOLED, encoder, fields, after):
         yield Pooled(found["video_id"].astype(np.int64), found["vector"].astype(np.float32))
 
@@ -87,7 +89,7 @@ def window_blocks(connection: Connection, encoder: Encoder, *, after: int = 0) -
         ("window_index", ">i2"),
         ("start", ">f4"),
         ("end", ">f4"),
-        *_vector(">f2", _dim(encoder)),
+        *_vector(_dim(encoder)),
     ]
     for found in _blocks(connection, _WINDOWS, encoder, fields, after):
         yield Windows(
@@ -99,7 +101,7 @@ def window_blocks(connection: Connection, encoder: Encoder, *, after: int = 0) -
 
 
 _POOLED = """
-SELECT video_id, embedding FROM reelvec.embeddings
+SELECT video_id, embedding FROM reelvec.video_embeddings
 WHERE encoder_id = {encoder_id} AND video_id > {after} AND video_id <= {to} ORDER BY video_id
 """
 _WINDOWS = """
@@ -109,7 +111,7 @@ ORDER BY video_id, window_index
 """
 _BOUNDARY = text("""
 SELECT max(video_id) FROM (
-  SELECT video_id FROM reelvec.embeddings WHERE encoder_id = :encoder_id AND video_id > :after
+  SELECT video_id FROM reelvec.video_embeddings WHERE encoder_id = :encoder_id AND video_id > :after
   ORDER BY video_id LIMIT :rows) block
 """)
 
@@ -154,9 +156,9 @@ class _Received:
         return len(piece)
 
 
-def _vector(number: str, dim: int) -> list[tuple[str, Any]]:
-    """pgvector's own form of a vector: dimension, unused, big-endian numbers."""
-    return [("dim", ">u2"), ("unused", ">u2"), ("vector", number, (dim,))]  # type: ignore[list-item]
+def _vector(dim: int) -> list[tuple[str, Any]]:
+    """pgvector's own form of a halfvec: dimension, unused, big-endian float16."""
+    return [("dim", ">u2"), ("unused", ">u2"), ("vector", ">f2", (dim,))]  # type: ignore[list-item]
 
 
 def _dim(encoder: Encoder) -> int:

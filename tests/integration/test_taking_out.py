@@ -19,7 +19,7 @@ from db.errors import UsageError
 from db.results import vectors as stored
 from producer.results import export as desk
 from tests.ledgering import execute
-from tests.vectors import bound, filled
+from tests.vectors import as_stored, bound, filled
 
 DIM = 8
 
@@ -50,7 +50,7 @@ def encoder(engine: Engine) -> Encoder:
 def made(engine: Engine, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """25 videos in blocks of 10, the last of them without a category, each with two windows."""
     monkeypatch.setattr(stored, "BLOCK_ROWS", 10)
-    vectors = np.random.default_rng(0).standard_normal((25, DIM), dtype=np.float32)
+    vectors = as_stored(np.random.default_rng(0).standard_normal((25, DIM), dtype=np.float32))
     filled(engine, encoder, vectors)
     execute(
         engine,
