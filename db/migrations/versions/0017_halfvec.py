@@ -31,7 +31,7 @@ BATCH_VIDEOS = 1_000
 BUSY = ("55P03", "40P01")
 TRIES, PAUSE_SECONDS = 120, 0.5
 
-# Rows of up to 8 KB stay whole: a vector beside the table costs a scan nine times its time.
+# Rows of up to 8 KB stay whole: what has to be fetched from beside the table makes a scan several times as long.
 # The names of pgvector's types are found by the search path of migrations (`db/migrations/env.py`).
 TABLE = """
 CREATE TABLE IF NOT EXISTS reelvec.video_embeddings (
