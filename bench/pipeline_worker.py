@@ -91,7 +91,7 @@ class Stack:
         with session.transaction(self.engine) as connection:
             rows = connection.execute(
                 text(
-                    "SELECT encoder, m.embedding::real[] FROM reelvec.embeddings m JOIN "
+                    "SELECT encoder, m.embedding::real[] FROM reelvec.video_embeddings m JOIN "
                     "reelvec.encoders USING (encoder_id) JOIN reelvec.videos USING (video_id) "
                     "WHERE uri = :uri"
                 ),

@@ -5,7 +5,8 @@ fastest way.
 
 Rivals are measured where they are installed and named where they are not: pip install
 torchcodec==0.13 decord opencv-python-headless (torchcodec also wants the system's FFmpeg
-libraries).
+libraries). `bare` is no rival but a floor: PyAV's own loop over the key frames that `keyframes` takes
+and nothing else, resized as reelvec does it.
 
 Without FILE it makes its own (bench/footage.py; minutes), in FOLDER if that is given, and keeps
 them there. Every figure is of a fresh process, one thread each, the samplers taking turns; what is
@@ -36,7 +37,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from workers.sampling.plan import SIDE_PX, plan
+from workers.sampling.plan import SIDE_PX, nearest, plan
 
 #: Every library one thread: what is measured is work, not cores.
 ONE_THREAD = {
@@ -62,6 +63,7 @@ class Facts:
             )
             count = stream.frames or int(seconds * fps)
             width, height = stream.width, stream.height
+        self.fps = fps
         self.indices = plan("notebook", fps=fps, duration_seconds=seconds, frame_count=count)
         short = min(width, height)
         self.width, self.height = SIDE_PX * width // short, SIDE_PX * height // short
@@ -156,14 +158,55 @@ def opencv(path: str) -> Callable[[], np.ndarray]:
     return run
 
 
+def bare(path: str) -> Callable[[], np.ndarray]:
+    """The least that key frames can cost with this decoder, whoever asks for them."""
+    import av
+    from av.stream import Discard
+
+    from workers.sampling.inside.conversion import Conversion
+    from workers.sampling.inside.geometry import AS_STORED
+
+    facts = Facts(path)
+
+    def run() -> np.ndarray:
+        frames = np.empty((len(facts.indices), SIDE_PX, SIDE_PX, 3), np.uint8)
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            decoder, rate = stream.codec_context, facts.fps * float(stream.time_base or 0)
+            decoder.thread_count = 1
+            for each in container.streams:
+                each.discard = Discard.nonkey if each.index == stream.index else Discard.all
+            convert = Conversion(stream.width, stream.height, AS_STORED)
+            first = stream.start_time or 0
+            keys = (
+                (round(((packet.pts or 0) - first) * rate), packet)
+                for packet in container.demux(stream)
+                if packet.size
+            )
+            for _, packet, slots in nearest(facts.indices.tolist(), keys):
+                for frame in (*decoder.decode(packet), *decoder.decode(None)):
+                    frames[slots.start : slots.stop] = convert(frame)
+                decoder.flush_buffers()
+        return frames
+
+    return run
+
+
 #: reelvec, by sampling policy.
 OURS = {"reelvec": "notebook", "keyframes": "keyframes"}
-RIVALS = {"torchcodec": torchcodec, "decord": decord, "opencv": opencv, "notebook": notebook}
+RIVALS = {
+    "torchcodec": torchcodec,
+    "decord": decord,
+    "opencv": opencv,
+    "notebook": notebook,
+    "bare": bare,
+}
 PACKAGES = {
     "torchcodec": "torchcodec",
     "decord": "decord",
     "opencv": "opencv-python-headless",
     "notebook": "av",
+    "bare": "av",
 }
 
 
@@ -303,7 +346,8 @@ def _print(results: dict[Path, dict[str, list[dict[str, float]]]], names: list[s
         return "-" if value is None else f"{value / unit:.{digits}f}"
 
     used = ", ".join(
-        f"{PACKAGES[name]} {version(PACKAGES[name])}" for name in names if name in RIVALS
+        f"{package} {version(package)}"
+        for package in dict.fromkeys(PACKAGES[name] for name in names if name in RIVALS)
     )
     missing = ", ".join(PACKAGES[name] for name in RIVALS if name not in names) or "none"
     print(f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}, "
@@ -311,10 +355,10 @@ def _print(results: dict[Path, dict[str, list[dict[str, float]]]], names: list[s
           f" not installed: {missing}. {datetime.now(UTC):%Y-%m-%d}.\n")  # fmt: skip
     print(
         f"| file | {' | '.join(f'{name} CPU s' for name in names)} | of torchcodec | keyframes of "
-        "reelvec | identical | frames decoded |"
+        "reelvec | bare of reelvec | identical | frames decoded |"
     )
-    print(f"|---|{'---|' * (len(names) + 4)}")
-    ratios, key_ratios = [], []
+    print(f"|---|{'---|' * (len(names) + 5)}")
+    ratios, key_ratios, floors = [], [], []
     for path in results:
         mine, theirs = (
             median(path, "reelvec", "cpu"),
@@ -325,17 +369,23 @@ def _print(results: dict[Path, dict[str, list[dict[str, float]]]], names: list[s
         keys = median(path, "keyframes", "cpu")
         key_ratio = keys / mine if keys and mine else None
         key_ratios += [key_ratio] if key_ratio else []
+        least = median(path, "bare", "cpu")
+        floor = least / mine if least and mine else None
+        floors += [floor] if floor else []
         figures = [shown(median(path, name, "cpu")) for name in names]
         same = all(run["identical"] for name in OURS for run in results[path][name])
         decoded = ", ".join(shown(median(path, name, "decoded"), digits=0) for name in OURS)
         print(
-            f"| {path.name} | {' | '.join(figures)} | {shown(ratio)} | {shown(key_ratio)} | "
+            f"| {path.name} | {' | '.join(figures)} | {shown(ratio)} | {shown(key_ratio)} | {shown(floor)} | "
             f"{'yes' if same else 'NO'} | {decoded} |"
         )
     if ratios:
         print(f"\nMedian of torchcodec's CPU: {statistics.median(ratios):.2f}")
     if key_ratios:
-        print(f"\nkeyframes, median of reelvec's CPU: {statistics.median(key_ratios):.2f}")
+        print(
+            f"\nMedian of reelvec's CPU: keyframes {statistics.median(key_ratios):.2f}, its floor "
+            f"{statistics.median(floors):.2f}"
+        )
     for title, what, unit in (
         ("Wall s", "wall", 1.0),
         ("MB read", "bytes", 1e6),

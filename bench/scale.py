@@ -2,8 +2,9 @@
 finished and fed.
 
     python -m bench.scale [--jobs 1000000] [--places 100000] [--base 90cb42d] [--files 4000]
+                          [--dim 0]
 
-Half of the rows are of one bucket. The base is checked out beside; its own code makes its schema
+Half of the rows are of one bucket; with `--dim` each has a vector of so many numbers. The base is checked out beside; its own code makes its schema
 and its workers embed `--files` real clips while this commit's migrations run. Prints the table of
 bench/RESULTS.md.
 """
@@ -47,6 +48,15 @@ SELECT video_id, ARRAY[(SELECT encoder_id FROM reelvec.encoders WHERE encoder = 
   now() + interval '1 day' FROM reelvec.videos
 ON CONFLICT DO NOTHING;
 ANALYZE;
+"""
+# A thousand different ones, as the base stores them; `dtype` tells them from those of its workers.
+_FILL_VECTORS = """
+INSERT INTO reelvec.embeddings (encoder_id, video_id, embedding, dtype, worker_id)
+SELECT (SELECT encoder_id FROM reelvec.encoders WHERE encoder = 'probe'), video_id, made.vector, 'filled', gen_random_uuid()
+FROM reelvec.videos JOIN (
+  SELECT n, ARRAY(SELECT (random() + 0 * n)::real FROM generate_series(1, {dim}))::vector AS vector
+  FROM generate_series(0, 999) n) made ON n = video_id % 1000 WHERE uri NOT LIKE 'file:%';
+ANALYZE reelvec.embeddings;
 """
 
 
@@ -167,6 +177,8 @@ def upgrade(
     assert run_python(enqueue, tree, environment, str(videos), "--backbone", "probe").wait() == 0
     with session.transaction(engine) as connection:
         connection.execute(text(_FILL.format(big=BIG, places=chosen.places, jobs=chosen.jobs)))
+        if chosen.dim:
+            connection.execute(text(_FILL_VECTORS.format(dim=chosen.dim)))
     worker = (
         "import sys; from celery.__main__ import main; sys.argv = ['celery', *sys.argv[1:]]; main()"
     )
@@ -216,7 +228,19 @@ def upgrade(
         "rows without a place",
         str(number(engine, text("SELECT count(*) FROM reelvec.jobs WHERE place_id IS NULL"))),
     )
+    if chosen.dim:
+        vectors_kept(engine, chosen.jobs)
     row("places", f"{number(engine, text('SELECT count(*) FROM reelvec.places')):,}")
+
+
+def vectors_kept(engine: Engine, jobs: int) -> None:
+    filled = text("SELECT count(*) FROM reelvec.video_embeddings WHERE dtype = 'filled'")
+    without = text(
+        "SELECT count(*) FROM reelvec.jobs j WHERE state = 'done' AND NOT EXISTS (SELECT FROM "
+        "reelvec.video_embeddings m WHERE m.video_id = j.video_id)"
+    )
+    row("vectors lost", str(jobs - number(engine, filled)))
+    row("done videos without a vector", str(number(engine, without)))
 
 
 def number(engine: Engine, statement: object) -> int:
@@ -306,6 +330,7 @@ def main() -> None:
     options.add_argument("--jobs", type=int, default=1_000_000)
     options.add_argument("--places", type=int, default=100_000)
     options.add_argument("--files", type=int, default=4_000)
+    options.add_argument("--dim", type=int, default=0)
     options.add_argument("--base", default="90cb42d")
     options.add_argument("--seconds", type=float, default=10.0)
     chosen = options.parse_args()

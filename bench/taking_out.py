@@ -60,8 +60,8 @@ def fill(database: Engine, encoder: Encoder, videos: int, dim: int) -> None:
         found /= np.linalg.norm(found, axis=1, keepdims=True)
         rows = ((encoder.encoder_id, i, v, "f32", nobody) for i, v in zip(ids, found, strict=True))
         with session.transaction(database) as connection:
-            copy.copy_rows(connection, "reelvec.embeddings", COLUMNS, rows)
-    execute(database, "VACUUM ANALYZE reelvec.embeddings")
+            copy.copy_rows(connection, "reelvec.video_embeddings", COLUMNS, rows)
+    execute(database, "VACUUM ANALYZE reelvec.video_embeddings")
     execute(database, "VACUUM ANALYZE reelvec.videos")
 
 
@@ -92,7 +92,7 @@ def fetched(url: str, what: str) -> list[tuple[int, object]]:
     plain = url.replace("postgresql+psycopg2://", "postgresql://")
     with psycopg2.connect(plain) as connection, connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT video_id, {what} FROM reelvec.embeddings WHERE encoder_id = 1 ORDER BY "
+            f"SELECT video_id, {what} FROM reelvec.video_embeddings WHERE encoder_id = 1 ORDER BY "
             "video_id LIMIT %s",
             [CURSOR_VIDEOS],
         )
@@ -216,7 +216,7 @@ def taking(database: Engine, folder: Path, videos: int) -> None:
         with session.transaction(database) as connection:
             name = f"bare-{number}-{int(time.time())}"
             empty = encoders.declare_imported(connection, name, made.shape[1])
-            sent = taking_in.stream(connection, empty, vectors.Pooled(ids, made))
+            sent = taking_in.stream(empty, vectors.Pooled(ids, made))
             bare.write_bytes(sent.getvalue())
         took = {
             "bare": seconds_of(lambda: copied(database, bare)),
@@ -226,11 +226,11 @@ def taking(database: Engine, folder: Path, videos: int) -> None:
         }
         ratios.append(took["bare"] / took["import"])
         rates.append(rows / took["import"])
-        execute(database, "DELETE FROM reelvec.embeddings WHERE encoder_id <> 1")
-        execute(database, "VACUUM reelvec.embeddings")
+        execute(database, "DELETE FROM reelvec.video_embeddings WHERE encoder_id <> 1")
+        execute(database, "VACUUM reelvec.video_embeddings")
     print(f"| `db import` of {rows:,} rows | {min(rates):,.0f} to {max(rates):,.0f} rows/s |")
     print(f"| against a bare binary COPY, same round | {min(ratios):.2f} to {max(ratios):.2f} x |")
-    for what in ("embeddings", "videos"):
+    for what in ("video_embeddings", "videos"):
         with vectors.snapshot(database) as connection:
             size = connection.execute(
                 text("SELECT pg_total_relation_size(CAST(:t AS regclass))"),

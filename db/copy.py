@@ -47,11 +47,6 @@ def jsonb(value: Mapping[str, Any]) -> bytes:
     return b"\x01" + (json.dumps(value, ensure_ascii=False).encode() if value else b"{}")
 
 
-def vector(values: npt.NDArray[np.float32]) -> bytes:
-    """pgvector `vector`: dimension, unused, big-endian float32."""
-    return struct.pack(">HH", len(values), 0) + values.astype(">f4").tobytes()
-
-
 def halfvec(values: npt.NDArray[np.float32]) -> bytes:
     """pgvector `halfvec`: dimension, unused, big-endian float16."""
     return struct.pack(">HH", len(values), 0) + values.astype(">f2").tobytes()

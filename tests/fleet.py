@@ -220,7 +220,7 @@ class Fleet:
         that, too.
         """
         query = (
-            "SELECT DISTINCT m.worker_id::text FROM reelvec.embeddings m JOIN reelvec.jobs USING "
+            "SELECT DISTINCT m.worker_id::text FROM reelvec.video_embeddings m JOIN reelvec.jobs USING "
             "(video_id) WHERE started_at > to_timestamp(:moment)"
         )
         return {str(row[0]) for row in self._rows(query, moment=moment)}

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from db import session
 from producer.request import declared_encoder
 from tests import media
+from tests.vectors import as_stored
 from workers import pipeline
 from workers.engine.engine import Engine
 from workers.pipeline import Owed
@@ -37,7 +38,9 @@ def small_clips(folder: Path, count: int) -> list[Path]:
 
 
 def probe_vectors(paths: Sequence[Path]) -> dict[str, npt.NDArray[np.float32]]:
-    """uri -> pooled vector of `probe`, float32 [64], one file at a time."""
+    """uri -> pooled vector of `probe` as the database keeps it: float32 [64] of float16, one file
+    at a time.
+    """
     owed = [Owed(declared_encoder("probe", "pretrained", "notebook"))]
     samplers = SamplerPool(1, wall_seconds=60, cpu_seconds=60)
     engine = Engine(device="cpu", models_dir=None)
@@ -53,7 +56,7 @@ def probe_vectors(paths: Sequence[Path]) -> dict[str, npt.NDArray[np.float32]]:
                     engine_seconds=60,
                     stop=threading.Event(),
                 )
-            found[path.as_uri()] = result.encodings["probe"].pooled
+            found[path.as_uri()] = as_stored(result.encodings["probe"].pooled)
         return found
     finally:
         samplers.close()
@@ -67,7 +70,7 @@ def stored_vectors(
     with session.transaction(database) as connection:
         rows = connection.execute(
             text(
-                "SELECT v.uri, m.embedding::real[] FROM reelvec.embeddings m JOIN reelvec.encoders "
+                "SELECT v.uri, m.embedding::real[] FROM reelvec.video_embeddings m JOIN reelvec.encoders "
                 "e USING (encoder_id) JOIN reelvec.videos v USING (video_id) WHERE e.encoder = "
                 ":encoder"
             ),

@@ -11,8 +11,13 @@ from db import copy, encoders, session
 from db.encoders import Encoder
 from tests.ledgering import declare, execute
 
-COLUMNS = {"encoder_id": copy.smallint, "video_id": copy.bigint, "embedding": copy.vector, "dtype": copy.text,
+COLUMNS = {"encoder_id": copy.smallint, "video_id": copy.bigint, "embedding": copy.halfvec, "dtype": copy.text,
            "worker_id": copy.uuid}  # fmt: skip
+
+
+def as_stored(vectors: np.ndarray) -> np.ndarray:
+    """float32, rounded as the database rounds them."""
+    return vectors.astype(np.float16).astype(np.float32)
 
 
 def bound(engine: Engine, name: str, dim: int) -> Encoder:
@@ -36,7 +41,7 @@ def filled(engine: Engine, encoder: Encoder, vectors: np.ndarray) -> np.ndarray:
         for number, vector in enumerate(vectors, 1)
     )
     with session.transaction(engine) as connection:
-        copy.copy_rows(connection, "reelvec.embeddings", COLUMNS, rows)
+        copy.copy_rows(connection, "reelvec.video_embeddings", COLUMNS, rows)
     return vectors
 
 
@@ -46,4 +51,6 @@ def index(engine: Engine, encoder: Encoder) -> None:
         f"hnsw ((embedding::halfvec({encoder.dim})) halfvec_cosine_ops)",
         f"encoder_id = {encoder.encoder_id}",
     )
-    execute(engine, f"CREATE INDEX by_vector ON reelvec.embeddings USING {kind} WHERE {which}")
+    execute(
+        engine, f"CREATE INDEX by_vector ON reelvec.video_embeddings USING {kind} WHERE {which}"
+    )

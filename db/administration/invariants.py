@@ -29,7 +29,7 @@ _EXAMPLES = {
     "other": "min(example)",
 }
 _REMAKE = {
-    "vector": "DELETE FROM embeddings WHERE (video_id, encoder_id) IN ({rows})",
+    "vector": "DELETE FROM video_embeddings WHERE (video_id, encoder_id) IN ({rows})",
     "score": "DELETE FROM scores WHERE (video_id, tagger_id) IN ({rows})",
 }
 
@@ -132,7 +132,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "video",
         "done jobs lack the vector of an encoder they want",
         "SELECT video_id FROM jobs j WHERE state = 'done' AND EXISTS (SELECT FROM unnest(encoders) "
-        "e WHERE NOT EXISTS (SELECT FROM embeddings m WHERE m.encoder_id = e AND m.video_id = "
+        "e WHERE NOT EXISTS (SELECT FROM video_embeddings m WHERE m.encoder_id = e AND m.video_id = "
         "j.video_id))",
         "UPDATE jobs SET state = 'pending', attempts = 0, finished_at = NULL WHERE video_id IN "
         "({rows})",
@@ -154,14 +154,14 @@ INVARIANTS: tuple[Invariant, ...] = (
         "vector",
         "vectors belong to an encoder without digest, dimension or pooling: nobody knows which "
         "weights made them",
-        "SELECT video_id, encoder_id FROM embeddings JOIN encoders USING (encoder_id)"
+        "SELECT video_id, encoder_id FROM video_embeddings JOIN encoders USING (encoder_id)"
         " WHERE weights_digest IS NULL OR dim IS NULL OR pooling IS NULL",
     ),
     Invariant(
         "vectors without dtype",
         "vector",
         "vectors do not say in which dtype they were computed",
-        "SELECT video_id, encoder_id FROM embeddings WHERE btrim(dtype) = ''",
+        "SELECT video_id, encoder_id FROM video_embeddings WHERE btrim(dtype) = ''",
     ),
     Invariant(
         "vector dimensions",
@@ -169,7 +169,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "vectors have another dimension than their encoder",
         "SELECT video_id, encoder_id FROM {sampled} JOIN encoders USING (encoder_id) WHERE "
         "vector_dims(embedding) <> dim",
-        sampled="embeddings",
+        sampled="video_embeddings",
     ),
     Invariant(
         "window dimensions",
@@ -184,8 +184,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "vector",
         "vectors have no direction (length 0 or not finite), so no search finds them",
         "SELECT video_id, encoder_id FROM {sampled}"
-        " WHERE NOT (vector_norm(embedding) > 0 AND vector_norm(embedding) < 'Infinity')",
-        sampled="embeddings",
+        " WHERE NOT (l2_norm(embedding) > 0 AND l2_norm(embedding) < 'Infinity')",
+        sampled="video_embeddings",
     ),
     Invariant(
         "windows of length 0",
@@ -199,7 +199,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "vectors without windows",
         "vector",
         "vectors have no windows beside them",
-        "SELECT video_id, encoder_id FROM embeddings m WHERE NOT EXISTS (SELECT FROM "
+        "SELECT video_id, encoder_id FROM video_embeddings m WHERE NOT EXISTS (SELECT FROM "
         "window_embeddings w WHERE w.video_id = m.video_id AND w.encoder_id = m.encoder_id) AND "
         "encoder_id NOT IN (SELECT encoder_id FROM encoders WHERE weights = 'imported')",
     ),
@@ -208,7 +208,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "vector",
         "windows have no vector of the whole video beside them",
         "SELECT DISTINCT video_id, encoder_id FROM window_embeddings w WHERE NOT EXISTS"
-        " (SELECT FROM embeddings m WHERE m.video_id = w.video_id AND m.encoder_id = w.encoder_id)",
+        " (SELECT FROM video_embeddings m WHERE m.video_id = w.video_id AND m.encoder_id = w.encoder_id)",
         "DELETE FROM window_embeddings WHERE (video_id, encoder_id) IN ({rows})",
     ),
     Invariant(
@@ -248,7 +248,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "score",
         "scores have no vector of the tagger's encoder beside them",
         "SELECT video_id, tagger_id FROM scores s JOIN taggers USING (tagger_id) WHERE NOT EXISTS "
-        "(SELECT FROM embeddings m WHERE m.video_id = s.video_id AND m.encoder_id = "
+        "(SELECT FROM video_embeddings m WHERE m.video_id = s.video_id AND m.encoder_id = "
         "taggers.encoder_id)",
     ),
     Invariant(

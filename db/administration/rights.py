@@ -43,6 +43,8 @@ WORKER_WRITES = {
     "canaries": "INSERT, UPDATE",
     "attempts": "INSERT",
     "control": "INSERT, UPDATE",
+    "video_embeddings": "INSERT, DELETE",
+    # the view that workers older than revision 0017 write to; it goes with the next release
     "embeddings": "INSERT, DELETE",
     "window_embeddings": "INSERT, DELETE",
     "scores": "INSERT, DELETE",

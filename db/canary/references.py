@@ -144,7 +144,7 @@ def redo_sql(theirs: Canary) -> str:
     return (
         "UPDATE reelvec.jobs j SET state = 'pending', force = true, "  # noqa: S608
         f"owes = ARRAY[{theirs.encoder_id}]::smallint[], attempts = 0, strikes = 0, finished_at = "
-        "NULL, enqueued_at = now() FROM reelvec.embeddings m WHERE m.video_id = j.video_id AND "
+        "NULL, enqueued_at = now() FROM reelvec.video_embeddings m WHERE m.video_id = j.video_id AND "
         f"m.encoder_id = {theirs.encoder_id} AND m.worker_id = '{theirs.worker_id}' AND j.state = "
         "'done';"
     )

@@ -43,7 +43,7 @@ HAVING count(DISTINCT video_id) >= :videos AND (count(DISTINCT place_id) >= 2 OR
 """)
 
 _EMBEDDED = text("""
-SELECT count(DISTINCT video_id) FROM reelvec.jobs j JOIN reelvec.embeddings m USING (video_id)
+SELECT count(DISTINCT video_id) FROM reelvec.jobs j JOIN reelvec.video_embeddings m USING (video_id)
 JOIN reelvec.encoders e USING (encoder_id)
 WHERE j.finished_at >= :since AND m.created_at >= :since AND e.backbone = coalesce(:backbone, e.backbone)
 """)

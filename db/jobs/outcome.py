@@ -77,7 +77,7 @@ _MEDIA = ", ".join(MEDIA_COLUMNS)
 #: made anew go, all of them where the video is noise, and its media facts and its picture are
 #: written. One version has one picture, however many models look at it.
 REPLACED = f"""gone AS (
-  DELETE FROM reelvec.embeddings WHERE video_id = :video_id AND EXISTS (SELECT FROM ended)
+  DELETE FROM reelvec.video_embeddings WHERE video_id = :video_id AND EXISTS (SELECT FROM ended)
     AND (:is_noise OR encoder_id = ANY(CAST(:encoders AS smallint[]))) RETURNING 1
 ), gone_windows AS (
   DELETE FROM reelvec.window_embeddings WHERE video_id = :video_id AND EXISTS (SELECT FROM ended)
@@ -146,11 +146,11 @@ def _copy_encoder_rows(
 ) -> None:
     copy.copy_rows(
         connection,
-        "reelvec.embeddings",
+        "reelvec.video_embeddings",
         {
             "encoder_id": copy.smallint,
             "video_id": copy.bigint,
-            "embedding": copy.vector,
+            "embedding": copy.halfvec,
             "dtype": copy.text,
             "worker_id": copy.uuid,
         },

@@ -17,7 +17,7 @@ def encoders(again: str = "j.force", listed: str = REMEMBERED, wanted: str = "j.
     """Wanted encoders without a row; those of `listed` where `again` holds."""
     return f"""array(SELECT e FROM unnest({wanted}) e WHERE e IN (SELECT encoder_id FROM reelvec.encoders)
   AND CASE WHEN {again} THEN e = ANY({listed}) ELSE NOT EXISTS (
-    SELECT FROM reelvec.embeddings m WHERE m.encoder_id = e AND m.video_id = j.video_id) END ORDER BY e)"""  # noqa: S608
+    SELECT FROM reelvec.video_embeddings m WHERE m.encoder_id = e AND m.video_id = j.video_id) END ORDER BY e)"""  # noqa: S608
 
 
 def taggers(again: str = "j.force", listed: str = REMEMBERED, wanted: str = "j.taggers") -> str:

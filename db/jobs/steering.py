@@ -75,10 +75,10 @@ class Cancelled:
 
 
 _MADE = """array(SELECT e FROM unnest(j.encoders) e WHERE EXISTS (
-  SELECT FROM reelvec.embeddings m WHERE m.encoder_id = e AND m.video_id = j.video_id))"""
+  SELECT FROM reelvec.video_embeddings m WHERE m.encoder_id = e AND m.video_id = j.video_id))"""
 _MADE_TAGGERS = """array(SELECT t FROM unnest(j.taggers) t WHERE EXISTS (
   SELECT FROM reelvec.scores s WHERE s.tagger_id = t AND s.video_id = j.video_id))"""
-_MADE_AT = "(SELECT max(created_at) FROM reelvec.embeddings m WHERE m.video_id = j.video_id)"
+_MADE_AT = "(SELECT max(created_at) FROM reelvec.video_embeddings m WHERE m.video_id = j.video_id)"
 _END = "not_before = NULL, infra_since = NULL, owes = NULL, force = false, recheck = NULL"
 
 _CANCEL = """

@@ -24,7 +24,7 @@ _TRAILER_BYTES = 2
 
 def read(connection: Connection, statement: str, fields: Sequence[Field]) -> npt.NDArray[np.void]:
     """What `statement` selects, [n], with `fields` in its order: each a name and a big-endian numpy
-    type (`>i8`), `real_array(shape)` or `vector(number, dim)`. No cell may be NULL.
+    type (`>i8`), `real_array(shape)` or `halfvec(dim)`. No cell may be NULL.
 
     Raises `DBAPIError`, `ReelvecError` where a row is of another width.
     """
@@ -94,13 +94,13 @@ def real_array(*shape: int) -> npt.DTypeLike:
     return np.dtype([head, ("elements", element, shape)])
 
 
-def vector(number: str, dim: int) -> npt.DTypeLike:
-    """pgvector's own form of a vector: `number` is `>f4` of the type vector, `>f2` of halfvec."""
-    return np.dtype([("dim", ">u2"), ("unused", ">u2"), ("elements", number, (dim,))])
+def halfvec(dim: int) -> npt.DTypeLike:
+    """pgvector's own form of a `halfvec`: dimension, unused, big-endian float16."""
+    return np.dtype([("dim", ">u2"), ("unused", ">u2"), ("elements", ">f2", (dim,))])
 
 
 def numbers(column: npt.NDArray[np.void]) -> npt.NDArray[np.float32]:
-    """A column of `real_array(shape)` or `vector(...)` as float32 [n, *shape]."""
+    """A column of `real_array(shape)` or `halfvec(dim)` as float32 [n, *shape]."""
     elements = column["elements"]
     return np.asarray(elements["value"] if elements.dtype.names else elements, np.float32)
 

@@ -14,7 +14,7 @@ from db.encoders import Encoder
 from db.results.scores import Scoring
 from db.results.videos import BEST_TAG, COLUMNS
 
-_POOLED = "m.embedding AS vector FROM reelvec.embeddings m"
+_POOLED = "m.embedding AS vector FROM reelvec.video_embeddings m"
 _WINDOWS = """m.window_index, m.start_seconds, m.end_seconds, m.embedding AS vector
 FROM reelvec.window_embeddings m"""
 _SCORES = """translate(CAST(m.probabilities AS text), '{}', '[]') AS probabilities FROM reelvec.scores m"""

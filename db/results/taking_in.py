@@ -30,7 +30,7 @@ _FIELDS = (
 
 
 STORE = f"""
-COPY reelvec.embeddings ({", ".join(name for name, _ in _FIELDS)}, embedding) FROM STDIN BINARY
+COPY reelvec.video_embeddings ({", ".join(name for name, _ in _FIELDS)}, embedding) FROM STDIN BINARY
 """
 
 
@@ -121,9 +121,9 @@ def categorise(connection: Connection, video_ids: Sequence[int], categories: Seq
     connection.execute(_CATEGORISE, {"ids": list(video_ids), "categories": list(categories)})
 
 
-def stream(connection: Connection, encoder: Encoder, found: vectors.Pooled) -> io.BytesIO:
+def stream(encoder: Encoder, found: vectors.Pooled) -> io.BytesIO:
     """What `store` sends for `STORE`."""
-    fields = (*_FIELDS, vectors.stored(connection, "embeddings", encoder))
+    fields = (*_FIELDS, vectors.stored(encoder))
     values = {
         "encoder_id": encoder.encoder_id,
         "video_id": found.video_ids,
@@ -136,18 +136,18 @@ def stream(connection: Connection, encoder: Encoder, found: vectors.Pooled) -> i
 
 def store(connection: Connection, encoder: Encoder, found: vectors.Pooled) -> None:
     """Write vectors of videos that have none of this encoder."""
-    copy.run(connection, STORE, stream(connection, encoder, found))
+    copy.run(connection, STORE, stream(encoder, found))
 
 
 def known(connection: Connection, encoder: Encoder, found: vectors.Pooled) -> npt.NDArray[np.bool_]:
     """Which of these videos have exactly this vector already, [n]. Raises `UsageError` where one
     has another.
     """
-    fields = (arrays.VIDEO_ID, vectors.stored(connection, "embeddings", encoder))
+    fields = (arrays.VIDEO_ID, vectors.stored(encoder))
     ids = ", ".join(map(str, found.video_ids.tolist()))
     stored = arrays.read(
         connection,
-        f"SELECT video_id, embedding FROM reelvec.embeddings WHERE encoder_id = {encoder.encoder_id} "  # noqa: S608
+        f"SELECT video_id, embedding FROM reelvec.video_embeddings WHERE encoder_id = {encoder.encoder_id} "  # noqa: S608
         f"AND video_id IN ({ids})",
         fields,
     )

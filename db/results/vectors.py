@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from db import session
 from db.encoders import Encoder
@@ -20,13 +20,12 @@ from db.errors import UsageError
 from db.results import arrays
 from db.results.arrays import Field
 
-#: pgvector's types: each number, big-endian.
-NUMBERS = {"vector": ">f4", "halfvec": ">f2"}
-
 
 @dataclass(frozen=True)
 class Pooled:
-    """One vector a video: `video_ids` int64 [n], ascending; `vectors` float32 [n, d]."""
+    """One vector a video: `video_ids` int64 [n], ascending; `vectors` float32 [n, d] of what is
+    stored as float16.
+    """
 
     video_ids: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
@@ -57,7 +56,7 @@ def count(
     connection: Connection, encoder: Encoder, *, windows: bool = False, to: int | None = None
 ) -> int:
     """How many vectors there are of a bound encoder, up to the video `to`."""
-    table = "window_embeddings" if windows else "embeddings"
+    table = "window_embeddings" if windows else "video_embeddings"
     return arrays.count(connection, *_of(table, encoder), to=to)
 
 
@@ -71,10 +70,9 @@ def dim(encoder: Encoder) -> int:
     return encoder.dim
 
 
-def stored(connection: Connection, table: str, encoder: Encoder) -> Field:
-    """How the column `embedding` of a table holds the vectors of a bound encoder."""
-    kind = connection.execute(_TYPE, {"table": f"reelvec.{table}"}).scalar_one()
-    return "embedding", arrays.vector(NUMBERS[str(kind)], dim(encoder))
+def stored(encoder: Encoder) -> Field:
+    """How a column `embedding` holds the vectors of a bound encoder."""
+    return "embedding", arrays.halfvec(dim(encoder))
 
 
 def pooled(connection: Connection, encoder: Encoder) -> Pooled:
@@ -91,8 +89,10 @@ def pooled(connection: Connection, encoder: Encoder) -> Pooled:
 
 def pooled_blocks(connection: Connection, encoder: Encoder, *, after: int = 0) -> Iterator[Pooled]:
     """The same in blocks, from behind the video `after`."""
-    fields = (arrays.VIDEO_ID, stored(connection, "embeddings", encoder))
-    for found in arrays.read_blocks(connection, *_of("embeddings", encoder), fields, after=after):
+    fields = (arrays.VIDEO_ID, stored(encoder))
+    for found in arrays.read_blocks(
+        connection, *_of("video_embeddings", encoder), fields, after=after
+    ):
         yield Pooled(found["video_id"].astype(np.int64), arrays.numbers(found["embedding"]))
 
 
@@ -103,7 +103,7 @@ def window_blocks(connection: Connection, encoder: Encoder, *, after: int = 0) -
         ("window_index", ">i2"),
         ("start_seconds", ">f4"),
         ("end_seconds", ">f4"),
-        stored(connection, "window_embeddings", encoder),
+        stored(encoder),
     )
     whose = _of("window_embeddings", encoder)
     for found in arrays.read_blocks(connection, *whose, fields, after=after):
@@ -135,9 +135,3 @@ def all_windows(connection: Connection, encoder: Encoder) -> Windows:
 
 def _of(table: str, encoder: Encoder) -> tuple[str, str]:
     return f"reelvec.{table}", f"encoder_id = {encoder.encoder_id}"
-
-
-_TYPE = text("""
-SELECT t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-WHERE a.attrelid = CAST(:table AS regclass) AND a.attname = 'embedding'
-""")

@@ -202,7 +202,7 @@ def test_a_worker_with_another_commit_is_refused_and_the_locked_one_brings_it_ba
     assert (
         one(engine, "SELECT state FROM reelvec.jobs ORDER BY video_id DESC LIMIT 1") == "queued"
     ), "left for another"
-    assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 1
+    assert one(engine, "SELECT count(*) FROM reelvec.video_embeddings") == 1
 
     # with the first machine's models.lock the same command brings the same commit
     (tmp_path / "third").mkdir()

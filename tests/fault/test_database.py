@@ -286,7 +286,7 @@ def test_a_disk_that_is_full_in_a_copy_costs_nothing(engine: Engine, probe: int)
     )
     execute(
         engine,
-        "CREATE TRIGGER full_disk BEFORE INSERT ON reelvec.embeddings EXECUTE FUNCTION full_disk()",
+        "CREATE TRIGGER full_disk BEFORE INSERT ON reelvec.video_embeddings EXECUTE FUNCTION full_disk()",
     )
     with pytest.raises(UnavailableError, match="no space left on its disk: could not extend file"):
         finish(engine, claimed, Outcome((vectors(probe),)))
@@ -438,7 +438,7 @@ def test_a_result_is_held_until_it_is_written(
             assert state_of(engine, 1) == "running"
             hop.forward()
     assert state_of(engine, 1) == "done"
-    assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 1
+    assert one(engine, "SELECT count(*) FROM reelvec.video_embeddings") == 1
 
 
 def test_a_result_is_let_go_when_the_process_must_end(

@@ -44,7 +44,7 @@ def test_a_fleet_of_which_one_has_the_weights(
     (tmp_path / "pets.txt").write_text("a cat\na dog\n", encoding="utf-8")
     both = ("--backbone", "vivit", "--backbone", "siglip2", "--labels", "pets.txt")
     embedded = (
-        "SELECT count(*) FROM reelvec.embeddings JOIN reelvec.encoders USING (encoder_id) WHERE "
+        "SELECT count(*) FROM reelvec.video_embeddings JOIN reelvec.encoders USING (encoder_id) WHERE "
         "encoder = :encoder"
     )
 

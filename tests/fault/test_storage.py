@@ -129,7 +129,7 @@ def test_another_version_of_an_object_is_another_video(
     def vectors() -> dict[str, str]:
         with engine.connect() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT encoder, embedding::text FROM reelvec.embeddings JOIN reelvec.encoders "
+                "SELECT encoder, embedding::text FROM reelvec.video_embeddings JOIN reelvec.encoders "
                 "USING (encoder_id)"
             )
             return {str(name): str(vector) for name, vector in rows}

@@ -136,7 +136,7 @@ def test_force_makes_everything_again(engine: Engine, wanted: Wanted) -> None:
     assert again is not None
     assert again.encoders == wanted.encoders
     assert finish(engine, again, Outcome((vectors(wanted.encoders[0], 2.0),))) == "done"
-    assert one(engine, "SELECT embedding::text FROM reelvec.embeddings") == "[2,2,2,2]"
+    assert one(engine, "SELECT embedding::text FROM reelvec.video_embeddings") == "[2,2,2,2]"
     assert one(engine, "SELECT force FROM reelvec.jobs") is False
 
 

@@ -33,6 +33,7 @@ from workers.canary import pictures
 from workers.canary.check import CanaryWatch, Me
 from workers.engine.engine import Engine, ModelKey
 from workers.models import Models, NothingToMakeError
+from workers.pipeline import Owed
 from workers.sampling.plan import SHAPE
 from workers.settings import WorkerSettings
 from workers.tally import Tally
@@ -72,11 +73,11 @@ class Node:
         self.clock.now += CHECK_SECONDS / 60
         self.models.check()
 
-    def owed(self) -> None:
+    def owed(self) -> list[Owed]:
         """What a task asks for before it computes. Raises `NothingToMakeError`."""
         assert self.encoder.encoder_id is not None
         claim = SimpleNamespace(encoders=(self.encoder.encoder_id,), taggers=())
-        assert self.models.owed(cast(Claim, claim))
+        return self.models.owed(cast(Claim, claim))
 
 
 Start = Callable[..., Node]
@@ -184,14 +185,19 @@ def test_a_broken_worker_makes_nothing(
         monkeypatch.setattr(tower, "compute_dtype", lambda _: torch.bfloat16)
     healthy = [start(machine, VIVIT) for machine in ("a", "b")]
     assert standings(engine) == {"cpu@a": "reference"}
-    for node in healthy:
-        node.owed()
+    in_hand = [node.owed() for node in healthy]
+    for node, owed in zip(healthy, in_hand, strict=True):
+        assert owed
+        node.models.require(owed)
     broken(monkeypatch, healthy[1])
     with pytest.raises(RefusedConfigurationError, match="reelvec models accept vivit-random-tiny"):
         healthy[1].hour_passes()
     assert healthy[1].refuses
     with pytest.raises(NothingToMakeError):
         healthy[1].owed()
+    with pytest.raises(NothingToMakeError):  # of a video that was computed meanwhile, too
+        healthy[1].models.require(in_hand[1])
+    healthy[0].models.require(in_hand[0])
     assert [one.worker for one in told(engine).refused] == ["cpu@b"]
     if broken is damage_weight:  # the others are of the whole process
         healthy[0].hour_passes()

@@ -22,22 +22,22 @@ BY_NAME = {invariant.name: invariant for invariant in INVARIANTS}
 
 #: What breaks each rule, on the ledger of `good`: videos 1 and 2 are done, 3 failed, 4 waits.
 BREAKS = {
-    "done without vectors": "DELETE FROM embeddings WHERE video_id = 1",
+    "done without vectors": "DELETE FROM video_embeddings WHERE video_id = 1",
     "done without scores": "DELETE FROM scores WHERE video_id = 1",
     "unbound vectors": "UPDATE encoders SET weights_digest = NULL",
-    "vectors without dtype": "UPDATE embeddings SET dtype = ' ' WHERE video_id = 1",
-    "vector dimensions": "UPDATE embeddings SET embedding = '[1,2]' WHERE video_id = 1",
+    "vectors without dtype": "UPDATE video_embeddings SET dtype = ' ' WHERE video_id = 1",
+    "vector dimensions": "UPDATE video_embeddings SET embedding = '[1,2]' WHERE video_id = 1",
     "window dimensions": "UPDATE window_embeddings SET embedding = '[1,2]' WHERE video_id = 1 AND "
     "window_index = 2",
-    "vectors of length 0": "UPDATE embeddings SET embedding = '[0,0,0,0]' WHERE video_id = 1",
+    "vectors of length 0": "UPDATE video_embeddings SET embedding = '[0,0,0,0]' WHERE video_id = 1",
     "windows of length 0": "UPDATE window_embeddings SET embedding = '[0,0,0,0]' WHERE video_id = "
     "1 AND window_index = 2",
     "vectors without windows": "DELETE FROM window_embeddings WHERE video_id = 1",
-    "windows without a vector": "DELETE FROM embeddings WHERE video_id = 1",
+    "windows without a vector": "DELETE FROM video_embeddings WHERE video_id = 1",
     "number of windows": "DELETE FROM window_embeddings WHERE video_id = 1 AND window_index = 1",
     "number of scores": "UPDATE scores SET probabilities = '{1}' WHERE video_id = 1",
     "probabilities": "UPDATE scores SET probabilities = '{NaN,0.5}' WHERE video_id = 1",
-    "scores without a vector": "DELETE FROM embeddings WHERE video_id = 1",
+    "scores without a vector": "DELETE FROM video_embeddings WHERE video_id = 1",
     "unattended jobs": "UPDATE jobs SET state = 'running', worker_id = gen_random_uuid() WHERE "
     "video_id = 4",
     "owned but not running": "UPDATE jobs SET worker_id = gen_random_uuid() WHERE video_id = 1",

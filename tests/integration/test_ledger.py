@@ -123,7 +123,10 @@ def test_finish_writes_vectors_windows_and_scores(engine: Engine, probe: int) ->
         finish(engine, claimed, Outcome((vectors(probe, 2.5),), (scores(tagger),), bytes_read=7))
         == "done"
     )
-    assert str(one(engine, "SELECT embedding::text FROM reelvec.embeddings")) == "[2.5,2.5,2.5,2.5]"
+    assert (
+        str(one(engine, "SELECT embedding::text FROM reelvec.video_embeddings"))
+        == "[2.5,2.5,2.5,2.5]"
+    )
     windows = (
         "SELECT array_agg(start_seconds ORDER BY window_index)::text FROM reelvec.window_embeddings"
     )
@@ -148,12 +151,12 @@ def test_a_late_worker_is_fenced_and_leaves_nothing(engine: Engine, probe: int) 
     owner = claim(engine, 1, uuid4())
     assert owner is not None
     assert finish(engine, late, Outcome((vectors(probe, 9.0),))) is None
-    assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 0
+    assert one(engine, "SELECT count(*) FROM reelvec.video_embeddings") == 0
     assert finish(engine, owner, Outcome((vectors(probe),))) == "done"
     assert finish(engine, owner, Outcome((vectors(probe, 9.0),))) is None, (
         "a second finish changes nothing"
     )
-    assert one(engine, "SELECT embedding::text FROM reelvec.embeddings") == "[1,1,1,1]"
+    assert one(engine, "SELECT embedding::text FROM reelvec.video_embeddings") == "[1,1,1,1]"
 
 
 def test_the_token_fences_a_workers_own_earlier_try(engine: Engine, probe: int) -> None:
@@ -177,7 +180,7 @@ def test_what_succeeded_is_kept_when_another_encoder_failed(engine: Engine, prob
     assert claimed is not None
     failure = Failure("encode", "nonfinite", ErrorClass.BAD_OUTPUT, "NaN in window 2\0", "other")
     assert finish(engine, claimed, Outcome((vectors(probe),), failure=failure)) == "failed"
-    assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 1
+    assert one(engine, "SELECT count(*) FROM reelvec.video_embeddings") == 1
     assert (
         one(engine, "SELECT error_code || ': ' || error FROM reelvec.jobs")
         == "nonfinite: NaN in window 2"

@@ -148,7 +148,7 @@ def test_a_worker_makes_what_it_can_and_another_one_the_rest(engine: Engine, ids
     assert claim(engine, 1, uuid4(), VIVIT_ALONE) is None
     assert job(engine).endswith(",0,1,f)"), "neither attempts nor token"
     assert make(engine, 1, ids.siglip2) == "done"
-    assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 2
+    assert one(engine, "SELECT count(*) FROM reelvec.video_embeddings") == 2
 
 
 def test_what_a_worker_cannot_make_is_as_if_it_had_never_come(engine: Engine, ids: Ids) -> None:
@@ -276,7 +276,7 @@ def test_what_is_made_again_is_made_once_by_each(engine: Engine, ids: Ids) -> No
     assert make(engine, 1, ids.siglip2) == "done"
     execute(engine, "UPDATE reelvec.videos SET etag = 'v1'")
     set_jobs(engine, "1", state="'pending'", encoders=f"'{{{ids.vivit},{ids.siglip2}}}'")
-    execute(engine, "DELETE FROM reelvec.embeddings WHERE encoder_id = :id", id=ids.vivit)
+    execute(engine, "DELETE FROM reelvec.video_embeddings WHERE encoder_id = :id", id=ids.vivit)
     claimed = claim(engine, 1, uuid4(), VIVIT_ALONE)
     assert claimed is not None
     again = Outcome((vectors(ids.vivit),), media=Media("v2", 9))
@@ -301,7 +301,7 @@ def test_done_stays_done_when_what_was_added_is_cancelled(engine: Engine, ids: I
     enqueue(engine, 3, ids.vivit)
     for video_id in (1, 2):
         assert make(engine, video_id, ids.vivit) == "done"
-    made_at = one(engine, "SELECT max(created_at) FROM reelvec.embeddings")
+    made_at = one(engine, "SELECT max(created_at) FROM reelvec.video_embeddings")
     assert enqueue(engine, 3, *ids).queued == 2
     found = read(engine, lambda connection: steering.cancel(connection, Selection(), **ME))
     assert found == Cancelled(cancelled=1, done=2)
@@ -348,7 +348,9 @@ def test_a_model_is_withdrawn(engine: Engine, ids: Ids) -> None:
     )
     assert (
         one(
-            engine, "SELECT count(*) FROM reelvec.embeddings WHERE encoder_id = :id", id=ids.siglip2
+            engine,
+            "SELECT count(*) FROM reelvec.video_embeddings WHERE encoder_id = :id",
+            id=ids.siglip2,
         )
         == 1
     )

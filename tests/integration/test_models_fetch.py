@@ -554,7 +554,7 @@ def test_two_workers_of_a_node_load_from_a_bucket(
         ledgering.one(engine, "SELECT weights_digest FROM reelvec.encoders")
         == fetched["weights_digest"]
     )
-    assert ledgering.one(engine, "SELECT count(*) FROM reelvec.embeddings") == 2
+    assert ledgering.one(engine, "SELECT count(*) FROM reelvec.video_embeddings") == 2
     for worker in workers:
         assert worker.stop() == 0, worker.log()
     assert sum(worker.log().count(f"from {prefix}") for worker in workers) == 1, "downloaded once"

@@ -313,7 +313,7 @@ def test_a_backbone_that_mostly_works_is_not_paused(engine: Engine, probe: int) 
         assert claimed is not None
         finish(engine, claimed, Outcome((vectors(probe),)))
     assert pause_failing(engine) == []
-    execute(engine, "UPDATE reelvec.embeddings SET created_at = now() - interval '1 h'")
+    execute(engine, "UPDATE reelvec.video_embeddings SET created_at = now() - interval '1 h'")
     assert len(pause_failing(engine)) == 1
 
 

@@ -32,7 +32,7 @@ from workers.sampling.videos import Videos
 from workers.settings import WorkerSettings
 from workers.sources.storage import Storage
 
-VECTORS = "SELECT count(*) FROM reelvec.embeddings WHERE video_id = 1"
+VECTORS = "SELECT count(*) FROM reelvec.video_embeddings WHERE video_id = 1"
 EVERYTHING = Selection()
 ERROR = "SELECT error FROM reelvec.jobs WHERE video_id = 1"
 STAMP = "SELECT sampler_version FROM reelvec.videos WHERE video_id = 1"

@@ -169,7 +169,7 @@ FORBIDDEN = {
         "UPDATE reelvec.encoders SET checkpoint = 'other'",
         "DELETE FROM reelvec.control",
         "INSERT INTO reelvec.actions (action, who) VALUES ('retry', 'somebody')",
-        "UPDATE reelvec.embeddings SET dtype = 'x'",
+        "UPDATE reelvec.video_embeddings SET dtype = 'x'",
         "TRUNCATE reelvec.scores",
         "DROP TABLE reelvec.scores",
         "DROP VIEW reelvec.tags",
@@ -180,9 +180,9 @@ FORBIDDEN = {
         "SET ROLE reelvec_admin",
     ],
     "desk": [
-        "INSERT INTO reelvec.embeddings SELECT 1, 1, '[1]', 'x', gen_random_uuid()",
-        "UPDATE reelvec.embeddings SET dtype = 'x'",
-        "DELETE FROM reelvec.embeddings",
+        "INSERT INTO reelvec.video_embeddings SELECT 1, 1, '[1]', 'x', gen_random_uuid()",
+        "UPDATE reelvec.video_embeddings SET dtype = 'x'",
+        "DELETE FROM reelvec.video_embeddings",
         "DELETE FROM reelvec.scores",
         "DELETE FROM reelvec.videos",
         "DELETE FROM reelvec.jobs",
@@ -287,7 +287,8 @@ def test_the_doctor_says_which_role_lacks_what(
     assert judged("desk")[0] == judged("node")[0] == "ok"
     assert judged("boss") == ("ok", "role boss may read, enqueue and work")
     assert (
-        "role desk may read and enqueue; to work it lacks DELETE on embeddings" in judged("desk")[1]
+        "role desk may read and enqueue; to work it lacks DELETE on video_embeddings"
+        in judged("desk")[1]
     )
     assert judged("guest")[0] == "warn"
     assert judged("nobody")[0] == "fail"
@@ -313,7 +314,7 @@ def test_a_worker_that_may_not_work_refuses_before_its_first_video(
     monkeypatch.setenv("DATABASE_URL", url_of("guest"))
     with pytest.raises(
         RefusedConfigurationError,
-        match=r"role guest lacks DELETE on embeddings, .* GRANT reelvec_worker",
+        match=r"role guest lacks DELETE on video_embeddings, .* GRANT reelvec_worker",
     ):
         launch.prepare(None)
 

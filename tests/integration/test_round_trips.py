@@ -76,7 +76,7 @@ def test_a_video_costs_as_many_round_trips_as_the_doctor_says(
             assert tasks._finish(made, claimed, outcome, give_up_at=math.inf) == "done"
             spent.append((claims, proxy.round_trips - before))
     assert spent[1] == (1, ROUND_TRIPS)
-    assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 2
+    assert one(engine, "SELECT count(*) FROM reelvec.video_embeddings") == 2
     assert one(engine, "SELECT count(*) FROM reelvec.scores") == 2
     assert one(engine, "SELECT count(*) FROM reelvec.strips") == 2
     assert one(engine, "SELECT min(fps) FROM reelvec.videos WHERE etag = 'a'") == 25.0

@@ -133,7 +133,7 @@ def test_nearest_orders_by_cosine_and_leaves_the_video_out(engine: Engine) -> No
             )
             connection.execute(
                 text(
-                    "INSERT INTO reelvec.embeddings VALUES (:e, :v, :value, 'float32', "
+                    "INSERT INTO reelvec.video_embeddings VALUES (:e, :v, :value, 'float32', "
                     "gen_random_uuid())"
                 ),
                 {"e": encoder_id, "v": index, "value": value},

@@ -58,7 +58,7 @@ def store(
         )
         execute(
             engine,
-            "INSERT INTO reelvec.embeddings SELECT :encoder, video_id, :vector, 'float32', "
+            "INSERT INTO reelvec.video_embeddings SELECT :encoder, video_id, :vector, 'float32', "
             "gen_random_uuid() FROM reelvec.videos WHERE uri = :uri",
             encoder=encoder.encoder_id,
             vector=str(vector.tolist()),
@@ -109,7 +109,7 @@ def test_an_index_answers_in_the_same_order_and_with_as_many(engine: Engine) -> 
     )
     execute(
         engine,
-        "CREATE INDEX by_angle ON reelvec.embeddings USING hnsw ((embedding::halfvec(2)) "
+        "CREATE INDEX by_angle ON reelvec.video_embeddings USING hnsw ((embedding::halfvec(2)) "
         f"halfvec_cosine_ops) WHERE encoder_id = {encoder.encoder_id}",
     )
     with session.transaction(engine) as connection:

@@ -55,7 +55,7 @@ def crowd(engine: Engine) -> tuple[Engine, Encoder, np.ndarray]:
     vectors = np.random.default_rng(1).standard_normal((VIDEOS, DIM)).astype(np.float32)
     filled(engine, encoder, vectors)
     index(engine, encoder)
-    execute(engine, "ANALYZE reelvec.embeddings")
+    execute(engine, "ANALYZE reelvec.video_embeddings")
     return engine, encoder, vectors
 
 
@@ -233,7 +233,7 @@ def life(engine: Engine) -> None:
         assert claimed is not None
         outcome = ledgering.Outcome((ledgering.vectors(encoder_id, float(video_id)),), (), None)
         assert ledgering.finish(engine, claimed, outcome) == "done"
-    cli("db", "sql", "--write", "CREATE INDEX ON embeddings USING hnsw ((embedding::halfvec(4)) halfvec_cosine_ops)"
+    cli("db", "sql", "--write", "CREATE INDEX ON video_embeddings USING hnsw ((embedding::halfvec(4)) halfvec_cosine_ops)"
                                 f" WHERE encoder_id = {encoder_id}")  # fmt: skip
     asks(engine)
 

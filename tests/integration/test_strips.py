@@ -68,7 +68,7 @@ def test_a_version_has_one_picture_for_as_long_as_its_vectors_last(engine: Engin
     again(engine)
     damaged = Failure("sample", "damaged", ErrorClass.PERMANENT, "noise")
     assert end(engine, Outcome(failure=damaged, media=newer.media)) == "failed"
-    assert one(engine, "SELECT count(*) FROM reelvec.embeddings") == 0
+    assert one(engine, "SELECT count(*) FROM reelvec.video_embeddings") == 0
     assert picture(engine) is None
 
 

@@ -23,7 +23,7 @@ from producer.results import old_npz
 from producer.results.taking_in import Imported, import_file
 from tests import ledgering
 from tests.ledgering import execute, one
-from tests.vectors import bound, filled
+from tests.vectors import as_stored, bound, filled
 
 DIM = 8
 #: Of the notebook's folders: 48 is films, 46 animals.
@@ -32,7 +32,7 @@ NAMES = ["a.mp4", "a.mp4", "b ё.mp4", "twice.mp4", "nowhere.mp4"]
 
 
 def vectors(*shape: int) -> np.ndarray:
-    return np.random.default_rng(7).standard_normal(shape, dtype=np.float32)
+    return as_stored(np.random.default_rng(7).standard_normal(shape, dtype=np.float32))
 
 
 def nothing(done: int, total: int) -> None:
@@ -82,7 +82,7 @@ def test_the_notebooks_file_goes_to_the_videos_of_its_names(
     assert one(recorded, "SELECT category FROM reelvec.videos WHERE video_id = 3") == "films"
     assert one(recorded, "SELECT count(*) FROM reelvec.imported_old_one") == 3
 
-    rows = "SELECT md5(string_agg(m::text, '' ORDER BY video_id)) FROM reelvec.embeddings m"
+    rows = "SELECT md5(string_agg(m::text, '' ORDER BY video_id)) FROM reelvec.video_embeddings m"
     before = one(recorded, rows)
     again = take(**old)
     assert (again.written, again.already, again.new_videos) == (0, 3, 0)
@@ -94,7 +94,7 @@ def test_the_notebooks_file_goes_to_the_videos_of_its_names(
     assert take("windows", **old).written == 3
     with reelvec.connect(url(recorded)) as catalogue:
         found = catalogue.vectors("windows").vectors
-        np.testing.assert_array_equal(found, old["embeddings"][:3].mean(axis=1))
+        np.testing.assert_array_equal(found, as_stored(old["embeddings"][:3].mean(axis=1)))
     with pytest.raises(UsageError, match="vectors of windows have 8 numbers, these have 9"):
         take("windows", **{**old, "embeddings": vectors(5, 9)})
 

@@ -21,7 +21,7 @@ from db.results import arrays
 from db.results import vectors as stored
 from producer.results import export as desk
 from tests.ledgering import LABELS, execute
-from tests.vectors import bound, filled
+from tests.vectors import as_stored, bound, filled
 
 DIM = 8
 
@@ -55,7 +55,7 @@ def encoder(engine: Engine) -> Encoder:
 def made(engine: Engine, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """25 videos in blocks of 10, the last of them without a category, each with two windows."""
     monkeypatch.setattr(arrays, "BLOCK_ROWS", 10)
-    vectors = np.random.default_rng(0).standard_normal((25, DIM), dtype=np.float32)
+    vectors = as_stored(np.random.default_rng(0).standard_normal((25, DIM), dtype=np.float32))
     filled(engine, encoder, vectors)
     execute(
         engine,
@@ -115,28 +115,13 @@ def test_vectors_are_one_array_of_one_moment(
         assert sum(len(block.video_ids) for block in read) == 15
 
 
-def test_vectors_that_are_stored_as_halves_are_given_as_floats(
-    engine: Engine, encoder: Encoder, made: np.ndarray, tmp_path: Path
-) -> None:
-    execute(
-        engine,
-        "DROP VIEW reelvec.probe;"
-        "ALTER TABLE reelvec.embeddings ALTER embedding TYPE halfvec USING embedding::halfvec",
-    )
-    halves = made.astype(np.float16).astype(np.float32)
-    with reelvec.connect(url(engine)) as catalogue:
-        np.testing.assert_array_equal(catalogue.vectors("probe").vectors, halves)
-    desk.export(engine, "probe", tmp_path / "x.csv", windows=False, tell=nothing)
-    np.testing.assert_array_equal(cells(tmp_path / "x.csv", "vector"), halves)
-
-
 def test_a_vector_of_another_length_is_told_and_not_misread(
     engine: Engine, encoder: Encoder, made: np.ndarray
 ) -> None:
     for wrong in ("[1,2,3,4,5,6,7]", "[1,2,3,4,5,6,7,8,9]"):
         execute(
             engine,
-            "UPDATE reelvec.embeddings SET embedding = CAST(:wrong AS vector) WHERE video_id = 3",
+            "UPDATE reelvec.video_embeddings SET embedding = CAST(:wrong AS halfvec) WHERE video_id = 3",
             wrong=wrong,
         )
         with (

@@ -91,7 +91,7 @@ def test_one_that_fails_costs_its_own_encoders_and_no_others(
     )
     outcome = tasks._run(runtime, claimed, give_up_at=math.inf)
     assert ledgering.finish(engine, claimed, outcome) == "failed"
-    assert one(engine, "SELECT array_agg(sampling) FROM reelvec.embeddings JOIN reelvec.encoders USING (encoder_id)") == [
+    assert one(engine, "SELECT array_agg(sampling) FROM reelvec.video_embeddings JOIN reelvec.encoders USING (encoder_id)") == [
         policy for policy in POLICIES if policy != failing
     ]  # fmt: skip
     told = "SELECT error_code || ': ' || error FROM reelvec.{} WHERE video_id = 1"

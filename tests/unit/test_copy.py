@@ -10,10 +10,6 @@ import pytest
 from db import copy
 
 
-def test_a_vector_is_dimension_then_big_endian_floats() -> None:
-    assert copy.vector(np.array([1.5, -2.0], np.float32)) == struct.pack(">HHff", 2, 0, 1.5, -2.0)
-
-
 def test_a_halfvec_is_dimension_then_big_endian_half_floats() -> None:
     assert copy.halfvec(np.array([1.5, -2.0], np.float32)) == struct.pack(">HHee", 2, 0, 1.5, -2.0)
 

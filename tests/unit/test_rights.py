@@ -63,14 +63,8 @@ def test_encoders_are_declared_by_one_and_bound_by_the_other() -> None:
 
 def test_a_worker_deletes_in_its_results_and_in_what_it_says_of_itself_only() -> None:
     deletes = {right.table for right in rights.rights(WORKER) if right.privilege == "DELETE"}
-    assert deletes == {
-        "embeddings",
-        "window_embeddings",
-        "scores",
-        "strips",
-        "workers",
-        "place_workers",
-    }
+    results = {"video_embeddings", "embeddings", "window_embeddings", "scores", "strips"}
+    assert deletes == results | {"workers", "place_workers"}
     assert not [right for right in rights.rights(ENQUEUER) if right.privilege == "DELETE"]
 
 
@@ -88,8 +82,8 @@ def test_columns_are_taken_apart() -> None:
         ("permission denied for table jobs", "UPDATE reelvec.jobs SET x = 1", "UPDATE on jobs"),
         ("permission denied for table videos", "WITH made AS (INSERT INTO reelvec.videos (uri) ...", "INSERT on videos"),
         ("permission denied for table scores", "DELETE FROM reelvec.scores WHERE ...", "DELETE on scores"),
-        ("permission denied for table embeddings", "COPY reelvec.embeddings (a) FROM STDIN", "INSERT on embeddings"),
-        ("permission denied for table embeddings", "COPY reelvec.embeddings (a) TO STDOUT BINARY", "SELECT on embeddings"),
+        ("permission denied for table video_embeddings", "COPY reelvec.video_embeddings (a) FROM STDIN", "INSERT on video_embeddings"),
+        ("permission denied for table video_embeddings", "COPY reelvec.video_embeddings (a) TO STDOUT BINARY", "SELECT on video_embeddings"),
         ("permission denied for view tags", "SELECT * FROM tags", "SELECT on tags"),
         ("permission denied for schema reelvec", "SELECT 1", "a right"),
         ("permission denied for table jobs", None, "a right"),
