@@ -84,7 +84,7 @@ REPLACED = f"""gone AS (
 ), known_media AS (
   UPDATE reelvec.videos v SET ({_MEDIA}) = (
     SELECT {_MEDIA} FROM jsonb_populate_record(v, CAST(:media AS jsonb)))
-  WHERE video_id = :video_id AND :media IS NOT NULL AND EXISTS (SELECT FROM ended)
+  WHERE video_id = :video_id AND CAST(:media AS jsonb) IS NOT NULL AND EXISTS (SELECT FROM ended)
 )"""  # noqa: S608
 #: What the error of a video of noise says of vectors that were made of it; else nothing.
 REMOVED_NOISE = """(
