@@ -14,11 +14,13 @@ import platform
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from db import encoders, ledger, schema, session
 from db.encoders import Encoder
@@ -88,21 +90,67 @@ def offer(
     with session.transaction(engine) as connection:
         video_ids = feed(connection, room=int(rate * seconds))
     assert len(video_ids) == int(rate * seconds)
-    from uuid import uuid4
+    workers = [uuid4() for _ in range(CLIENTS)]
 
+    def pair(index: int) -> None:
+        with session.transaction(engine) as connection:
+            claimed = ledger.claim(
+                connection, video_ids[index], workers[index % CLIENTS], job_seconds=60
+            )
+        assert claimed is not None
+        with session.transaction(engine) as connection:
+            assert ledger.finish(connection, claimed, made, first_delay_seconds=5)
+
+    return paced(pair, rate=rate, count=len(video_ids))
+
+
+def rival_table(engine: Engine, rows: int) -> None:
+    """As many rows as there are jobs, of their size, with no index but the key."""
+    with session.transaction(engine) as connection:
+        connection.execute(text("DROP TABLE IF EXISTS rival"))
+        connection.execute(
+            text(
+                "CREATE TABLE rival (id bigint PRIMARY KEY, turns int, filler text) WITH "
+                "(fillfactor = 75)"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO rival SELECT i, 0, repeat('x', 100) FROM generate_series(1, :rows) i"
+            ),
+            {"rows": rows},
+        )
+
+
+def offer_bare(
+    engine: Engine, rows: int, *, rate: float, seconds: float
+) -> tuple[float, np.ndarray]:
+    """The least that a pair can cost on this server and disk: two transactions, each of which
+    changes one row of `rival_table` by its key. In the same words as `offer`.
+    """
+    ids = np.random.default_rng().integers(1, rows + 1, int(rate * seconds)).tolist()
+    statement = text("UPDATE rival SET turns = turns + 1 WHERE id = :id")
+
+    def pair(index: int) -> None:
+        for _ in range(2):
+            with session.transaction(engine) as connection:
+                connection.execute(statement, {"id": ids[index]})
+
+    return paced(pair, rate=rate, count=len(ids))
+
+
+def paced(pair: Callable[[int], None], *, rate: float, count: int) -> tuple[float, np.ndarray]:
+    """`pair(0)` to `pair(count - 1)` by all clients in turns, `rate` a second: how many a second
+    there were, and the seconds each took from when it was due, sorted.
+    """
     latencies: list[list[float]] = [[] for _ in range(CLIENTS)]
     begin = time.perf_counter() + 0.2
 
     def client(slot: int) -> None:
-        me = uuid4()
-        for index in range(slot, len(video_ids), CLIENTS):
+        for index in range(slot, count, CLIENTS):
             due = begin + index / rate
             time.sleep(max(0.0, due - time.perf_counter()))
-            with session.transaction(engine) as connection:
-                claimed = ledger.claim(connection, video_ids[index], me, job_seconds=60)
-            assert claimed is not None
-            with session.transaction(engine) as connection:
-                assert ledger.finish(connection, claimed, made, first_delay_seconds=5)
+            pair(index)
             latencies[slot].append(time.perf_counter() - due)
 
     threads = [threading.Thread(target=client, args=(slot,)) for slot in range(CLIENTS)]
@@ -110,7 +158,7 @@ def offer(
         thread.start()
     for thread in threads:
         thread.join()
-    return len(video_ids) / (time.perf_counter() - begin), np.sort(np.concatenate(latencies))
+    return count / (time.perf_counter() - begin), np.sort(np.concatenate(latencies))
 
 
 def publish(engine: Engine, broker_url: str, count: int) -> float:

@@ -30,8 +30,10 @@ _CANNOT_SERVE = {
     "58": "cannot use its files",
 }
 _BUSY = {
+    "26000": "does not know a statement that it was told before",
     "40001": "ended a transaction that conflicted with another",
     "40P01": "ended a transaction because of a deadlock with another",
+    "42P05": "knows a statement already that it is told now",
     "55P03": "gave up waiting for a lock that another session holds",
 }
 _NO_RIGHT = "42501"

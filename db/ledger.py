@@ -23,6 +23,7 @@ from db.jobs import blame, owing, retries
 from db.jobs import outcome as outcomes
 from db.jobs.abilities import MAKES, Ability
 from db.jobs.outcome import Outcome
+from db.prepared import Prepared
 
 EVERYTHING = Ability()
 
@@ -89,7 +90,7 @@ def _left(kind: str) -> str:
 
 # Only what this worker can make is taken. Where that is nothing of what is owed the row waits
 # again, as if nobody had come, and remembers what it owes, so that it is sent another way.
-_CLAIM = text(f"""
+_CLAIM_SQL = f"""
 WITH me AS MATERIALIZED (SELECT {MAKES} AS makes), found AS (
   SELECT j.video_id, {owing.encoders()} AS encoders, {owing.taggers()} AS taggers
   FROM reelvec.jobs j
@@ -117,7 +118,8 @@ SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j
   array(SELECT DISTINCT sampling FROM reelvec.encoders WHERE j.recheck AND encoder_id = ANY(j.encoders)) AS recheck,
   coalesce(j.wants_strip, true) AS wants_strip
 FROM me, j JOIN reelvec.videos v USING (video_id)
-""")  # noqa: S608
+"""  # noqa: S608
+_CLAIM = Prepared("claim", _CLAIM_SQL)
 
 
 def claim(
@@ -140,7 +142,7 @@ def claim(
         "job_seconds": job_seconds,
         **ability.facts,
     }
-    row = connection.execute(_CLAIM, facts).first()
+    row = _CLAIM.execute(connection, facts).first()
     if row is None:
         return None
     found = dict(row._mapping)
@@ -151,7 +153,7 @@ def claim(
 # A job may still owe something: it was widened while it ran, or this worker could not make
 # everything. Then it goes back for the rest; after a failure of one model, too, if others have not
 # been tried yet.
-_FINISH = text(f"""
+_FINISH_SQL = f"""
 WITH mine AS (
   SELECT j.video_id, {owing.encoders(_AGAIN, _LISTED)} AS encoders, {owing.taggers(_AGAIN, _LISTED)} AS taggers
   FROM reelvec.jobs j
@@ -175,7 +177,8 @@ UPDATE reelvec.jobs j SET
   wait_seconds = :wait_seconds, device_seconds = :device_seconds
 FROM ended WHERE j.video_id = ended.video_id
 RETURNING j.state
-""")  # noqa: S608
+"""  # noqa: S608
+_FINISH = Prepared("finish", _FINISH_SQL)
 
 
 def finish(
@@ -221,8 +224,8 @@ def finish(
         if failure is None or decision.state == "done"
         else outcomes.clean_text(failure.message)
     )
-    state = connection.execute(
-        _FINISH,
+    state = _FINISH.execute(
+        connection,
         {
             "video_id": claimed.video_id,
             "worker_id": claimed.worker_id,

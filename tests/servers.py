@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from db.stack.server_process import wait_until
 from tests.proxy import Proxy
 
 QUEUE = "reelvec:reelvec"
+#: Lies in the broker while it is killed, so that it shows what was kept.
+_MARK = "mark-of-a-kill"
 #: Waits on events, not on time: only something that never happens takes this long.
 PATIENCE_SECONDS = 60.0
 
@@ -42,6 +45,7 @@ class Servers:
     broker_hop: Proxy
     private_hop: Proxy
     engine: Engine
+    _keeps: bool | None = None
 
     @classmethod
     @contextmanager
@@ -113,15 +117,21 @@ class Servers:
     # Deaths
 
     def kill_broker(self, *, keeps: bool = False) -> None:
-        """SIGKILL. `keeps`: what it held is there again after `up`."""
+        """SIGKILL. `keeps`: what it held is there again after `up`; else nothing is. AssertionError
+        in `up` where that is not so.
+        """
         state = self._state()
         with self.broker() as client:
+            client.set(_MARK, "here")
             if keeps:
                 client.save()
-        if not keeps:
-            (self.local.data_dir / "valkey" / "dump.rdb").unlink(missing_ok=True)
+        self._keeps = keeps
         os.kill(state.broker_pid, signal.SIGKILL)
         assert wait_until(lambda: self.local.state() is None, PATIENCE_SECONDS)
+        if not keeps:
+            folder = self.local.data_dir / "valkey"
+            shutil.rmtree(folder / "appendonlydir", ignore_errors=True)
+            (folder / "dump.rdb").unlink(missing_ok=True)
 
     def kill_postgres(self, number: signal.Signals = signal.SIGKILL) -> None:
         """SIGKILL; or SIGINT (a fast stop), or SIGQUIT (an immediate one)."""
@@ -132,6 +142,10 @@ class Servers:
         """Start what was killed, on the ports it had."""
         self.local.up()
         (self.local.data_dir / "valkey" / "dump.rdb").unlink(missing_ok=True)
+        if self._keeps is not None:
+            with self.broker() as client:
+                assert bool(client.delete(_MARK)) == self._keeps, "a broker killed otherwise"
+            self._keeps = None
         self.engine.dispose()
 
     # Silence

@@ -88,7 +88,7 @@ REPLACED = f"""gone AS (
 ), known_media AS (
   UPDATE reelvec.videos v SET ({_MEDIA}) = (
     SELECT {_MEDIA} FROM jsonb_populate_record(v, CAST(:media AS jsonb)))
-  WHERE video_id = :video_id AND :media IS NOT NULL AND EXISTS (SELECT FROM ended)
+  WHERE video_id = :video_id AND CAST(:media AS jsonb) IS NOT NULL AND EXISTS (SELECT FROM ended)
 ), gone_strip AS (
   DELETE FROM reelvec.strips WHERE video_id = :video_id AND :is_noise AND EXISTS (SELECT FROM ended)
 ), kept_strip AS (

@@ -100,27 +100,35 @@ class Waiting:
     weights: int = 0
 
 
+# Rows are grouped by what stands in them; what that means is worked out for the few groups alone.
+# The other way round takes twice the time.
 _GROUPS = text("""
-SELECT category, state, error_code, held, coalesce(delayed, false) AS delayed, encoders, owed, count(*) AS videos,
-  max(video_id) AS example_id,
-  extract(epoch FROM now() - max(started_at))::double precision AS newest_start_seconds,
-  extract(epoch FROM now() - min(started_at))::double precision AS oldest_start_seconds,
-  extract(epoch FROM now() - min(infra_since))::double precision AS outage_seconds,
-  extract(epoch FROM now() - min(greatest(enqueued_at, not_before)) FILTER (WHERE waits AND held IS NULL))
-    ::double precision AS ready_seconds,
-  extract(epoch FROM max(not_before) FILTER (WHERE delayed) - now())::double precision AS delay_seconds
-FROM (
-  SELECT *, waits AND held IS NULL AND not_before > now() AS delayed FROM (
-    SELECT v.category, j.video_id, j.state, j.error_code, j.started_at, j.infra_since, j.enqueued_at, j.not_before,
-      j.state IN ('pending', 'queued') AS waits,
-      CASE WHEN j.state = 'cancelled' THEN '{}' ELSE j.encoders END AS encoders,
-      CASE WHEN j.state IN ('cancelled', 'done') THEN '{}' ELSE coalesce(j.owes, j.encoders) END AS owed,
-      CASE WHEN j.state NOT IN ('pending', 'queued') THEN NULL
-           WHEN j.place_id IN (SELECT place_id FROM reelvec.places WHERE closed_at IS NOT NULL) THEN 'place'
-           WHEN coalesce(j.owes, j.encoders) <@ (SELECT array_agg(encoder_id) FROM reelvec.encoders
-                               JOIN reelvec.paused_backbones USING (backbone) WHERE paused) THEN 'backbone' END AS held
-    FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id)) job) waiting
-GROUP BY 1, 2, 3, 4, 5, 6, 7
+WITH paused AS MATERIALIZED (
+  SELECT array_agg(encoder_id) AS encoders FROM reelvec.encoders JOIN reelvec.paused_backbones USING (backbone) WHERE paused
+), alike AS (
+  SELECT v.category, j.state, j.error_code, j.encoders, coalesce(j.owes, j.encoders) AS owes,
+    coalesce(j.not_before > now(), false) AS is_later,
+    j.place_id IN (SELECT place_id FROM reelvec.places WHERE closed_at IS NOT NULL) AS is_closed,
+    count(*) AS videos, max(j.video_id) AS example_id, max(j.started_at) AS newest_start, min(j.started_at) AS oldest_start,
+    min(j.infra_since) AS outage, min(greatest(j.enqueued_at, j.not_before)) AS ready, max(j.not_before) AS due
+  FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id)
+  GROUP BY 1, 2, 3, 4, 5, 6, 7
+), held AS (
+  SELECT *, state IN ('pending', 'queued') AS waits,
+    CASE WHEN state NOT IN ('pending', 'queued') THEN NULL WHEN is_closed THEN 'place'
+         WHEN owes <@ (SELECT encoders FROM paused) THEN 'backbone' END AS held,
+    CASE WHEN state = 'cancelled' THEN '{}' ELSE encoders END AS wanted,
+    CASE WHEN state IN ('cancelled', 'done') THEN '{}' ELSE owes END AS owed
+  FROM alike
+)
+SELECT category, state, error_code, held, waits AND held IS NULL AND is_later AS delayed, wanted AS encoders, owed,
+  sum(videos)::bigint AS videos, max(example_id) AS example_id,
+  extract(epoch FROM now() - max(newest_start))::double precision AS newest_start_seconds,
+  extract(epoch FROM now() - min(oldest_start))::double precision AS oldest_start_seconds,
+  extract(epoch FROM now() - min(outage))::double precision AS outage_seconds,
+  extract(epoch FROM now() - min(ready) FILTER (WHERE waits AND held IS NULL))::double precision AS ready_seconds,
+  extract(epoch FROM max(due) FILTER (WHERE waits AND held IS NULL AND is_later) - now())::double precision AS delay_seconds
+FROM held GROUP BY 1, 2, 3, 4, 5, 6, 7
 """)
 
 

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl, urlencode
 from db.masking import mask, mask_url
 from workers import contract
 from workers.backbones import registry
-from workers.backbones.base import WEIGHTS_KINDS
 from workers.sampling.policies import POLICIES
+from workers.weights.kinds import WEIGHTS_KINDS
 
 #: The lists that hold messages, everybody's and those of every encoder there can be: Celery's key
 #: prefix (`workers/app.py`) and the queue's name.

@@ -20,10 +20,7 @@ import numpy.typing as npt
 from db.errors import UsageError
 from db.labels import LabelSet
 from workers.sampling.plan import FRAMES
-
-#: `pretrained` reads a folder; the other two are seeded random numbers for demonstration, tests and
-#: benches.
-WEIGHTS_KINDS = ("pretrained", "random-tiny", "random-full")
+from workers.weights.kinds import WEIGHTS_KINDS
 
 
 @dataclass(frozen=True)

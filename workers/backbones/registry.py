@@ -47,11 +47,16 @@ def names() -> tuple[str, ...]:
 
 def module(name: str) -> Backbone:
     """The module of a backbone. Raises `UsageError` for an unknown name, with the nearest."""
+    return cast("Backbone", import_module(BACKBONES[known(name)]))
+
+
+def known(name: str) -> str:
+    """The name itself. Raises `UsageError` where it is no backbone's, with the nearest."""
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(BACKBONES)}"
         raise UsageError(f"{name!r} is no backbone; {hint}")
-    return cast("Backbone", import_module(BACKBONES[name]))
+    return name
 
 
 def get(name: str) -> Spec:
@@ -80,9 +85,9 @@ def encoder_name(
     backbone: str, weights: str = "pretrained", sampling: str = policies.DEFAULT
 ) -> str:
     """Name of an embedding space: what is not the default is said, `vivit`,
-    `vivit-random-tiny-uniform`.
+    `vivit-random-tiny-uniform`. Raises `UsageError` for an unknown backbone.
     """
-    parts = [get(backbone).name]
+    parts = [known(backbone)]
     parts += [weights] if weights != "pretrained" else []
     parts += [sampling] if sampling != policies.DEFAULT else []
     return "-".join(parts)

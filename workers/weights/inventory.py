@@ -13,11 +13,12 @@ from pathlib import Path
 
 from db.errors import RefusedConfigurationError, UsageError
 from workers.backbones import registry
-from workers.backbones.base import WEIGHTS_KINDS, Package, Spec, Weights
+from workers.backbones.base import Package, Spec, Weights
 from workers.settings import WorkerSettings
 from workers.weights import lock, models_dir, packaged
 from workers.weights.bucket import Bucket
 from workers.weights.digest import stored_digest, stored_tensors
+from workers.weights.kinds import WEIGHTS_KINDS
 from workers.weights.loading import folder_of, refuse_config, weight_files
 from workers.weights.lock import LOADED_FILE, LOCK_NAME, Entry
 from workers.weights.models_dir import ModelsDir
