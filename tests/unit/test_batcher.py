@@ -399,6 +399,32 @@ def test_a_full_queue_blocks_until_there_is_room_or_the_deadline() -> None:
     assert [2] not in gate.batches
 
 
+def test_an_item_larger_than_the_queue_enters_when_it_is_empty() -> None:
+    with batcher(Plain(), limit=4) as engine:
+        assert engine.submit("a", 1, windows=9, timeout_seconds=SOON).result(SOON) == 2
+
+
+def test_who_has_an_outcome_is_not_run_again_when_its_batch_fails() -> None:
+    now = [0.0]
+    futures: list[Future] = []
+
+    def run(payloads: list[int]) -> list[int]:
+        if len(payloads) > 1:  # the first is late by the time that the batch has failed
+            now[0] = 7.0
+            with engine._changed:
+                engine._changed.notify_all()
+            assert code_of(futures[0]) == "engine_timeout"
+            raise RuntimeError("it does not like company")
+        return double(payloads)
+
+    work = Plain(run)
+    with batcher(work, delay=60.0, sizes=(2,), clock=lambda: now[0]) as engine:
+        for value, seconds in ((1, 5.0), (2, 60.0)):
+            futures.append(engine.submit("a", value, windows=1, timeout_seconds=seconds))
+        assert futures[1].result(SOON) == 4
+    assert work.batches == [[1, 2], [2]]
+
+
 # ---- the end
 
 

@@ -31,3 +31,9 @@ def test_a_message_survives_the_journey() -> None:
 def test_anything_else_is_refused_and_shown(arguments: list[object]) -> None:
     with pytest.raises(contract.MalformedMessageError, match="version 1"):
         contract.decode(arguments)
+
+
+def test_a_long_forgery_is_not_shown_whole() -> None:
+    with pytest.raises(contract.MalformedMessageError) as caught:
+        contract.decode(["x" * 100_000])
+    assert len(str(caught.value)) < 300
