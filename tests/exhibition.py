@@ -23,6 +23,8 @@ from tests.ledgering import Row, declare, execute, record
 from workers.sampling import drawing
 
 DIM = 8
+DONE, RUNNING, WAITING = 70, 3, 5
+STALLED = "the engine gave no answer in 300 s: the device has stalled"
 CATEGORIES = {
     "animals": ("Кошка на подоконнике", "A cat looks at the rain", "Котята", "The cat, again"),
     "design": (
@@ -48,7 +50,7 @@ FAILURES = (
         "sample",
         "the file ends after 4.1 s of 93.0 s: fetch it again from where it came",
     ),
-    ("not_found", "fetch", "s3://archive/films/0041.mp4: there is no such object"),
+    ("not_found", "fetch", "there is no such object (any more)"),
     ("damaged", "sample", "31% of the frames are lost, or reported as damaged by the decoder"),
 )
 
@@ -67,6 +69,10 @@ HOSTILE = (
     "<body onload=window.hit=16>", "'; DROP TABLE reelvec.videos; --", "$(touch /tmp/hit)", "`touch /tmp/hit`", "; rm -rf /",
     "../../../etc/passwd", "data:text/html,<script>window.hit=17</script>", "Ж" * 300,
 )  # fmt: skip
+
+
+#: Which photograph stands for the videos of each category.
+PICTURES = (1, 0, 4, 3, 5)
 
 
 @cache
@@ -96,7 +102,7 @@ def bound(engine: Engine, name: str) -> Encoder:
 
 
 def fill(engine: Engine) -> None:
-    """Videos 1, 2, ... in the order of `CATEGORIES`; most are done, three failed, two wait."""
+    """Videos 1, 2, ... in the order of `CATEGORIES`: those done, then failed, running and waiting."""
     made = [bound(engine, name) for name in ("vivit", "x-clip", "efficientnet")]
     ids = tuple(one.encoder_id for one in made)
     with session.transaction(engine) as connection:
@@ -104,33 +110,47 @@ def fill(engine: Engine) -> None:
             name: encoders.declare_tagger(connection, ids[1], "x-clip", labels)
             for name, labels in LABELS.items()
         }
-    named = [(category, title) for category, titles in CATEGORIES.items() for title in titles] * 2
+    named = [(category, title) for category, titles in CATEGORIES.items() for title in titles]
+    named = [each for _ in range(5) for each in named][: DONE + len(FAILURES) + RUNNING + WAITING]
     rows = [
-        Row(f"s3://archive/{category or 'inbox'}/{number:04}.mp4", external_id=f"rt-{number}", category=category,
-            title=title, size_bytes=18_300_000 + 731_000 * number)
-        for number, (category, title) in enumerate(named)
+        Row(_uri(number, category), external_id=f"rt-{number}", category=category, title=title,
+            size_bytes=18_300_000 + 731_000 * number)
+        for number, (category, title) in enumerate(named, 1)
     ]  # fmt: skip
     for row in rows:  # one by one: ids in this order
         record(engine, [row], Wanted(ids, tuple(taggers.values())))
     fleet = [_worker(engine, f"gpu{number % 2}", f"node-{1 + number // 2}") for number in range(4)]
-    _silent(engine)
+    _worker(engine, "gpu1", "node-3", age=400, error=STALLED)
     chance = np.random.default_rng(4)
+    minutes = np.sort(chance.beta(1.1, 2.2, DONE) * 52)[::-1].tolist()
     order = list(CATEGORIES)
     for video_id, (category, _) in enumerate(named, 1):
-        kind, left = order.index(category), len(named) - video_id
-        if left < 2:
-            continue
+        kind, worker = order.index(category), fleet[video_id % 4]
         with session.transaction(engine) as connection:
-            worker = fleet[video_id % 4]
-            if left < 5:
-                _fail(connection, video_id, worker, *FAILURES[left - 2], minutes=left)
-                continue
-            finished = _finished(made, taggers, kind, chance)
-            _end(connection, video_id, worker, finished, minutes=left * 1.4, kind=kind)
-            if video_id % 7:
-                shift = float(chance.random())
-                _keep(connection, video_id, picture(kind, shift))
+            if video_id <= DONE:
+                finished = _finished(made, taggers, kind, chance)
+                _end(
+                    connection, video_id, worker, finished, minutes=minutes[video_id - 1], kind=kind
+                )
+                if video_id % 7:
+                    _keep(connection, video_id, picture(PICTURES[kind], float(chance.random())))
+            elif video_id <= DONE + len(FAILURES):
+                _fail(
+                    connection,
+                    video_id,
+                    worker,
+                    *FAILURES[video_id - DONE - 1],
+                    minutes=video_id - DONE,
+                )
+            elif video_id <= DONE + len(FAILURES) + RUNNING:
+                _begin(connection, video_id, worker)
     _hold_up(engine)
+
+
+def _uri(number: int, category: str | None) -> str:
+    """The last one that waits lies in a place that is closed."""
+    place = "old-archive" if number == DONE + len(FAILURES) + RUNNING + WAITING else "archive"
+    return f"s3://{place}/{category or 'inbox'}/{number:04}.mp4"
 
 
 def _finished(
@@ -175,6 +195,12 @@ UPDATE reelvec.videos SET etag = 'e1', codec = 'h264', width_px = 1280, height_p
     outcome.copy_rows(connection, video_id, worker, made)
 
 
+def _begin(connection: Connection, video_id: int, worker: UUID) -> None:
+    connection.execute(text("""
+UPDATE reelvec.jobs SET state = 'running', attempts = 1, token = 1, worker_id = :worker, started_at = now(),
+  deadline_at = now() + interval '1 h' WHERE video_id = :video_id"""), {"video_id": video_id, "worker": worker})  # fmt: skip
+
+
 def _fail(
     connection: Connection,
     video_id: int,
@@ -215,7 +241,7 @@ def _worker(engine: Engine, name: str, host: str, **more: object) -> UUID:
         "name": name,
         "host": host,
         "error": None,
-        "device": "NVIDIA H200",
+        "device": "cuda:0 NVIDIA H200",
         "age": 2,
         **more,
     }
@@ -223,24 +249,14 @@ def _worker(engine: Engine, name: str, host: str, **more: object) -> UUID:
 INSERT INTO reelvec.workers (worker_id, host, pid, device, version, in_flight, samplers, cores, videos_per_batch, name, claimed_at,
   videos_done, videos_failed, videos_per_second, last_error, last_error_at, models, beat_at)
 VALUES (:id, :host, 4711, :device, '0.1.0', 9, 4, 8, 4, :name, now(), 1204, 3, 4.6, :error, now() - interval '4 min',
-  ARRAY['vivit', 'x-clip'], now() - make_interval(secs => :age))""", **facts)  # fmt: skip
+  ARRAY['vivit', 'x-clip', 'efficientnet'], now() - make_interval(secs => :age))""", **facts)  # fmt: skip
     return facts["id"]  # type: ignore[return-value]
-
-
-def _silent(engine: Engine) -> None:
-    _worker(
-        engine,
-        "gpu1",
-        "node-3",
-        age=400,
-        error="the engine gave no answer in 300 s: the device has stalled",
-    )
 
 
 def _hold_up(engine: Engine) -> None:
     """A closed place, and a paused backbone."""
     execute(engine, "UPDATE reelvec.places SET closed_at = now() - interval '3 min', error_code = 'access_denied',"
-                    " error = 'archive: the key may not read this bucket' WHERE place LIKE 's3:%'")  # fmt: skip
+                    " error = 'old-archive: the key may not read this bucket' WHERE place LIKE '%old-archive%'")  # fmt: skip
     execute(engine, "INSERT INTO reelvec.paused_backbones (backbone, paused, reason, at)"
                     " VALUES ('efficientnet', true, 'device_error on 3 workers within a minute', now())")  # fmt: skip
 

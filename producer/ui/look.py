@@ -5,7 +5,7 @@ video.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from sqlalchemy import Connection, Engine
@@ -69,13 +69,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The videos nearest to one by the vectors of one encoder, with their distances. `trouble`:
-    why there are none.
-    """
+    """The videos nearest to one by the vectors of one encoder, with their distances."""
 
     encoder: str
-    near: Sequence[tuple[Card, float]] = ()
-    trouble: str | None = None
+    near: Sequence[tuple[Card, float]]
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class Page:
     """One video, and what is near it."""
 
     whole: Whole
-    neighbours: Sequence[Neighbours] = field(default=())
+    neighbours: Sequence[Neighbours]
 
 
 def grid(database: Engine, asked: Asked) -> Grid:

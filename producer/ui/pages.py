@@ -31,6 +31,7 @@ def environment() -> Environment:
         "ago": ago,
         "seconds": seconds,
         "size": size,
+        "span": span,
         "percent": percent,
         "clock": clock,
         "plain": plain,
@@ -82,6 +83,11 @@ def seconds(value: float | None) -> str:
     return f"{value:.1f} s" if value >= 1 else f"{value * 1000:.0f} ms"
 
 
+def span(value: float) -> str:
+    """`10 min`, `6 h`: the spans of a chart are whole."""
+    return f"{value / 3600:g} h" if value >= 3600 else f"{value / 60:g} min"
+
+
 def size(count: float | None) -> str:
     """`16.4 MB`."""
     if count is None:
@@ -105,7 +111,7 @@ def clock(value: float) -> str:
 
 def moment(at: datetime | None) -> str:
     """A time of this machine's zone."""
-    return "–" if at is None else at.astimezone().isoformat(" ", "seconds")
+    return "–" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def chosen(options: Sequence[str], value: str | None) -> list[str]:

@@ -16,6 +16,7 @@ from db.results import looking
 from db.results.looking import Card
 from producer import search as searching
 from producer.ui import look
+from producer.ui.look import Page
 from workers.backbones import registry
 from workers.backbones.base import Loaded, ReadsText
 
@@ -34,7 +35,7 @@ class Answer:
 
     spaces: Sequence[Encoder]
     space: Encoder | None
-    named: Card | None = None
+    named: Page | None = None
     hits: Sequence[tuple[Card, float]] = ()
     trouble: str | None = None
 
@@ -54,7 +55,7 @@ class Words:
         with session.transaction(self._database) as connection:
             spaces = _spaces(connection)
             video_id = looking.named(connection, words) if words else None
-            named = None if video_id is None else looking.cards(connection, [video_id])[0]
+        named = None if video_id is None else look.page(self._database, video_id)
         space = next((one for one in spaces if one.name == model), next(iter(spaces), None))
         if not words or space is None:
             return Answer(spaces, space, named)
