@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from db.results.videos import BEST_TAG, COLUMNS, VideoFacts
+from db.results.videos import BEST_TAG, COLUMNS
 
 #: Of each tagger the best so many categories are shown.
 SHOWN_TAGS = 8
@@ -32,11 +32,21 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Card(VideoFacts):
-    """What is shown of one video among others. `strip_version` changes with its picture; None: it
+class Card:
+    """What is shown of one video among others: `address` is the uri as people write it, `tag` and
+    `probability` those of the view `best_tags`. `strip_version` changes with its picture; None: it
     has none.
     """
 
+    video_id: int
+    uri: str
+    address: str
+    external_id: str | None
+    category: str | None
+    title: str | None
+    duration_seconds: float | None
+    tag: str | None
+    probability: float | None
     state: str | None
     error_code: str | None
     strip_version: int | None
