@@ -75,12 +75,13 @@ class Looking:
     def take(self) -> Now:
         """Never raises for a database that is away: that is part of what is seen."""
         try:
-            self._last = self._look()
+            self._last = self.look()
         except UnavailableError as error:
             self._last = replace(self._last, away=str(error))
         return self._last
 
-    def _look(self) -> Now:
+    def look(self) -> Now:
+        """Raises `UnavailableError`."""
         seen = snapshot.take(self._database, Question(self._broker_url))
         with session.transaction(self._database) as connection:
             paces = history.read(connection)

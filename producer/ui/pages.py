@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from producer.ui import charts, look, now
 from producer.wording import ago, duration, first_line, listed
+
+if TYPE_CHECKING:
+    from db.results.looking import Card
 
 #: Frames of a strip, and its size; the page holds room for it before it comes.
 STRIP_WIDTH_PX, STRIP_HEIGHT_PX = 336, 112
@@ -52,11 +54,20 @@ def environment() -> Environment:
         "worker_rows": now.worker_rows,
         "verdict_words": now.verdict_words,
         "name_of": name_of,
+        "has_pages": True,
+        "picture": picture,
     }
     return made
 
 
-def name_of(card: Any) -> str:
+def picture(card: Card) -> str | None:
+    """The address of a video's picture; None: it has none."""
+    if card.strip_version is None:
+        return None
+    return f"/strips/{card.video_id}?v={card.strip_version}"
+
+
+def name_of(card: Card) -> str:
     """How people call a video: its title, else the last part of its address."""
     if title := plain(card.title or ""):
         return title
@@ -112,10 +123,3 @@ def clock(value: float) -> str:
 def moment(at: datetime | None) -> str:
     """A time of this machine's zone."""
     return "–" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def chosen(options: Sequence[str], value: str | None) -> list[str]:
-    """The options of a list in a form; one that is asked for and is none of them stands there,
-    too.
-    """
-    return [*options, *([value] if value and value not in options else [])]
