@@ -39,7 +39,7 @@ class Site:
 
     address: str
     engine: Engine
-    process: subprocess.Popen[str]
+    environment: dict[str, str]
     hostile: list[int]
 
     @property
@@ -63,9 +63,7 @@ class Site:
 
 
 @contextmanager
-def serving(
-    environment: dict[str, str], *options: str
-) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(environment: dict[str, str], *options: str) -> Iterator[str]:
     """`reelvec ui`, and its address."""
     command = [str(Path(sys.executable).with_name("reelvec")), "ui", "--no-browser", "--port", "0"]
     with subprocess.Popen(
@@ -77,7 +75,7 @@ def serving(
     ) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
-        yield address, process
+        yield address
         process.terminate()
         process.wait(timeout=20)
 
@@ -98,8 +96,8 @@ def site(stack: StackState, template: str) -> Iterator[Site]:
     with session.connect(url) as engine:
         exhibition.fill(engine)
         hostile = exhibition.add_hostile(engine)
-        with serving(environment) as (address, process):
-            yield Site(address, engine, process, hostile)
+        with serving(environment) as address:
+            yield Site(address, engine, environment, hostile)
         engine.dispose()
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
@@ -249,6 +247,33 @@ def test_the_numbers_go_on_after_postgres_was_away(
     execute(site.engine, "UPDATE reelvec.control SET paused = false")
     page.becomes("document.querySelector('.verdict .state').textContent !== 'PAUSED'")
     assert page.problems == []
+
+
+@needs_browser
+def test_the_report_is_one_file_that_opens_from_disk(
+    site: Site, page: Page, tmp_path: Path
+) -> None:
+    out = tmp_path / "report.html"
+    command = [str(Path(sys.executable).with_name("reelvec")), "report", "--out", str(out)]
+    done = subprocess.run(
+        command, env=site.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert out.stat().st_size < 10_000_000
+    page.problems.clear()
+    page.requests.clear()
+    page.open(out.as_uri())
+    assert page.evaluate(LOOKS) == {"faint": [], "unnamed": [], "wide": 0}
+    assert (
+        page.evaluate("document.querySelectorAll('script, button, [href], iframe, form').length")
+        == 0
+    )
+    assert page.evaluate("document.querySelectorAll('img').length") > 50
+    assert page.evaluate("typeof window.hit") == "undefined"
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.becomes("[...document.images].some((one) => one.naturalWidth === 336)")
+    assert page.problems == []
+    assert {address.split(":")[0] for address in page.requests} <= {"file", "data"}
 
 
 def test_who_asks_for_another_name_or_from_another_page_is_refused(site: Site) -> None:
