@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 60.0
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-    "--disable-dev-shm-usage", "--mute-audio", "--force-color-profile=srgb", "--lang=en-US",
+    "--disable-dev-shm-usage", "--mute-audio", "--hide-scrollbars", "--force-color-profile=srgb", "--lang=en-US",
 )  # fmt: skip
 LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
 

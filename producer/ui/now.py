@@ -4,6 +4,7 @@ time, examples of failures, and the command that mends each trouble.
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from sqlalchemy import Engine
 
 from db import session
 from db.canary.drifts import Drifts
-from db.errors import VIDEO_ERRORS, UnavailableError
+from db.errors import VIDEO_ERRORS, ReelvecError
 from db.jobs.selection import Selection
 from db.progress import history, rates
 from db.progress.halts import Halts
@@ -23,6 +24,8 @@ from producer.status import lines, snapshot
 from producer.status.broker import Question
 from producer.status.snapshot import Snapshot
 from producer.wording import SHOWN, listed
+
+log = logging.getLogger(__name__)
 
 #: Examples shown of each reason.
 EXAMPLES = 2
@@ -53,8 +56,8 @@ class Reason:
 
 @dataclass(frozen=True)
 class Now:
-    """`snapshot` is None until the database has answered once; `away` says why it does not answer
-    now. `made_at` is when the numbers were made.
+    """`snapshot` is None until the database has answered once; `away` says why there are no newer
+    ones. `made_at` is when the numbers were made.
     """
 
     snapshot: Snapshot | None
@@ -73,11 +76,14 @@ class Looking:
         self._last = Now(None, History(0.0, None), (), datetime.now(UTC))
 
     def take(self) -> Now:
-        """Never raises for a database that is away: that is part of what is seen."""
+        """Never raises: that the database is away is part of what is seen, and so is a mistake."""
         try:
             self._last = self.look()
-        except UnavailableError as error:
+        except ReelvecError as error:
             self._last = replace(self._last, away=str(error))
+        except Exception as error:
+            log.exception("the numbers of the page Now could not be made")
+            self._last = replace(self._last, away=f"{type(error).__name__}: {error}")
         return self._last
 
     def look(self) -> Now:

@@ -235,9 +235,7 @@ def test_the_numbers_go_on_after_postgres_was_away(
     assert state is not None
     os.kill(state.postgres_pid, signal.SIGINT)
     try:
-        page.becomes(
-            "document.querySelector('.away b')?.textContent === 'The database does not answer.'"
-        )
+        page.becomes("document.querySelector('.away b')?.textContent === 'No new numbers.'")
         assert page.evaluate(LIVE), "the last numbers stay"
         assert site.ask("/look").status == 503
     finally:
