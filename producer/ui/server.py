@@ -64,6 +64,7 @@ def serve(app: Starlette, listening: socket.socket, ready: Callable[[], None]) -
 
     config = uvicorn.Config(
         app,
+        log_config=None,  # the project's own logging masks secrets
         log_level="warning",
         access_log=False,  # an address may say what somebody searched for
         server_header=False,
