@@ -50,20 +50,22 @@ def connect(
     *,
     pool_size: int = 4,
     statement_seconds: float | None = None,
+    read_only: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Iterator[Engine]:
     """A pool of at most `pool_size` connections, closed at the end. Raises `UnavailableError` if
     Postgres does not answer.
 
     `statement_seconds`: the longest statement, by default REELVEC_STATEMENT_SECONDS; `math.inf` for
-    what may take any time (migrations, a user's own SQL): no limit holds then. `tell` is told when
-    an answer takes long.
+    what may take any time (migrations, a user's own SQL): no limit holds then. `read_only`: Postgres
+    refuses every change. `tell` is told when an answer takes long.
     """
     longest = (
         load(DatabaseSettings).statement_seconds if statement_seconds is None else statement_seconds
     )
     with Watch(ANSWER * longest, tell) as watch:
         prefix = "" if math.isinf(longest) else limits(longest)
+        prefix += "SET TRANSACTION READ ONLY; " if read_only else ""
         engine = create_engine(
             database_url,
             connect_args={

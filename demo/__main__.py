@@ -199,6 +199,7 @@ def say_end(data_dir: Path, videos: Path, lines: Sequence[str]) -> None:
         f"  export REELVEC_DATA_DIR={data_dir}\n"
         f"  export PATH={Path(sys.executable).parent}:$PATH\n"
         "  reelvec up\n"
+        "  reelvec ui               (a page in your browser: the videos and what is near them)\n"
         "  reelvec status --failed\n"
         '  reelvec db sql "TABLE progress"\n'
         f"  reelvec embed '{videos / clip.folder / clip.name}' --backbone {MODEL}\n"

@@ -22,11 +22,13 @@ from producer.commands import (
     evaluate,
     export,
     models,
+    report,
     sample,
     search,
     status,
     steer,
     tag,
+    ui,
     up,
     worker,
 )
@@ -65,6 +67,8 @@ reelvec.command(rich_help_panel=USE)(search.search)
 reelvec.command(rich_help_panel=USE)(export.export)
 reelvec.command(rich_help_panel=USE)(evaluate.evaluate)
 reelvec.command(rich_help_panel=USE)(tag.tag)
+reelvec.command(rich_help_panel=USE)(ui.ui)
+reelvec.command(rich_help_panel=USE)(report.report)
 reelvec.command(rich_help_panel=SET_UP)(up.up)
 reelvec.command(rich_help_panel=SET_UP)(doctor.doctor)
 reelvec.add_typer(db.commands, name="db", rich_help_panel=SET_UP)

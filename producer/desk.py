@@ -84,7 +84,11 @@ def open_database(
 
 @contextmanager
 def connect(
-    where: Addresses, *, check_schema: bool = True, statement_seconds: float | None = None
+    where: Addresses,
+    *,
+    check_schema: bool = True,
+    statement_seconds: float | None = None,
+    read_only: bool = False,
 ) -> Iterator[Engine]:
     """The same for addresses that are known already."""
     from sqlalchemy.exc import DBAPIError
@@ -92,7 +96,7 @@ def connect(
     from db import schema, session
 
     with session.connect(
-        where.database_url, statement_seconds=statement_seconds, tell=say
+        where.database_url, statement_seconds=statement_seconds, read_only=read_only, tell=say
     ) as database:
         if check_schema:
             with session.transaction(database) as connection:

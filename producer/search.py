@@ -65,16 +65,25 @@ def nearest_videos(database: Engine, encoder: Encoder, words: str, *, limit: int
 
 def _text_vector(stored: Encoder, words: str) -> FloatArray:
     """float32 [dim]: of weights that are those of the stored vectors."""
-    loaded = _load(stored)
-    if loaded.digest != stored.weights_digest:
+    vector: FloatArray = cast(ReadsText, loaded(stored)).text_vectors([words])[0]
+    return vector
+
+
+def loaded(stored: Encoder) -> Loaded:
+    """The model of a bound encoder, of the weights that its vectors were made with.
+
+    Raises `UsageError` without the extra `worker`, `RefusedConfigurationError` for weights that are
+    not here or are others.
+    """
+    model = _load(stored)
+    if model.digest != stored.weights_digest:
         raise RefusedConfigurationError(
             f"{stored.name}: its vectors were made with weights {stored.weights_digest}, here are "
-            f"{loaded.digest}: words and videos of the two may not be compared. Copy models.lock "
+            f"{model.digest}: words and videos of the two may not be compared. Copy models.lock "
             "of a machine that has those into REELVEC_MODELS_DIR and run `reelvec models fetch "
             f"{stored.backbone}`"
         )
-    vector: FloatArray = cast(ReadsText, loaded).text_vectors([words])[0]
-    return vector
+    return model
 
 
 def _load(stored: Encoder) -> Loaded:

@@ -13,7 +13,7 @@ import pytest
 from tests import media
 from tests.conftest import Desk
 
-HEAVY = {"torch", "av", "transformers", "celery", "sqlalchemy", "minio"}
+HEAVY = {"torch", "av", "transformers", "celery", "sqlalchemy", "minio", "starlette"}
 #: Runs a script's function and then says which of these modules it loaded.
 PROBE = """
 import json, sys
@@ -48,6 +48,7 @@ def loaded(
         ("main", ["reelvec", "search", "--help"]),
         ("main", ["reelvec", "models", "--help"]),
         ("main", ["reelvec", "doctor", "--help"]),
+        ("main", ["reelvec", "ui", "--help"]),
     ],
 )
 def test_help_loads_nothing_heavy(script: str, argv: list[str]) -> None:

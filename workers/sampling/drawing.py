@@ -14,14 +14,17 @@ from PIL import Image
 #: Which of the 96 frames stand in a strip: the middle of each third of what was sampled.
 STRIP_SLOTS = (16, 48, 80)
 #: Of each frame of a strip; as WebP of this quality three of them take about 6 KB.
-STRIP_PX, STRIP_QUALITY = 112, 65
-#: Libwebp's effort, of 6: 4 would save 4 % of the bytes and take half as long again.
+STRIP_PX, STRIP_QUALITY = 112, 60
+#: Libwebp's effort, of 6: 4 would save 4 % of the bytes and take twice as long.
 STRIP_EFFORT = 2
 
 
 def thumb(frame: np.ndarray, size_px: int) -> Image.Image:
     """A frame, uint8 `[h, w, 3]`, as an RGB square of this size."""
-    return Image.fromarray(frame).resize((size_px, size_px), Image.Resampling.HAMMING)
+    picture = Image.fromarray(frame)
+    if picture.size == (2 * size_px, 2 * size_px):
+        return picture.reduce(2)  # means of four pixels, in a tenth of the time
+    return picture.resize((size_px, size_px), Image.Resampling.LANCZOS)
 
 
 def strip(frames: np.ndarray) -> bytes:

@@ -7,6 +7,7 @@ is (EXTERNAL): Postgres would try to compress what is compressed.
 from __future__ import annotations
 
 from alembic import op
+from sqlalchemy import text
 
 revision = "0016"
 down_revision = "0015"
@@ -35,9 +36,29 @@ COMMENTS = {
 }
 
 
+#: What failed with one code, the last first: status, and the page, ask for examples.
+INDEX = "jobs_failed"
+DEFINITION = "ON reelvec.jobs (error_code, finished_at) WHERE state = 'failed'"
+
+_IS_INVALID = text("""
+SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid)
+""")
+
+
 def upgrade() -> None:
     for statement in STATEMENTS:
         op.execute(statement)
     for what, comment in COMMENTS.items():
         quoted = comment.replace("'", "''")
         op.execute(f"COMMENT ON {what} IS '{quoted}'")
+    with op.get_context().autocommit_block():
+        _make_index()
+
+
+def _make_index() -> None:
+    connection = op.get_bind()
+    # it waits for transactions that are older than itself, and nobody waits for it
+    connection.execute(text("SET lock_timeout = 0"))
+    if connection.execute(_IS_INVALID, {"name": f"reelvec.{INDEX}"}).scalar():
+        op.execute(f"DROP INDEX CONCURRENTLY reelvec.{INDEX}")
+    op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {INDEX} {DEFINITION}")

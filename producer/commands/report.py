@@ -1,0 +1,41 @@
+"""`reelvec report`: the page as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from producer.desk import addresses, connect, say
+
+STATEMENT_SECONDS = 60.0
+
+
+def report(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Write here; a file there is replaced.")
+    ] = Path("report.html"),
+) -> None:
+    """Write one HTML page with what `reelvec ui` shows: progress, failures, and the newest videos
+    as pictures, some with their neighbours.
+
+    The file opens from disk, holds its pictures, asks nothing and runs nothing.
+
+    Example: reelvec report --out report.html
+    """
+    from db.errors import UsageError
+
+    try:
+        from producer.ui import report as making
+    except ImportError as error:
+        raise UsageError(f"the page needs more packages ({error}): pip install '.[ui]'") from error
+    from db.stack.addresses import describe
+    from producer.local.targets import whole_file
+
+    where = addresses(start=False)
+    with connect(where, statement_seconds=STATEMENT_SECONDS, read_only=True) as database:
+        made = making.html(database, broker_url=where.broker_url, shown=describe(where)).encode()
+    with whole_file(out) as file:
+        file.write(made)
+    say(f"wrote {out}: {len(made) / 1e6:.1f} MB")

@@ -1,0 +1,1 @@
+"""The page `reelvec ui`: what the fleet does now, and the videos with their neighbours."""

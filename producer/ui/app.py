@@ -1,0 +1,154 @@
+"""The pages by their addresses. Whatever asks the database runs in a thread; answers are HTML that
+was made here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import to_thread
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from db import session, strips
+from db.errors import UnavailableError
+from db.results import looking
+from producer.ui import look, pages
+from producer.ui.guard import Guard
+from producer.ui.live import Live
+from producer.ui.now import Looking, Now
+from producer.ui.words import Words
+from producer.wording import first_line
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+#: How long a page waits for its numbers before it is shown without them.
+PATIENCE_SECONDS = 0.7
+#: A picture is of one version of its video, which its address says.
+KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
+WORDS_CHARACTERS = 300
+
+
+def application(
+    database: Engine, *, broker_url: str, shown: str, hosts: frozenset[str]
+) -> Starlette:
+    """`shown`: the servers in use, secrets masked; `hosts`: what the page may be called."""
+    looking_at = Looking(database, broker_url)
+    site = _Site(database, Live(looking_at.take), Words(database), shown)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(site.live.run)
+            yield
+            tasks.cancel_scope.cancel()
+
+    return Starlette(
+        routes=[
+            Route("/", site.now),
+            Route("/events", site.events),
+            Route("/look", site.look),
+            Route("/look/{video_id:int}", site.video),
+            Route("/search", site.search),
+            Route("/strips/{video_id:int}", site.strip),
+            Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+        ],
+        middleware=[Middleware(Guard, hosts=hosts)],
+        exception_handlers={
+            HTTPException: site.no_page,
+            UnavailableError: site.away,
+            Exception: site.broken,
+        },
+        lifespan=lifespan,
+    )
+
+
+class _Site:
+    def __init__(self, database: Engine, live: Live[Now], words: Words, shown: str) -> None:
+        self.live = live
+        self._database = database
+        self._words = words
+        self._templates = pages.environment()
+        self._templates.globals["shown"] = shown
+        self._drawn: tuple[Now | None, str] = (None, "")
+
+    async def now(self, _: Request) -> Response:
+        latest = await self.live.latest(patience_seconds=PATIENCE_SECONDS)
+        return self._page("now.html", at="now", now=latest)
+
+    async def events(self, _: Request) -> Response:
+        async def looks() -> AsyncIterator[ServerSentEvent]:
+            async for latest in self.live.follow():
+                yield ServerSentEvent(self._draw(latest), event="look", retry=3000)
+
+        return EventSourceResponse(looks(), ping=15, send_timeout=15)
+
+    def _draw(self, latest: Now) -> str:
+        """The part of Now that changes, drawn once for all who follow."""
+        if self._drawn[0] is not latest:
+            template = self._templates.get_template("now_live.html")
+            self._drawn = (latest, template.render(now=latest))
+        return self._drawn[1]
+
+    async def look(self, request: Request) -> Response:
+        asked = look.Asked.of(request.query_params)
+        grid = await to_thread.run_sync(look.grid, self._database, asked)
+        choices = await to_thread.run_sync(self._choices)
+        return self._page("look.html", at="look", asked=asked, grid=grid, choices=choices)
+
+    def _choices(self) -> Mapping[str, list[str]]:
+        """What the filters offer."""
+        with session.transaction(self._database) as connection:
+            return looking.choices(connection)
+
+    async def video(self, request: Request) -> Response:
+        page = await to_thread.run_sync(look.page, self._database, request.path_params["video_id"])
+        if page is None:
+            raise HTTPException(404, "There is no such video; it may have been removed.")
+        return self._page("video.html", at="look", page=page)
+
+    async def search(self, request: Request) -> Response:
+        words = request.query_params.get("words", "").replace("\0", "").strip()[:WORDS_CHARACTERS]
+        name = request.query_params.get("model", "")
+        answer = await to_thread.run_sync(self._words.answer, words, name)
+        return self._page("search.html", at="search", words=words, **vars(answer))
+
+    async def strip(self, request: Request) -> Response:
+        def fetch() -> bytes | None:
+            with session.one_statement(self._database) as connection:
+                return strips.fetch(connection, request.path_params["video_id"])
+
+        picture = await to_thread.run_sync(fetch)
+        if picture is None:
+            raise HTTPException(404, "This video has no picture.")
+        return Response(picture, media_type="image/webp", headers=KEPT)
+
+    async def no_page(self, _: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        words = error.detail if error.detail != "Not Found" else "There is no such page."
+        return self._trouble(error.status_code, words)
+
+    async def away(self, _: Request, error: Exception) -> Response:
+        return self._trouble(503, f"{error}. Load the page again in a moment.")
+
+    async def broken(self, _: Request, error: Exception) -> Response:
+        return self._trouble(500, f"{type(error).__name__}: {first_line(str(error))}")
+
+    def _trouble(self, status: int, words: str) -> Response:
+        return self._page("trouble.html", status=status, at="", words=words)
+
+    def _page(self, name: str, *, status: int = 200, **facts: Any) -> HTMLResponse:
+        return HTMLResponse(self._templates.get_template(name).render(**facts), status)

@@ -1,0 +1,67 @@
+"""The same parts as one file, to be sent around: it asks nothing and runs nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from db import session, strips
+from db.results import looking
+from db.results.looking import Card, Filters
+from producer.ui import look, pages
+from producer.ui.now import Looking
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+STYLE = Path(__file__).parent / "static" / "page.css"
+#: The newest videos, and how many of them are shown with their neighbours.
+NEWEST, WITH_NEIGHBOURS = 200, 12
+#: Pictures are left out beyond this, so that the file can be sent: 10 MB with all that is around.
+PICTURE_BYTES = 8_000_000
+
+
+class _Pictures:
+    """Pictures inside the file, each read once."""
+
+    def __init__(self, database: Engine) -> None:
+        self._database = database
+        self._known: dict[int, str] = {}
+        self._left_bytes = PICTURE_BYTES
+
+    def __call__(self, card: Card) -> str | None:
+        if card.strip_version is None:
+            return None
+        if card.video_id not in self._known:
+            with session.one_statement(self._database) as connection:
+                strip = strips.fetch(connection, card.video_id) or b""
+            self._known[card.video_id] = base64.b64encode(strip).decode()
+        data = self._known[card.video_id]
+        if not data or len(data) > self._left_bytes:
+            return None
+        self._left_bytes -= len(data)
+        return f"data:image/webp;base64,{data}"
+
+
+def html(database: Engine, *, broker_url: str, shown: str) -> str:
+    """The file. `shown`: the servers in use, secrets masked. Raises `UnavailableError`."""
+    with session.transaction(database) as connection:
+        newest = looking.found(connection, Filters(), before=None, limit=NEWEST)
+        cards = looking.cards(connection, newest)
+    done = [card.video_id for card in cards if card.state == "done"]
+    chosen = done[:: max(1, len(done) // WITH_NEIGHBOURS)][:WITH_NEIGHBOURS]
+    style = STYLE.read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    templates = pages.environment()
+    templates.globals |= {"has_pages": False, "picture": _Pictures(database), "shown": shown}
+    return templates.get_template("report.html").render(
+        now=Looking(database, broker_url).look(),
+        cards=cards,
+        shown_whole=[page for one in chosen if (page := look.page(database, one))],
+        style=Markup(style),  # noqa: S704 - a file of this package; its hash is in the policy
+        style_hash=f"sha256-{digest}",
+    )

@@ -1,0 +1,48 @@
+"use strict";
+
+// Now is live: the server sends its changing part every few seconds, and only what differs is
+// touched, so that focus, selection and scrolling stay.
+const live = document.getElementById("live");
+
+function follow() {
+  const source = new EventSource(live.dataset.events);
+  source.addEventListener("look", (event) => {
+    document.body.classList.remove("disconnected");
+    Idiomorph.morph(live, event.data, { morphStyle: "innerHTML", ignoreActiveValue: true });
+  });
+  source.addEventListener("error", () => {
+    document.body.classList.add("disconnected");
+    if (source.readyState === EventSource.CLOSED) {
+      window.setTimeout(follow, 3000); // a browser tries again by itself, but not after a refusal
+    }
+  });
+  window.addEventListener("pagehide", () => source.close(), { once: true });
+}
+
+if (live) {
+  follow();
+  // back from the browser's own cache, where it was closed
+  window.addEventListener("pageshow", (event) => event.persisted && follow());
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-copy]");
+  if (!button) {
+    return;
+  }
+  let said = "copied";
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+  } catch {
+    window.getSelection().selectAllChildren(button.querySelector("code"));
+    said = "selected";
+  }
+  const label = button.querySelector("span");
+  label.textContent = said;
+  document.getElementById("said").textContent = `${said}: ${button.dataset.copy}`;
+  window.setTimeout(() => (label.textContent = "copy"), 2000);
+});
+
+for (const form of document.querySelectorAll("form[data-sends-itself]")) {
+  form.addEventListener("change", () => form.requestSubmit());
+}

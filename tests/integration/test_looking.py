@@ -1,0 +1,164 @@
+"""What the page reads: the pace over time, videos by filters, one of them whole, and what is near."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+
+from db.errors import UsageError
+from db.progress import history
+from db.progress.history import SLICES, Slice
+from db.results import looking
+from db.results.looking import Filters
+from producer import search as searching
+from producer.ui import look
+from producer.ui.words import Words
+from tests import exhibition
+from tests.ledgering import ago, execute, read, set_jobs, ten_videos
+from tests.vectors import bound, filled
+
+
+def test_the_span_is_the_shortest_that_holds_all_that_ended(engine: Engine) -> None:
+    assert read(engine, history.read).slices == ()
+    ten_videos(engine)
+    set_jobs(engine, "1,2,3", state="'done'", finished_at=ago(301))
+    set_jobs(engine, "4", state="'failed'", finished_at=ago(1))
+    set_jobs(engine, "5", state="'cancelled'", finished_at=ago(1))
+    lately = read(engine, history.read)
+    assert (lately.slice_seconds, len(lately.slices)) == (10.0, SLICES)
+    assert lately.span_seconds == 600.0
+    assert lately.slices[-1] == Slice(0, 1)
+    assert [one for one in lately.slices if one.done] == [Slice(3, 0)]
+    assert lately.slices.index(Slice(3, 0)) == SLICES - 31
+    set_jobs(engine, "1", finished_at=ago(4000))
+    assert read(engine, history.read).span_seconds == 21_600.0
+    # a run of yesterday: the chart ends with it
+    set_jobs(engine, "1,2,3,4,5", finished_at=ago(50_000))
+    set_jobs(engine, "2", finished_at=ago(50_500))
+    old = read(engine, history.read)
+    assert old.span_seconds == 600.0
+    assert old.slices[-1] == Slice(2, 1)
+    assert sum(one.done for one in old.slices) == 3
+
+
+@pytest.fixture
+def catalogue(engine: Engine) -> None:
+    exhibition.fill(engine)
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_filters_find_what_they_say_newest_first(engine: Engine) -> None:
+    def found(before: int | None = None, limit: int = 99, **filters: object) -> list[int]:
+        wanted = Filters(**filters)  # type: ignore[arg-type]
+        return read(engine, lambda c: looking.found(c, wanted, before=before, limit=limit))
+
+    def of(condition: str) -> list[int]:
+        statement = f"SELECT video_id FROM reelvec.videos v JOIN reelvec.jobs USING (video_id) WHERE {condition} ORDER BY 1 DESC"
+        return read(engine, lambda c: list(c.exec_driver_sql(statement).scalars()))
+
+    assert found() == of("true")
+    assert found(limit=3) == of("true")[:3]
+    assert found(before=of("true")[2]) == of("true")[3:]
+    assert found(category="films") == of("category = 'films'") != []
+    assert found(error="damaged") == of("error_code = 'damaged'") != []
+    assert found(encoder="vivit") == of("state = 'done'") != []
+    assert found(least_seconds=60, most_seconds=600) == of("duration_seconds IN (93, 560)") != []
+    tagged = of(
+        "EXISTS (SELECT FROM reelvec.scores s WHERE s.video_id = v.video_id AND s.tag = 'films')"
+    )
+    assert found(tag="films") == tagged != []
+    both = found(tag="films", category="films", least_seconds=0)
+    assert both == [video_id for video_id in tagged if video_id in of("category = 'films'")] != []
+    assert found(category="none such") == found(tag="none such") == found(encoder="none such") == []
+    choices = read(engine, looking.choices)
+    assert choices["category"] == ["animals", "design", "films", "interview"]
+    assert choices["error"] == ["damaged", "not_found", "truncated"]
+    assert choices["model"] == ["vivit", "x-clip", "efficientnet"]
+    assert {"films", "фильмы"} <= set(choices["tag"])
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_a_page_holds_all_that_is_known_and_what_is_near(engine: Engine) -> None:
+    page = look.page(engine, 4)
+    assert page is not None
+    whole = page.whole
+    assert whole.card.external_id == "rt-4"
+    assert whole.card.strip_version is not None
+    assert {made.encoder: len(made.spans) for made in whole.windows} == {
+        "vivit": 3,
+        "x-clip": 3,
+        "efficientnet": 6,
+    }
+    assert {one.tagger for one in whole.scores} == {"x-clip/en", "x-clip/ru"}
+    assert all(
+        one.best == tuple(sorted(one.best, key=lambda pair: -pair[1])) for one in whole.scores
+    )
+    assert whole.job is not None
+    assert whole.job["held_seconds"] == pytest.approx(6.4)
+    for model in page.neighbours:
+        distances = [distance for _, distance in model.near]
+        assert len(distances) == look.NEIGHBOURS
+        assert distances == sorted(distances)
+        assert 4 not in [card.video_id for card, _ in model.near]
+    failed = look.page(engine, exhibition.DONE + 1)
+    assert failed is not None
+    assert (failed.neighbours, failed.whole.card.strip_version) == ([], None)
+    assert [attempt.attempt for attempt in failed.whole.attempts] == [2, 1]
+    assert failed.whole.attempts[0].worker in ("node-1", "node-2")
+    assert look.page(engine, 999) is None
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_a_name_is_a_number_first_and_an_id_else(engine: Engine) -> None:
+    execute(engine, "UPDATE reelvec.videos SET external_id = '5' WHERE video_id = 9")
+
+    def named(name: str) -> int | None:
+        return read(engine, lambda c: looking.named(c, name))
+
+    assert [named(name) for name in ("5", "rt-7", "999", "x", "9" * 30, "٣")] == [
+        5,
+        7,
+        None,
+        None,
+        None,
+        None,
+    ]
+
+
+def test_words_are_searched_with_a_model_that_is_loaded_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = []
+
+    class Reader:
+        def text_vectors(self, words: list[str]) -> np.ndarray:
+            return np.array([[1.0, len(words[0])]], np.float32)
+
+    def loaded(space: object) -> Reader:
+        loads.append(space)
+        return Reader()
+
+    monkeypatch.setattr(searching, "loaded", loaded)
+    words = Words(engine)
+    nothing = words.answer("a dog", "")
+    assert (nothing.spaces, nothing.hits, nothing.trouble) == ([], (), None)
+    bound(engine, "vivit", 2)  # it reads no text
+    filled(engine, bound(engine, "siglip2", 2), np.array([[1, 0], [1, 1], [1, 9]], np.float32))
+    assert words.answer("", "").space is not None
+    assert loads == []
+    far = [card.video_id for card, _ in words.answer("a" * 9, "siglip2").hits]
+    near = [card.video_id for card, _ in words.answer("", "x").hits]
+    one = words.answer("2", "of no model")
+    assert (far, near) == ([3, 2, 1], [])
+    assert [card.video_id for card, _ in one.hits] == [2, 1, 3]
+    assert one.named is not None
+    assert one.named.whole.card.video_id == 2
+    assert len(loads) == 1
+
+    def refused(space: object) -> Reader:
+        raise UsageError("pip install '.[worker]'")
+
+    monkeypatch.setattr(searching, "loaded", refused)
+    assert words.answer("a dog", "").hits != ()
+    assert Words(engine).answer("a dog", "").trouble == "pip install '.[worker]'"
