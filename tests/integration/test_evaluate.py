@@ -115,7 +115,9 @@ def test_the_notebooks_tables_come_out_of_stored_probabilities(desk: Engine) -> 
     by = {way["by"]: percents(way) for way in en["ways"]}
     assert [by[f"window {number}"] for number in (1, 2, 3)] == NOTEBOOK
     assert (en["tagger"], en["videos"], en["unknown"]) == ("x-clip/en", videos, 1)
-    assert en["small"] == dict(zip(SLUGS, np.bincount(truth).tolist(), strict=True)), "8 or 9 of each"
+    assert en["small"] == dict(zip(SLUGS, np.bincount(truth).tolist(), strict=True)), (
+        "8 or 9 of each"
+    )
     chances = [[share["chance"] for share in way["shares"]] for way in en["ways"]]
     assert chances == [pytest.approx([100 / 47, 500 / 47, 1000 / 47])] * 5
 
