@@ -114,6 +114,8 @@ class LongestWait:
         self._engine = engine
         self._stop = threading.Event()
         self.lock_seconds = 0.0
+        #: The statement of who was in the way.
+        self.lock_of = ""
         self.write_seconds = 0.0
         self._threads = [threading.Thread(target=step) for step in (self._watch, self._write)]
 
@@ -130,14 +132,17 @@ class LongestWait:
     def _watch(self) -> None:
         # migrations wait for others as long as they like; what counts is who waits for them
         waiting = text(
-            "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - l.waitstart)), 0) FROM "
+            "SELECT extract(epoch FROM clock_timestamp() - l.waitstart), (SELECT max(left(b.query, "
+            "80)) FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(l.pid))) FROM "
             "pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND l.locktype <> "
-            "'virtualxid' AND a.query NOT LIKE 'ALTER%' AND a.query NOT LIKE '%pg_try_advisory%'"
+            "'virtualxid' AND a.query NOT LIKE 'ALTER%' AND a.query NOT LIKE '%pg_try_advisory%' "
+            "AND l.waitstart IS NOT NULL ORDER BY 1 DESC LIMIT 1"
         )
         while not self._stop.wait(0.02):
             with session.transaction(self._engine) as connection:
-                seconds = float(connection.execute(waiting).scalar_one())
-            self.lock_seconds = max(self.lock_seconds, seconds)
+                found = connection.execute(waiting).first()
+            if found and found[0] > self.lock_seconds:
+                self.lock_seconds, self.lock_of = float(found[0]), " ".join(str(found[1]).split())
 
     def _write(self) -> None:
         """A video is claimed as the base's workers do it, every 20 ms."""
@@ -211,7 +216,10 @@ def upgrade(
             "workers run",
             f"{took:.1f} s",
         )
-        row("longest wait of anybody for a lock meanwhile", f"{1000 * longest.lock_seconds:.0f} ms")
+        row(
+            "longest wait of anybody for a lock meanwhile",
+            f"{1000 * longest.lock_seconds:.0f} ms, for {longest.lock_of}",
+        )
         row("longest small write meanwhile", f"{1000 * longest.write_seconds:.0f} ms")
         row("videos those workers finished meanwhile", f"{number(engine, done) - before:,}")
         after = number(engine, done)

@@ -114,7 +114,7 @@ class TestPostgres:
         found = look(postgres.checks())
         assert statuses(found) == {**self.GOOD, "rights": "warn"}
         assert "to enqueue it lacks INSERT on actions, INSERT on census, " in found["rights"].fact
-        assert "to work it lacks DELETE on video_embeddings, " in found["rights"].fact
+        assert "to work it lacks DELETE on place_workers, " in found["rights"].fact
         execute(
             engine,
             "GRANT ALL ON ALL TABLES IN SCHEMA reelvec TO visitor; GRANT EXECUTE ON ALL FUNCTIONS "

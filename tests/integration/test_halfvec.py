@@ -85,6 +85,12 @@ def test_a_database_of_before_keeps_its_vectors_indexes_views_and_rights(
             f"CREATE INDEX by_angle ON reelvec.embeddings USING hnsw ((embedding::halfvec({DIM})) "
             f"halfvec_cosine_ops) WHERE encoder_id = {encoder.encoder_id}",
         )
+        execute(
+            old,
+            "CREATE TABLE mine.notes (encoder_id smallint, video_id bigint, FOREIGN KEY (encoder_id, "
+            "video_id) REFERENCES reelvec.embeddings ON DELETE CASCADE)",
+        )
+        execute(old, f"INSERT INTO mine.notes VALUES ({encoder.encoder_id}, 1), (NULL, NULL)")
         nearest_sql = "SELECT array_agg(video_id) FROM reelvec.nearest(1, 'probe', 5)"
         nearest = one(old, nearest_sql)
         schema.upgrade(old.url.render_as_string(hide_password=False))
@@ -109,8 +115,16 @@ def test_a_database_of_before_keeps_its_vectors_indexes_views_and_rights(
                 assert one(old, asked), (name, right)
         assert one(old, "SELECT to_regclass('reelvec.embeddings_before') IS NULL")
         assert one(old, "SELECT to_regproc('reelvec.keep_in_step') IS NULL")
-        left = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'reelvec'::regnamespace AND prosrc ~ 'reelvec.embeddings'"
+        left = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'reelvec'::regnamespace AND prosrc ~ '\\membeddings\\M'"
         assert one(old, left) == 0, "no function of ours goes through the view"
+        execute(old, "DELETE FROM reelvec.embeddings WHERE video_id = 1")
+        assert one(old, "SELECT count(*) FROM mine.notes") == 1, (
+            "what refers to a vector goes with it"
+        )
+        assert one(
+            old,
+            "SELECT array_agg(conname::text) FROM pg_constraint WHERE conrelid = 'mine.notes'::regclass",
+        ) == ["notes_encoder_id_video_id_fkey"]
     finally:
         execute(old, f"DROP OWNED BY {role}")
         execute(old, f"DROP ROLE {role}")

@@ -95,6 +95,12 @@ SELECT c.relname, pg_get_indexdef(c.oid) FROM pg_index i JOIN pg_class c ON c.oi
 WHERE i.indrelid = to_regclass(:table) AND NOT i.indisprimary AND i.indisvalid AND c.relname <> 'embeddings_video'
 ORDER BY 1
 """)
+# Tables whose rows go with a vector.
+_REFERENCES = text("""
+SELECT r.conname, r.conrelid::regclass::text, pg_get_constraintdef(r.oid), n.convalidated
+FROM pg_constraint r LEFT JOIN pg_constraint n ON n.conrelid = r.conrelid AND n.conname = left(r.conname, 50) || '_halfvec'
+WHERE r.contype = 'f' AND r.confrelid = 'reelvec.embeddings'::regclass
+""")
 _IS_INVALID = text("""
 SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid)
 """)
@@ -138,9 +144,15 @@ BEGIN
   END LOOP;
   FOR thing IN
     SELECT pg_get_functiondef(oid) AS body FROM pg_proc
-    WHERE pronamespace = 'reelvec'::regnamespace AND prosrc ~ '\\mreelvec\\.embeddings\\M'
+    WHERE pronamespace = 'reelvec'::regnamespace AND prosrc ~ '\\membeddings\\M'
   LOOP
-    EXECUTE regexp_replace(thing.body, '\\mreelvec\\.embeddings\\M', 'reelvec.video_embeddings', 'g');
+    EXECUTE regexp_replace(thing.body, '\\membeddings\\M', 'video_embeddings', 'g');
+  END LOOP;
+  FOR thing IN
+    SELECT conrelid::regclass::text AS of_table, conname AS name FROM pg_constraint WHERE contype = 'f' AND confrelid = was
+  LOOP
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', thing.of_table, thing.name);
+    EXECUTE format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', thing.of_table, left(thing.name, 50) || '_halfvec', thing.name);
   END LOOP;
   FOR thing IN
     SELECT to_name.name, a.privilege_type AS privilege, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS role
@@ -171,6 +183,7 @@ def upgrade() -> None:
                 _patiently(statement)
             _fill()
             _index_as_before()
+            _refer_as_before()
             _patiently(TAKE_THE_NAME)
         if _kind("reelvec.embeddings_before"):
             _give_back()
@@ -215,6 +228,18 @@ def _index_as_before() -> None:
         )
         connection.exec_driver_sql(made.replace("%", "%%"))
     op.execute("SET lock_timeout = '500ms'")
+
+
+def _refer_as_before() -> None:
+    """The same references to the new table; those to the old one go when the name is taken."""
+    for name, table, definition, is_valid in op.get_bind().execute(_REFERENCES).all():
+        made = re.sub(
+            r"REFERENCES \S*?embeddings\(", "REFERENCES reelvec.video_embeddings(", definition
+        )
+        if is_valid is None:
+            _patiently(f'ALTER TABLE {table} ADD CONSTRAINT "{_new(name)}" {made} NOT VALID')
+        if not is_valid:
+            _patiently(f'ALTER TABLE {table} VALIDATE CONSTRAINT "{_new(name)}"')
 
 
 def _give_back() -> None:
