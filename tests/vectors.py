@@ -47,3 +47,18 @@ def index(engine: Engine, encoder: Encoder) -> None:
         f"encoder_id = {encoder.encoder_id}",
     )
     execute(engine, f"CREATE INDEX by_vector ON reelvec.embeddings USING {kind} WHERE {which}")
+
+
+def filled_windows(
+    engine: Engine, encoder: Encoder, windows: np.ndarray, *, seconds: float = 10.0
+) -> None:
+    """Windows of videos 1, 2, ...: float32 [videos, windows, dim], each of `seconds`."""
+    columns = {"encoder_id": copy.smallint, "video_id": copy.bigint, "window_index": copy.smallint,
+               "start_seconds": copy.real, "end_seconds": copy.real, "embedding": copy.halfvec}  # fmt: skip
+    rows = (
+        (encoder.encoder_id, video, at, seconds * at, seconds * (at + 1), vector)
+        for video, of_video in enumerate(windows, 1)
+        for at, vector in enumerate(of_video)
+    )
+    with session.transaction(engine) as connection:
+        copy.copy_rows(connection, "reelvec.window_embeddings", columns, rows)
