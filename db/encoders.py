@@ -301,7 +301,14 @@ def declare_imported(connection: Connection, name: str, dim: int) -> Encoder:
             preprocessing="unknown",
         )
         made = replace(encoder, encoder_id=declare_encoder(connection, encoder))
-        bind(connection, made, weights_digest=IMPORTED, dim=dim, pooling=IMPORTED)
+        bind(
+            connection,
+            made,
+            weights_digest=IMPORTED,
+            dim=dim,
+            pooling=IMPORTED,
+            origin="made elsewhere, and brought by reelvec db import",
+        )
         known = replace(made, dim=dim)
     if known.weights != IMPORTED:
         raise UsageError(f"{name} is computed here: give another name with --as")

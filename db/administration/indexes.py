@@ -222,4 +222,3 @@ def chosen(found: Sequence[Index], names: Sequence[str]) -> list[Index]:
             f"{', '.join(sorted(known)) or 'no encoder'}"
         )
     return [index for index in found if not names or index.encoder in names]
-

@@ -56,6 +56,18 @@ created_at timestamptz
 tags text[]
     The 20 best, where the tagger has more than 200 categories; else NULL.
 
+TABLE strips
+    A picture of each video that has vectors, for reelvec ui: three of its frames. Videos from
+    before this table have none, nor those of enqueue --no-thumbnails.
+video_id bigint
+    The video.
+etag text
+    The version of the video that the frames are of.
+strip bytea
+    A WebP file of 336 x 112 pixels, about 6 KB.
+made_at timestamptz
+    When it was written.
+
 VIEW tags
     Every category of every tagger for every video, the 20 best of a tagger with more than 200.
     Taggers with random weights are left out. For one row a video see best_tags.

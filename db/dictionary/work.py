@@ -59,6 +59,8 @@ owes smallint[]
     Ids of the encoders that are left to be made; NULL stands for all that are wanted.
 queue smallint
     The encoder by whose own queue it was sent; NULL is the queue of all workers.
+wants_strip boolean
+    Whether a picture is kept with the vectors; NULL: yes.
 
 TABLE attempts
     One row per attempt that failed.
