@@ -152,7 +152,7 @@ def table(url: str, videos: int, dim: int, queries: int) -> None:
         for index in indexing.make(database, (), windows=True, say=say, tell=lambda *_: None):
             took = "" if index.seconds is None else f", built in {index.seconds:,.0f} s"
             print(
-                f"{index.index}: {index.vectors:,} x {dim}, {index.size_bytes / 1e6:,.0f} MB{took}"
+                f"{index.name}: {index.vectors:,} x {dim}, {index.size_bytes / 1e6:,.0f} MB{took}"
             )
         with vectors.snapshot(database) as connection:
             pooled = halved(vectors.pooled(connection, encoder).vectors)

@@ -194,6 +194,18 @@ def known_encoder(connection: Connection, name: str) -> Encoder:
     return found
 
 
+def with_vectors(connection: Connection) -> list[Encoder]:
+    """The encoders of which any video has a vector; those with a meaning first."""
+    rows = connection.execute(
+        text(
+            f"SELECT {_ENCODER_COLUMNS} FROM reelvec.encoders e WHERE dim IS NOT NULL AND EXISTS "  # noqa: S608
+            "(SELECT FROM reelvec.embeddings m WHERE m.encoder_id = e.encoder_id) ORDER BY "
+            "starts_with(weights, 'random'), encoder_id"
+        )
+    )
+    return [Encoder(**row._mapping) for row in rows]
+
+
 def names(connection: Connection) -> list[str]:
     """Of all encoders that were ever declared."""
     return list(

@@ -22,7 +22,7 @@ class Made:
 
     encoder: str
     table: str
-    index: str
+    name: str
     vectors: int
     seconds: float | None
     size_bytes: int

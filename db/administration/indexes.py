@@ -140,25 +140,20 @@ def build(
 
     Raises `BusyError` while another process builds one, `DBAPIError` as Postgres refuses.
     """
-    with (
-        ThreadPoolExecutor(1) as thread,
-        database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
-    ):
-        if not connection.execute(_ALONE, {"key": LOCK_KEY}).scalar():
-            raise BusyError(
-                "another process is making an index in this database; run this again when it is "
-                "through"
-            )
-        pid = int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
-        made = thread.submit(_make, connection, index, given)
+    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         try:
-            _watch(database, pid, made, watch)
-        except BaseException:
-            with suppress(DBAPIError), session.transaction(database) as other:
-                other.execute(text("SELECT pg_cancel_backend(:pid)"), {"pid": pid})
-            raise
-        made.result()
-        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK_KEY})
+            if not connection.execute(_ALONE, {"key": LOCK_KEY}).scalar():
+                raise BusyError(
+                    "another process is making an index in this database; run this again when it "
+                    "is through"
+                )
+            pid = int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+            with ThreadPoolExecutor(1) as thread:
+                made = thread.submit(_make, connection, index, given)
+                _watch(database, pid, made, watch)
+            made.result()
+        finally:
+            connection.invalidate()  # its lock, role and settings end with it
     return replace(index, is_there=True, broken=())
 
 
@@ -171,11 +166,16 @@ SELECT phase, coalesce(tuples_done, 0) AS vectors FROM pg_stat_progress_create_i
 def _watch(
     database: Engine, pid: int, made: Future[None], watch: Callable[[Progress], None]
 ) -> None:
-    while not wait([made], timeout=_POLL_SECONDS).done:
-        with session.transaction(database) as connection:
-            row = connection.execute(_PROGRESS, {"pid": pid}).first()
-        if row is not None:
-            watch(Progress(row.phase, row.vectors))
+    try:
+        while not wait([made], timeout=_POLL_SECONDS).done:
+            with session.transaction(database) as connection:
+                row = connection.execute(_PROGRESS, {"pid": pid}).first()
+            if row is not None:
+                watch(Progress(row.phase, row.vectors))
+    except BaseException:
+        with suppress(DBAPIError), session.transaction(database) as connection:
+            connection.execute(text("SELECT pg_cancel_backend(:pid)"), {"pid": pid})
+        raise
 
 
 def _make(connection: Connection, index: Index, given: Resources) -> None:
@@ -199,13 +199,10 @@ def _make(connection: Connection, index: Index, given: Resources) -> None:
             f" WHERE encoder_id = {index.encoder_id}"
         )
     except DBAPIError as error:
-        if not connection.invalidated:
-            connection.exec_driver_sql(f'DROP INDEX CONCURRENTLY IF EXISTS reelvec."{index.name}"')
-        if given.workers and "shared memory" in str(error.orig):
-            # a container's /dev/shm is small; one process alone needs none
-            _make(connection, index, replace(given, workers=0))
-            return
-        raise
+        if not given.workers or "shared memory" not in str(error.orig):
+            raise
+        # a container's /dev/shm is small; one process alone needs none of it
+        _make(connection, replace(index, broken=(index.name,)), replace(given, workers=0))
 
 
 def size_bytes(connection: Connection, index: Index) -> int:
