@@ -194,6 +194,18 @@ def known_encoder(connection: Connection, name: str) -> Encoder:
     return found
 
 
+def with_vectors(connection: Connection) -> list[Encoder]:
+    """The encoders of which any video has a vector; those with a meaning first."""
+    rows = connection.execute(
+        text(
+            f"SELECT {_ENCODER_COLUMNS} FROM reelvec.encoders e WHERE dim IS NOT NULL AND EXISTS "  # noqa: S608
+            "(SELECT FROM reelvec.video_embeddings m WHERE m.encoder_id = e.encoder_id) ORDER BY "
+            "starts_with(weights, 'random'), encoder_id"
+        )
+    )
+    return [Encoder(**row._mapping) for row in rows]
+
+
 def names(connection: Connection) -> list[str]:
     """Of all encoders that were ever declared."""
     return list(
@@ -241,21 +253,23 @@ def bind(
     dim: int,
     pooling: str,
     license: str | None = None,
+    origin: str | None = None,
 ) -> None:
     """Write down what the encoder's weights really are, or refuse ours if another worker bound
     different ones.
 
-    `license` is that of these numbers; None: it stays as declared. Makes the encoder's view on the
-    first binding. Raises `RefusedConfigurationError` naming both digests.
+    `license` is that of these numbers; None: it stays as declared. `origin` says where they come
+    from; who has the same ones adds it where nobody has yet. Makes the encoder's view on the first
+    binding. Raises `RefusedConfigurationError` naming both digests.
     """
     ours = {"weights_digest": weights_digest, "dim": dim, "pooling": pooling}
     row = connection.execute(
         text(
             "UPDATE reelvec.encoders SET weights_digest = :weights_digest, dim = :dim, pooling = "
-            ":pooling, license = coalesce(:license, license) WHERE encoder_id = :encoder_id AND "
-            "weights_digest IS NULL RETURNING encoder_id"
+            ":pooling, license = coalesce(:license, license), origin = :origin WHERE encoder_id = "
+            ":encoder_id AND weights_digest IS NULL RETURNING encoder_id"
         ),
-        {**ours, "encoder_id": encoder.encoder_id, "license": license},
+        {**ours, "encoder_id": encoder.encoder_id, "license": license, "origin": origin},
     ).first()
     if row is not None:
         _make_view(connection, encoder)
@@ -272,6 +286,13 @@ def bind(
             "models.lock of a machine that has them into REELVEC_MODELS_DIR and run `reelvec "
             "models fetch`; `reelvec models list` shows digests"
         )
+    connection.execute(
+        text(
+            "UPDATE reelvec.encoders SET origin = :origin WHERE encoder_id = :encoder_id AND origin "
+            "IS NULL AND :origin IS NOT NULL"
+        ),
+        {"encoder_id": encoder.encoder_id, "origin": origin},
+    )
 
 
 def declare_imported(connection: Connection, name: str, dim: int) -> Encoder:
@@ -292,7 +313,14 @@ def declare_imported(connection: Connection, name: str, dim: int) -> Encoder:
             preprocessing="unknown",
         )
         made = replace(encoder, encoder_id=declare_encoder(connection, encoder))
-        bind(connection, made, weights_digest=IMPORTED, dim=dim, pooling=IMPORTED)
+        bind(
+            connection,
+            made,
+            weights_digest=IMPORTED,
+            dim=dim,
+            pooling=IMPORTED,
+            origin="made elsewhere, and brought by reelvec db import",
+        )
         known = replace(made, dim=dim)
     if known.weights != IMPORTED:
         raise UsageError(f"{name} is computed here: give another name with --as")

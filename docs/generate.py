@@ -1,6 +1,6 @@
 """Writes docs/configuration.md and .env.example from the settings classes, docs/exit-codes.md from
-their table, and the tables of backbones, sampling policies and error codes in pages written by
-hand.
+their table, docs/schema.md from the data dictionary, and the tables of backbones, sampling policies
+and error codes in pages written by hand.
 
 `python docs/generate.py` writes all; with `--check` it writes nothing and exits 1 naming what is
 out of date.
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from db import dictionary
+from db.dictionary import Entry
 from db.errors import VIDEO_ERRORS
 from db.exit_codes import ExitCode, Then
 from db.settings import PREFIX, DatabaseSettings, Settings
@@ -164,6 +166,36 @@ def exit_codes() -> str:
     return "\n".join(lines) + "\n"
 
 
+def schema() -> str:
+    lines = [
+        "# The schema",
+        "",
+        "<!-- Written by docs/generate.py from db/dictionary; change that. -->",
+        "",
+        "These are the tables, views, columns and functions of the schema `reelvec`, as `\\d+` of "
+        "psql shows them, too. How they are asked is in [sql.md](sql.md). Each encoder has a view "
+        "of its own besides, named like it (`vivit`, `x_clip`): `video_id`, `embedding`, `dtype` "
+        "and `created_at` of its rows in `embeddings`.",
+    ]
+    for title, entries in dictionary.PAGES.items():
+        lines += ["", f"## {title}"]
+        for entry in entries:
+            lines += entry_lines(entry)
+    return "\n".join(lines) + "\n"
+
+
+def entry_lines(entry: Entry) -> list[str]:
+    """A table begins one of Markdown's, each of its columns is a row of that, and a function is a
+    paragraph.
+    """
+    if entry.kind == "COLUMN":
+        return [f"| `{entry.name.partition('.')[2]}` | {entry.type} | {entry.words} |"]
+    if entry.kind in ("TABLE", "VIEW"):
+        head = ["| column | type | meaning |", "|---|---|---|"]
+        return ["", f"### {entry.name}", "", f"{entry.kind.capitalize()}. {entry.words}", "", *head]
+    return ["", f"`{entry.name}`: {entry.words}" if entry.kind == "FUNCTION" else entry.words]
+
+
 def table(*rows: Sequence[object]) -> str:
     """A table in Markdown; the first row is its head."""
     head, *others = [f"| {' | '.join(map(str, row))} |" for row in rows]
@@ -251,6 +283,7 @@ def main() -> None:
         ROOT / "docs/configuration.md": configuration(),
         ROOT / "docs/exit-codes.md": exit_codes(),
         ROOT / ".env.example": example(),
+        ROOT / "docs/schema.md": schema(),
         ROOT / "docs/guide.md": with_table("docs/guide.md", "codes", error_codes()),
         ROOT / "docs/sampling.md": with_table("docs/sampling.md", "policies", sampling_policies()),
         ROOT / "docs/backbones.md": with_table("docs/backbones.md", "backbones", backbones()),

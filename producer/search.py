@@ -1,24 +1,206 @@
-"""What `reelvec search` does: words to a vector, and the videos whose stored vectors are nearest to
-it.
+"""What `reelvec search` does: whatever was asked for becomes a vector of one embedding space, and
+the videos or windows whose stored vectors are nearest to it are found.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from db import encoders, search, session, settings
 from db.encoders import Encoder
 from db.errors import RefusedConfigurationError, UsageError
-from db.search import Hit
+from db.search import Hit, Stored
 from producer.request import checked_backbones, declared_encoder
+from producer.sought import File, Sought, Words
 from workers.backbones import registry
 from workers.backbones.base import FloatArray, Loaded, ReadsText, Weights
 from workers.sampling import policies
 from workers.settings import WorkerSettings
-from workers.weights import models_dir
+from workers.weights import inventory, models_dir
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
+
+
+@dataclass(frozen=True)
+class Space:
+    """Which embedding space was asked for, as it was typed: `backbone` may be an encoder's name.
+    None: nothing was said.
+    """
+
+    backbone: str | None = None
+    weights: str | None = None
+    sampling: str | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How many of what: `category`, as videos have it, or any; `windows` instead of videos."""
+
+    limit: int
+    category: str | None = None
+    windows: bool = False
+
+
+def checked(space: Space) -> Space:
+    """Raises `UsageError` for a kind of weights or a sampling that there is not, and
+    `RefusedConfigurationError` (license): both before any server is asked.
+    """
+    named = [space.backbone] if space.backbone in registry.names() else [registry.DEFAULT_SEARCHED]
+    checked_backbones(
+        named,
+        weights=space.weights or "pretrained",
+        sampling=space.sampling or policies.DEFAULT,
+    )
+    return space
+
+
+def find(
+    database: Engine, sought: Sought, space: Space, asked: Asked, say: Callable[[str], None]
+) -> Sequence[Hit]:
+    """The nearest, the nearest first. `say` hears which space is searched, and why that.
+
+    Raises `UsageError`, `RefusedConfigurationError` for weights that are not here or not those of
+    the stored vectors, `VideoError` for a file that cannot be embedded.
+    """
+    if isinstance(sought, Words):
+        encoder = searched_encoder(
+            space.backbone or registry.DEFAULT_SEARCHED,
+            weights=space.weights or "pretrained",
+            sampling=space.sampling or policies.DEFAULT,
+        )
+        return nearest_videos(database, encoder, sought.text, asked)
+    with session.transaction(database) as connection:
+        able = _able(connection, sought, space)
+        encoder, *others = able
+        say(_choice(sought, encoder, others))
+        if isinstance(sought, Stored):
+            return _near_video(connection, sought, encoder, asked)
+    vector = _file_vector(encoder, sought)
+    with session.transaction(database) as connection:
+        return _near_vector(connection, encoder, vector, asked)
+
+
+def _choice(sought: Stored | File, encoder: Encoder, others: Sequence[Encoder]) -> str:
+    what = f"video {sought.video_id}, {sought.uri}" if isinstance(sought, Stored) else sought.name
+    line = f"nearest to {what} by {encoder.name}"
+    if encoder.weights.startswith("random"):
+        line += ", whose random weights mean nothing"
+    if others:
+        line += f"; --backbone chooses among {', '.join(other.name for other in others)}, too"
+    return line
+
+
+def _able(connection: Connection, sought: Stored | File, space: Space) -> list[Encoder]:
+    """The encoders that can be searched for it, as far as they were asked for; the first is taken.
+    Raises `UsageError` where there is none.
+    """
+    if space.backbone is not None:
+        name = space.backbone
+        if name in registry.names():
+            name = registry.encoder_name(
+                name, space.weights or "pretrained", space.sampling or policies.DEFAULT
+            )
+        encoder = encoders.fetch_encoder(connection, name)
+        if encoder is None and space.backbone not in registry.names():
+            encoders.known_encoder(connection, name)  # says which there are
+        wanted = [encoder] if encoder is not None else []
+    else:
+        name = "the kind that was asked for" if space.weights or space.sampling else "any model"
+        wanted = [
+            encoder
+            for encoder in encoders.with_vectors(connection)
+            if space.weights in (None, encoder.weights)
+            and space.sampling in (None, encoder.sampling)
+        ]
+    if isinstance(sought, Stored):
+        able = [encoder for encoder in wanted if encoder.name in sought.encoders]
+        if not able:
+            raise UsageError(_no_vector(sought, name))
+        return able
+    able = [encoder for encoder in wanted if encoder.dim and _is_here(encoder)]
+    if not able:
+        there = ", ".join(encoder.name for encoder in wanted if encoder.dim) or "none"
+        raise UsageError(
+            f"{sought.name} is not in the catalogue, and cannot be embedded here: that needs the "
+            f"weights of a model that the catalogue has vectors of (of {name}: {there}); reelvec "
+            "models list shows which are here, reelvec models fetch brings them"
+        )
+    return able
+
+
+def _no_vector(video: Stored, name: str) -> str:
+    why = f"its job is {video.state}" if video.state else "it was never queued"
+    why += f" ({video.error_code})" if video.error_code else ""
+    has = f"; it has one of {', '.join(video.encoders)}" if video.encoders else ""
+    return f"video {video.video_id}, {video.uri}, has no vector of {name}: {why}{has}"
+
+
+def _is_here(encoder: Encoder) -> bool:
+    """Whether this machine has the weights to compute a vector of it: a look."""
+    if encoder.backbone not in registry.names() or encoder.weights == encoders.IMPORTED:
+        return False
+    try:
+        inventory.require(
+            models_dir.resolve(settings.load(WorkerSettings)), encoder.backbone, encoder.weights
+        )
+    except (RefusedConfigurationError, UsageError):
+        return False
+    return True
+
+
+def _near_video(
+    connection: Connection, video: Stored, encoder: Encoder, asked: Asked
+) -> Sequence[Hit]:
+    if not asked.windows:
+        return search.neighbours(
+            connection, video.video_id, encoder.name, limit=asked.limit, category=asked.category
+        )
+    return _near_vector(
+        connection,
+        encoder,
+        search.vector_of(connection, video.video_id, encoder) or [],
+        asked,
+        leave_out=video.video_id,
+    )
+
+
+def _near_vector(
+    connection: Connection,
+    encoder: Encoder,
+    vector: Sequence[float] | FloatArray,
+    asked: Asked,
+    leave_out: int | None = None,
+) -> Sequence[Hit]:
+    if asked.windows:
+        return search.nearest_windows(
+            connection,
+            encoder,
+            vector,
+            limit=asked.limit,
+            category=asked.category,
+            leave_out=leave_out,
+        )
+    return search.nearest(connection, encoder, vector, limit=asked.limit, category=asked.category)
+
+
+def _file_vector(stored: Encoder, file: File) -> FloatArray:
+    """float32 [dim]: the file's pooled vector, of weights that are those of the stored vectors."""
+    from producer.local.embed import Embedder
+
+    with Embedder(
+        [stored.backbone],
+        weights=stored.weights,
+        sampling=stored.sampling,
+        labels=None,
+        out=None,
+        files=[file.name],
+    ) as embedder:
+        _refuse_other_weights(stored, embedder.digest(0))
+        vector: FloatArray = embedder.arrays(0)[f"{stored.backbone}/pooled"]
+    return vector
 
 
 def searched_encoder(backbone: str, *, weights: str, sampling: str) -> Encoder:
@@ -43,8 +225,8 @@ def searched_encoder(backbone: str, *, weights: str, sampling: str) -> Encoder:
     return declared_encoder(backbone, weights, sampling)
 
 
-def nearest_videos(database: Engine, encoder: Encoder, words: str, *, limit: int) -> list[Hit]:
-    """At most `limit` videos, the nearest first.
+def nearest_videos(database: Engine, encoder: Encoder, words: str, asked: Asked) -> Sequence[Hit]:
+    """At most as many as asked for, the nearest to `words` first.
 
     Raises `UsageError` (no vectors yet, words too long), `RefusedConfigurationError` for weights
     that are not here or not those the stored vectors were made with.
@@ -60,7 +242,7 @@ def nearest_videos(database: Engine, encoder: Encoder, words: str, *, limit: int
         )
     vector = _text_vector(stored, words)
     with session.transaction(database) as connection:
-        return search.nearest(connection, stored, vector, limit=limit)
+        return _near_vector(connection, stored, vector, asked)
 
 
 def _text_vector(stored: Encoder, words: str) -> FloatArray:
@@ -76,14 +258,18 @@ def loaded(stored: Encoder) -> Loaded:
     not here or are others.
     """
     model = _load(stored)
-    if model.digest != stored.weights_digest:
+    _refuse_other_weights(stored, model.digest)
+    return model
+
+
+def _refuse_other_weights(stored: Encoder, digest: str) -> None:
+    if digest != stored.weights_digest:
         raise RefusedConfigurationError(
             f"{stored.name}: its vectors were made with weights {stored.weights_digest}, here are "
-            f"{model.digest}: words and videos of the two may not be compared. Copy models.lock "
-            "of a machine that has those into REELVEC_MODELS_DIR and run `reelvec models fetch "
+            f"{digest}: vectors of the two may not be compared. Copy models.lock of a machine that "
+            "has those into REELVEC_MODELS_DIR and run `reelvec models fetch "
             f"{stored.backbone}`"
         )
-    return model
 
 
 def _load(stored: Encoder) -> Loaded:

@@ -97,6 +97,14 @@ def refuse_unknown_categories(connection: Connection, categories: Sequence[str] 
         raise UsageError(f"no recorded video has category {text!r}; {hint} (by {CATEGORY_FORMS})")
 
 
+def recorded_category(connection: Connection, category: str) -> str:
+    """The same category as recorded videos have it. Raises as `refuse_unknown_categories`."""
+    from db.jobs import selection
+
+    refuse_unknown_categories(connection, [category])
+    return min(selection.recorded_categories(connection, _spellings(category)))
+
+
 def _spellings(text: str) -> list[str]:
     """As it was written, for categories of the user's own, and the slug of the shipped one it
     names.

@@ -135,10 +135,10 @@ class Catalogue:
         """The `k` videos nearest to words. Loads the model's text tower on the CPU, so it needs
         torch and the weights.
         """
-        from producer.search import nearest_videos, searched_encoder
+        from producer.search import Asked, nearest_videos, searched_encoder
 
         encoder = searched_encoder(backbone, weights="pretrained", sampling="notebook")
-        return nearest_videos(self._database, encoder, words, limit=k)
+        return list(nearest_videos(self._database, encoder, words, Asked(k)))
 
     def scores(self, tagger: str) -> Scores:
         """Probabilities of all videos that a tagger (`x-clip/en`) has scored.

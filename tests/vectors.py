@@ -13,6 +13,8 @@ from tests.ledgering import declare, execute
 
 COLUMNS = {"encoder_id": copy.smallint, "video_id": copy.bigint, "embedding": copy.halfvec, "dtype": copy.text,
            "worker_id": copy.uuid}  # fmt: skip
+WINDOW_COLUMNS = {"encoder_id": copy.smallint, "video_id": copy.bigint, "window_index": copy.smallint,
+                  "start_seconds": copy.real, "end_seconds": copy.real, "embedding": copy.halfvec}  # fmt: skip
 
 
 def as_stored(vectors: np.ndarray) -> np.ndarray:
@@ -54,3 +56,16 @@ def index(engine: Engine, encoder: Encoder) -> None:
     execute(
         engine, f"CREATE INDEX by_vector ON reelvec.video_embeddings USING {kind} WHERE {which}"
     )
+
+
+def filled_windows(
+    engine: Engine, encoder: Encoder, windows: np.ndarray, *, seconds: float = 10.0
+) -> None:
+    """Windows of videos 1, 2, ...: float32 [videos, windows, dim], each of `seconds`."""
+    rows = (
+        (encoder.encoder_id, video, at, seconds * at, seconds * (at + 1), vector)
+        for video, of_video in enumerate(windows, 1)
+        for at, vector in enumerate(of_video)
+    )
+    with session.transaction(engine) as connection:
+        copy.copy_rows(connection, "reelvec.window_embeddings", WINDOW_COLUMNS, rows)

@@ -200,6 +200,9 @@ class Models:
             raise
         try:
             policies.get(encoder.sampling)  # one of another version, or that is gone
+            known = inventory.provenance(
+                encoder.backbone, encoder.weights, bound.digest, self._settings
+            )
             with session.transaction(self._database) as connection:
                 encoders.bind(
                     connection,
@@ -207,9 +210,8 @@ class Models:
                     weights_digest=bound.digest,
                     dim=bound.dim,
                     pooling=bound.pooling,
-                    license=inventory.license_of(
-                        encoder.backbone, encoder.weights, bound.digest, self._settings
-                    ),
+                    license=known.license,
+                    origin=known.origin,
                 )
         except (RefusedConfigurationError, UsageError):
             with self._lock:

@@ -39,7 +39,7 @@ ENQUEUER_WRITES = {
 WORKER_WRITES = {
     "jobs": "UPDATE",
     "videos": f"UPDATE ({', '.join(MEDIA_COLUMNS)})",
-    "encoders": "UPDATE (weights_digest, dim, pooling, license, canary_limits)",
+    "encoders": "UPDATE (weights_digest, dim, pooling, license, canary_limits, origin)",
     "canaries": "INSERT, UPDATE",
     "attempts": "INSERT",
     "control": "INSERT, UPDATE",

@@ -42,6 +42,55 @@ class VectorFacts:
     may_use: bool = True
 
 
+@dataclass(frozen=True)
+class Builder:
+    """What a server could give to a build of an index. `cores` and `free_bytes` are those of its
+    machine, or its container; None: this role may not see them. `shared_buffers_bytes` is its cache,
+    the others are what it is set to.
+    """
+
+    cores: int | None
+    free_bytes: int | None
+    shared_buffers_bytes: int
+    maintenance_bytes: int
+    maintenance_workers: int
+    parallel_workers: int
+
+
+_SETTINGS = text("""
+SELECT pg_size_bytes(current_setting('shared_buffers')) AS shared_buffers_bytes,
+  pg_size_bytes(current_setting('maintenance_work_mem')) AS maintenance_bytes,
+  current_setting('max_parallel_maintenance_workers')::int AS maintenance_workers,
+  current_setting('max_parallel_workers')::int AS parallel_workers,
+  has_function_privilege('pg_read_file(text,bigint,bigint,boolean)', 'EXECUTE') AS may_read
+""")
+# A container's limits stand in its control group; `max` is none.
+_MACHINE = text("""
+WITH files AS (
+  SELECT pg_read_file('/proc/cpuinfo', 0, 1000000, true) AS cpuinfo, pg_read_file('/proc/meminfo', 0, 10000, true) AS meminfo,
+    regexp_match(pg_read_file('/sys/fs/cgroup/cpu.max', 0, 100, true), '^(\\d+) (\\d+)') AS share,
+    substring(pg_read_file('/sys/fs/cgroup/memory.max', 0, 100, true), '^\\d+')::bigint AS most,
+    substring(pg_read_file('/sys/fs/cgroup/memory.current', 0, 100, true), '^\\d+')::bigint AS used
+)
+SELECT least(nullif(regexp_count(cpuinfo, '^processor', 1, 'n'), 0), ceil(share[1]::numeric / share[2]::numeric))::int AS cores,
+  least(1024 * substring(meminfo, 'MemAvailable: +(\\d+) kB')::bigint, most - used) AS free_bytes
+FROM files
+""")
+
+
+def builder(connection: Connection) -> Builder:
+    """Looked up in a savepoint: a server that is no Linux, or lets nobody look, is no error."""
+    facts = dict(connection.execute(_SETTINGS).one()._mapping)
+    cores = free_bytes = None
+    if facts.pop("may_read"):
+        try:
+            with connection.begin_nested():
+                cores, free_bytes = connection.execute(_MACHINE).one()
+        except DBAPIError:
+            pass
+    return Builder(cores=cores, free_bytes=free_bytes, **facts)
+
+
 def postgres(connection: Connection) -> PostgresFacts:
     row = connection.execute(
         text(

@@ -19,11 +19,16 @@ from sqlalchemy.exc import DBAPIError
 
 from db import session
 from db.administration import roles
+from db.dictionary import writing
+from db.schema import HEAD
 from db.stack import addresses
 
 #: Any process that migrates holds this advisory lock, for as long as its session lasts.
 LOCK_KEY = 7_120_431_001
 _WAIT_BRIEFLY = text("SET lock_timeout = '500ms'")
+#: The lock that a comment takes holds up nobody who reads or writes; longer than it takes until an
+#: autovacuum gives way.
+_WAIT_FOR_COMMENTS = text("SET lock_timeout = '3s'")
 #: Postgres' words for a lock that did not come and for a deadlock: the same step may go through
 #: later.
 BUSY = ("55P03", "40P01")
@@ -99,6 +104,10 @@ def _run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+    if context.get_context().get_current_revision() == HEAD:
+        connection.execute(_WAIT_FOR_COMMENTS)
+        writing.write(connection)
+        connection.commit()
 
 
 given = context.config.attributes.get("connection")

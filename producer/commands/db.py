@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,6 +110,37 @@ def sql(
         say(plural(len(rows), "row"))
     else:
         say("done")
+
+
+@commands.command()
+def index(
+    encoder: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ENCODER]...", help="Whose vectors; default: all that there are."),
+    ] = None,
+    windows: Annotated[
+        bool, typer.Option("--windows", help="Make indexes of the windows' vectors, too.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make the indexes by which the nearest vectors are found quickly, after the first big job.
+
+    Workers may go on meanwhile. A million vectors can take an hour. What is there already stays as
+    it is; what a broken-off build has left is dropped first.
+
+    Example: reelvec db index vivit
+    """
+    from producer import indexing
+
+    with open_database(statement_seconds=math.inf) as database, progress() as tell:
+        made = indexing.make(database, encoder or (), windows=windows, say=say, tell=tell)
+    if as_json:
+        for one in made:
+            print_json(asdict(one))
+    else:
+        columns = [field.name for field in fields(indexing.Made)]
+        numbers = ("vectors", "seconds", "size_bytes")
+        print_table(columns, [list(asdict(one).values()) for one in made], right=numbers)
 
 
 @commands.command("import")

@@ -1,13 +1,15 @@
-"""`reelvec search`: videos by words."""
+"""`reelvec search`: videos by another, by a file, or by words."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from producer.commands import options
 from producer.desk import open_database, say
+from producer.selectors import CATEGORY_FORMS
 from producer.tables import print_json, print_table
 from workers.backbones import registry
 from workers.sampling import policies
@@ -17,54 +19,78 @@ if TYPE_CHECKING:
 
 
 def search(
-    words: Annotated[
+    sought: Annotated[
         list[str],
         typer.Argument(
-            metavar="WORDS...", help="What is to be seen in the videos, in any language."
+            metavar="VIDEO|FILE|WORDS...",
+            help="A video of the catalogue (its number, your own id, or its address), the file or "
+            "address of any other video, or what is to be seen, in any language.",
         ),
     ],
     backbone: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="The model whose vectors are searched; it must understand text without a video."
+            help="The model whose vectors are searched. Default: the first that the video has a "
+            f"vector of, or whose weights are here; for words {registry.DEFAULT_SEARCHED}, as a "
+            "model must understand text without a video."
         ),
-    ] = registry.DEFAULT_SEARCHED,
+    ] = None,
     weights: Annotated[
-        str, typer.Option(help="As given to enqueue: pretrained, random-tiny, random-full.")
-    ] = "pretrained",
-    sampling: Annotated[str, typer.Option(help=policies.NAMED_HELP)] = policies.DEFAULT,
-    limit: Annotated[int, typer.Option("-k", min=1, help="How many videos to show.")] = 10,
+        str | None, typer.Option(help="As given to enqueue: pretrained, random-tiny, random-full.")
+    ] = None,
+    sampling: Annotated[
+        str | None, typer.Option(help=f"{policies.NAMED_HELP} Default for words: the notebook's.")
+    ] = None,
+    limit: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
+    category: Annotated[
+        str | None, typer.Option(help=f"Only videos of this category: {CATEGORY_FORMS}.")
+    ] = None,
+    windows: Annotated[
+        bool, typer.Option("--windows", help="Find windows, with the seconds where they are.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Find the videos whose stored vectors are nearest to your words.
+    """Find the videos whose stored vectors are nearest to a video, a file, or your words.
 
-    The distance is 1 - cosine: it puts the videos in order and means nothing by itself.
+    The distance is 1 - cosine: it puts the videos in order and means nothing by itself. A file is
+    embedded on this machine; its vector is not kept.
 
     Example: reelvec search "a dog on a beach"
     """
+    from db import session
     from db.errors import UsageError
-    from producer.search import nearest_videos, searched_encoder
+    from producer import search as desk
+    from producer.selectors import recorded_category
+    from producer.sought import recognised
 
-    sought = " ".join(words).strip()
-    if not sought:
-        raise UsageError('no words given: reelvec search "a dog on a beach"')
-    encoder = searched_encoder(backbone, weights=weights, sampling=sampling)
+    text = " ".join(sought).strip()
+    if not text:
+        raise UsageError('nothing to search for: reelvec search 42, or "a dog on a beach"')
+    space = desk.checked(desk.Space(backbone, weights, sampling))
     with open_database() as database:
-        hits = nearest_videos(database, encoder, sought, limit=limit)
+        with session.transaction(database) as connection:
+            found = recognised(connection, text)
+            within = None if category is None else recorded_category(connection, category)
+        hits = desk.find(database, found, space, desk.Asked(limit, within, windows), say)
     _show(hits, as_json=as_json)
     if not hits:
-        say(f"no video has a vector of {encoder.name} any more")
+        say("nothing found: no other " + ("window" if windows else "video") + " has such a vector")
 
 
-def _show(hits: list[Hit], *, as_json: bool) -> None:
+def _show(hits: Sequence[Hit], *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from db.search import WindowHit
+
     if as_json:
-        from dataclasses import asdict
-
         for hit in hits:
             print_json(asdict(hit))
         return
     columns = ["video_id", "distance", "category", "title", "uri"]
-    print_table(
-        columns,
-        [(hit.video_id, f"{hit.distance:.4f}", hit.category, hit.title, hit.uri) for hit in hits],
-    )
+    rows = [[hit.video_id, f"{hit.distance:.4f}", hit.category, hit.title, hit.uri] for hit in hits]
+    for row, hit in zip(rows, hits, strict=True):
+        if isinstance(hit, WindowHit):
+            row.insert(2, f"{hit.start_seconds:.1f}-{hit.end_seconds:.1f}")
+    if rows and len(rows[0]) > len(columns):
+        columns.insert(2, "seconds")
+    print_table(columns, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from producer.doctor import requirements
@@ -10,6 +10,7 @@ from producer.doctor.check import Check, Finding, fail, failed_with, ok, skipped
 from producer.doctor.configuration import servers
 
 if TYPE_CHECKING:
+    from db.administration.indexes import Index
     from db.administration.server_facts import PostgresFacts, VectorFacts
 
 GROUP = "Postgres"
@@ -25,7 +26,7 @@ def checks() -> list[Check]:
 
 def findings() -> Iterator[Finding]:
     from db import schema, session, settings
-    from db.administration import rights, server_facts
+    from db.administration import indexes, rights, server_facts
     from db.errors import RefusedConfigurationError, UnavailableError, UsageError
     from workers.settings import WorkerSettings
 
@@ -55,6 +56,7 @@ def findings() -> Iterator[Finding]:
                 return
             try:
                 yield ok("schema", f"revision {schema.check(connection)} fits this version")
+                yield from judge_indexes(indexes.unindexed(connection))
             except RefusedConfigurationError as error:
                 yield failed_with("schema", error)
     except UnavailableError as error:
@@ -172,3 +174,17 @@ def judge_rights(user: str, lacks: dict[str, list[str]]) -> Finding:
         return fail("rights", f"role {user} may not read: {rights_found[0]}", advice)
     fact = f"role {user} may {' and '.join(may)}; {'; '.join(rights_found)}"
     return ok("rights", fact) if len(may) > 1 else warn("rights", fact, advice)
+
+
+def judge_indexes(missing: Sequence[Index]) -> Iterator[Finding]:
+    """`missing`: encoders with many vectors and no index."""
+    from db.administration.indexes import WORTH_VECTORS
+
+    names = [index.encoder for index in missing]
+    if names:
+        yield warn(
+            "indexes",
+            f"more than {WORTH_VECTORS:,} vectors of {', '.join(names)} have no index: each search "
+            "reads them all",
+            f"run reelvec db index {' '.join(names)} when the big job is done",
+        )

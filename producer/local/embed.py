@@ -105,6 +105,10 @@ class Embedder(LocalVideos):
             raise next(iter(result.failures.values()))
         return _arrays(result, self._owed)
 
+    def digest(self, place: int) -> str:
+        """Of the weights of the backbone at this place."""
+        return self._engine.load(self._owed[place].key).digest
+
     def _result(self, number: int) -> VideoResult:
         with self._source.open(self.videos[number].uri) as source:
             result = pipeline.embed_video(

@@ -20,10 +20,10 @@ from producer.categories import load_shipped
 from producer.results.old_npz import OldNpz
 from producer.sources import uris
 from workers.backbones import registry
-from workers.backbones.base import WEIGHTS_KINDS
 from workers.sampling.policies import POLICIES
 from workers.sources.s3_endpoint import endpoint
 from workers.sources.schemes import key_of
+from workers.weights.kinds import WEIGHTS_KINDS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

@@ -121,8 +121,10 @@ def test_where_it_is_named_and_who_may_load_it(
     assert held.where == str(PACKAGE.path)
     assert set(inventory.versions(tmp_path)) == {"efficientnet"}
     settings = WorkerSettings(models_dir=str(tmp_path))
-    assert (
-        inventory.license_of(SPEC.name, "pretrained", held.weights_digest or "", settings) is None
+    known = inventory.provenance(SPEC.name, "pretrained", held.weights_digest or "", settings)
+    assert (known.origin, known.license) == (
+        f"the Python package {SPEC.checkpoint} {SPEC.ref}",
+        None,
     )
     with pytest.raises(UsageError, match=r"come with a Python package.*'reelvec\[lite\]'"):
         fetch.checked(["efficientnet"], allowed_license="any")

@@ -115,10 +115,13 @@ def test_the_first_worker_binds_and_another_digest_is_refused(engine: Engine) ->
     encoder_id = declare(engine, "x-clip")
     with session.transaction(engine) as connection:
         known = encoders.fetch_encoders(connection, [encoder_id])[encoder_id]
-        for _ in range(2):
-            encoders.bind(connection, known, weights_digest="aaa", dim=4, pooling="cls")
+        for origin in (None, "a hub", "a folder"):  # a worker of an older version says nothing
+            encoders.bind(
+                connection, known, weights_digest="aaa", dim=4, pooling="cls", origin=origin
+            )
         with pytest.raises(RefusedConfigurationError, match=r"aaa.*bbb"):
-            encoders.bind(connection, known, weights_digest="bbb", dim=4, pooling="cls")
+            encoders.bind(connection, known, weights_digest="bbb", dim=4, pooling="cls", origin="x")
+    assert one(engine, "SELECT origin FROM reelvec.encoders") == "a hub", "the first who knows"
     assert one(engine, "SELECT count(*) FROM reelvec.x_clip") == 0, "binding makes the view"
 
 

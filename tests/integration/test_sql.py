@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
 from db import encoders, schema, search, session
+from db.dictionary import ENTRIES, writing
 from db.encoders import Encoder
 from producer.cli import reelvec
 from producer.doctor import postgres
@@ -382,16 +383,38 @@ def test_an_address_can_be_read(engine: Engine) -> None:
     } == ADDRESSES
 
 
-WITHOUT_COMMENT = """
-SELECT 'relation ' || relname FROM pg_class WHERE relnamespace = 'reelvec'::regnamespace AND relkind IN ('r', 'v', 'm', 'p')
-  AND obj_description(oid, 'pg_class') IS NULL
+SAID = """
+SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, relname::text AS name, '' AS type, obj_description(oid, 'pg_class') AS words
+FROM pg_class WHERE relnamespace = 'reelvec'::regnamespace AND relkind IN ('r', 'v', 'm', 'p', 'f')
 UNION ALL
-SELECT 'function ' || oid::regprocedure FROM pg_proc WHERE pronamespace = 'reelvec'::regnamespace
-  AND obj_description(oid, 'pg_proc') IS NULL
+SELECT 'COLUMN', relname || '.' || attname, replace(format_type(atttypid, NULL), 'timestamp with time zone', 'timestamptz'),
+  col_description(c.oid, attnum)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+WHERE relnamespace = 'reelvec'::regnamespace AND relkind IN ('r', 'v', 'm', 'p', 'f')
+UNION ALL
+SELECT 'FUNCTION', oid::regprocedure::text, '', obj_description(oid, 'pg_proc')
+FROM pg_proc WHERE pronamespace = 'reelvec'::regnamespace
 """
 
 
-def test_everything_in_the_schema_says_what_it_is(engine: Engine) -> None:
+def test_everything_in_the_schema_says_what_it_is_and_the_dictionary_has_nothing_else(
+    engine: Engine,
+) -> None:
     bound(engine, "x-clip", 4)
     with session.transaction(engine) as connection:
-        assert connection.exec_driver_sql(WITHOUT_COMMENT).scalars().all() == []
+        connection.exec_driver_sql("SET LOCAL search_path = public")
+        found = {
+            (row.kind, row.name.replace("reelvec.", "").replace(" ", ""), row.type): row.words
+            for row in connection.exec_driver_sql(SAID)
+        }
+        again = writing.write(connection)
+    assert [thing for thing, words in found.items() if not words] == []
+    of_view = {thing for thing in found if thing[1].split(".")[0] == "x_clip"}
+    assert len(of_view) == 5, "a view of an encoder has comments on its columns, too"
+    ours = {
+        (entry.kind, entry.name.replace("reelvec.", "").replace(" ", ""), entry.type): entry.words
+        for entry in ENTRIES
+        if entry.kind != "SCHEMA"
+    }
+    assert {thing: found[thing] for thing in found.keys() - of_view} == ours
+    assert again == 0, "what is written already is left alone"

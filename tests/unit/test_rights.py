@@ -71,7 +71,7 @@ def test_a_worker_deletes_in_its_results_and_in_what_it_says_of_itself_only() ->
 def test_columns_are_taken_apart() -> None:
     assert [right for right in rights.rights(WORKER) if right.table == "encoders"] == [
         Right(WORKER, "encoders", "UPDATE", column)
-        for column in ("weights_digest", "dim", "pooling", "license", "canary_limits")
+        for column in ("weights_digest", "dim", "pooling", "license", "canary_limits", "origin")
     ]
     assert Right(WORKER, "scores", "DELETE", None) in rights.rights(WORKER)
 

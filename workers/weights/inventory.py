@@ -176,22 +176,37 @@ def _model_type(path: Path) -> str:
     return str(content.get("model_type", "")) if isinstance(content, dict) else ""
 
 
-def license_of(
-    backbone: str, weights: str, weights_digest: str, settings: WorkerSettings
-) -> str | None:
-    """The license of these very numbers: known where models.lock says where they were fetched from,
-    and they are those.
+@dataclass(frozen=True)
+class Provenance:
+    """`origin`: where the numbers come from, for people. `license`: theirs; None: as the registry
+    has it.
+    """
 
-    None: they are no pretrained ones.
+    origin: str
+    license: str | None = None
+
+
+def provenance(
+    backbone: str, weights: str, weights_digest: str, settings: WorkerSettings
+) -> Provenance:
+    """What is known of these very numbers: of a checkpoint only where models.lock says where they
+    were fetched from, and they are those. Raises as `models_dir.locked` does.
     """
     spec = registry.get(backbone)
-    if weights != "pretrained" or not spec.in_models_dir:
-        return None
-    entry = models_dir.locked(models_dir.resolve(settings)).get(backbone)
-    return (
-        entry.license
-        if entry is not None and entry.weights_digest == weights_digest
-        else UNKNOWN_LICENSE
+    if weights != "pretrained":
+        return Provenance(f"random numbers made from a seed ({weights}); they mean nothing")
+    if spec.package is not None:
+        return Provenance(f"the Python package {spec.checkpoint} {spec.ref}")
+    if spec.checkpoint is None:
+        return Provenance("a fixed matrix made from a seed; there are no weights")
+    where = models_dir.resolve(settings)
+    entry = models_dir.locked(where).get(backbone)
+    if entry is not None and entry.weights_digest == weights_digest:
+        return Provenance(f"{entry.checkpoint} ({entry.ref}), commit {entry.sha}", entry.license)
+    return Provenance(
+        f"{where}/{backbone}, put there by hand: {LOCK_NAME} does not say where these weights are "
+        "from",
+        UNKNOWN_LICENSE,
     )
 
 

@@ -1,4 +1,4 @@
-"""Functions, views and comments for those who ask with SQL.
+"""Functions and views for those who ask with SQL.
 
 Nothing here reads or rewrites a table. No name of pgvector is looked up by the caller's search path: the extension lies where
 a DBA has put it, and may be moved later.
@@ -7,8 +7,6 @@ a DBA has put it, and may be moved later.
 from __future__ import annotations
 
 from alembic import op
-
-from db.migrations.comments import COMMENTS
 
 revision = "0009"
 down_revision = "0008"
@@ -182,6 +180,3 @@ END $readable$;
 def upgrade() -> None:
     for made in (HELPERS, NEAREST_TO, NEAREST, ENCODER_VIEW, BEST_TAGS, READABLE):
         op.execute(made)
-    for thing, words in COMMENTS.items():
-        quoted = words.replace("'", "''")
-        op.execute(f"COMMENT ON {thing} IS '{quoted}'")

@@ -27,14 +27,6 @@ STATEMENTS = (
     "ALTER TABLE reelvec.strips ALTER COLUMN strip SET STORAGE EXTERNAL",
 )
 
-COMMENTS = {
-    "TABLE reelvec.strips": "A picture of each video that has vectors, for reelvec ui: three of its"
-    " frames. Videos from before this table have none, nor those of enqueue --no-thumbnails.",
-    "COLUMN reelvec.strips.etag": "The version of the video that the frames are of.",
-    "COLUMN reelvec.strips.strip": "A WebP file of 336 x 112 pixels, about 6 KB.",
-    "COLUMN reelvec.jobs.wants_strip": "Whether a picture is kept with the vectors; NULL: yes.",
-}
-
 
 #: What failed with one code, the last first: status, and the page, ask for examples.
 INDEX = "jobs_failed"
@@ -48,9 +40,6 @@ SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(:name) AND NO
 def upgrade() -> None:
     for statement in STATEMENTS:
         op.execute(statement)
-    for what, comment in COMMENTS.items():
-        quoted = comment.replace("'", "''")
-        op.execute(f"COMMENT ON {what} IS '{quoted}'")
     with op.get_context().autocommit_block():
         _make_index()
 

@@ -164,16 +164,6 @@ BEGIN
 END $cutover$
 """
 
-COMMENTS = {
-    "TABLE reelvec.video_embeddings": "One vector per video and encoder, each number a float16. For searching use nearest, or"
-    " the view of the encoder, which has the type that an index is for.",
-    "COLUMN reelvec.video_embeddings.dtype": "The precision it was computed with.",
-    "VIEW reelvec.embeddings": "The vectors of video_embeddings as float32, for programs older than revision 0017. It goes with"
-    " the next release: read video_embeddings.",
-    "FUNCTION reelvec.take_float32()": "Writes what an older program writes into the view embeddings.",
-    "TABLE reelvec.window_embeddings": "The vectors of the windows of a video, of which the one in video_embeddings is the mean.",
-}
-
 
 def upgrade() -> None:
     op.execute("SET lock_timeout = '500ms'")
@@ -188,8 +178,6 @@ def upgrade() -> None:
         if _kind("reelvec.embeddings_before"):
             _give_back()
         op.execute("DROP FUNCTION IF EXISTS reelvec.keep_in_step()")
-    for thing, words in COMMENTS.items():
-        op.execute(f"COMMENT ON {thing} IS '{words}'")
 
 
 def _kind(name: str) -> str | None:

@@ -1,0 +1,126 @@
+"""Vectors and scores, and the views of them."""
+
+PAGE = """
+TABLE video_embeddings
+    One vector per video and encoder, each number a float16. For searching use nearest, or the view
+    of the encoder, which has the type that an index is for.
+encoder_id smallint
+    What made it; vectors of two encoders must not be compared.
+video_id bigint
+    The video.
+embedding halfvec
+    The vector: the mean of those of the windows. embedding::real[] gives plain numbers.
+dtype text
+    The precision it was computed with.
+worker_id uuid
+    Who made it; its row in workers may be gone.
+created_at timestamptz
+    When the transaction began that wrote it.
+
+TABLE window_embeddings
+    The vectors of the windows of a video, of which the one in video_embeddings is the mean.
+encoder_id smallint
+    What made it.
+video_id bigint
+    The video.
+window_index smallint
+    From 0, in the order of time.
+start_seconds real
+    The time of its first frame in the video.
+end_seconds real
+    The time of its last frame in the video.
+embedding halfvec
+    The vector, kept in 16 bits a number.
+
+TABLE scores
+    What a tagger says of a video: a probability for each of its categories. The view tags has a
+    row for each of them.
+tagger_id smallint
+    Who says it.
+video_id bigint
+    Of which video.
+probabilities real[]
+    In the order of tags, where that is filled, else of taggers.categories; all of them add up
+    to 1.
+window_probabilities real[]
+    The same for each window, [window][category]; NULL where the tagger has more than 200
+    categories.
+tag text
+    The category with the highest probability.
+probability real
+    That of the tag.
+worker_id uuid
+    Who made it.
+created_at timestamptz
+    When the transaction began that wrote it.
+tags text[]
+    The 20 best, where the tagger has more than 200 categories; else NULL.
+
+TABLE strips
+    A picture of each video that has vectors, for reelvec ui: three of its frames. Videos from
+    before this table have none, nor those of enqueue --no-thumbnails.
+video_id bigint
+    The video.
+etag text
+    The version of the video that the frames are of.
+strip bytea
+    A WebP file of 336 x 112 pixels, about 6 KB.
+made_at timestamptz
+    When it was written.
+
+VIEW embeddings
+    The vectors of video_embeddings as float32, for programs older than revision 0017. It goes with
+    the next release: read video_embeddings.
+encoder_id smallint
+    What made it.
+video_id bigint
+    The video.
+embedding vector
+    The vector.
+dtype text
+    The precision it was computed with.
+worker_id uuid
+    Who made it.
+created_at timestamptz
+    When the transaction began that wrote it.
+
+VIEW tags
+    Every category of every tagger for every video, the 20 best of a tagger with more than 200.
+    Taggers with random weights are left out. For one row a video see best_tags.
+video_id bigint
+    The video.
+tagger text
+    Who says it.
+rank bigint
+    1 is the best tag of this tagger for this video.
+tag text
+    The category.
+probability real
+    From 0 to 1; those of one video and tagger add up to 1.
+
+VIEW best_tags
+    One row per video that has scores: the best tag, by your own labels (--labels) where the video
+    has been scored with them, the latest first; otherwise by the first tagger that comes with
+    reelvec. A model's own classes (imagenet) speak only where there is nothing else, random
+    weights never.
+video_id bigint
+    The video.
+tag text
+    The category with the highest probability.
+probability real
+    That of the tag.
+tagger text
+    Who was asked.
+
+VIEW coverage
+    How many videos of each category have a vector of each encoder, those that were never queued
+    among them. Reads every row.
+encoder text
+    The embedding space.
+category text
+    What the source said; NULL: nothing.
+videos bigint
+    How many were recorded.
+embedded bigint
+    How many of them have a vector.
+"""
