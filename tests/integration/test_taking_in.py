@@ -136,7 +136,7 @@ def test_nobody_makes_or_misses_an_imported_encoder(
     monkeypatch: pytest.MonkeyPatch,
     broker_url: str,
 ) -> None:
-    take("notebook", filenames=np.array(["c.mp4"]), embeddings=vectors(1, DIM))
+    take("elsewhere", filenames=np.array(["c.mp4"]), embeddings=vectors(1, DIM))
     encoder = ledgering.declare(recorded, "probe")
     wanted = ledgering.Wanted((encoder,), ())
     ledgering.record(recorded, [ledgering.Row("s3://b/c.mp4")], wanted)
@@ -145,7 +145,7 @@ def test_nobody_makes_or_misses_an_imported_encoder(
     assert claimed.encoders == (encoder,)
     with session.transaction(recorded) as connection:
         assert [made.name for made in encoders.wanted_encoders(connection)] == ["probe"]
-        able = abilities.of_worker(connection, abilities.Ability(models=("notebook", "probe")))
+        able = abilities.of_worker(connection, abilities.Ability(models=("elsewhere", "probe")))
     assert list(able.values()) == ["probe"]
     broken = [
         checked.invariant.name
@@ -155,10 +155,10 @@ def test_nobody_makes_or_misses_an_imported_encoder(
     assert broken == ["videos without a job"]
     monkeypatch.setenv("DATABASE_URL", url(recorded))
     monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
-    refused = CliRunner().invoke(command, ["enqueue", "--backbone", "notebook"])
-    assert "'notebook' is no backbone; there are vivit" in str(refused.exception)
-    for arguments in (["status", "--json"], ["models", "list"], ["doctor", "--data"]):
-        assert "notebook" not in CliRunner().invoke(command, arguments).output
+    refused = CliRunner().invoke(command, ["enqueue", "--backbone", "elsewhere"])
+    assert "'elsewhere' is no backbone; there are vivit" in str(refused.exception)
+    for arguments in (["status", "--json"], ["models", "list"]):
+        assert "elsewhere" not in CliRunner().invoke(command, arguments).output
 
 
 def test_files_that_are_no_vectors_of_videos_are_told(
