@@ -161,10 +161,11 @@ def _record(
 def _categorise(
     connection: Connection, video_ids: npt.NDArray[np.int64], categories: list[str | None]
 ) -> None:
+    lacking = np.isin(video_ids, taking_in.uncategorised(connection))
     said = [
-        (int(video_id), category)
-        for video_id, category in zip(video_ids.tolist(), categories, strict=True)
-        if video_id > 0 and category is not None
+        (int(video_ids[row]), category)
+        for row in np.flatnonzero(lacking).tolist()
+        if (category := categories[row]) is not None
     ]
     for first in range(0, len(said), CHUNK_ROWS):
         taking_in.categorise(connection, *zip(*said[first : first + CHUNK_ROWS], strict=True))
