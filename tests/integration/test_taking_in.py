@@ -139,9 +139,9 @@ def test_nobody_makes_or_misses_an_imported_encoder(
     np.savez(old, filenames=np.array(["c.mp4", "x.mp4"]), embeddings=vectors(2, DIM))
     told = CliRunner().invoke(command, ["db", "import", str(old), "--as", "elsewhere"])
     assert "1 row of no recorded video, for example 'x.mp4'" in told.output
-    assert "elsewhere: 1 vectors written, 0 there already, 0 new videos" in told.output
+    assert "elsewhere: 1 vector written, 0 there already, 0 new videos" in told.output
     told = CliRunner().invoke(command, ["export", "elsewhere", "--to", str(new)])
-    assert f"1 vectors of elsewhere written to {new}" in told.output
+    assert f"1 vector of elsewhere written to {new}" in told.output
     encoder = ledgering.declare(recorded, "probe")
     wanted = ledgering.Wanted((encoder,), ())
     ledgering.record(recorded, [ledgering.Row("s3://b/c.mp4")], wanted)
