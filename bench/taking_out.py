@@ -3,8 +3,8 @@
 
     python -m bench.taking_out [--videos 200000] [--dim 768] [--folder DIR]
 
-Prints the table of bench/RESULTS.md. Each reader runs in a process of its own, the readers in turn;
-`peak` is that process's highest resident memory over what it had before it read. With --folder the
+Prints the table of bench/RESULTS.md. Readers and exports run in processes of their own, the readers in
+turn; the peak is that process's highest resident memory over what it had before. With --folder the
 database is kept there, so that another run need not fill it.
 """
 
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -99,12 +100,22 @@ def fetched(url: str, what: str) -> list[tuple[int, object]]:
         return cursor.fetchall()
 
 
+def written(suffix: str, url: str, folder: str) -> int:
+    target = Path(folder) / f"x{suffix}"
+    with session.connect(url, statement_seconds=float("inf")) as database:
+        return export.export(database, "probe", target, windows=False, tell=lambda *_: None)
+
+
 READERS = {"array": read_array, "texts": read_texts, "lists": read_lists}
+WORK = {name: lambda url, _folder, read=read: read(url) for name, read in READERS.items()} | {
+    suffix: partial(written, suffix) for suffix in (*export.SUFFIXES, "")
+}
 
 
-def measured(reader: str, url: str) -> dict[str, float]:
+def measured(work: str, url: str, folder: Path) -> dict[str, float]:
+    """In a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.taking_out", "--reader", reader, url],
+        [sys.executable, "-m", "bench.taking_out", "--work", work, url, str(folder)],
         check=True,
         capture_output=True,
         text=True,
@@ -112,10 +123,10 @@ def measured(reader: str, url: str) -> dict[str, float]:
     return dict(json.loads(done.stdout))
 
 
-def read_here(reader: str, url: str) -> None:
+def work_here(name: str, url: str, folder: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
-    rows = READERS[reader](url)
+    rows = WORK[name](url, folder)
     seconds = time.perf_counter() - started
     peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     print(json.dumps({"rows_per_second": rows / seconds, "peak_bytes": peak}))
@@ -128,10 +139,10 @@ def main() -> None:
     options.add_argument("--videos", type=int, default=200_000)
     options.add_argument("--dim", type=int, default=768)
     options.add_argument("--folder", type=Path)
-    options.add_argument("--reader", nargs=2, metavar=("NAME", "URL"), help=argparse.SUPPRESS)
+    options.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     chosen = options.parse_args()
-    if chosen.reader:
-        read_here(*chosen.reader)
+    if chosen.work:
+        work_here(*chosen.work)
         return
     with ExitStack() as stack:
         folder = chosen.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -147,13 +158,13 @@ def main() -> None:
             if not filled:
                 fill(database, bound(database, "probe", chosen.dim), chosen.videos, chosen.dim)
             print("| what | figure |\n|---|---|")
-            reading(url, chosen.videos, chosen.dim)
-            writing(database, folder, chosen.videos)
+            reading(url, folder, chosen.videos, chosen.dim)
+            writing(url, folder)
             taking(database, folder, chosen.videos)
 
 
-def reading(url: str, videos: int, dim: int) -> None:
-    rounds = [{name: measured(name, url) for name in READERS} for _ in range(ROUNDS)]
+def reading(url: str, folder: Path, videos: int, dim: int) -> None:
+    rounds = [{name: measured(name, url, folder) for name in READERS} for _ in range(ROUNDS)]
     for name, what in (
         ("array", f"`vectors()`, {videos:,} x {dim}"),
         ("texts", f"psycopg2's cursor, texts split ({CURSOR_VIDEOS:,} of them)"),
@@ -176,18 +187,17 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def writing(database: Engine, folder: Path, videos: int) -> None:
+def writing(url: str, folder: Path) -> None:
     for suffix in (*export.SUFFIXES, ""):
+        found = measured(suffix, url, folder)
         target = folder / f"x{suffix}"
-        seconds = seconds_of(
-            lambda target=target: export.export(
-                database, "probe", target, windows=False, tell=lambda *_: None
-            )
-        )
         files = [target] if suffix else list(target.iterdir())
         size = sum(path.stat().st_size for path in files) / 1e6
-        what = f"to {suffix}" if suffix else f"to a folder, {len(files)} parts,"
-        print(f"| export {what} | {videos / seconds:,.0f} rows/s, {size:,.0f} MB |")
+        what = f"to {suffix}" if suffix else f"to a folder, {len(files)} parts"
+        print(
+            f"| export {what} | {found['rows_per_second']:,.0f} rows/s, {size:,.0f} MB, peak memory "
+            f"{found['peak_bytes'] / 1e6:,.0f} MB |"
+        )
         for path in files:
             path.unlink()
 
@@ -224,6 +234,8 @@ def taking(database: Engine, folder: Path, videos: int) -> None:
                 lambda name=name: import_file(database, path, f"i{name}", lambda *_: None)
             ),
         }
+        again = import_file(database, path, f"i{name}", lambda *_: None)
+        assert (again.written, again.already) == (0, rows), "twice changes nothing"
         ratios.append(took["bare"] / took["import"])
         rates.append(rows / took["import"])
         execute(database, "DELETE FROM reelvec.video_embeddings WHERE encoder_id <> 1")

@@ -116,6 +116,13 @@ def record(connection: Connection, videos: Sequence[NewVideo]) -> int:
     return connection.execute(_RECORD, facts).rowcount
 
 
+def uncategorised(connection: Connection) -> npt.NDArray[np.int64]:
+    """Ids of all videos without a category."""
+    lacking = "SELECT video_id FROM reelvec.videos WHERE category IS NULL"
+    found = arrays.read(connection, lacking, (arrays.VIDEO_ID,))
+    return found["video_id"].astype(np.int64)
+
+
 def categorise(connection: Connection, video_ids: Sequence[int], categories: Sequence[str]) -> None:
     """Give videos without a category this one."""
     connection.execute(_CATEGORISE, {"ids": list(video_ids), "categories": list(categories)})

@@ -7,12 +7,16 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+#: The last part of an address: what the notebook calls a video.
+_LAST = "split_part(rtrim(uri, '/'), '/', -1)"
+FILE_NAME = f"CASE WHEN uri LIKE 's3:%' THEN {_LAST} ELSE reelvec.readable({_LAST}) END"
 #: What is told of a video, and how it is asked for. `address` is the uri as people write it, `tag`
 #: and `probability` are those of the view `best_tags`.
 FACTS = {
     "video_id": "v.video_id",
     "uri": "v.uri",
     "address": "reelvec.readable(v.uri)",
+    "filename": FILE_NAME,
     "external_id": "v.external_id",
     "category": "v.category",
     "title": "v.title",
@@ -28,8 +32,6 @@ _FACTS = text(f"""
 SELECT {COLUMNS} FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS wanted (video_id, place)
 JOIN reelvec.videos v USING (video_id) {BEST_TAG} ORDER BY wanted.place
 """)  # noqa: S608
-#: The last part of an address: what the notebook calls a video.
-FILE_NAME = "regexp_replace(rtrim(reelvec.readable(uri), '/'), '^.*/', '')"
 _LONGEST = text(f"""
 SELECT coalesce(max(length({FILE_NAME})), 0) AS filename, coalesce(max(length(uri)), 0) AS uri,
   coalesce(max(length(category)), 0) AS category FROM reelvec.videos

@@ -183,8 +183,8 @@ def import_(
     if report.ambiguous:
         say(f"{plural(report.ambiguous, 'row')} whose name several videos or rows have: left out")
     say(
-        f"{report.encoder}: {report.written:,} vectors written, {report.already:,} there already, "
-        f"{plural(report.new_videos, 'new video')}"
+        f"{report.encoder}: {plural(report.written, 'vector')} written, {report.already:,} there "
+        f"already, {plural(report.new_videos, 'new video')}"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from producer.desk import open_database, progress, say
+from producer.wording import plural
 
 
 def export(
@@ -48,4 +49,4 @@ def export(
 
     with open_database(statement_seconds=float("inf")) as database, progress() as tell:
         written = desk.export(database, name, to, windows=windows, tell=tell)
-    say(f"{written:,} vectors of {name} written to {to}")
+    say(f"{plural(written, 'vector')} of {name} written to {to}")

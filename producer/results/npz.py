@@ -61,9 +61,8 @@ def _of_videos(rows: Rows, longest: Mapping[str, int]) -> Iterator[tuple[str, np
     facts = rows.facts
     ids = {category.slug: category.id for category in categories.load_shipped().all}
     labels = [ids.get(slug) for slug in facts["category"]]
-    names = [address.rstrip("/").rpartition("/")[2] for address in facts["address"]]
     yield "labels", np.array([-1 if label is None else label for label in labels], np.int64)
-    yield "filenames", np.array(names, f"<U{max(1, longest['filename'])}")
+    yield "filenames", np.array(facts["filename"], f"<U{max(1, longest['filename'])}")
     yield "video_ids", np.array(facts["video_id"], np.int64)
     yield "uris", np.array(facts["uri"], f"<U{max(1, longest['uri'])}")
     slugs = [slug or "" for slug in facts["category"]]

@@ -5,7 +5,6 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from db.encoders import Encoder
 from db.errors import ReelvecError, UsageError
 from db.results import scores, vectors, videos
 from db.results.scores import Scoring
+from producer.results.ahead import ahead
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -88,8 +88,8 @@ class Taken:
             Rows(videos.facts(connection, ids.tolist()), numbers, spans)
             for ids, numbers, spans in self._blocks(connection, after)
         )
-        with ThreadPoolExecutor(1) as reader:  # it has left the connection alone at the end
-            yield _ahead(reader, rows)
+        with ahead(rows) as read:
+            yield read
 
     def _blocks(
         self, connection: Connection, after: int
@@ -107,13 +107,6 @@ class Taken:
         else:
             for pooled in vectors.pooled_blocks(connection, self.of, after=after):
                 yield pooled.video_ids, pooled.vectors, None
-
-
-def _ahead(reader: ThreadPoolExecutor, rows: Iterator[Rows]) -> Iterator[Rows]:
-    following = reader.submit(next, rows, None)
-    while (block := following.result()) is not None:
-        following = reader.submit(next, rows, None)
-        yield block
 
 
 def find(connection: Connection, name: str, *, windows: bool) -> Taken:

@@ -17,6 +17,7 @@ from db.errors import UsageError
 from db.results import taking_in, vectors
 from db.results.taking_in import NewVideo
 from producer.categories import load_shipped
+from producer.results.ahead import ahead
 from producer.results.old_npz import OldNpz
 from producer.sources import uris
 from workers.backbones import registry
@@ -160,10 +161,11 @@ def _record(
 def _categorise(
     connection: Connection, video_ids: npt.NDArray[np.int64], categories: list[str | None]
 ) -> None:
+    lacking = np.isin(video_ids, taking_in.uncategorised(connection))
     said = [
-        (int(video_id), category)
-        for video_id, category in zip(video_ids.tolist(), categories, strict=True)
-        if video_id > 0 and category is not None
+        (int(video_ids[row]), category)
+        for row in np.flatnonzero(lacking).tolist()
+        if (category := categories[row]) is not None
     ]
     for first in range(0, len(said), CHUNK_ROWS):
         taking_in.categorise(connection, *zip(*said[first : first + CHUNK_ROWS], strict=True))
@@ -179,14 +181,15 @@ def _store(
 ) -> None:
     is_new = vectors.count(connection, encoder) == 0
     at = 0
-    for block in file.vectors():
-        ids = video_ids[at : at + len(block)]
-        found = vectors.Pooled(ids[ids > 0], block[ids > 0])
-        at += len(block)
-        if not is_new and len(found.video_ids):
-            known = taking_in.known(connection, encoder, found)
-            report.already += int(np.count_nonzero(known))
-            found = vectors.Pooled(found.video_ids[~known], found.vectors[~known])
-        taking_in.store(connection, encoder, found)
-        report.written += len(found.video_ids)
-        tell(at, report.rows)
+    with ahead(file.vectors()) as blocks:
+        for block in blocks:
+            ids = video_ids[at : at + len(block)]
+            found = vectors.Pooled(ids[ids > 0], block[ids > 0])
+            at += len(block)
+            if not is_new and len(found.video_ids):
+                known = taking_in.known(connection, encoder, found)
+                report.already += int(np.count_nonzero(known))
+                found = vectors.Pooled(found.video_ids[~known], found.vectors[~known])
+            taking_in.store(connection, encoder, found)
+            report.written += len(found.video_ids)
+            tell(at, report.rows)

@@ -165,6 +165,6 @@ def test_the_page_of_python_embeds_a_file(
     with pytest.raises(UsageError, match="is no backbone"):
         reelvec.embed("clip.mp4", backbones=["efficient"])
     (tmp_path / "clip.mp4").write_text("no video")
-    with pytest.raises(VideoError, match="clip") as caught:
+    with pytest.raises(VideoError) as caught:
         reelvec.embed("clip.mp4", backbones=["efficientnet"])
     assert caught.value.code == "not_media"

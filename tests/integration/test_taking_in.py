@@ -131,12 +131,17 @@ def test_what_was_exported_comes_in_again_where_its_videos_are_unknown(
 
 
 def test_nobody_makes_or_misses_an_imported_encoder(
-    recorded: Engine,
-    take: Callable[..., Imported],
-    monkeypatch: pytest.MonkeyPatch,
-    broker_url: str,
+    recorded: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker_url: str
 ) -> None:
-    take("notebook", filenames=np.array(["c.mp4"]), embeddings=vectors(1, DIM))
+    monkeypatch.setenv("DATABASE_URL", url(recorded))
+    monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
+    old, new = tmp_path / "old.npz", tmp_path / "new.npz"
+    np.savez(old, filenames=np.array(["c.mp4", "x.mp4"]), embeddings=vectors(2, DIM))
+    told = CliRunner().invoke(command, ["db", "import", str(old), "--as", "elsewhere"])
+    assert "1 row of no recorded video, for example 'x.mp4'" in told.output
+    assert "elsewhere: 1 vector written, 0 there already, 0 new videos" in told.output
+    told = CliRunner().invoke(command, ["export", "elsewhere", "--to", str(new)])
+    assert f"1 vector of elsewhere written to {new}" in told.output
     encoder = ledgering.declare(recorded, "probe")
     wanted = ledgering.Wanted((encoder,), ())
     ledgering.record(recorded, [ledgering.Row("s3://b/c.mp4")], wanted)
@@ -145,7 +150,7 @@ def test_nobody_makes_or_misses_an_imported_encoder(
     assert claimed.encoders == (encoder,)
     with session.transaction(recorded) as connection:
         assert [made.name for made in encoders.wanted_encoders(connection)] == ["probe"]
-        able = abilities.of_worker(connection, abilities.Ability(models=("notebook", "probe")))
+        able = abilities.of_worker(connection, abilities.Ability(models=("elsewhere", "probe")))
     assert list(able.values()) == ["probe"]
     broken = [
         checked.invariant.name
@@ -153,12 +158,10 @@ def test_nobody_makes_or_misses_an_imported_encoder(
         if checked.count
     ]
     assert broken == ["videos without a job"]
-    monkeypatch.setenv("DATABASE_URL", url(recorded))
-    monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
-    refused = CliRunner().invoke(command, ["enqueue", "--backbone", "notebook"])
-    assert "'notebook' is no backbone; there are vivit" in str(refused.exception)
-    for arguments in (["status", "--json"], ["models", "list"], ["doctor", "--data"]):
-        assert "notebook" not in CliRunner().invoke(command, arguments).output
+    refused = CliRunner().invoke(command, ["enqueue", "--backbone", "elsewhere"])
+    assert "'elsewhere' is no backbone; there are vivit" in str(refused.exception)
+    for arguments in (["status", "--json"], ["models", "list"]):
+        assert "elsewhere" not in CliRunner().invoke(command, arguments).output
 
 
 def test_files_that_are_no_vectors_of_videos_are_told(
