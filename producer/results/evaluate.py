@@ -173,7 +173,8 @@ def save(
     Raises `UsageError` for a name that cannot be a head's.
     """
     learn = kinds.learner(judged.kind)
-    model = learn(taught.vectors, taught.found.truth, len(taught.found.categories))
+    with folds.heard([]):  # what there is to say was said of the folds
+        model = learn(taught.vectors, taught.found.truth, len(taught.found.categories))
     assert isinstance(model, Linear)
     facts = asdict(judged)
     head = Head(

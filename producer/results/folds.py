@@ -139,7 +139,7 @@ def out_of_fold(
     numbers = np.unique(fold)
     for number in numbers:
         asked = fold == number
-        with _heard(said):
+        with heard(said):
             model = learn(vectors[~asked, columns], found.truth[~asked], categories)
         logits[asked] = model.logits(vectors[asked, columns])
         tell()
@@ -205,7 +205,7 @@ def _sure(confidence: Floats, right: npt.NDArray[np.bool_]) -> Iterator[Sure]:
 
 
 @contextmanager
-def _heard(said: list[str]) -> Iterator[None]:
+def heard(said: list[str]) -> Iterator[None]:
     """Warnings inside become lines of `said`: they are for people, not for a log."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

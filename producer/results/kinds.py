@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -44,7 +45,10 @@ def centroid(vectors: Floats, truth: Ints, categories: int) -> Linear:
     """The nearest mean of a category: -|x - c|^2 / 2, less what is the same for all categories."""
     from sklearn.neighbors import NearestCentroid
 
-    learnt = NearestCentroid().fit(vectors, truth)
+    with warnings.catch_warnings():
+        # of no concern: deviations within a category are not used
+        warnings.filterwarnings("ignore", message="self.within_class_std_dev_")
+        learnt = NearestCentroid().fit(vectors, truth)
     intercept = -(learnt.centroids_**2).sum(axis=1) / 2
     return _spread(learnt.classes_, categories, learnt.centroids_, intercept, None)
 
