@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from db import copy, encoders, session
+from db import encoders, session
 from db.encoders import Encoder
 from db.jobs import outcome
 from db.jobs.outcome import TaggerRows
@@ -23,7 +23,7 @@ from db.labels import LabelSet
 from producer.categories import load_shipped
 from producer.cli import reelvec
 from tests.ledgering import execute
-from tests.vectors import COLUMNS, bound
+from tests.vectors import bound, written
 
 NUMBERS = np.random.default_rng(0)
 #: What the notebook printed for its three windows of 404 videos.
@@ -167,18 +167,8 @@ def clustered(engine: Engine) -> tuple[dict[str, np.ndarray], np.ndarray, list[s
         )
         rest = NUMBERS.standard_normal((10, dim))
         made[name] = np.concatenate([vectors, rest]).astype(np.float32) * 3
-        with_vectors(engine, bound(engine, name, dim), made[name])
+        written(engine, bound(engine, name, dim), made[name])
     return made, truth, groups
-
-
-def with_vectors(engine: Engine, encoder: Encoder, vectors: np.ndarray) -> None:
-    """Of videos 1, 2, ..., which are there."""
-    rows = [
-        (encoder.encoder_id, number, vector, "f32", uuid4())
-        for number, vector in enumerate(vectors, 1)
-    ]
-    with session.transaction(engine) as connection:
-        copy.copy_rows(connection, "reelvec.embeddings", COLUMNS, rows)
 
 
 def test_heads_are_scikit_learns_written_out_by_hand(desk: Engine, tmp_path: Path) -> None:

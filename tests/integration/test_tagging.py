@@ -15,9 +15,8 @@ from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
 import reelvec_origin
-from db import copy, encoders, session
+from db import encoders, session
 from db.administration import invariants
-from db.encoders import Encoder
 from db.errors import RefusedConfigurationError, UsageError
 from db.jobs import outcome
 from db.jobs.outcome import Outcome, TaggerRows
@@ -27,7 +26,7 @@ from producer.cli import reelvec
 from producer.results import tagging
 from tests import ledgering, logins
 from tests.ledgering import execute, one
-from tests.vectors import COLUMNS, bound
+from tests.vectors import bound, written
 
 NUMBERS = np.random.default_rng(0)
 LABELLED, VIDEOS, WITHOUT = 60, 100, 4
@@ -39,15 +38,6 @@ def run(*words: str) -> str:
     result = CliRunner().invoke(reelvec, list(words))
     assert result.exit_code == 0, (words, result.output, result.exception)
     return result.stdout
-
-
-def write_vectors(engine: Engine, encoder: Encoder, vectors: np.ndarray) -> None:
-    rows = [
-        (encoder.encoder_id, number, vector, "f32", uuid4())
-        for number, vector in enumerate(vectors, 1)
-    ]
-    with session.transaction(engine) as connection:
-        copy.copy_rows(connection, "reelvec.embeddings", COLUMNS, rows)
 
 
 @pytest.fixture
@@ -68,7 +58,7 @@ def made(
         clusters = 2 * NUMBERS.standard_normal((3, dim))[TRUTH]
         vectors[name] = (clusters + NUMBERS.standard_normal((VIDEOS, dim))).astype(np.float32)
         count = VIDEOS if name == "x-clip" else VIDEOS - WITHOUT
-        write_vectors(engine, bound(engine, name, dim), vectors[name][:count])
+        written(engine, bound(engine, name, dim), vectors[name][:count])
     with session.transaction(engine) as connection:
         xclip = encoders.known_encoder(connection, "x-clip")
         labels = ledgering.LabelSet("en", tuple(NAMES), tuple(NAMES))
