@@ -38,13 +38,18 @@ def filled(engine: Engine, encoder: Encoder, vectors: np.ndarray) -> np.ndarray:
         "INSERT INTO reelvec.videos (uri) SELECT 'file:///' || i FROM generate_series(1, "
         f"{len(vectors)}) i",
     )
+    written(engine, encoder, vectors)
+    return vectors
+
+
+def written(engine: Engine, encoder: Encoder, vectors: np.ndarray) -> None:
+    """The same of videos that are there."""
     rows = (
         (encoder.encoder_id, number, vector, "f32", uuid4())
         for number, vector in enumerate(vectors, 1)
     )
     with session.transaction(engine) as connection:
         copy.copy_rows(connection, "reelvec.video_embeddings", COLUMNS, rows)
-    return vectors
 
 
 def index(engine: Engine, encoder: Encoder) -> None:

@@ -228,9 +228,9 @@ INVARIANTS: tuple[Invariant, ...] = (
         "SELECT video_id, tagger_id FROM {sampled} JOIN taggers USING (tagger_id) JOIN encoders "
         "USING (encoder_id) WHERE CASE WHEN tags IS NOT NULL THEN cardinality(categories) <= 200 "
         "OR (cardinality(tags), cardinality(probabilities)) <> (20, 20) ELSE "
-        "cardinality(probabilities) <> cardinality(categories) OR "
+        "cardinality(probabilities) <> cardinality(categories) OR label_set_id IS NOT NULL AND ("
         "array_length(window_probabilities, 2) IS DISTINCT FROM cardinality(categories) OR "
-        "array_length(window_probabilities, 1) IS DISTINCT FROM 96 / frames_per_window END",
+        "array_length(window_probabilities, 1) IS DISTINCT FROM 96 / frames_per_window) END",
         sampled="scores",
     ),
     Invariant(
@@ -250,6 +250,17 @@ INVARIANTS: tuple[Invariant, ...] = (
         "SELECT video_id, tagger_id FROM scores s JOIN taggers USING (tagger_id) WHERE NOT EXISTS "
         "(SELECT FROM video_embeddings m WHERE m.video_id = s.video_id AND m.encoder_id = "
         "taggers.encoder_id)",
+    ),
+    Invariant(
+        "tags of older vectors",
+        "score",
+        "tags were made by a head of vectors that have been replaced or deleted since",
+        "SELECT video_id, tagger_id FROM scores s JOIN heads h USING (tagger_id) WHERE s.vectors_at"
+        " IS DISTINCT FROM (SELECT max(m.created_at) FROM embeddings m WHERE m.video_id = "
+        "s.video_id AND m.encoder_id = ANY (h.encoder_ids) HAVING count(*) = "
+        "cardinality(h.encoder_ids))",
+        advice="make them anew with reelvec tag --head NAME, or delete them",
+        severity="warn",
     ),
     Invariant(
         "unattended jobs",

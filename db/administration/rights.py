@@ -28,6 +28,8 @@ ENQUEUER_WRITES = {
     "canaries": "UPDATE",
     "label_sets": "INSERT",
     "taggers": "INSERT",
+    "heads": "INSERT, UPDATE (unsure_below)",
+    "scores": "INSERT, UPDATE",
     "control": "INSERT, UPDATE",
     "places": "INSERT, UPDATE",
     "paused_backbones": "INSERT, UPDATE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -74,8 +75,9 @@ class Outcome:
 
 _MEDIA = ", ".join(MEDIA_COLUMNS)
 #: Steps of the statement that finishes a video, if its row is still ours (`ended`): rows that are
-#: made anew go, all of them where the video is noise, and its media facts and its picture are
-#: written. One version has one picture, however many models look at it.
+#: made anew go, and with a vector the tags that heads made of it, all of them where the video is
+#: noise; its media facts and its picture are written. One version has one picture, however many
+#: models look at it.
 REPLACED = f"""gone AS (
   DELETE FROM reelvec.video_embeddings WHERE video_id = :video_id AND EXISTS (SELECT FROM ended)
     AND (:is_noise OR encoder_id = ANY(CAST(:encoders AS smallint[]))) RETURNING 1
@@ -84,7 +86,8 @@ REPLACED = f"""gone AS (
     AND (:is_noise OR encoder_id = ANY(CAST(:encoders AS smallint[])))
 ), gone_scores AS (
   DELETE FROM reelvec.scores WHERE video_id = :video_id AND EXISTS (SELECT FROM ended)
-    AND (:is_noise OR tagger_id = ANY(CAST(:taggers AS smallint[])))
+    AND (:is_noise OR tagger_id = ANY(CAST(:taggers AS smallint[]) || ARRAY(
+      SELECT h.tagger_id FROM reelvec.heads h WHERE h.encoder_ids && CAST(:encoders AS smallint[]))))
 ), known_media AS (
   UPDATE reelvec.videos v SET ({_MEDIA}) = (
     SELECT {_MEDIA} FROM jsonb_populate_record(v, CAST(:media AS jsonb)))
@@ -198,13 +201,23 @@ def _copy_tagger_rows(
 
 
 def _score_row(rows: TaggerRows, video_id: int, worker_id: UUID) -> tuple[Any, ...]:
-    """The mean over windows decides; the best category stands in a column, so that the common query
-    needs no unnest.
+    """The mean over windows decides."""
+    probabilities, tags, tag, probability = kept(
+        rows.categories, rows.window_probabilities.mean(axis=0)
+    )
+    windows = rows.window_probabilities if tags is None else None
+    return rows.tagger_id, video_id, probabilities, windows, tags, tag, probability, worker_id
+
+
+def kept(
+    categories: Sequence[str], probabilities: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], list[str] | None, str, float]:
+    """What is stored of a video's probabilities float32 [K]: all of them, or the best with their
+    names; and the best category with its own, in columns, so that the common query needs no
+    unnest.
     """
-    mean = rows.window_probabilities.mean(axis=0)
-    best = np.argsort(-mean, kind="stable")[:KEPT_TAGS]
-    tag, probability = rows.categories[best[0]], float(mean[best[0]])
-    kept: tuple[Any, ...] = (mean, rows.window_probabilities, None)
-    if len(rows.categories) > WHOLE_CATEGORIES:
-        kept = (mean[best], None, [rows.categories[index] for index in best])
-    return rows.tagger_id, video_id, *kept, tag, probability, worker_id
+    best = np.argsort(-probabilities, kind="stable")[:KEPT_TAGS]
+    tag, probability = categories[best[0]], float(probabilities[best[0]])
+    if len(categories) <= WHOLE_CATEGORIES:
+        return probabilities, None, tag, probability
+    return probabilities[best], [categories[index] for index in best], tag, probability

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from db.errors import UsageError
 from producer import selectors
 from producer.commands import options
+from producer.commands.bars import bar
+from producer.desk import open_database, say
+from producer.tables import print_json
+from producer.wording import plural
+
+if TYPE_CHECKING:
+    from producer.results.tagging import Tagged
 
 
 def tag(
@@ -21,6 +28,14 @@ def tag(
             "newest.",
         ),
     ] = None,
+    unsure_below: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Give no tag where the best probability is below P, from 0 to 1. It is kept with "
+            "the head and holds for all its tags, also for those that are there.",
+        ),
+    ] = None,
     category: selectors.Categories = None,
     source: selectors.Source = None,
     since: selectors.Since = None,
@@ -28,9 +43,44 @@ def tag(
 ) -> None:
     """Tag videos from their stored vectors: nothing is downloaded or decoded again.
 
-    Example: reelvec tag --head genres
+    Videos whose tag is made of the vectors they have are left out, so a run that was broken off
+    goes on, and a run every night tags what is new. --since compares with the time when videos were
+    recorded.
+
+    Example: reelvec tag --head genres --unsure-below 0.5
     """
-    _ = category, source, since, as_json
+    from dataclasses import asdict
+
+    from db import session
+    from producer.results import tagging
+
     if head is None:
         raise UsageError("say what makes the tags: --head NAME")
-    raise UsageError(f"--head {head}: there are no heads yet")
+    selection = selectors.Selectors(category, None, source, since).parsed()
+    with open_database(statement_seconds=float("inf")) as database:
+        with session.transaction(database) as connection:
+            selectors.refuse_unknown_categories(connection, category)
+        with bar() as tell:
+            found = tagging.tag(database, head, selection, unsure_below=unsure_below, tell=tell)
+    if as_json:
+        print_json(asdict(found))
+    for line in _told(found):
+        say(line)
+
+
+def _told(found: Tagged) -> list[str]:
+    lines = [
+        f"{found.head}: {plural(found.tagged, 'video')} tagged, {found.already:,} were already"
+    ]
+    if found.unsure_below:
+        lines.append(
+            f"unsure of {found.unsure:,} of the {found.all_tagged:,} it has tagged in all: they "
+            f"have less than {found.unsure_below:g} and get no tag in best_tags"
+        )
+    if found.without_vectors:
+        missing = " and ".join(found.encoders)
+        lines.append(
+            f"{plural(found.without_vectors, 'video')} not tagged, for want of a vector of "
+            f"{missing}: enqueue --backbone makes it, then run this again"
+        )
+    return lines

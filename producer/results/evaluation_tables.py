@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
 
+from producer.results.evaluate import Evaluation
 from producer.results.figures import KS, Calibration, Share
+from producer.results.folds import Judgement, Small
 from producer.results.zero_shot import ZeroShot
 from producer.tables import print_table
 from producer.wording import listed, plural
@@ -25,6 +29,38 @@ def _cell(share: Share) -> str:
     return f"{share.percent:.2f} ({share.low:.2f}-{share.high:.2f}; {share.chance:.2f})"
 
 
+def print_tables(found: Evaluation) -> None:
+    """All figures, on stdout."""
+    if found.zero_shot:
+        print_zero_shot(found.zero_shot)
+    if found.zero_shot and found.heads:
+        _paragraph()
+    if found.heads:
+        print_heads(found.heads)
+
+
+def facts(found: Evaluation) -> dict[str, Any]:
+    """The same for programs; percents are as exact as the notebook's."""
+    heads = {
+        "categories": found.categories,
+        "heads": [asdict(one) for one in found.heads],
+        "left_out": [asdict(one) for one in found.small],
+        "saved": found.saved and found.saved[0],
+    }
+    zero_shot = {"zero_shot": [asdict(one) for one in found.zero_shot]}
+    return zero_shot | heads if found.heads else zero_shot
+
+
+def remarks(found: Evaluation) -> list[str]:
+    """What one must know to read the figures."""
+    lines = [*zero_shot_remarks(found.zero_shot), *head_remarks(found.heads, found.small)]
+    if found.saved:
+        name, new = found.saved
+        made = "saved as" if new else "nothing new was learnt; it is still"
+        lines.append(f"{made} {name}: reelvec tag --head {name} tags videos with it")
+    return lines
+
+
 def print_zero_shot(found: Sequence[ZeroShot]) -> None:
     rows = [
         [one.tagger, way.by, f"{one.videos:,}", *shares_cells(way.shares)]
@@ -33,6 +69,72 @@ def print_zero_shot(found: Sequence[ZeroShot]) -> None:
     ]
     print_table(("tagger", "by", "videos", *SHARES), rows)
     print_reliability(("tagger",), [((one.tagger,), one.calibration) for one in found])
+
+
+def head_name(judged: Judgement) -> str:
+    """`logistic on vivit + x-clip`."""
+    return f"{judged.kind} on {' + '.join(judged.encoders)}"
+
+
+def print_heads(found: Sequence[Judgement]) -> None:
+    rows = [[head_name(one), f"{one.videos:,}", *shares_cells(one.shares)] for one in found]
+    print_table(("head", "videos", *SHARES), rows)
+    print_reliability(("head",), [((head_name(one),), one.calibration) for one in found])
+    _paragraph()
+    print_table(
+        ("head", "unsure below", "tagged, %", "right of these, %"),
+        [
+            [head_name(one), sure.unsure_below, f"{sure.tagged:.1f}",
+             None if sure.right is None else f"{sure.right:.1f}"]
+            for one in found
+            for sure in one.sure
+        ],
+    )  # fmt: skip
+    _paragraph()
+    columns = ("precision", "recall", "f1-score")
+    print_table(
+        ("head", "category", *columns, "videos"),
+        [
+            [head_name(one), category, *(f"{row[c]:.3f}" for c in columns), int(row["support"])]
+            for one in found
+            for category, row in one.report.items()
+            if isinstance(row, dict)
+        ],
+    )
+
+
+def head_remarks(found: Sequence[Judgement], small: Sequence[Small]) -> list[str]:
+    lines = [
+        f"{head_name(one)}: calibration error {one.calibration.error:.3f}; always answering with "
+        f"the commonest category would be right {one.shares[0].commonest:.2f} % of the time"
+        for one in found
+    ]
+    lines += [f"  {head_name(one)}: {remark}" for one in found for remark in one.remarks]
+    if small:
+        few = [f"{one.category} {one.videos}" for one in small]
+        lines.append(
+            f"left out, as they have fewer videos than folds or are of one group: {listed(few)}"
+        )
+    return lines
+
+
+def confusion_rows(found: Evaluation) -> list[tuple[str, str, str, int]]:
+    """Head, category, tag, and how many videos that is; the commonest first, what never happened
+    left out.
+    """
+    rows = [
+        (head_name(one), category, tag, count)
+        for one in found.heads
+        for category, counts in zip(found.categories, one.confusion, strict=True)
+        for tag, count in zip(found.categories, counts, strict=True)
+        if count
+    ]
+    return sorted(rows, key=lambda row: -row[3])
+
+
+def _paragraph() -> None:
+    """Two tables are two paragraphs."""
+    print("")  # noqa: T201
 
 
 def print_reliability(
@@ -45,12 +147,11 @@ def print_reliability(
         for name, calibration in found
         for bin_ in calibration.bins
     ]  # fmt: skip
-    print("")  # noqa: T201 - two tables are two paragraphs
+    _paragraph()
     print_table((*names, *_RELIABILITY), rows)
 
 
-def remarks(found: Sequence[ZeroShot]) -> list[str]:
-    """What one must know to read the figures."""
+def zero_shot_remarks(found: Sequence[ZeroShot]) -> list[str]:
     lines = []
     for one in found:
         lines.append(

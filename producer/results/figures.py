@@ -120,9 +120,3 @@ def calibration(confidence: Floats, right: npt.NDArray[np.bool_]) -> Calibration
             bins.append(Bin(place / BINS, (place + 1) / BINS, videos, *means))
     error = sum(b.videos * abs(b.probability - b.right) for b in bins) / len(confidence)
     return Calibration(error, tuple(bins))
-
-
-def softmax(logits: Floats) -> Floats:
-    """Probabilities of the last axis."""
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=-1, keepdims=True), np.float32)

@@ -9,16 +9,26 @@ import shutil
 import textwrap
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sqlalchemy import Engine
 
 import reelvec
+from db import encoders, session
 from db.errors import RefusedConfigurationError, UsageError, VideoError
+from db.jobs import outcome
+from db.jobs.outcome import EncoderRows, TaggerRows
 from db.labels import LabelSet
+from demo.photographs import PHOTOGRAPHS, Photograph
+from producer.results import evaluate
 from tests import media
 from tests.integration.test_documented_sql import PYTHON
+from tests.ledgering import execute
+from tests.vectors import bound
 from tests.weights import synthetic_frames
 from workers.backbones import efficientnet, imagenet, registry
 from workers.backbones.base import Package, Weights
@@ -168,3 +178,54 @@ def test_the_page_of_python_embeds_a_file(
     with pytest.raises(VideoError) as caught:
         reelvec.embed("clip.mp4", backbones=["efficientnet"])
     assert caught.value.code == "not_media"
+
+
+CLIPS = 3
+
+
+def clip(photograph: Photograph, numbers: np.random.Generator) -> torch.Tensor:
+    """One window, which looks at a part of the picture: uint8 [1, 8, 224, 224, 3]."""
+    picture = Image.open(photograph.path).convert("RGB")
+    side = int(min(picture.size) * numbers.uniform(0.35, 0.7))
+    left, top = (int(numbers.integers(length - side + 1)) for length in picture.size)
+    part = picture.crop((left, top, left + side, top + side)).resize((224, 224))
+    return torch.from_numpy(np.broadcast_to(np.asarray(part), (1, 8, 224, 224, 3)).copy())
+
+
+def test_on_clips_of_pictures_a_head_beats_the_words_of_its_own_model(
+    data_dir: Path, engine: Engine
+) -> None:
+    """The category of a clip is the word that the demonstration calls right for its picture. Clips
+    of one picture are on both sides: the head has seen the picture, other parts of it.
+    """
+    loaded = registry.module("efficientnet").load(Weights("pretrained"), "cpu")
+    labels, encoder = imagenet.labels(), bound(engine, "efficientnet", 1280)
+    photographs = [one for one in PHOTOGRAPHS for _ in range(CLIPS)]
+    execute(
+        engine,
+        "INSERT INTO reelvec.videos (uri, category) SELECT 'file:///' || place, category FROM "
+        "unnest(CAST(:words AS text[])) WITH ORDINALITY AS u (category, place) ORDER BY place",
+        words=[one.accepted[0] for one in photographs],
+    )
+    numbers = np.random.default_rng(0)
+    spans = np.array([[0, 60]], np.float32)
+    assert encoder.encoder_id is not None
+    with session.transaction(engine) as connection:
+        tagger = encoders.declare_tagger(connection, encoder.encoder_id, "efficientnet", labels)
+        for number, one in enumerate(photographs, 1):
+            made = loaded.encode(clip(one, numbers), [labels])
+            windows = made.embeddings.numpy()
+            vectors = EncoderRows(encoder.encoder_id, windows.mean(axis=0), windows, spans, "f32")
+            scores = TaggerRows(
+                tagger, labels.categories, made.probabilities[labels.digest].numpy()
+            )
+            outcome._copy_encoder_rows(connection, number, uuid4(), (vectors,))
+            outcome._copy_tagger_rows(connection, number, uuid4(), (scores,))
+    asked = evaluate.Asked(encoders=("efficientnet",), folds=CLIPS)
+    found = evaluate.evaluate(engine, asked, lambda _: lambda: None, who="me")
+    (words,), (head,) = found.zero_shot, found.heads
+    assert words.videos == head.videos == len(photographs)
+    by_words, by_head = words.ways[-1].shares[0], head.shares[0]
+    assert by_head.percent > by_words.percent
+    assert by_head.low > by_words.high, (by_head, by_words)
+    assert by_head.low > by_head.chance == pytest.approx(100 / len(PHOTOGRAPHS))

@@ -4,8 +4,10 @@ nothing to be known.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -20,9 +22,8 @@ from db.jobs.outcome import TaggerRows
 from db.labels import LabelSet
 from producer.categories import load_shipped
 from producer.cli import reelvec
-from producer.results import figures
 from tests.ledgering import execute
-from tests.vectors import bound
+from tests.vectors import bound, written
 
 NUMBERS = np.random.default_rng(0)
 #: What the notebook printed for its three windows of 404 videos.
@@ -146,26 +147,95 @@ def test_the_notebooks_tables_come_out_of_stored_probabilities(desk: Engine) -> 
     assert "there are x-clip/en, x-clip/many" in str(refused.exception)
 
 
-def test_an_interval_holds_what_is_true_and_draws_whole_groups() -> None:
-    hits = NUMBERS.random((2000, 1)) < 0.3
-    low, high = figures.intervals(hits, np.arange(2000))
-    assert low[0] < 0.3 < high[0]
-    assert high[0] - low[0] == pytest.approx(2 * 1.96 * np.sqrt(0.3 * 0.7 / 2000), rel=0.1)
-    # twenty copies of each video are no more evidence than one
-    low, high = figures.intervals(np.repeat(hits[:100], 20, axis=0), np.repeat(np.arange(100), 20))
-    assert high[0] - low[0] == pytest.approx(2 * 1.96 * np.sqrt(0.3 * 0.7 / 100), rel=0.2)
+def clustered(engine: Engine) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
+    """Videos of three categories by 24 channels, and vectors of two encoders that know something of
+    both: a channel's videos are alike. One more category has three videos, another is of one
+    channel.
+    """
+    channel = np.repeat(np.arange(24), 5)
+    truth = channel % 3
+    names = ["cars", "films", "pets"]
+    categories = [names[place] for place in truth] + ["rare"] * 3 + ["serial"] * 6
+    groups = [f"channel {number}" for number in channel] + [None] * 3 + ["one studio"] * 6
+    labelled(engine, [*categories, None], [*groups, None])
+    made = {}
+    for name, dim in (("probe", 8), ("vivit", 6)):
+        of_category = NUMBERS.standard_normal((3, dim)) * 0.7
+        of_channel = NUMBERS.standard_normal((24, dim))
+        vectors = (
+            of_category[truth] + of_channel[channel] + 0.3 * NUMBERS.standard_normal((120, dim))
+        )
+        rest = NUMBERS.standard_normal((10, dim))
+        made[name] = np.concatenate([vectors, rest]).astype(np.float32) * 3
+        written(engine, bound(engine, name, dim), made[name])
+    return made, truth, groups
 
 
-def test_calibration_is_the_mean_distance_of_probability_and_accuracy() -> None:
-    confidence = np.array([0.1, 0.55, 0.55, 0.6, 0.95, 1.0], np.float32)
-    right = np.array([False, True, False, True, True, True])
-    found = figures.calibration(confidence, right)
-    assert [(round(b.low, 1), b.videos) for b in found.bins] == [(0.0, 1), (0.5, 3), (0.9, 2)]
-    bins = [abs(0.1 - 0), 3 * abs(1.7 / 3 - 2 / 3), 2 * abs(0.975 - 1)]
-    assert found.error == pytest.approx(sum(bins) / 6, abs=1e-6)
+def test_heads_are_scikit_learns_written_out_by_hand(desk: Engine, tmp_path: Path) -> None:
+    from sklearn.cross_decomposition import PLSRegression
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
+    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import LabelBinarizer, StandardScaler
 
+    made, truth, groups = clustered(desk)
+    names = np.array(["cars", "films", "pets"])[truth]
+    parts = [
+        made[name][:120] / np.linalg.norm(made[name][:120], axis=1)[:, None]
+        for name in ("probe", "vivit")
+    ]
+    both = np.concatenate(parts, axis=1)
 
-def test_of_equal_scores_the_later_comes_first() -> None:
-    scores = np.array([[0.25, 0.5, 0.25, 0.5]], np.float32)
-    for own, rank in ((0, 4), (1, 2), (2, 3), (3, 1)):
-        assert figures.ranks(scores, np.array([own])).tolist() == [rank]
+    class PLS:
+        """As the notebook's imports are meant."""
+
+        def fit(self, vectors: np.ndarray, given: np.ndarray) -> PLS:
+            self.scaler, self.labels = StandardScaler(), LabelBinarizer()
+            targets = self.labels.fit_transform(given)
+            self.model = PLSRegression(n_components=2, scale=False)
+            self.model.fit(self.scaler.fit_transform(vectors), targets)
+            return self
+
+        def predict(self, vectors: np.ndarray) -> np.ndarray:
+            return self.labels.classes_[
+                self.model.predict(self.scaler.transform(vectors)).argmax(axis=1)
+            ]
+
+    by_hand = {
+        "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+        "centroid": NearestCentroid(),
+        "knn": KNeighborsClassifier(10, weights="distance"),
+        "pls": PLS(),
+    }
+    table = tmp_path / "mistakes.csv"
+    found = told("--encoder", "probe", "--encoder", "vivit", *(word for kind in by_hand for word in ("--kind", kind)),
+                 "--confusion", str(table))  # fmt: skip
+    assert found["categories"] == ["cars", "films", "pets"]
+    assert found["left_out"] == [
+        {"category": "rare", "videos": 3, "groups": 3}, {"category": "serial", "videos": 6, "groups": 1}
+    ]  # fmt: skip
+    spaces = {("probe",): parts[0], ("vivit",): parts[1], ("probe", "vivit"): both}
+    splits = list(
+        StratifiedGroupKFold(5, shuffle=True, random_state=0).split(both, names, groups[:120])
+    )
+    assert len(found["heads"]) == len(spaces) * len(by_hand)
+    for judged in found["heads"]:
+        vectors, head = spaces[tuple(judged["encoders"])], by_hand[judged["kind"]]
+        given = np.empty_like(names)
+        for learnt, asked in splits:
+            given[asked] = head.fit(vectors[learnt], names[learnt]).predict(vectors[asked])
+        what = judged["kind"], judged["encoders"]
+        assert percents(judged) == [pytest.approx(100 * accuracy_score(names, given))], what
+        assert judged["confusion"] == confusion_matrix(names, given).tolist(), what
+        assert judged["report"] == pytest.approx(
+            classification_report(names, given, output_dict=True)
+        ), what
+        assert judged["shares"][0]["chance"] == pytest.approx(100 / 3)
+    rows = list(csv.DictReader(table.open(newline="")))
+    assert rows[0]["head"] == "logistic on probe" or int(rows[0]["videos"]) >= int(
+        rows[1]["videos"]
+    )
+    assert sum(int(row["videos"]) for row in rows) == 120 * 12
+    assert max(percents(judged)[0] for judged in found["heads"]) < 95, "the test asks something"

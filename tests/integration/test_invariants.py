@@ -38,6 +38,11 @@ BREAKS = {
     "number of scores": "UPDATE scores SET probabilities = '{1}' WHERE video_id = 1",
     "probabilities": "UPDATE scores SET probabilities = '{NaN,0.5}' WHERE video_id = 1",
     "scores without a vector": "DELETE FROM video_embeddings WHERE video_id = 1",
+    "tags of older vectors": "WITH t AS (INSERT INTO taggers (tagger, encoder_id, categories) VALUES "
+    "('h@1', 1, '{a}') RETURNING tagger_id), h AS (INSERT INTO heads SELECT tagger_id, 'h', 1, "
+    "'pls', '{1}', '{aaa}', '{0}', '{1}', '{{0}}', '{0}', 1, 0, 3, '{}', 'x', 'me' FROM t) INSERT "
+    "INTO scores (tagger_id, video_id, probabilities, tag, probability, vectors_at) SELECT "
+    "tagger_id, 1, '{1}', 'a', 1, now() - interval '1 day' FROM t",
     "unattended jobs": "UPDATE jobs SET state = 'running', worker_id = gen_random_uuid() WHERE "
     "video_id = 4",
     "owned but not running": "UPDATE jobs SET worker_id = gen_random_uuid() WHERE video_id = 1",

@@ -20,6 +20,8 @@ MODULES = {
     "catalogue": {ENQUEUER},
     "census": {ENQUEUER, WORKER},
     "feeding": {ENQUEUER, WORKER},
+    "head_tags": {ENQUEUER},
+    "heads": {ENQUEUER},
     "ledger": {WORKER},
     "liveness": {WORKER},
     "lost_messages": {ENQUEUER, WORKER},
