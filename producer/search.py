@@ -6,16 +6,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from db import encoders, search, session, settings
+from db import encoders, search, session
 from db.encoders import Encoder
-from db.errors import RefusedConfigurationError, UsageError
+from db.errors import UsageError
 from db.search import Hit
+from producer import same_weights
 from producer.request import checked_backbones, declared_encoder
 from workers.backbones import registry
-from workers.backbones.base import FloatArray, Loaded, ReadsText, Weights
+from workers.backbones.base import ReadsText
 from workers.sampling import policies
-from workers.settings import WorkerSettings
-from workers.weights import models_dir
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -58,34 +57,7 @@ def nearest_videos(database: Engine, encoder: Encoder, words: str, *, limit: int
         raise UsageError(
             f"no video has a vector of {encoder.name} yet: run enqueue {options}, and a worker"
         )
-    vector = _text_vector(stored, words)
+    reader = cast(ReadsText, same_weights.load(stored, doing="searching by words"))
+    vector = reader.text_vectors([words])[0]
     with session.transaction(database) as connection:
         return search.nearest(connection, stored, vector, limit=limit)
-
-
-def _text_vector(stored: Encoder, words: str) -> FloatArray:
-    """float32 [dim]: of weights that are those of the stored vectors."""
-    loaded = _load(stored)
-    if loaded.digest != stored.weights_digest:
-        raise RefusedConfigurationError(
-            f"{stored.name}: its vectors were made with weights {stored.weights_digest}, here are "
-            f"{loaded.digest}: words and videos of the two may not be compared. Copy models.lock "
-            "of a machine that has those into REELVEC_MODELS_DIR and run `reelvec models fetch "
-            f"{stored.backbone}`"
-        )
-    vector: FloatArray = cast(ReadsText, loaded).text_vectors([words])[0]
-    return vector
-
-
-def _load(stored: Encoder) -> Loaded:
-    folder = None
-    if stored.weights == "pretrained":
-        folder = models_dir.local_folder(
-            models_dir.resolve(settings.load(WorkerSettings)), stored.backbone
-        )
-    try:
-        return registry.module(stored.backbone).load(Weights(stored.weights, folder), "cpu")
-    except ImportError as error:
-        raise UsageError(
-            f"searching by words needs torch and transformers ({error}): pip install '.[worker]'"
-        ) from error

@@ -20,6 +20,7 @@ MODULES = {
     "catalogue": {ENQUEUER},
     "census": {ENQUEUER, WORKER},
     "feeding": {ENQUEUER, WORKER},
+    "labelling": {ENQUEUER},
     "ledger": {WORKER},
     "liveness": {WORKER},
     "lost_messages": {ENQUEUER, WORKER},

@@ -1,6 +1,7 @@
 """What new labels need of videos that were embedded before, and videos that are nearly the same.
 
-Nothing here reads or rewrites a table.
+Nothing here reads or rewrites a table. Workers of older versions do not know that a context is to
+be kept, and keep none; one that was kept goes with the vector that they make anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,21 @@ from alembic import op
 revision = "0015"
 down_revision = "0014"
 compatible_from = "0001"
+
+KEPT = """
+ALTER TABLE reelvec.jobs ADD COLUMN keep_context boolean NOT NULL DEFAULT false;
+
+CREATE TABLE reelvec.contexts (
+  encoder_id smallint NOT NULL,
+  video_id   bigint NOT NULL,
+  vectors    bytea NOT NULL,
+  context    bytea NOT NULL,
+  PRIMARY KEY (encoder_id, video_id),
+  FOREIGN KEY (encoder_id, video_id) REFERENCES reelvec.embeddings ON DELETE CASCADE
+);
+-- numbers like these do not become smaller
+ALTER TABLE reelvec.contexts ALTER COLUMN context SET STORAGE EXTERNAL;
+"""
 
 # Where all of the nearest are near enough there may be more of them, so more are asked for.
 NEAR_DUPLICATES = """
@@ -43,6 +59,13 @@ END $near$;
 """
 
 COMMENTS = {
+    "COLUMN reelvec.jobs.keep_context": "Keep what other labels need later (contexts), too.",
+    "TABLE reelvec.contexts": "What else a model saw of a video, where enqueue --keep-context asked"
+    " for it: `reelvec tag --labels` compares it with labels that come later. Of models whose text"
+    " depends on the video, such as x-clip; 0.6 MB a video.",
+    "COLUMN reelvec.contexts.vectors": "The vectors of the windows, float32 and little-endian:"
+    " [window][number]. Those in window_embeddings are rounded, which labels would show.",
+    "COLUMN reelvec.contexts.context": "float16, little-endian: [window][token][number].",
     "FUNCTION reelvec.near_duplicates(text, double precision, bigint[])": "Pairs of videos that are"
     " nearly the same: the cosine of their vectors is not below `above`. Each pair once, with its"
     " distance, 1 - cosine; of `videos` with any others, without `videos` of all.",
@@ -50,6 +73,7 @@ COMMENTS = {
 
 
 def upgrade() -> None:
+    op.execute(KEPT)
     op.execute(NEAR_DUPLICATES)
     for what, comment in COMMENTS.items():
         quoted = comment.replace("'", "''")
