@@ -57,8 +57,10 @@ FROM reelvec.videos WHERE video_id = ANY(CAST(:ids AS bigint[]))
 
 
 def count(connection: Connection, encoder: Encoder, selection: Selection) -> int:
-    """How many videos of the selection have a vector of this encoder; `since` is when it was made."""
-    chosen, facts = condition(selection, moment="m.created_at")
+    """How many videos of the selection have a vector of this encoder; `since` is when they were
+    recorded.
+    """
+    chosen, facts = condition(selection, moment="v.added_at")
     counted = text(f"SELECT count(*) {_EMBEDDED}{chosen}")
     facts["encoder_id"] = encoder.encoder_id
     return int(connection.execute(counted, facts).scalar_one())
@@ -66,7 +68,7 @@ def count(connection: Connection, encoder: Encoder, selection: Selection) -> int
 
 def blocks(connection: Connection, encoder: Encoder, selection: Selection) -> Iterator[list[int]]:
     """The ids of those videos, ascending, `BLOCK_VIDEOS` at a time."""
-    chosen, facts = condition(selection, moment="m.created_at")
+    chosen, facts = condition(selection, moment="v.added_at")
     some = text(
         f"SELECT m.video_id {_EMBEDDED}{chosen} AND m.video_id > :after"
         " ORDER BY m.video_id LIMIT :room"

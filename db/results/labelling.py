@@ -65,8 +65,6 @@ WHERE true"""
 _SCORED = "EXISTS (SELECT FROM reelvec.scores s WHERE s.tagger_id = :tagger_id AND s.video_id = v.video_id)"
 _SCORABLE = """CASE WHEN :needs_context THEN c.video_id IS NOT NULL ELSE EXISTS (
   SELECT FROM reelvec.window_embeddings w WHERE w.encoder_id = m.encoder_id AND w.video_id = m.video_id) END"""
-#: A video without a vector counts from when it was recorded.
-_MOMENT = "coalesce(m.created_at, v.added_at)"
 # The numbers of all windows in one piece, without the head of each vector.
 _VECTORS = """coalesce(c.vectors, (
   SELECT string_agg(substr({vector}.halfvec_send(w.embedding), 5), ''::bytea ORDER BY w.window_index)
@@ -98,7 +96,7 @@ def count(
     connection: Connection, tagger: Tagger, selection: Selection, *, needs_context: bool
 ) -> Counts:
     """How many videos are selected, and how many of these lack scores that can be made."""
-    chosen, facts = condition(selection, moment=_MOMENT)
+    chosen, facts = condition(selection, moment="v.added_at")
     counted = text(
         f"SELECT count(*) AS selected, count(*) FILTER (WHERE {_SCORED}) AS scored, count(*) FILTER"
         f" (WHERE NOT {_SCORED} AND {_SCORABLE}) AS scorable {_SELECTED}{chosen}"
@@ -121,7 +119,7 @@ def block(
     """What is kept of the next `videos` above `after` that are selected and lack scores which can
     be made; None at the end. `context_tokens` of a window, 0 where it needs no context.
     """
-    chosen, facts = condition(selection, moment=_MOMENT)
+    chosen, facts = condition(selection, moment="v.added_at")
     schema = connection.execute(text("SELECT reelvec.vector_schema()")).scalar_one()
     some = text(
         f"SELECT v.video_id, j.token, {_VECTORS.format(vector=schema)} AS vectors, c.context"

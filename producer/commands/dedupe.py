@@ -64,8 +64,8 @@ def dedupe(
 
     A line a video, the one to keep first; `distance` (1 - cosine) is to that one, and empty where
     only other videos of the group lie between. With --json a line a group, with all its pairs.
-    --category, --source and --since choose the videos whose near-duplicates are looked for, which
-    may be any. Nothing is deleted.
+    --category, --source and --since (when they were recorded) choose the videos whose
+    near-duplicates are looked for, which may be any. Nothing is deleted.
 
     Example: reelvec dedupe x-clip --since 1d
     """
