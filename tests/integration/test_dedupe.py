@@ -81,7 +81,7 @@ def test_pairs_are_those_found_by_hand_each_once_with_and_without_an_index(
         "INSERT INTO reelvec.embeddings SELECT :other, video_id, :same, dtype, worker_id"
         " FROM reelvec.embeddings",
         other=encoder.encoder_id,
-        same=str([1.0] * DIM),
+        same=str(vectors[0].tolist()),
     )
     for by_index in (False, True):
         if by_index:
