@@ -40,7 +40,7 @@ from workers.backbones.base import Weights
 from workers.backbones.efficientnet import EfficientNet, load
 from workers.sampling.frames import refusal
 from workers.sampling.inside import decode
-from workers.sampling.plan import SIDE
+from workers.sampling.plan import SIDE_PX
 
 FRAMES, WIDTH, HEIGHT = 200, 480, 270
 #: Pictures smaller than a clip show nothing that a pan could move over; more than these pixels are
@@ -142,20 +142,20 @@ def scaled(clip: Clip, square: Callable[[av.VideoFrame], Pictures]) -> Pictures:
 
 def by_pillow(frame: av.VideoFrame) -> Pictures:
     """Resized whole, then cut, as the notebook did."""
-    width = SIDE * frame.width // frame.height
-    left = (width - SIDE) // 2
-    picture = frame.to_image().resize((width, SIDE), Image.Resampling.BILINEAR)
-    return np.asarray(picture)[:, left : left + SIDE]
+    width = SIDE_PX * frame.width // frame.height
+    left = (width - SIDE_PX) // 2
+    picture = frame.to_image().resize((width, SIDE_PX), Image.Resampling.BILINEAR)
+    return np.asarray(picture)[:, left : left + SIDE_PX]
 
 
 def by_ffmpeg(frame: av.VideoFrame) -> Pictures:
     """Scaled and converted in one step, faster and less exactly."""
-    width = SIDE * frame.width // frame.height
-    left = (width - SIDE) // 2
+    width = SIDE_PX * frame.width // frame.height
+    left = (width - SIDE_PX) // 2
     picture = frame.to_ndarray(
-        width=width, height=SIDE, format="rgb24", interpolation=Interpolation.BILINEAR
+        width=width, height=SIDE_PX, format="rgb24", interpolation=Interpolation.BILINEAR
     )
-    return np.asarray(picture[:, left : left + SIDE], np.uint8)
+    return np.asarray(picture[:, left : left + SIDE_PX], np.uint8)
 
 
 def after_damage(clip: Clip, seed: int) -> Pictures | None:
@@ -169,7 +169,7 @@ def after_damage(clip: Clip, seed: int) -> Pictures | None:
 
 def vector(model: EfficientNet, frames: Pictures) -> Vectors:
     """float32 `[1280]` of length 1."""
-    windows = frames.reshape(-1, model.spec.frames_per_window, SIDE, SIDE, 3)[::WINDOW_STEP]
+    windows = frames.reshape(-1, model.spec.frames_per_window, SIDE_PX, SIDE_PX, 3)[::WINDOW_STEP]
     pooled: Vectors = model.encode(torch.from_numpy(windows.copy()), []).embeddings.mean(0).numpy()
     return pooled / np.linalg.norm(pooled)
 

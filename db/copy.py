@@ -52,6 +52,11 @@ def halfvec(values: npt.NDArray[np.float32]) -> bytes:
     return struct.pack(">HH", len(values), 0) + values.astype(">f2").tobytes()
 
 
+def numbers(values: npt.NDArray[np.floating[Any]]) -> bytes:
+    """`bytea` of little-endian numbers of their own size, row after row."""
+    return values.astype(values.dtype.newbyteorder("<")).tobytes()
+
+
 def real_array(values: npt.NDArray[np.float32]) -> bytes:
     """`real[]` of any number of dimensions, lower bounds 1, no nulls."""
     head = struct.pack(">iii", values.ndim, 0, REAL_OID)

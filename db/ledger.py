@@ -37,7 +37,8 @@ class Claim:
     source is no more the version `etag` that the rows were made from; `makes` are all encoders that
     it can make. `is_probe`: its place is closed, and this video is the one that tries it.
     `recheck`: sampling policies under which the video is to be looked at again, although their
-    vectors are there. `wants_strip`: a picture of it is to be kept.
+    vectors are there. `wants_strip`: a picture of it is to be kept, `keep_context`: what other
+    labels need later of it.
     """
 
     video_id: int
@@ -57,6 +58,7 @@ class Claim:
     makes: tuple[int, ...] = ()
     recheck: tuple[str, ...] = ()
     wants_strip: bool = True
+    keep_context: bool = False
 
     def is_renewed(self, etag: str | None) -> bool:
         """Whether the source, found to be of this version, is no more what the rows were made
@@ -110,7 +112,7 @@ WITH me AS MATERIALIZED (SELECT {MAKES} AS makes), found AS (
   UPDATE reelvec.jobs j SET state = 'pending', owes = owed
   FROM owing, me WHERE j.video_id = owing.video_id AND owed <> '{{}}' AND NOT owed && makes
 )
-SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j.lost_count, j.place_id,
+SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j.lost_count, j.place_id, j.keep_context,
   array(SELECT e FROM unnest(j.owed_encoders) e WHERE e = ANY(makes)) AS encoders,
   array(SELECT e FROM unnest(j.encoders) e WHERE e = ANY(makes)) AS all_encoders,
   {_made_from("j.owed_taggers")} AS taggers, {_made_from("j.taggers")} AS all_taggers, makes,

@@ -16,6 +16,7 @@ from db.exit_codes import ExitCode
 from db.logs import configure_logging, print_exception
 from producer.commands import (
     db,
+    dedupe,
     doctor,
     embed,
     enqueue,
@@ -67,6 +68,7 @@ reelvec.command(rich_help_panel=USE)(search.search)
 reelvec.command(rich_help_panel=USE)(export.export)
 reelvec.command(rich_help_panel=USE)(evaluate.evaluate)
 reelvec.command(rich_help_panel=USE)(tag.tag)
+reelvec.command(rich_help_panel=USE)(dedupe.dedupe)
 reelvec.command(rich_help_panel=USE)(ui.ui)
 reelvec.command(rich_help_panel=USE)(report.report)
 reelvec.command(rich_help_panel=SET_UP)(up.up)

@@ -65,7 +65,13 @@ def declare(connection: Connection, request: Request) -> Wanted:
             encoders.declare_tagger(connection, encoder_id, encoder.name, labels)
             for labels in registry.get(backbone).scored(request.label_sets)
         ]
-    return Wanted(tuple(encoder_ids), tuple(tagger_ids), request.force, request.thumbnails)
+    return Wanted(
+        tuple(encoder_ids),
+        tuple(tagger_ids),
+        request.force,
+        strips=request.thumbnails,
+        keep_context=request.keep_context,
+    )
 
 
 def _renamed(connection: Connection, request: Request, wanted: Wanted) -> list[tuple[str, str]]:

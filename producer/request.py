@@ -40,6 +40,7 @@ class Options:
     sample: int | None = None
     force: bool = False
     thumbnails: bool = True
+    keep_context: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,11 @@ class Request(Options):
 
     categories: Categories
     label_sets: tuple[LabelSet, ...]
+
+    @property
+    def context_bytes(self) -> int:
+        """What `--keep-context` takes of a video."""
+        return sum(registry.get(name).context_bytes for name in self.backbones)
 
 
 def checked(options: Options) -> Request:
@@ -67,6 +73,12 @@ def checked(options: Options) -> Request:
         options.backbones, weights=options.weights, sampling=options.sampling
     )
     _refuse_long_prompts(chosen, options.weights, label_sets)
+    if options.keep_context and not any(registry.get(name).context_tokens for name in chosen):
+        able = [spec.name for spec in registry.specs() if spec.context_tokens]
+        raise UsageError(
+            f"--keep-context is for {', '.join(able)}: of {', '.join(chosen)} other labels need "
+            "nothing more than is stored anyway"
+        )
     found = categories.find(options.as_category) if options.as_category is not None else None
     filled = replace(
         options,

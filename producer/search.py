@@ -12,10 +12,11 @@ from db import encoders, search, session, settings
 from db.encoders import Encoder
 from db.errors import RefusedConfigurationError, UsageError
 from db.search import Hit, Stored
+from producer import same_weights
 from producer.request import checked_backbones, declared_encoder
 from producer.sought import File, Sought, Words
 from workers.backbones import registry
-from workers.backbones.base import FloatArray, Loaded, ReadsText, Weights
+from workers.backbones.base import FloatArray, ReadsText
 from workers.sampling import policies
 from workers.settings import WorkerSettings
 from workers.weights import inventory, models_dir
@@ -198,7 +199,7 @@ def _file_vector(stored: Encoder, file: File) -> FloatArray:
         out=None,
         files=[file.name],
     ) as embedder:
-        _refuse_other_weights(stored, embedder.digest(0))
+        same_weights.refuse_others(stored, embedder.digest(0))
         vector: FloatArray = embedder.arrays(0)[f"{stored.backbone}/pooled"]
     return vector
 
@@ -240,47 +241,7 @@ def nearest_videos(database: Engine, encoder: Encoder, words: str, asked: Asked)
         raise UsageError(
             f"no video has a vector of {encoder.name} yet: run enqueue {options}, and a worker"
         )
-    vector = _text_vector(stored, words)
+    reader = cast(ReadsText, same_weights.load(stored, doing="searching by words"))
+    vector = reader.text_vectors([words])[0]
     with session.transaction(database) as connection:
         return _near_vector(connection, stored, vector, asked)
-
-
-def _text_vector(stored: Encoder, words: str) -> FloatArray:
-    """float32 [dim]: of weights that are those of the stored vectors."""
-    vector: FloatArray = cast(ReadsText, loaded(stored)).text_vectors([words])[0]
-    return vector
-
-
-def loaded(stored: Encoder) -> Loaded:
-    """The model of a bound encoder, of the weights that its vectors were made with.
-
-    Raises `UsageError` without the extra `worker`, `RefusedConfigurationError` for weights that are
-    not here or are others.
-    """
-    model = _load(stored)
-    _refuse_other_weights(stored, model.digest)
-    return model
-
-
-def _refuse_other_weights(stored: Encoder, digest: str) -> None:
-    if digest != stored.weights_digest:
-        raise RefusedConfigurationError(
-            f"{stored.name}: its vectors were made with weights {stored.weights_digest}, here are "
-            f"{digest}: vectors of the two may not be compared. Copy models.lock of a machine that "
-            "has those into REELVEC_MODELS_DIR and run `reelvec models fetch "
-            f"{stored.backbone}`"
-        )
-
-
-def _load(stored: Encoder) -> Loaded:
-    folder = None
-    if stored.weights == "pretrained":
-        folder = models_dir.local_folder(
-            models_dir.resolve(settings.load(WorkerSettings)), stored.backbone
-        )
-    try:
-        return registry.module(stored.backbone).load(Weights(stored.weights, folder), "cpu")
-    except ImportError as error:
-        raise UsageError(
-            f"searching by words needs torch and transformers ({error}): pip install '.[worker]'"
-        ) from error

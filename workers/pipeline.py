@@ -70,14 +70,16 @@ def embed_video(
     stop: threading.Event,
     alone: bool = False,
     recheck: Sequence[str] = (),
+    keep_context: bool = False,
 ) -> VideoResult:
     """Sample once per policy, encode with every owed encoder, wait for all; `alone`: in batches
     with no other video.
 
     `recheck`: policies to sample even where no encoder of theirs is owed, to see whether the video
-    is what it seemed. Raises `VideoError` when no policy gives frames, `Cancelled` when `stop` is
-    set and the work is unfinished; then the engine is rid of what was given to it. Errors of single
-    policies and encoders are in the result.
+    is what it seemed. `keep_context`: what other labels need later is in the result, too. Raises
+    `VideoError` when no policy gives frames, `Cancelled` when `stop` is set and the work is
+    unfinished; then the engine is rid of what was given to it. Errors of single policies and
+    encoders are in the result.
     """
     result = VideoResult(etag=source.etag, size_bytes=source.size_bytes)
     futures: dict[str, Future[Encoding]] = {}
@@ -88,7 +90,12 @@ def embed_video(
                 if pixels is not None and item.encoder.sampling == policy:
                     label_sets = tuple(tagger.label_set for tagger in item.taggers)
                     futures[item.encoder.name] = engine.submit(
-                        item.key, pixels, label_sets, timeout_seconds=engine_seconds, alone=alone
+                        item.key,
+                        pixels,
+                        label_sets,
+                        timeout_seconds=engine_seconds,
+                        alone=alone,
+                        keep_context=keep_context,
                     )
         if not result.frames:
             raise next(iter(result.unsampled.values()))
@@ -196,7 +203,14 @@ def _encoder_rows(encoder: Encoder, result: VideoResult) -> EncoderRows:
     assert encoder.encoder_id is not None
     encoding = result.encodings[encoder.name]
     spans = window_spans_seconds(result.frames[encoder.sampling].pts_seconds, len(encoding.windows))
-    return EncoderRows(encoder.encoder_id, encoding.pooled, encoding.windows, spans, encoding.dtype)
+    return EncoderRows(
+        encoder.encoder_id,
+        encoding.pooled,
+        encoding.windows,
+        spans,
+        encoding.dtype,
+        encoding.context,
+    )
 
 
 def window_spans_seconds(

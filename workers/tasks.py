@@ -162,6 +162,7 @@ def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
                 stop=runtime.draining,
                 alone=claimed.lost_count >= ALONE_AFTER_LOST,
                 recheck=claimed.recheck,
+                keep_context=claimed.keep_context,
             )
         runtime.models.require(owed)
         return pipeline.outcome_of(result, owed, wants_strip=claimed.wants_strip)

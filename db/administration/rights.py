@@ -51,6 +51,7 @@ WORKER_WRITES = {
     "window_embeddings": "INSERT, DELETE",
     "scores": "INSERT, DELETE",
     "strips": "INSERT, UPDATE, DELETE",
+    "contexts": "INSERT",
     "workers": "INSERT, UPDATE, DELETE",
     "places": "INSERT, UPDATE",
     "place_workers": "INSERT, UPDATE, DELETE",

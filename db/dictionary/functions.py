@@ -13,6 +13,9 @@ FUNCTION nearest_windows(bigint, integer, text, integer, text)
     and end; the video's own are left out: SELECT * FROM nearest_windows(42, 0, 'vivit').
 FUNCTION nearest_windows_to(real[], text, integer, bigint, text)
     The k windows nearest to a vector of yours, as nearest_to does it for videos.
+FUNCTION near_duplicates(text, double precision, bigint[])
+    Pairs of videos that are nearly the same: the cosine of their vectors is not below above. Each
+    pair once, with its distance, 1 - cosine; of videos with any others, without videos of all.
 FUNCTION readable(text)
     An address with its percent-encoding undone, for reading and for LIKE.
 FUNCTION place_of(text)

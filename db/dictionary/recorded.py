@@ -114,15 +114,55 @@ prompt_categories text[]
     The category of each prompt, in the order of prompts.
 
 TABLE taggers
-    An encoder with a label set: what gives scores.
+    What gives scores: an encoder with a label set, or a trained head.
 tagger_id smallint
     The number by which scores and jobs know it.
 tagger text
     The name, such as x-clip/en.
 encoder_id smallint
-    The encoder that reads the prompts.
+    Whose vectors it reads; of a head that reads several, the first of heads.encoder_ids, or the
+    first of them with random weights.
 label_set_id smallint
-    What it chooses among.
+    What it chooses among; NULL: it is a head, with a row in heads.
 categories text[]
     The tags that it can give, in the order of scores.probabilities.
+
+TABLE heads
+    Heads that reelvec evaluate --save has trained on the categories of videos: numbers that make
+    probabilities of vectors. reelvec tag --head gives their tags to videos.
+tagger_id smallint
+    The tagger that it is: its name there is head@version.
+head text
+    The name it was saved under.
+version integer
+    1, 2, ...: what was learnt anew under the same name is another version.
+kind text
+    How it was learnt: logistic, centroid or pls.
+encoder_ids smallint[]
+    The encoders whose vectors it reads, each brought to length 1, side by side.
+weights_digests text[]
+    Those encoders.weights_digest at that time: it reads no other vectors.
+mean real[]
+    What is taken off each number of a vector first.
+scale real[]
+    What each number is divided by then.
+coefficients real[]
+    By [category][number of the vector], in the order of taggers.categories.
+intercept real[]
+    By [category]: added to coefficients times vector, which gives logits.
+temperature real
+    What logits are divided by, so that the softmax of them is right as often as it says.
+unsure_below real
+    A video whose best probability is below this gets no tag; 0: each gets one. May be changed at
+    any time, by reelvec tag --head NAME --unsure-below P.
+videos integer
+    How many it has learnt from.
+judgement jsonb
+    What reelvec evaluate found when it was saved: of videos that its like had not seen.
+digest text
+    SHA-256 of all that decides what it says.
+made_by text
+    Who saved it: user@host.
+made_at timestamptz
+    When it was saved.
 """

@@ -44,17 +44,34 @@ probabilities real[]
     to 1.
 window_probabilities real[]
     The same for each window, [window][category]; NULL where the tagger has more than 200
-    categories.
+    categories, or is a head.
 tag text
     The category with the highest probability.
 probability real
     That of the tag.
 worker_id uuid
-    Who made it.
+    Who made it; NULL: a command, such as reelvec tag.
 created_at timestamptz
     When the transaction began that wrote it.
 tags text[]
     The 20 best, where the tagger has more than 200 categories; else NULL.
+vectors_at timestamptz
+    Of a head: when the newest of the vectors was made that it read. Where that is not the newest
+    any more, reelvec tag makes the tag anew. NULL: of a label set.
+
+TABLE contexts
+    What else a model saw of a video, where enqueue --keep-context asked for it: reelvec tag
+    --labels compares it with labels that come later. Of models whose text depends on the video,
+    such as x-clip; 0.6 MB a video.
+encoder_id smallint
+    The model's encoder.
+video_id bigint
+    The video.
+vectors bytea
+    The vectors of the windows, float32 and little-endian: [window][number]. Those in
+    window_embeddings are rounded, which labels would show.
+context bytea
+    float16, little-endian: [window][token][number].
 
 TABLE strips
     A picture of each video that has vectors, for reelvec ui: three of its frames. Videos from
@@ -85,8 +102,9 @@ created_at timestamptz
     When the transaction began that wrote it.
 
 VIEW tags
-    Every category of every tagger for every video, the 20 best of a tagger with more than 200.
-    Taggers with random weights are left out. For one row a video see best_tags.
+    Every category of every tagger for every video, the 20 best of a tagger with more than 200:
+    rank 1 is its best. Taggers with random weights are left out. For one row a video see
+    best_tags.
 video_id bigint
     The video.
 tagger text
@@ -97,20 +115,25 @@ tag text
     The category.
 probability real
     From 0 to 1; those of one video and tagger add up to 1.
+unsure boolean
+    The tagger is a head whose best probability for this video is below its unsure_below.
 
 VIEW best_tags
-    One row per video that has scores: the best tag, by your own labels (--labels) where the video
-    has been scored with them, the latest first; otherwise by the first tagger that comes with
-    reelvec. A model's own classes (imagenet) speak only where there is nothing else, random
-    weights never.
+    One row per video that has scores: the best tag, by a trained head where one has tagged the
+    video, the latest first; else by your own labels (--labels), the latest first; else by the
+    first tagger that comes with reelvec. A model's own classes (imagenet) speak only where there
+    is nothing else, random weights never.
 video_id bigint
     The video.
 tag text
-    The category with the highest probability.
+    The category with the highest probability; NULL where the head is unsure: what it would have
+    said is rank 1 in tags.
 probability real
-    That of the tag.
+    Of the best category, also where the head is unsure.
 tagger text
     Who was asked.
+unsure boolean
+    The head that speaks for the video gave its best category less than its unsure_below.
 
 VIEW coverage
     How many videos of each category have a vector of each encoder, those that were never queued

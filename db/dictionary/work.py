@@ -61,6 +61,8 @@ queue smallint
     The encoder by whose own queue it was sent; NULL is the queue of all workers.
 wants_strip boolean
     Whether a picture is kept with the vectors; NULL: yes.
+keep_context boolean
+    Keep what other labels need later (contexts), too.
 
 TABLE attempts
     One row per attempt that failed.

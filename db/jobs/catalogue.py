@@ -43,13 +43,14 @@ class VideoFacts(Protocol):
 @dataclass(frozen=True)
 class Wanted:
     """What the jobs owe: encoder and tagger ids. `force` makes even what exists again,
-    `strips`: a picture of each video is kept.
+    `strips`: a picture of each video is kept, `keep_context`: what other labels need later of it.
     """
 
     encoders: tuple[int, ...]
     taggers: tuple[int, ...]
     force: bool = False
     strips: bool = True
+    keep_context: bool = False
 
 
 @dataclass
@@ -158,8 +159,8 @@ ON CONFLICT DO NOTHING
 """)
 
 _INSERT_JOBS = text("""
-INSERT INTO reelvec.jobs (video_id, place_id, encoders, taggers, force, wants_strip)
-SELECT c.video_id, p.place_id, CAST(:encoders AS smallint[]), CAST(:taggers AS smallint[]), :force, :strips
+INSERT INTO reelvec.jobs (video_id, place_id, encoders, taggers, force, wants_strip, keep_context)
+SELECT c.video_id, p.place_id, CAST(:encoders AS smallint[]), CAST(:taggers AS smallint[]), :force, :strips, :keep_context
 FROM chunk c JOIN reelvec.videos v USING (video_id) LEFT JOIN reelvec.places p ON p.place = reelvec.place_of(v.uri)
 ORDER BY c.video_id
 ON CONFLICT DO NOTHING
@@ -184,6 +185,7 @@ WITH known AS (
   FROM reelvec.jobs j JOIN chunk USING (video_id)
   WHERE j.state = 'cancelled' OR ((:force OR chunk.changed) AND j.state <> 'running')
      OR NOT (j.encoders @> CAST(:encoders AS smallint[]) AND j.taggers @> CAST(:taggers AS smallint[]))
+     OR (:keep_context AND NOT j.keep_context)
   ORDER BY j.video_id FOR UPDATE OF j
 ), owing AS MATERIALIZED (
   SELECT known.*, {_OWES} AS owed FROM known JOIN reelvec.jobs j USING (video_id)
@@ -195,6 +197,7 @@ WITH known AS (
   UPDATE reelvec.jobs j SET encoders = union_encoders, taggers = union_taggers, state = new_state,
     owes = CASE WHEN new_state <> 'done' THEN owed END,
     force = new_state <> 'done' AND (j.force OR :force OR w.changed), wants_strip = :strips,
+    keep_context = j.keep_context OR :keep_context,
     attempts = CASE WHEN reopens THEN 0 ELSE j.attempts END,
     strikes = CASE WHEN reopens THEN 0 ELSE j.strikes END,
     error_code = CASE WHEN NOT reopens THEN j.error_code END,
@@ -289,6 +292,7 @@ def _record_jobs(connection: Connection, wanted: Wanted, counts: Counts) -> None
         "taggers": list(wanted.taggers),
         "force": wanted.force,
         "strips": wanted.strips,
+        "keep_context": wanted.keep_context,
         "file_codes": sorted(FILE_CODES),
     }
     before = _states(connection, _STATES) if counts.new_videos < counts.selected else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,7 @@ WHOLE_CATEGORIES, KEPT_TAGS = 200, 20
 @dataclass(frozen=True)
 class EncoderRows:
     """What one encoder made of one video: `pooled` [d], `windows` [w, d], `spans_seconds` [w, 2],
-    float32.
+    float32; `context` float16 [w, tokens, d], if it is to be kept.
     """
 
     encoder_id: int
@@ -33,6 +33,7 @@ class EncoderRows:
     windows: npt.NDArray[np.float32]
     spans_seconds: npt.NDArray[np.float32]
     dtype: str
+    context: npt.NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True)
@@ -178,30 +179,42 @@ def _copy_encoder_rows(
             )
         ],
     )
+    kept = [rows for rows in results if rows.context is not None]
+    if kept:
+        copy.copy_rows(
+            connection,
+            "reelvec.contexts",
+            {
+                "encoder_id": copy.smallint,
+                "video_id": copy.bigint,
+                "vectors": copy.numbers,
+                "context": copy.numbers,
+            },
+            [(rows.encoder_id, video_id, rows.windows, rows.context) for rows in kept],
+        )
 
 
 def _copy_tagger_rows(
     connection: Connection, video_id: int, worker_id: UUID, results: tuple[TaggerRows, ...]
 ) -> None:
-    copy.copy_rows(
-        connection,
-        "reelvec.scores",
-        {
-            "tagger_id": copy.smallint,
-            "video_id": copy.bigint,
-            "probabilities": copy.real_array,
-            "window_probabilities": copy.real_array,
-            "tags": copy.text_array,
-            "tag": copy.text,
-            "probability": copy.real,
-            "worker_id": copy.uuid,
-        },
-        [_score_row(rows, video_id, worker_id) for rows in results],
-    )
+    lines = [score_row(rows, video_id, worker_id) for rows in results]
+    copy.copy_rows(connection, "reelvec.scores", SCORE_COLUMNS, lines)
 
 
-def _score_row(rows: TaggerRows, video_id: int, worker_id: UUID) -> tuple[Any, ...]:
-    """The mean over windows decides."""
+SCORE_COLUMNS: Mapping[str, copy.Encoder] = {
+    "tagger_id": copy.smallint,
+    "video_id": copy.bigint,
+    "probabilities": copy.real_array,
+    "window_probabilities": copy.real_array,
+    "tags": copy.text_array,
+    "tag": copy.text,
+    "probability": copy.real,
+    "worker_id": copy.uuid,
+}
+
+
+def score_row(rows: TaggerRows, video_id: int, worker_id: UUID) -> tuple[Any, ...]:
+    """One row of `SCORE_COLUMNS`. The mean over windows decides."""
     probabilities, tags, tag, probability = kept(
         rows.categories, rows.window_probabilities.mean(axis=0)
     )

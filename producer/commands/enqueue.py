@@ -89,6 +89,14 @@ def enqueue(
             help="Keep no picture of each video for reelvec ui: 6 KB a video, 6 GB for a million.",
         ),
     ] = False,
+    keep_context: Annotated[
+        bool,
+        typer.Option(
+            "--keep-context",
+            help="Keep what x-clip needs to be given other labels later by `reelvec tag --labels`: "
+            "0.6 MB a video, so for samples.",
+        ),
+    ] = False,
     recheck: Annotated[
         bool,
         typer.Option(
@@ -128,6 +136,7 @@ def enqueue(
         sample=sample,
         force=force,
         thumbnails=not no_thumbnails,
+        keep_context=keep_context,
     )
     if recheck:
         _recheck(asked, dry_run=dry_run, wait=wait, as_json=as_json)
@@ -144,6 +153,7 @@ def _enqueue(request: Request, *, dry_run: bool, wait: bool, as_json: bool) -> N
         _say_missing_weights(database, request)
         report = _record(connection, request, dry_run=dry_run)
         _say_report(report, dry_run=dry_run)
+        _say_context(report, request)
         published = 0 if dry_run else _feed(database)
         if as_json:
             counts = dataclasses.asdict(report.counts)
@@ -296,6 +306,19 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
     say(("dry run, nothing changed: " if dry_run else "") + " · ".join(parts))
     if counts.already_failed:
         say("failed videos are tried again with: reelvec retry")
+
+
+def _say_context(report: Report, request: Request) -> None:
+    """What `--keep-context` will take: known before anything is computed."""
+    if not request.keep_context:
+        return
+    megabytes, queued = request.context_bytes / 1e6, report.counts.queued
+    say(
+        f"context: {megabytes:.1f} MB a video, {megabytes * queued / 1000:,.1f} GB of Postgres for "
+        f"the {queued:,} queued"
+    )
+    if report.counts.already_done and not request.force:
+        say("context: videos that are done already have what they have; --force makes them anew")
 
 
 def _feed(database: Engine) -> int:

@@ -13,8 +13,7 @@ import typer
 
 from db.errors import UsageError
 from producer.commands import options
-from producer.commands.bars import bar
-from producer.desk import open_database, operator, say
+from producer.desk import open_database, operator, progress, say
 from producer.local.targets import whole_file
 from producer.tables import print_json, print_table
 
@@ -78,7 +77,7 @@ def evaluate(
     asked = desk.Asked(
         tuple(tagger or ()), tuple(encoder or ()), tuple(kind or [kinds.DEFAULT]), folds, save
     )
-    with open_database(statement_seconds=float("inf")) as database, bar() as tell:
+    with open_database(statement_seconds=float("inf")) as database, progress() as tell:
         found = desk.evaluate(database, asked, _in_steps(tell), who=operator())
     if as_json:
         print_json(tables.facts(found), indent=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,8 +10,8 @@ import typer
 from db.errors import UsageError
 from producer import selectors
 from producer.commands import options
-from producer.commands.bars import bar
-from producer.desk import open_database, say
+from producer.commands.labelling import tag_by_labels
+from producer.desk import open_database, progress, say
 from producer.tables import print_json
 from producer.wording import plural
 
@@ -36,6 +37,22 @@ def tag(
             "the head and holds for all its tags, also for those that are there.",
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="By these labels, as enqueue takes them: of siglip2 from its stored vectors, of "
+            "x-clip where enqueue --keep-context was given.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder",
+            help="With --labels: only by this encoder, a name that `reelvec status` shows. "
+            "Repeatable. Default: all that read text.",
+        ),
+    ] = None,
     category: selectors.Categories = None,
     source: selectors.Source = None,
     since: selectors.Since = None,
@@ -43,24 +60,34 @@ def tag(
 ) -> None:
     """Tag videos from their stored vectors: nothing is downloaded or decoded again.
 
-    Videos whose tag is made of the vectors they have are left out, so a run that was broken off
-    goes on, and a run every night tags what is new. --since compares with the time when videos were
+    Videos whose tag is made of what they have now are left out: a run that was broken off goes on,
+    and a run every night tags what is new. --since compares with the time when videos were
     recorded.
 
-    Example: reelvec tag --head genres --unsure-below 0.5
+    Example: reelvec tag --head genres --unsure-below 0.5, or reelvec tag --labels moods.csv
     """
+    chosen = selectors.Selectors(category, None, source, since)
+    if (head is None) == (labels is None):
+        raise UsageError("say what makes the tags: either --labels FILE or --head NAME")
+    if labels is not None:
+        tag_by_labels(labels, encoder or (), chosen, as_json=as_json)
+    elif head is not None:
+        _tag_by_head(head, unsure_below, chosen, as_json=as_json)
+
+
+def _tag_by_head(
+    head: str, unsure_below: float | None, chosen: selectors.Selectors, *, as_json: bool
+) -> None:
     from dataclasses import asdict
 
     from db import session
     from producer.results import tagging
 
-    if head is None:
-        raise UsageError("say what makes the tags: --head NAME")
-    selection = selectors.Selectors(category, None, source, since).parsed()
+    selection = chosen.parsed()
     with open_database(statement_seconds=float("inf")) as database:
         with session.transaction(database) as connection:
-            selectors.refuse_unknown_categories(connection, category)
-        with bar() as tell:
+            selectors.refuse_unknown_categories(connection, chosen.categories)
+        with progress() as tell:
             found = tagging.tag(database, head, selection, unsure_below=unsure_below, tell=tell)
     if as_json:
         print_json(asdict(found))

@@ -14,7 +14,7 @@ from db.encoders import Encoder
 from db.errors import ReelvecError, UnavailableError
 from db.results import looking
 from db.results.looking import Card
-from producer import search as searching
+from producer import same_weights
 from producer.ui import look
 from producer.ui.look import Page
 from workers.backbones import registry
@@ -69,7 +69,7 @@ class Words:
     def _nearest(self, space: Encoder, words: str) -> Sequence[tuple[Card, float]]:
         with self._lock:
             if space.name not in self._loaded:
-                self._loaded[space.name] = searching.loaded(space)
+                self._loaded[space.name] = same_weights.load(space, doing="searching by words")
             vector = cast(ReadsText, self._loaded[space.name]).text_vectors([words])[0]
         with session.transaction(self._database) as connection:
             return look.near_cards(

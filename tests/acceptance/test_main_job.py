@@ -130,13 +130,21 @@ def test_a_backbone_added_later_is_the_only_one_computed(
 def test_the_database_holds_what_embed_writes(
     desk: Desk, tmp_path: Path, start_worker: Start, engine: Engine
 ) -> None:
-    """Published-class checkpoints of all four, through both ways."""
+    """Published-class checkpoints of all four, through both ways; and the same labels, which came
+    after the video in another order.
+    """
     make_models_dir(tmp_path / "models", NOTEBOOK)
     media.make_clip(tmp_path / "a.mp4", seconds=3, seed=5)
     (tmp_path / "pets.txt").write_text("a cat\na dog\na parrot\n", encoding="utf-8")
     variables = {"REELVEC_MODELS_DIR": str(tmp_path / "models")}
     start_worker(**variables)
-    desk.run("enqueue", "a.mp4", "--labels", "pets.txt", "--wait", **variables)
+    queued = desk.run(
+        "enqueue", "a.mp4", "--labels", "pets.txt", "--keep-context", "--wait", **variables
+    )
+    assert "context: 0.6 MB a video, 0.0 GB of Postgres for the 1 queued" in queued.stderr
+    (tmp_path / "later.txt").write_text("a parrot\na dog\na cat\n", encoding="utf-8")
+    tagged = desk.run("reelvec", "tag", "--labels", "later.txt", **variables)
+    assert tagged.stderr.splitlines()[-1] == "x-clip/later: 1 video tagged"
     done = desk.run(
         "reelvec", "embed", "a.mp4", "--out", "a.npz", "--labels", "pets.txt", "--json", **variables
     )
@@ -152,8 +160,12 @@ def test_the_database_holds_what_embed_writes(
         assert made["x-clip/probabilities"].shape == (3, 3)
         assert list(made["x-clip/prompts"]) == ["a cat", "a dog", "a parrot"]
         assert made["frame_indices"].shape == made["pts_seconds"].shape == (96,)
-        window = one(engine, "SELECT window_probabilities FROM reelvec.scores")
-        np.testing.assert_allclose(np.array(window), made["x-clip/probabilities"], atol=1e-5)
+        window = "SELECT window_probabilities FROM reelvec.scores JOIN reelvec.taggers USING (tagger_id) WHERE tagger = :name"
+        stored, later = (
+            np.array(one(engine, window, name=f"x-clip/{name}")) for name in ("pets", "later")
+        )
+        np.testing.assert_allclose(stored, made["x-clip/probabilities"], atol=1e-5)
+        np.testing.assert_allclose(later[:, ::-1], stored, atol=1e-4)
 
 
 def test_weights_that_are_missing_stop_nobody_who_works(

@@ -22,6 +22,7 @@ MODULES = {
     "feeding": {ENQUEUER, WORKER},
     "head_tags": {ENQUEUER},
     "heads": {ENQUEUER},
+    "labelling": {ENQUEUER},
     "ledger": {WORKER},
     "liveness": {WORKER},
     "lost_messages": {ENQUEUER, WORKER},

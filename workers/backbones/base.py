@@ -44,6 +44,7 @@ class Package:
 
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+HalfArray: TypeAlias = npt.NDArray[np.float16]
 
 #: uint8 [n, T, 224, 224, 3]: a torch tensor on the device for a backbone with `needs_torch`, else a
 #: numpy array.
@@ -118,6 +119,9 @@ class Spec:
     #: on no video: only then can words be searched.
     vocabulary: str | None = None
     text_alone: bool = False
+    #: How many vectors more a window must leave, so that it can be compared with other texts later
+    #: (`Encoded.context`); 0: its vector is enough, or no text is read.
+    context_tokens: int = 0
     #: What config.json must say, by dotted name; empty: frames and pictures under their usual
     #: names. Values it may choose from, and pairs that must be the same.
     needs: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -145,6 +149,11 @@ class Spec:
     @property
     def windows_per_video(self) -> int:
         return FRAMES // self.frames_per_window
+
+    @property
+    def context_bytes(self) -> int:
+        """What a video's context takes, as float16; 0 where there is none."""
+        return 2 * self.windows_per_video * self.context_tokens * self.dim
 
     def is_allowed(self, allowed: str) -> bool:
         """Whether its weights may be used where REELVEC_LICENSE is `allowed`: commercial or any."""
@@ -185,7 +194,7 @@ class Weights:
 @dataclass(frozen=True)
 class Encoded:
     """Results of n windows: embeddings float32 [n, dim]; per label set digest float32 [n, K], rows
-    sum to 1.
+    sum to 1; context float32 [n, tokens, dim] where `spec.context_tokens` says how many.
 
     torch tensors on the device, which may still be computing them, for a backbone with
     `needs_torch`; else numpy arrays.
@@ -193,6 +202,7 @@ class Encoded:
 
     embeddings: Any
     probabilities: Mapping[str, Any]
+    context: Any = None
 
 
 class Tunable(Protocol):
@@ -239,6 +249,21 @@ class ReadsText(Protocol):
     def text_vectors(self, texts: Sequence[str]) -> FloatArray:
         """float32 [P, dim], length 1, in the space of the embeddings. Raises `UsageError` naming a
         text too long.
+        """
+        ...
+
+
+class ScoresLater(Protocol):
+    """What a `Loaded` whose spec says `has_text` does as well."""
+
+    def scores(
+        self, vectors: FloatArray, context: HalfArray | None, labels: LabelSet, /
+    ) -> FloatArray:
+        """Probabilities float32 [n, K] of windows that were encoded before, of what was kept of
+        them: vectors [n, dim], and context [n, tokens, dim] where the spec has one.
+
+        They are those that `encode` would give, as far as float16 allows. Raises `UsageError`
+        naming a prompt that is too long.
         """
         ...
 

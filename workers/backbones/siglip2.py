@@ -21,6 +21,7 @@ from workers.backbones.base import (
     SMALL,
     Encoded,
     FloatArray,
+    HalfArray,
     Loaded,
     Published,
     Spec,
@@ -97,6 +98,16 @@ class Siglip2(TextModel):
 
         with torch.inference_mode():
             return np.asarray(self._text_vectors(texts).cpu(), np.float32)
+
+    def scores(
+        self, vectors: FloatArray, _context: HalfArray | None, labels: LabelSet, /
+    ) -> FloatArray:
+        """See `ScoresLater`; a window's vector is all that its text is compared with."""
+        import torch
+
+        with torch.inference_mode():
+            there = unit(torch.from_numpy(vectors).to(self._device))
+            return np.asarray(self._score(there, labels).cpu(), np.float32)
 
     def _see(self, pixels: torch.Tensor) -> torch.Tensor:
         """Window vectors float32 [n, dim]."""

@@ -16,8 +16,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from db.labels import LabelSet
-from workers.backbones.base import SMALL, Encoded, Loaded, Published, Spec, Weights, Windows
+from workers.backbones.base import (
+    SMALL,
+    Encoded,
+    FloatArray,
+    HalfArray,
+    Loaded,
+    Published,
+    Spec,
+    Weights,
+    Windows,
+)
 from workers.backbones.texts import TextModel, unit
 from workers.sampling.plan import SIDE_PX
 
@@ -64,6 +76,7 @@ SPEC = Spec(
         attention=("XCLIPAttention", ("q_proj", "k_proj", "v_proj")),
     ),
     vocabulary="clip",
+    context_tokens=196,
     needs={
         "vision_config.num_frames": 32,
         "vision_config.image_size": SIDE_PX,
@@ -94,7 +107,21 @@ class XClip(TextModel):
 
         with torch.inference_mode():
             video, context = self._see(self.tower.pixels(windows))
-            return Encoded(video, self._scores(video, context, label_sets))
+            return Encoded(video, self._scores(video, context, label_sets), context)
+
+    def scores(
+        self, vectors: FloatArray, context: HalfArray | None, labels: LabelSet, /
+    ) -> FloatArray:
+        """See `ScoresLater`."""
+        import torch
+
+        with torch.inference_mode():
+            video, patches = (
+                torch.from_numpy(part).to(self._device, torch.float32)
+                for part in (vectors, context)
+            )
+            probabilities = self._scores(unit(video), patches, [labels])[labels.digest]
+            return np.asarray(probabilities.cpu(), np.float32)
 
     def _see(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised video vectors [n, dim], and what the patches show, [n, 196, dim]: the mean

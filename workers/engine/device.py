@@ -236,7 +236,11 @@ class Device:
         with loaded.tower.precise() if precise and loaded.tower is not None else nullcontext():
             encoded = loaded.encode(windows, tuple(label_sets.values()))
         scores = {digest: self._to_host(part) for digest, part in encoded.probabilities.items()}
-        encoded = Encoded(self._to_host(encoded.embeddings), scores)
+        keeps = any(piece.item.payload.keep_context for piece in pieces)
+        context = None
+        if keeps and encoded.context is not None:
+            context = self._to_host(encoded.context.half())
+        encoded = Encoded(self._to_host(encoded.embeddings), scores, context)
         dtype = "float32" if in_float32 or loaded.tower is None else loaded.tower.dtype_name
         return Started(pieces, encoded, dtype, began, self._mark())
 
@@ -280,7 +284,7 @@ class Device:
             return numbers
         import torch
 
-        return torch.empty(numbers.shape, dtype=torch.float32, pin_memory=True).copy_(
+        return torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True).copy_(
             numbers, non_blocking=True
         )
 

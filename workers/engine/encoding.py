@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from db.exit_codes import ExitCode
 from db.labels import LabelSet
-from workers.backbones.base import FloatArray
+from workers.backbones.base import FloatArray, HalfArray
 
 #: Of every `VideoError` of the engine.
 STAGE = "encode"
@@ -67,18 +67,19 @@ class LoadRequest:
 @dataclass(frozen=True, eq=False)
 class EncodeRequest:
     """One video for one model: frames uint8 [96, 224, 224, 3], and label sets for a model that
-    scores them.
+    scores them. `keep_context`: what others need to be scored later is wanted, too.
     """
 
     key: ModelKey
     frames: npt.NDArray[np.uint8]
     label_sets: tuple[LabelSet, ...]
+    keep_context: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
     """One video's result: `windows` float32 [w, d], `pooled` [d] their mean, per label set digest
-    [w, K].
+    [w, K]; `context` float16 [w, tokens, d] where it was asked for and the model has one.
 
     `dtype` is what the model computed in; `device_seconds` is the video's share of its batch's
     time.
@@ -89,3 +90,4 @@ class Encoding:
     probabilities: Mapping[str, FloatArray]
     dtype: str
     device_seconds: float
+    context: HalfArray | None = None

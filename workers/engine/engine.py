@@ -125,6 +125,7 @@ class Engine:
         *,
         timeout_seconds: float,
         alone: bool = False,
+        keep_context: bool = False,
     ) -> Future[Encoding]:
         """Encode one video's frames, uint8 [96, 224, 224, 3], with a loaded model; blocks while too
         much waits.
@@ -139,7 +140,7 @@ class Engine:
         if key not in self._bound:
             raise ValueError(f"{key} is not loaded")
         windows = registry.get(key.backbone).windows_per_video
-        request = EncodeRequest(key, frames, label_sets)
+        request = EncodeRequest(key, frames, label_sets, keep_context)
         return self._batcher.submit(
             str(key), request, windows=windows, timeout_seconds=timeout_seconds, alone=alone
         )

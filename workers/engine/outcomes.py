@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from db.errors import ReelvecError, RefusedConfigurationError, VideoError
 from workers.backbones.base import Encoded, FloatArray
@@ -24,9 +25,13 @@ def outcome(
         for labels in request.label_sets
         if labels.digest in encoded.probabilities
     }
+    context = None
+    if request.keep_context and encoded.context is not None:
+        context = _rows(encoded.context, rows, np.float16)
     for what, numbers in (
         ("vector", vectors),
         *(("probabilities", part) for part in probabilities.values()),
+        *(("context", part) for part in (context,) if part is not None),
     ):
         if not np.isfinite(numbers).all():
             return VideoError(
@@ -35,13 +40,13 @@ def outcome(
     pooled = _pool(vectors)
     if not (np.linalg.norm(vectors, axis=1).all() and np.linalg.norm(pooled)):
         return VideoError("nonfinite", f"{request.key}: a vector has length zero", stage=STAGE)
-    return Encoding(vectors, pooled, probabilities, dtype, seconds)
+    return Encoding(vectors, pooled, probabilities, dtype, seconds, context)
 
 
-def _rows(numbers: Any, rows: slice) -> FloatArray:
+def _rows(numbers: Any, rows: slice, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
     """Rows of a batch's results as numbers of their own, which keep nothing else of the batch."""
     part = numbers[rows]
-    return np.array(part if isinstance(part, np.ndarray) else part.numpy(), np.float32)
+    return np.array(part if isinstance(part, np.ndarray) else part.numpy(), dtype)
 
 
 def _pool(vectors: FloatArray) -> FloatArray:
@@ -59,8 +64,14 @@ def join(parts: Sequence[Encoding]) -> Encoding:
     }
     dtypes = {part.dtype for part in parts}
     dtype = dtypes.pop() if len(dtypes) == 1 else "bfloat16"  # the coarser one
+    contexts = [part.context for part in parts if part.context is not None]
     return Encoding(
-        vectors, _pool(vectors), probabilities, dtype, sum(part.device_seconds for part in parts)
+        vectors,
+        _pool(vectors),
+        probabilities,
+        dtype,
+        sum(part.device_seconds for part in parts),
+        np.concatenate(contexts) if contexts else None,
     )
 
 
