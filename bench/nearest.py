@@ -129,9 +129,8 @@ def row(
             times.append(took)
             own = video_of == place
             query = all_of[place * WINDOWS + 1 if what == "nearest_windows" else place]
-            right += len(
-                expected(all_of, query, own if outside is None else own | outside) & set(found)
-            )
+            wanted = expected(all_of, query, own if outside is None else own | outside)
+            right, there = right + len(wanted & set(found)), there + len(wanted)
     within = "" if category is None else f" of {CATEGORIES[category]:.1%} of the videos"
     print(
         f"| `{what}`, 10{within} | {right / there:.3f} | {np.percentile(times, 50):.1f} ms"
