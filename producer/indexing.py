@@ -87,4 +87,4 @@ def _told(index: Index, given: Resources) -> str:
     return line
 
 
-_NOUNS = {"embeddings": "vectors", "window_embeddings": "vectors of windows"}
+_NOUNS = {"video_embeddings": "vectors", "window_embeddings": "vectors of windows"}
