@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
     from producer.enqueue import Report
     from producer.wait import Ended
+
+
+log = logging.getLogger(__name__)
 
 
 class Vectors(NamedTuple):
@@ -119,26 +123,44 @@ class Catalogue:
             with taken.read(connection) as blocks:
                 return parquet.whole(blocks, taken)
 
-    def neighbours(self, video_id: int, encoder: str, k: int = 10) -> list[Hit]:
-        """The `k` videos nearest to one, by 1 - cosine, the nearest first, without itself.
+    def neighbours(
+        self, video_id: int, encoder: str, k: int = 10, category: str | None = None
+    ) -> list[Hit]:
+        """The `k` videos nearest to one, by 1 - cosine, the nearest first, without itself;
+        `category`: only those of it.
 
         Raises `ReelvecError` with the database's own words for a video or encoder that is not
         there.
         """
-        try:
-            with session.transaction(self._database) as connection:
-                return search.neighbours(connection, video_id, encoder, limit=k)
-        except DBAPIError as error:
-            raise session.translated(self._database, error) from error
+        with self._read() as connection:
+            within = _recorded(connection, category)
+            return search.neighbours(connection, video_id, encoder, limit=k, category=within)
 
-    def search(self, words: str, *, backbone: str = "siglip2", k: int = 10) -> list[Hit]:
-        """The `k` videos nearest to words. Loads the model's text tower on the CPU, so it needs
-        torch and the weights.
+    def search(
+        self,
+        sought: str | Path,
+        *,
+        backbone: str | None = None,
+        k: int = 10,
+        category: str | None = None,
+        windows: bool = False,
+    ) -> list[Hit]:
+        """What `reelvec search` finds: the `k` videos (or windows: `db.search.WindowHit`) nearest
+        to a recorded video (its number, your own id, its address), to a video file, or to words.
+
+        Words and files need torch and the weights of a model whose vectors are there; `backbone`
+        names it, or any encoder. Raises `UsageError` where nothing of the kind is there,
+        `VideoError` for a file that cannot be embedded, `RefusedConfigurationError` for other
+        weights than those of the stored vectors.
         """
-        from producer.search import Asked, nearest_videos, searched_encoder
+        from producer import search as desk
+        from producer.sought import recognised
 
-        encoder = searched_encoder(backbone, weights="pretrained", sampling="notebook")
-        return list(nearest_videos(self._database, encoder, words, Asked(k)))
+        space = desk.checked(desk.Space(backbone))
+        with self._read() as connection:
+            found = recognised(connection, str(sought))
+            asked = desk.Asked(k, _recorded(connection, category), windows)
+        return list(desk.find(self._database, found, space, asked, log.info))
 
     def scores(self, tagger: str) -> Scores:
         """Probabilities of all videos that a tagger (`x-clip/en`) has scored.
@@ -227,6 +249,15 @@ class Catalogue:
             raise ReelvecError(ended.stalled)
         return ended
 
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        """A transaction whose errors are in this project's words."""
+        try:
+            with session.transaction(self._database) as connection:
+                yield connection
+        except DBAPIError as error:
+            raise session.translated(self._database, error) from error
+
     def _broker(self) -> str:
         if self._broker_url is None:
             raise UsageError(
@@ -234,3 +265,10 @@ class Catalogue:
                 "set DATABASE_URL and CELERY_BROKER_URL, and connect() without an address"
             )
         return self._broker_url
+
+
+def _recorded(connection: Connection, category: str | None) -> str | None:
+    """The category as videos have it, whatever it was called."""
+    from producer.selectors import recorded_category
+
+    return None if category is None else recorded_category(connection, category)

@@ -152,8 +152,11 @@ def test_the_python_of_its_page_gives_arrays(
     """All blocks but the one that needs a model, which `test_efficientnet` runs."""
     arrays, tables, queueing, _ = PYTHON.findall((ROOT / "docs/python.md").read_text("utf-8"))
     monkeypatch.setenv("DATABASE_URL", library["guest"])
+    execute(engine, "UPDATE reelvec.videos SET uri = 's3://videos/cat.mp4' WHERE video_id = 7")
     found = run_python(arrays)
     assert [len(found[name]) for name in ("ids", "nearest", "failed", "tags")] == [50, 10, 1, 50]
+    assert len(found["films"]) == 10
+    assert 7 not in [hit.video_id for hit in found["films"]]
     found = run_python(tables)
     assert found["films"].num_rows == 50
     assert found["films"].column_names[0] == "video_id"
@@ -194,6 +197,12 @@ def test_a_catalogue_by_address_is_only_read_and_wait_alone_waits_for_all(
                 call()
         with pytest.raises(ReelvecError, match="there is no video 99"):
             catalogue.neighbours(99, "vivit")
+        execute(engine, "UPDATE reelvec.videos SET category = 'animals' WHERE video_id IN (3, 9)")
+        near = catalogue.neighbours(3, "vivit", category="Animals")
+        assert [hit.video_id for hit in near] == [9]
+        assert catalogue.search("3", category="46") == near
+        with pytest.raises(UsageError, match="x-clip cannot search by words"):
+            catalogue.search("two cats", backbone="x-clip")
     declared(engine)
     monkeypatch.setenv("DATABASE_URL", library["owner"])
     execute(engine, "UPDATE reelvec.jobs SET state = 'queued' WHERE video_id < 4")
