@@ -213,7 +213,7 @@ SCORE_COLUMNS: Mapping[str, copy.Encoder] = {
 }
 
 
-def score_row(rows: TaggerRows, video_id: int, worker_id: UUID) -> tuple[Any, ...]:
+def score_row(rows: TaggerRows, video_id: int, worker_id: UUID | None) -> tuple[Any, ...]:
     """One row of `SCORE_COLUMNS`. The mean over windows decides."""
     probabilities, tags, tag, probability = kept(
         rows.categories, rows.window_probabilities.mean(axis=0)

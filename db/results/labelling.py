@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -149,7 +148,6 @@ def write(
     tagger: Tagger,
     kept: Kept,
     probabilities: npt.NDArray[np.float32],
-    worker_id: UUID,
 ) -> int:
     """Write `probabilities` [n, w, K] of what was kept; returns of how many videos they were
     written.
@@ -162,7 +160,7 @@ def write(
         " FROM reelvec.scores LIMIT 0"
     )
     rows = (
-        (*score_row(TaggerRows(tagger.tagger_id, tagger.label_set.categories, own), video_id, worker_id), token)
+        (*score_row(TaggerRows(tagger.tagger_id, tagger.label_set.categories, own), video_id, None), token)
         for video_id, token, own in zip(kept.video_ids, kept.tokens, probabilities, strict=True)
     )  # fmt: skip
     copy.copy_rows(connection, "tagged", {**SCORE_COLUMNS, "token": copy.bigint}, rows)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from uuid import uuid4
 
 from db import encoders, session
 from db.encoders import Encoder, Tagger
@@ -118,7 +117,7 @@ def _score(
 ) -> int:
     """Block by block, so that a run that is broken off is gone on with by the next."""
     spec = registry.get(encoder.backbone)
-    worker_id, after, done, written = uuid4(), 0, 0, 0
+    after = done = written = 0
     while True:
         with session.transaction(database) as connection:
             kept = labelling.block(
@@ -135,7 +134,7 @@ def _score(
             return written
         probabilities = _probabilities(model, kept, tagger.label_set)
         with session.transaction(database) as connection:
-            written += labelling.write(connection, tagger, kept, probabilities, worker_id)
+            written += labelling.write(connection, tagger, kept, probabilities)
         after, done = kept.video_ids[-1], done + len(kept.video_ids)
         tell(done)
 
