@@ -32,6 +32,15 @@ from tests.commands import Forked
 from tests.s3_server import S3Server, running
 
 TEMPLATE = "reelvec_template"
+#: Each takes 20 s and more. Those that wait stand beside those that compute.
+LONGEST = (
+    "fault/test_strikes.py", "integration/test_drift.py", "acceptance/test_status.py", "integration/test_sampling_decode.py",
+    "acceptance/test_main_job.py", "integration/test_engine_batches.py", "fault/test_lifecycle.py", "acceptance/test_enqueue.py",
+    "fault/test_broker.py", "fault/test_sampler_pool.py", "fault/test_models.py", "acceptance/test_mistakes.py",
+    "fault/test_places.py", "acceptance/test_doctor.py", "fault/test_health.py", "acceptance/test_models.py",
+    "fault/test_database.py", "acceptance/test_canary.py", "fault/test_isolation.py", "integration/test_parity_notebook.py",
+    "fault/test_storage.py", "acceptance/test_bucket.py", "integration/test_sample_command.py",
+)  # fmt: skip
 #: No command of a test takes longer than this.
 COMMAND_SECONDS = 110
 
@@ -56,6 +65,14 @@ def pytest_configure() -> None:
             "SSL_CERT_FILE",
         ):
             del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, or one of them would be the last and alone."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(
+        key=lambda item: places.get("/".join(item.path.parts[-2:]), len(places))  # the rest stays
+    )
 
 
 @pytest.fixture(scope="session")
