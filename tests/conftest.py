@@ -181,6 +181,8 @@ def _commands_end_with_the_run() -> Iterator[None]:
 
 
 SCRIPTS = ("enqueue", "reelvec")
+#: What the process that has the libraries can become.
+FORKED = (*SCRIPTS, "celery")
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ class Desk:
         process that imports the libraries itself.
         """
         environment = {**self.environment, **variables}
-        if arguments[0] in SCRIPTS and not anew and "PYTHONPATH" not in environment:
+        if arguments[0] in FORKED and not anew and "PYTHONPATH" not in environment:
             done = commands.shared().run(
                 arguments,
                 env=environment,
