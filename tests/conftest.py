@@ -16,14 +16,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg2
 import pytest
 import redis
 from celery import Celery
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine
 
 from db import schema, session
 from db.stack.local_stack import LocalStack, StackState
@@ -107,12 +109,10 @@ def stack(local: LocalStack) -> StackState:
 
 
 def _administer(stack: StackState, statement: str) -> None:
-    engine = create_engine(stack.database_url, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            connection.execute(text(statement))
-    finally:
-        engine.dispose()
+    connection = psycopg2.connect(stack.database_url.replace("+psycopg2", "", 1))
+    with closing(connection), connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(statement)
 
 
 @pytest.fixture(scope="session")
