@@ -16,14 +16,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg2
 import pytest
 import redis
 from celery import Celery
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine
 
 from db import schema, session
 from db.stack.local_stack import LocalStack, StackState
@@ -32,6 +34,15 @@ from tests.commands import Forked
 from tests.s3_server import S3Server, running
 
 TEMPLATE = "reelvec_template"
+#: Each takes 20 s and more. Those that wait stand beside those that compute.
+LONGEST = (
+    "fault/test_strikes.py", "integration/test_drift.py", "acceptance/test_status.py", "integration/test_sampling_decode.py",
+    "acceptance/test_main_job.py", "integration/test_engine_batches.py", "fault/test_lifecycle.py", "acceptance/test_enqueue.py",
+    "fault/test_broker.py", "fault/test_sampler_pool.py", "fault/test_models.py", "acceptance/test_mistakes.py",
+    "fault/test_places.py", "acceptance/test_doctor.py", "fault/test_health.py", "acceptance/test_models.py",
+    "fault/test_database.py", "acceptance/test_canary.py", "fault/test_isolation.py", "integration/test_parity_notebook.py",
+    "fault/test_storage.py", "acceptance/test_bucket.py", "integration/test_sample_command.py",
+)  # fmt: skip
 #: No command of a test takes longer than this.
 COMMAND_SECONDS = 110
 
@@ -56,6 +67,14 @@ def pytest_configure() -> None:
             "SSL_CERT_FILE",
         ):
             del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, or one of them would be the last and alone."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(
+        key=lambda item: places.get("/".join(item.path.parts[-2:]), len(places))  # the rest stays
+    )
 
 
 @pytest.fixture(scope="session")
@@ -90,12 +109,10 @@ def stack(local: LocalStack) -> StackState:
 
 
 def _administer(stack: StackState, statement: str) -> None:
-    engine = create_engine(stack.database_url, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            connection.execute(text(statement))
-    finally:
-        engine.dispose()
+    connection = psycopg2.connect(stack.database_url.replace("+psycopg2", "", 1))
+    with closing(connection), connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(statement)
 
 
 @pytest.fixture(scope="session")
@@ -164,6 +181,8 @@ def _commands_end_with_the_run() -> Iterator[None]:
 
 
 SCRIPTS = ("enqueue", "reelvec")
+#: What the process that has the libraries can become.
+FORKED = (*SCRIPTS, "celery")
 
 
 @dataclass(frozen=True)
@@ -187,7 +206,7 @@ class Desk:
         process that imports the libraries itself.
         """
         environment = {**self.environment, **variables}
-        if arguments[0] in SCRIPTS and not anew and "PYTHONPATH" not in environment:
+        if arguments[0] in FORKED and not anew and "PYTHONPATH" not in environment:
             done = commands.shared().run(
                 arguments,
                 env=environment,

@@ -124,3 +124,12 @@ def test_waiting_ends_with_any_other_end(engine: Engine, me: UUID) -> None:
     refuse(engine, BUCKET[0], me, "fetch_cut")
     assert one(engine, "SELECT count(*) FROM reelvec.jobs WHERE infra_since IS NOT NULL") == 0
     assert one(engine, "SELECT count(*) FROM reelvec.attempts") == 2
+
+
+def test_the_wait_is_counted_from_the_first_error(engine: Engine, me: UUID) -> None:
+    began = []
+    for _ in range(2):
+        mine = refuse(engine, BUCKET[0], me)
+        query = "SELECT infra_since FROM reelvec.jobs WHERE video_id = :id"
+        began.append(one(engine, query, id=mine.video_id))
+    assert began[0] == began[1] is not None

@@ -26,6 +26,7 @@ from db.errors import RefusedConfigurationError
 from db.jobs.catalogue import Wanted
 from db.ledger import Claim
 from tests import ledgering, media
+from tests.acceptance.test_doctor import BASE_INSTALL
 from tests.conftest import Desk, WorkerProcess
 from tests.ledgering import Row, execute, one
 from workers.backbones import fused, probe, tower
@@ -427,5 +428,8 @@ def test_a_worker_that_drifts_ends_with_78_and_leaves_what_waits(
     assert "1 videos have vectors of probe from this worker" in worker.log()
     shown = desk.run("reelvec", "status", "--workers", expect=None)
     assert "DRIFTED  " in shown.stderr
-    doctor = desk.run("reelvec", "doctor", expect=None)
+    base = desk.folder / "base"  # of a desk, whose doctor tries nothing heavy
+    base.mkdir()
+    (base / "sitecustomize.py").write_text(BASE_INSTALL)
+    doctor = desk.run("reelvec", "doctor", expect=None, PYTHONPATH=str(base))
     assert "makes nothing of probe" in doctor.stdout + doctor.stderr

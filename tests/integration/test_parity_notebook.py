@@ -187,7 +187,7 @@ def test_from_a_file_to_all_four_vectors(models: Path, engine: Engine, tmp_path:
     frames.
     """
     path = media.make_clip(
-        tmp_path / "a.mp4", seconds=9, fps=30, width=480, height=270, options={"bf": "2"}
+        tmp_path / "a.mp4", seconds=8, fps=25, width=320, height=180, options={"bf": "2"}
     )
     frames, indices = notebooks_frames(path)
     tagger = Tagger(1, "x-clip/en", 1, ENGLISH)

@@ -26,10 +26,16 @@ def test_the_window_follows_the_fleet_within_bounds() -> None:
         (redis.ConnectionError("Connection refused"), "does not answer: Connection refused"),
         (redis.TimeoutError("Timeout"), "does not answer: Timeout"),
         (redis.BusyLoadingError("loading"), "does not answer: loading"),
-        (redis.AuthenticationError("invalid password"), "does not answer: invalid password"),
+        (
+            redis.AuthenticationError("invalid password"),
+            "does not answer: invalid password. Check user and password",
+        ),
         (redis.OutOfMemoryError("used memory > 'maxmemory'"), "refuses: used memory > 'maxmemory'"),
         (redis.ReadOnlyError("a replica"), "refuses: a replica"),
-        (redis.NoPermissionError("no permissions"), "refuses: no permissions"),
+        (
+            redis.NoPermissionError("no permissions"),
+            "refuses: no permissions. Its user lacks a right: ACL SETUSER",
+        ),
         (kombu.OperationalError("gone"), "does not answer: gone"),
         (ConnectionResetError("reset"), "does not answer: reset"),
     ],
