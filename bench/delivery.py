@@ -316,7 +316,7 @@ def duplicate(fleet: Fleet) -> float:
     with fleet.servers.broker() as client:
         until(lambda: client.llen(QUEUE) > 0, "a message waits")
         message = client.lrange(QUEUE, 0, 0)[0]
-        assert verdict.judge(fleet, seconds=120).holds
+        assert verdict.judge(fleet, seconds=600).holds
         started = time.monotonic()
         client.lpush(QUEUE, *[message] * DUPLICATES)
         until(

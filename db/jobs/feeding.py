@@ -41,15 +41,6 @@ _PENDING = (
     "smallint[])"
 )
 
-
-def _after(turn: str) -> str:
-    """The next place with waiting videos after that of `turn`. Mostly it is the neighbour, which is
-    looked for by its number: a search for any later one compares a whole page of the index.
-    """
-    return f"""coalesce((SELECT place_id {_PENDING} AND place_id = {turn}.place_id + 1 LIMIT 1),
-    (SELECT min(place_id) {_PENDING} AND place_id > {turn}.place_id))"""
-
-
 # Places take turns, beginning anywhere: each pass gives every open place with waiting videos an
 # equal share of the room. The next place is found by one probe of the index, however many videos
 # the last one has.
@@ -60,14 +51,14 @@ WITH RECURSIVE begin AS MATERIALIZED (
   SELECT (SELECT min(place_id) {_PENDING} AND place_id > begin.place_id) AS place_id,
     1 AS looks, 0 AS found FROM begin
   UNION ALL
-  SELECT {_after("later")}, looks + 1,
+  SELECT (SELECT min(place_id) {_PENDING} AND place_id > later.place_id), looks + 1,
     found + (NOT EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = later.place_id AND closed_at IS NOT NULL))::int
   FROM later WHERE later.place_id IS NOT NULL AND looks < :looks AND found < :room
 ), earlier AS (
   SELECT (SELECT min(place_id) {_PENDING}) AS place_id, max(looks) AS looks,
     max(found) AS found FROM later
   UNION ALL
-  SELECT {_after("earlier")}, looks + 1,
+  SELECT (SELECT min(place_id) {_PENDING} AND place_id > earlier.place_id), looks + 1,
     found + (NOT EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = earlier.place_id AND closed_at IS NOT NULL))::int
   FROM earlier WHERE earlier.place_id <= (SELECT place_id FROM begin) AND looks < :looks AND found < :room
 ), turn AS MATERIALIZED (
