@@ -48,7 +48,7 @@ SELECT i, CAST(:encoders AS smallint[]), CAST(:taggers AS smallint[]),
   1e7, 1, 1, 1, 1 FROM generate_series(1, :jobs) i
 """
 _VECTORS = """
-INSERT INTO reelvec.embeddings (encoder_id, video_id, embedding, dtype, worker_id)
+INSERT INTO reelvec.video_embeddings (encoder_id, video_id, embedding, dtype, worker_id)
 SELECT :encoder, i, (SELECT array_agg(random() - 0.5 + i * 0) FROM generate_series(1, :dim))::vector, 'bf16', gen_random_uuid()
 FROM generate_series(1, :vectors) i
 """

@@ -103,7 +103,7 @@ _CONDITIONS = {
     "category": "v.category = :category",
     "tag": "v.video_id IN (SELECT s.video_id FROM reelvec.scores s"
     " WHERE s.tagger_id = ANY(ARRAY(SELECT tagger_id FROM reelvec.taggers)) AND s.tag = :tag)",
-    "encoder": "EXISTS (SELECT FROM reelvec.embeddings m WHERE m.video_id = v.video_id"
+    "encoder": "EXISTS (SELECT FROM reelvec.video_embeddings m WHERE m.video_id = v.video_id"
     " AND m.encoder_id = (SELECT encoder_id FROM reelvec.encoders WHERE encoder = :encoder))",
     "error": "v.video_id IN (SELECT j.video_id FROM reelvec.jobs j"
     " WHERE j.state = 'failed' AND j.error_code = :error)",
@@ -156,7 +156,7 @@ _WINDOWS = text("""
 SELECT e.encoder, m.dtype, m.created_at AS made_at,
   array(SELECT ARRAY[w.start_seconds, w.end_seconds] FROM reelvec.window_embeddings w
         WHERE w.video_id = m.video_id AND w.encoder_id = m.encoder_id ORDER BY w.window_index) AS spans
-FROM reelvec.embeddings m JOIN reelvec.encoders e USING (encoder_id) WHERE m.video_id = :video_id ORDER BY m.encoder_id
+FROM reelvec.video_embeddings m JOIN reelvec.encoders e USING (encoder_id) WHERE m.video_id = :video_id ORDER BY m.encoder_id
 """)
 _SCORES = text("""
 SELECT t.tagger, t.tag, t.probability FROM reelvec.tags t
