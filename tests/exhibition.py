@@ -5,12 +5,14 @@ failures, a fleet, and what holds it up; and 40 strings that want to be more tha
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from uuid import UUID, uuid4
 
 import numpy as np
 from PIL import Image
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 
 from db import encoders, session
 from db.encoders import Encoder
@@ -18,6 +20,7 @@ from db.jobs import outcome
 from db.jobs.catalogue import Wanted
 from db.jobs.outcome import EncoderRows, Outcome, TaggerRows
 from db.labels import LabelSet
+from db.stack.local_stack import StackState
 from demo.photographs import PHOTOGRAPHS
 from tests.ledgering import Row, declare, execute, record
 from workers.sampling import drawing
@@ -73,6 +76,25 @@ HOSTILE = (
 
 #: Which photograph stands for the videos of each category.
 PICTURES = (1, 0, 4, 3, 5)
+
+
+@contextmanager
+def opened(stack: StackState, template: str) -> Iterator[tuple[str, Engine]]:
+    """A filled database of one's own, for as many tests as only look at it: its address, and
+    connections.
+    """
+    name = f"exhibition_{uuid4().hex[:12]}"
+    url = stack.database_url.rsplit("/", 1)[0] + f"/{name}"
+    admin = create_engine(stack.database_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"))
+    with session.connect(url) as engine:
+        fill(engine)
+        yield url, engine
+    admin.dispose()  # Postgres may have been restarted
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
 
 
 @cache

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from db import session
 from db.stack.local_stack import LocalStack, StackState
@@ -83,25 +82,15 @@ def serving(environment: dict[str, str], *options: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def site(stack: StackState, template: str) -> Iterator[Site]:
     """One catalogue and one server for all that only looks."""
-    name = f"test_{uuid4().hex[:12]}"
-    admin = create_engine(stack.database_url, isolation_level="AUTOCOMMIT")
-    url = stack.database_url.rsplit("/", 1)[0] + f"/{name}"
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"))
-    environment = {
-        **clean_environment(),
-        "DATABASE_URL": url,
-        "CELERY_BROKER_URL": stack.broker_url,
-    }
-    with session.connect(url) as engine:
-        exhibition.fill(engine)
+    with exhibition.opened(stack, template) as (url, engine):
+        environment = {
+            **clean_environment(),
+            "DATABASE_URL": url,
+            "CELERY_BROKER_URL": stack.broker_url,
+        }
         hostile = exhibition.add_hostile(engine)
         with serving(environment) as address:
             yield Site(address, engine, environment, hostile)
-        engine.dispose()
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
 
 
 @pytest.fixture(scope="module")

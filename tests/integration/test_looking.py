@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from sqlalchemy import Engine
@@ -11,6 +13,7 @@ from db.progress import history
 from db.progress.history import SLICES, Slice
 from db.results import looking
 from db.results.looking import Filters
+from db.stack.local_stack import StackState
 from producer import search as searching
 from producer.ui import look
 from producer.ui.words import Words
@@ -42,20 +45,20 @@ def test_the_span_is_the_shortest_that_holds_all_that_ended(engine: Engine) -> N
     assert sum(one.done for one in old.slices) == 3
 
 
-@pytest.fixture
-def catalogue(engine: Engine) -> None:
-    exhibition.fill(engine)
+@pytest.fixture(scope="module")
+def catalogue(stack: StackState, template: str) -> Iterator[Engine]:
+    with exhibition.opened(stack, template) as (_, engine):
+        yield engine
 
 
-@pytest.mark.usefixtures("catalogue")
-def test_filters_find_what_they_say_newest_first(engine: Engine) -> None:
+def test_filters_find_what_they_say_newest_first(catalogue: Engine) -> None:
     def found(before: int | None = None, limit: int = 99, **filters: object) -> list[int]:
         wanted = Filters(**filters)  # type: ignore[arg-type]
-        return read(engine, lambda c: looking.found(c, wanted, before=before, limit=limit))
+        return read(catalogue, lambda c: looking.found(c, wanted, before=before, limit=limit))
 
     def of(condition: str) -> list[int]:
         statement = f"SELECT video_id FROM reelvec.videos v JOIN reelvec.jobs USING (video_id) WHERE {condition} ORDER BY 1 DESC"
-        return read(engine, lambda c: list(c.exec_driver_sql(statement).scalars()))
+        return read(catalogue, lambda c: list(c.exec_driver_sql(statement).scalars()))
 
     assert found() == of("true")
     assert found(limit=3) == of("true")[:3]
@@ -71,16 +74,15 @@ def test_filters_find_what_they_say_newest_first(engine: Engine) -> None:
     both = found(tag="films", category="films", least_seconds=0)
     assert both == [video_id for video_id in tagged if video_id in of("category = 'films'")] != []
     assert found(category="none such") == found(tag="none such") == found(encoder="none such") == []
-    choices = read(engine, looking.choices)
+    choices = read(catalogue, looking.choices)
     assert choices["category"] == ["animals", "design", "films", "interview"]
     assert choices["error"] == ["damaged", "not_found", "truncated"]
     assert choices["model"] == ["vivit", "x-clip", "efficientnet"]
     assert {"films", "фильмы"} <= set(choices["tag"])
 
 
-@pytest.mark.usefixtures("catalogue")
-def test_a_page_holds_all_that_is_known_and_what_is_near(engine: Engine) -> None:
-    page = look.page(engine, 4)
+def test_a_page_holds_all_that_is_known_and_what_is_near(catalogue: Engine) -> None:
+    page = look.page(catalogue, 4)
     assert page is not None
     whole = page.whole
     assert whole.card.external_id == "rt-4"
@@ -101,20 +103,19 @@ def test_a_page_holds_all_that_is_known_and_what_is_near(engine: Engine) -> None
         assert len(distances) == look.NEIGHBOURS
         assert distances == sorted(distances)
         assert 4 not in [card.video_id for card, _ in model.near]
-    failed = look.page(engine, exhibition.DONE + 1)
+    failed = look.page(catalogue, exhibition.DONE + 1)
     assert failed is not None
     assert (failed.neighbours, failed.whole.card.strip_version) == ([], None)
     assert [attempt.attempt for attempt in failed.whole.attempts] == [2, 1]
     assert failed.whole.attempts[0].worker in ("node-1", "node-2")
-    assert look.page(engine, 999) is None
+    assert look.page(catalogue, 999) is None
 
 
-@pytest.mark.usefixtures("catalogue")
-def test_a_name_is_a_number_first_and_an_id_else(engine: Engine) -> None:
-    execute(engine, "UPDATE reelvec.videos SET external_id = '5' WHERE video_id = 9")
+def test_a_name_is_a_number_first_and_an_id_else(catalogue: Engine) -> None:
+    execute(catalogue, "UPDATE reelvec.videos SET external_id = '5' WHERE video_id = 9")
 
     def named(name: str) -> int | None:
-        return read(engine, lambda c: looking.named(c, name))
+        return read(catalogue, lambda c: looking.named(c, name))
 
     assert [named(name) for name in ("5", "rt-7", "999", "x", "9" * 30, "٣")] == [
         5,

@@ -3,27 +3,36 @@
 // Now is live: the server sends its changing part every few seconds, and only what differs is
 // touched, so that focus, selection and scrolling stay.
 const live = document.getElementById("live");
+let source = null;
 
 function follow() {
-  const source = new EventSource(live.dataset.events);
+  if (!live || source || document.hidden) {
+    return;
+  }
+  source = new EventSource(live.dataset.events);
   source.addEventListener("look", (event) => {
     document.body.classList.remove("disconnected");
     Idiomorph.morph(live, event.data, { morphStyle: "innerHTML", ignoreActiveValue: true });
   });
   source.addEventListener("error", () => {
     document.body.classList.add("disconnected");
-    if (source.readyState === EventSource.CLOSED) {
+    if (source?.readyState === EventSource.CLOSED) {
+      rest();
       window.setTimeout(follow, 3000); // a browser tries again by itself, but not after a refusal
     }
   });
-  window.addEventListener("pagehide", () => source.close(), { once: true });
 }
 
-if (live) {
-  follow();
-  // back from the browser's own cache, where it was closed
-  window.addEventListener("pageshow", (event) => event.persisted && follow());
+function rest() {
+  source?.close();
+  source = null;
 }
+
+follow();
+// a browser keeps six connections to one server: a page that nobody sees takes none
+document.addEventListener("visibilitychange", () => (document.hidden ? rest() : follow()));
+window.addEventListener("pagehide", rest);
+window.addEventListener("pageshow", follow);
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button[data-copy]");
