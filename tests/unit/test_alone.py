@@ -14,6 +14,7 @@ import pytest
 from producer.request import declared_encoder
 from workers import pipeline, tasks
 from workers.pipeline import Owed
+from workers.sampling.plan import SHAPE
 
 
 @pytest.mark.parametrize(("lost", "alone"), [(0, False), (2, False), (3, True), (7, True)])
@@ -37,7 +38,7 @@ def test_from_the_third_dead_worker_on_it_is_alone(
         wants_strip=True,
         for_version=lambda _: claimed,
     )
-    frames = SimpleNamespace(pixels=np.empty(0), damaged_share=0.0)
+    frames = SimpleNamespace(pixels=np.zeros(SHAPE, np.uint8), damaged_share=0.0)
     source = SimpleNamespace(etag=None, size_bytes=9, frames=lambda *_, **__: frames)
     runtime = SimpleNamespace(
         models=SimpleNamespace(

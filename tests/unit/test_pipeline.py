@@ -21,6 +21,7 @@ from workers import pipeline
 from workers.engine.encoding import Encoding
 from workers.pipeline import Owed, VideoResult, embed_video, outcome_of
 from workers.sampling.frames import Frames
+from workers.sampling.plan import SHAPE
 from workers.sources.retrying import Cancelled
 
 OWED = [Owed(declared_encoder("probe", "pretrained", policy)) for policy in ("notebook", "uniform")]
@@ -32,7 +33,7 @@ def video(**errors: Exception) -> Any:
     def frames(policy: str, *, stop: threading.Event) -> Any:
         if policy in errors:
             raise errors[policy]
-        return SimpleNamespace(pixels=np.empty(0), damaged_share=0.0)
+        return SimpleNamespace(pixels=np.zeros(SHAPE, np.uint8), damaged_share=0.0)
 
     return SimpleNamespace(etag="v1", size_bytes=9, frames=frames)
 
@@ -103,7 +104,7 @@ def test_a_drain_lets_the_engine_finish_but_not_for_long(monkeypatch: pytest.Mon
 
 def frames(damaged_share: float, bytes_read: int, step_seconds: float) -> Frames:
     return Frames(
-        pixels=np.empty(0),
+        pixels=np.zeros(SHAPE, np.uint8),
         indices=np.arange(96),
         pts_seconds=np.arange(96) * step_seconds,
         facts=MediaFacts("h264", 64, 48, 25.0, 4.0),
