@@ -36,6 +36,7 @@ def test_from_the_third_dead_worker_on_it_is_alone(
         place_id=None,
         recheck=(),
         wants_strip=True,
+        keep_context=False,
         for_version=lambda _: claimed,
     )
     frames = SimpleNamespace(pixels=np.zeros(SHAPE, np.uint8), damaged_share=0.0)
