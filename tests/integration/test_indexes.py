@@ -76,7 +76,7 @@ def test_every_index_is_made_once_and_used(engine: Engine, run: Any) -> None:
         connection.exec_driver_sql(
             "SELECT reelvec.nearest(1, 'vivit'), reelvec.nearest_windows(1, 0, 'vivit')"
         )
-        for name in ("embeddings_hnsw_1", "window_embeddings_hnsw_1"):
+        for name in ("video_embeddings_hnsw_1", "window_embeddings_hnsw_1"):
             scans = f"SELECT pg_stat_get_xact_numscans('reelvec.{name}'::regclass)"
             assert connection.exec_driver_sql(scans).scalar() == 1
 
