@@ -94,7 +94,7 @@ def find_by_uri(connection: Connection, uri: str) -> Stored | None:
 
 def _stored(connection: Connection, statement: TextClause, named: str | int) -> Stored | None:
     row = connection.execute(statement, {"named": named}).first()
-    return row and Stored(**{**row._mapping, "encoders": tuple(row.encoders)})
+    return Stored(**{**row._mapping, "encoders": tuple(row.encoders)}) if row else None
 
 
 def neighbours(
