@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from db.encoders import Encoder
 
@@ -92,9 +92,9 @@ def find_by_uri(connection: Connection, uri: str) -> Stored | None:
     return _stored(connection, _BY_URI, uri)
 
 
-def _stored(connection: Connection, statement: object, named: str | int) -> Stored | None:
-    row = connection.execute(statement, {"named": named}).first()  # type: ignore[call-overload]
-    return row and Stored(**{**row._mapping, "encoders": tuple(row.encoders)})
+def _stored(connection: Connection, statement: TextClause, named: str | int) -> Stored | None:
+    row = connection.execute(statement, {"named": named}).first()
+    return Stored(**{**row._mapping, "encoders": tuple(row.encoders)}) if row else None
 
 
 def neighbours(

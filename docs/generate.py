@@ -175,7 +175,7 @@ def schema() -> str:
         "These are the tables, views, columns and functions of the schema `reelvec`, as `\\d+` of "
         "psql shows them, too. How they are asked is in [sql.md](sql.md). Each encoder has a view "
         "of its own besides, named like it (`vivit`, `x_clip`): `video_id`, `embedding`, `dtype` "
-        "and `created_at` of its rows in `embeddings`.",
+        "and `created_at` of its rows in `video_embeddings`.",
     ]
     for title, entries in dictionary.PAGES.items():
         lines += ["", f"## {title}"]

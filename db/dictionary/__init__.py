@@ -1,9 +1,9 @@
 """What every table, view, column and function means: the one place for the comments that psql shows
 (`\\d+`) and for docs/schema.md.
 
-A head stands at the beginning of a line, what it means is indented below it. A column's head has its
-type, too, which a test compares with the database's. Migrations write no comments: whatever brings a
-schema to its newest revision writes these (`db.dictionary.writing`).
+A head stands at the beginning of a line, what it means is indented below it. A column's head has
+its type, too, which a test compares with the database's. Migrations write no comments: whatever
+brings a schema to its newest revision writes these (`db.dictionary.writing`).
 """
 
 from __future__ import annotations

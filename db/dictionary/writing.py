@@ -1,5 +1,5 @@
-"""Writes the dictionary into a database, as comments. A comment that says the same is left alone: it
-would take a lock, if only one that nobody who reads or writes rows waits for.
+"""Writes the dictionary into a database, as comments. A comment that says the same is left alone:
+it would take a lock, if only one that nobody who reads or writes rows waits for.
 """
 
 from __future__ import annotations

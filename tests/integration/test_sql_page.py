@@ -122,7 +122,7 @@ ANSWERS: dict[str, list[list[tuple[Any, ...]]]] = {
         [("rt-71", 0.2), ("rt-72", 0.204), ("rt-75", 0.4), ("rt-73", 0.52), ("rt-74", 1.0)],
     ],
     "The nearest within a category": [NEAR_42[3:]],
-    "Duplicates": [[(41, 42, 0.005)]],
+    "Duplicates": [[("rt-71", "rt-72", 0.005)]],
     "Uploads that are probably in the wrong category": [[("rt-73", "films", "animals", 0.95)]],
     "Which category is taken for which": [[
         ("animals", "animals", 1), ("animals", "films", 1), ("films", "animals", 2), ("films", "films", 2),
