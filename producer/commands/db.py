@@ -166,8 +166,8 @@ def import_(
 
     By filenames a row goes to the recorded video of that name, unless its label says another
     category. By uris, which reelvec export writes, a video that is not known is recorded; nothing
-    is queued for it. Labels fill in categories that are missing. Twice changes nothing; Python
-    objects (pickles) are not read.
+    is queued for it. Labels fill in categories that are missing. Vectors are stored as float16.
+    Twice changes nothing; Python objects (pickles) are not read.
 
     Example: reelvec db import data/embeddings/vivit.npz --as notebook-vivit
     """

@@ -179,6 +179,8 @@ def test_files_that_are_no_vectors_of_videos_are_told(
         ({"embeddings": made, "filenames": names.astype(object)}, "filenames are Python objects"),
         ({"embeddings": made.astype("U8"), "filenames": names}, "embeddings are <U8, not numbers"),
         ({"embeddings": zero, "filenames": names}, "the vector of row 1 is all zeros"),
+        ({"embeddings": made * 1e6, "filenames": names}, "row 0 is all zeros or not finite"),
+        ({"embeddings": made * 1e-9, "filenames": names}, "row 0 is all zeros or not finite"),
         (
             {"embeddings": np.full((2, 3, 4), 0.25), "filenames": names},
             "these are probabilities, not vectors",
