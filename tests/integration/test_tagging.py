@@ -246,6 +246,8 @@ def test_what_a_head_cannot_be_asked(
             heads.fetch(connection, name)
     assert "from 0 to 1" in str(refused("tag", "--head", "genres", "--unsure-below", "1.5"))
     assert "--head NAME" in str(refused("tag"))
+    assert "--head NAME" in str(refused("tag", "--labels", "x.csv", "--unsure-below", "0.5"))
+    assert "--labels only" in str(refused("tag", "--head", "genres", "--encoder", "vivit"))
     assert "no @, / or blank" in str(refused("evaluate", *BOTH, "--save", "a/b"))
     assert "not knn" in str(refused("evaluate", *BOTH, "--save", "x", "--kind", "knn"))
     assert "--encoder" in str(refused("evaluate", "--save", "x"))
