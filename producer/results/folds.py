@@ -155,19 +155,25 @@ def out_of_fold(
 
 def temperature(logits: Floats, truth: Ints) -> float:
     """By what logits [n, K] must be divided for their softmax to be the most likely (Guo et al.
-    2017). Videos of categories that a fold has never seen say nothing about it.
+    2017), if one of n + 2 videos more had another category: else a head that was never wrong would
+    be certain of everything (Platt 1999). Videos of categories that a fold has never seen say
+    nothing about it.
     """
     from scipy.optimize import minimize_scalar
 
     known = np.isfinite(logits[np.arange(len(truth)), truth])
     logits, truth = logits[known], truth[known]
-    rows = np.arange(len(truth))
+    own = logits[np.arange(len(truth)), truth]
+    possible = np.isfinite(logits)
+    others = np.where(possible, logits, 0).sum(axis=1) / possible.sum(axis=1)
+    share = 1 / (len(truth) + 2)
+    expected = (1 - share) * own + share * others
 
     def surprise(log_temperature: float) -> float:
-        scaled = logits / np.float32(np.exp(log_temperature))
-        highest = scaled.max(axis=1)
-        total = highest + np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
-        return float((total - scaled[rows, truth]).mean())
+        divisor = np.float32(np.exp(log_temperature))
+        highest = logits.max(axis=1, keepdims=True)
+        total = np.log(np.exp((logits - highest) / divisor).sum(axis=1))
+        return float((total - (expected - highest[:, 0]) / divisor).mean())
 
     return float(np.exp(minimize_scalar(surprise, bounds=(-7, 7), method="bounded").x))
 

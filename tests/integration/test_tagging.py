@@ -55,7 +55,7 @@ def made(
     )
     vectors = {}
     for name, dim in (("x-clip", 8), ("vivit", 5)):
-        clusters = 2 * NUMBERS.standard_normal((3, dim))[TRUTH]
+        clusters = 0.8 * NUMBERS.standard_normal((3, dim))[TRUTH]
         vectors[name] = (clusters + NUMBERS.standard_normal((VIDEOS, dim))).astype(np.float32)
         count = VIDEOS if name == "x-clip" else VIDEOS - WITHOUT
         written(engine, bound(engine, name, dim), vectors[name][:count])
@@ -127,7 +127,8 @@ def test_a_head_is_learnt_saved_and_tags_all_that_have_its_vectors(
     theirs.fit(unit[:LABELLED], NAMES[TRUTH[:LABELLED]])
     temperature = one(engine, "SELECT temperature FROM reelvec.heads WHERE version = 1")
     logits = theirs.decision_function(unit[: VIDEOS - WITHOUT]) / temperature
-    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = raised / raised.sum(axis=1, keepdims=True)
     ours = rows(engine, TAGS_OF_HEAD)
     assert [video_id for video_id, _ in ours] == list(range(1, 97))
     np.testing.assert_allclose([p for _, p in ours], expected, atol=1e-4)
@@ -245,6 +246,8 @@ def test_what_a_head_cannot_be_asked(
             heads.fetch(connection, name)
     assert "from 0 to 1" in str(refused("tag", "--head", "genres", "--unsure-below", "1.5"))
     assert "--head NAME" in str(refused("tag"))
+    assert "--head NAME" in str(refused("tag", "--labels", "x.csv", "--unsure-below", "0.5"))
+    assert "--labels only" in str(refused("tag", "--head", "genres", "--encoder", "vivit"))
     assert "no @, / or blank" in str(refused("evaluate", *BOTH, "--save", "a/b"))
     assert "not knn" in str(refused("evaluate", *BOTH, "--save", "x", "--kind", "knn"))
     assert "--encoder" in str(refused("evaluate", "--save", "x"))

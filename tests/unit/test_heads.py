@@ -132,3 +132,13 @@ def test_a_temperature_makes_probabilities_as_right_as_they_say() -> None:
     ]
     assert errors[0] > 0.1
     assert errors[1] < 0.01
+
+
+def test_a_head_that_was_never_wrong_is_not_certain_of_everything() -> None:
+    truth = np.arange(60) % 3
+    logits = 5 * np.eye(3, dtype=np.float32)[truth]
+    (p,) = {
+        round(float(p), 6)
+        for p in softmax(logits / np.float32(folds.temperature(logits, truth))).max(axis=1)
+    }
+    assert 0.97 < p < 1 - 1 / 200
