@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from tests.conftest import Desk
 from tests.ledgering import execute
 from tests.vectors import bound, filled
 
+PAGE = Path(__file__).parents[2] / "docs" / "tagging.md"
 DIM, ABOVE = 16, 0.95
 MANY = range(1, 21)
 """Nearly one video, and more of them than are asked for at first."""
@@ -97,6 +99,10 @@ def test_pairs_are_those_found_by_hand_each_once_with_and_without_an_index(
         assert set(some) == {pair for pair in expected if {7, 8, 22} & set(pair)}
         assert len(some) == len(set(some))
     assert asked(engine, "'vivit', 1.0, '{}'") == []
+    (documented,) = re.findall(r"^ {4}(SELECT [^;]*;)$", PAGE.read_text(encoding="utf-8"), re.M)
+    with session.transaction(engine) as connection:
+        connection.exec_driver_sql("SET LOCAL search_path = reelvec, public")
+        assert len(connection.exec_driver_sql(documented).all()) == len(expected)
 
 
 def test_groups_hold_all_that_a_chain_of_pairs_reaches(engine: Engine, vectors: np.ndarray) -> None:
