@@ -70,12 +70,18 @@ def dedupe(
     Example: reelvec dedupe x-clip --since 1d
     """
     from db import session
+    from db.administration import indexes
     from producer.results import dedupe as desk
 
     selection = selectors.Selectors(category, None, source, since).parsed()
     with open_database(statement_seconds=float("inf")) as database:
         with session.transaction(database) as connection:
             selectors.refuse_unknown_categories(connection, category)
+            if encoder in [index.encoder for index in indexes.unindexed(connection)]:
+                say(
+                    f"{encoder} has no index, so each video is compared with all others; after "
+                    f"`reelvec db index {encoder}` this takes milliseconds a video"
+                )
         with progress() as tell:
             found = list(
                 desk.groups(database, encoder, selection, above=above, keep=keep, tell=tell)

@@ -69,10 +69,10 @@ def tag(
     chosen = selectors.Selectors(category, None, source, since)
     if (head is None) == (labels is None):
         raise UsageError("say what makes the tags: either --labels FILE or --head NAME")
-    if labels is not None and unsure_below is not None:
-        raise UsageError("--unsure-below is kept with a head: give it with --head NAME")
-    if head is not None and encoder:
-        raise UsageError("a head knows its encoders: give --encoder with --labels only")
+    if unsure_below is not None and labels is not None:
+        raise UsageError("--unsure-below is for --head: scores by labels are not calibrated")
+    if encoder and head is not None:
+        raise UsageError("--encoder is for --labels: a head reads the encoders it was trained on")
     if labels is not None:
         tag_by_labels(labels, encoder or (), chosen, as_json=as_json)
     elif head is not None:

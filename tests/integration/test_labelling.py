@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine as Database
 from sqlalchemy import text
+from typer.testing import CliRunner
 
 from db import encoders, session
 from db.administration import invariants
@@ -25,6 +26,7 @@ from db.labels import LabelSet
 from db.ledger import Claim
 from db.media import Media
 from producer.categories import label_sets_from_file
+from producer.cli import reelvec
 from producer.request import Options, checked, declared_encoder
 from producer.results import labelling as desk
 from producer.sources.reading import VideoRow
@@ -291,5 +293,10 @@ def test_the_command_says_what_it_did_and_what_the_rest_would_cost(
         f"kept of them. enqueue --backbone x-clip --labels {moods} --weights random-tiny reads them "
         "again, about 60 s of a core for decoding and 4 min of a device, by the mean of 5 videos"
     )
-    refused = desk.run("reelvec", "tag", expect=2)
-    assert "either --labels FILE or --head NAME" in refused.stderr
+    for arguments, words in (
+        ([], "either --labels FILE or --head NAME"),
+        (["--labels", "a.csv", "--unsure-below", "0.5"], "--unsure-below is for --head"),
+        (["--head", "genres", "--encoder", "x-clip"], "--encoder is for --labels"),
+    ):
+        refused = CliRunner().invoke(reelvec, ["tag", *arguments])
+        assert words in str(refused.exception)
