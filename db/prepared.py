@@ -66,6 +66,7 @@ class Prepared:
             if getattr(error.orig, "pgcode", None) in _STRANGER:
                 Prepared.serves = False
                 log.warning("a pooler is between us and Postgres: statements are sent in full")
+            error.statement = self._plain.text  # what was asked, not by which name
             raise
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from db import prepared, session
 from db.errors import BusyError
@@ -75,8 +76,11 @@ def test_a_session_that_has_forgotten_is_told_nothing_any_more(
     """As behind a pooler that looks like Postgres itself: one try fails, the next ones do not."""
     assert worked(one_session, me, 1) == "done"
     execute(one_session, "DEALLOCATE ALL")
-    with pytest.raises(BusyError, match="does not know a statement"):
+    with pytest.raises(BusyError, match="does not know a statement") as caught:
         worked(one_session, me, 2)
+    asked = caught.value.__cause__
+    assert isinstance(asked, DBAPIError)
+    assert "UPDATE reelvec.jobs" in str(asked.statement)
     assert worked(one_session, me, 2) == "done"
     assert plans(one_session) == []
 
