@@ -256,7 +256,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "score",
         "tags were made by a head of vectors that have been replaced or deleted since",
         "SELECT video_id, tagger_id FROM scores s JOIN heads h USING (tagger_id) WHERE s.vectors_at"
-        " IS DISTINCT FROM (SELECT max(m.created_at) FROM embeddings m WHERE m.video_id = "
+        " IS DISTINCT FROM (SELECT max(m.created_at) FROM video_embeddings m WHERE m.video_id = "
         "s.video_id AND m.encoder_id = ANY (h.encoder_ids) HAVING count(*) = "
         "cardinality(h.encoder_ids))",
         advice="make them anew with reelvec tag --head NAME, or delete them",
