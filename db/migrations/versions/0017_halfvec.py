@@ -167,6 +167,8 @@ END $cutover$
 
 def upgrade() -> None:
     op.execute("SET lock_timeout = '500ms'")
+    # nobody waits for a lock while a disk is slow; what a crash forgets is begun again
+    op.execute("SET synchronous_commit = off")
     with op.get_context().autocommit_block():
         if _kind("reelvec.embeddings") == "r":
             for statement in (TABLE, IN_STEP):
@@ -178,6 +180,7 @@ def upgrade() -> None:
         if _kind("reelvec.embeddings_before"):
             _give_back()
         op.execute("DROP FUNCTION IF EXISTS reelvec.keep_in_step()")
+        op.execute("RESET synchronous_commit")
 
 
 def _kind(name: str) -> str | None:
