@@ -40,6 +40,9 @@ PATIENCE_SECONDS = 0.7
 #: A picture is of one version of its video, which its address says.
 KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 WORDS_CHARACTERS = 300
+NO_VIDEO = "There is no such video; it may have been removed."
+#: Of the column.
+MAX_VIDEO_ID = 2**63 - 1
 
 
 def application(
@@ -74,6 +77,13 @@ def application(
         },
         lifespan=lifespan,
     )
+
+
+def _video_id(request: Request) -> int:
+    found: int = request.path_params["video_id"]
+    if found > MAX_VIDEO_ID:
+        raise HTTPException(404, NO_VIDEO)
+    return found
 
 
 class _Site:
@@ -115,9 +125,9 @@ class _Site:
             return looking.choices(connection)
 
     async def video(self, request: Request) -> Response:
-        page = await to_thread.run_sync(look.page, self._database, request.path_params["video_id"])
+        page = await to_thread.run_sync(look.page, self._database, _video_id(request))
         if page is None:
-            raise HTTPException(404, "There is no such video; it may have been removed.")
+            raise HTTPException(404, NO_VIDEO)
         return self._page("video.html", at="look", page=page)
 
     async def search(self, request: Request) -> Response:
@@ -127,9 +137,11 @@ class _Site:
         return self._page("search.html", at="search", words=words, **vars(answer))
 
     async def strip(self, request: Request) -> Response:
+        video_id = _video_id(request)
+
         def fetch() -> bytes | None:
             with session.one_statement(self._database) as connection:
-                return strips.fetch(connection, request.path_params["video_id"])
+                return strips.fetch(connection, video_id)
 
         picture = await to_thread.run_sync(fetch)
         if picture is None:

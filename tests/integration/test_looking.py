@@ -152,7 +152,7 @@ def test_words_are_searched_with_a_model_that_is_loaded_once(
     near = [card.video_id for card, _ in words.answer("", "x").hits]
     one = words.answer("2", "of no model")
     assert (far, near) == ([3, 2, 1], [])
-    assert [card.video_id for card, _ in one.hits] == [2, 1, 3]
+    assert [card.video_id for card, _ in one.hits] == [2, 3, 1]
     assert one.named is not None
     assert one.named.whole.card.video_id == 2
     assert len(loads) == 1
