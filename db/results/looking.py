@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from db.results.videos import BEST_TAG, COLUMNS
+from db.results.videos import BEST_TAG, FACTS
 
 #: Of each tagger the best so many categories are shown.
 SHOWN_TAGS = 8
@@ -126,8 +126,11 @@ def found(connection: Connection, filters: Filters, *, before: int | None, limit
     return list(connection.execute(text(statement), {**facts, "limit": limit}).scalars())
 
 
+_COLUMNS = ", ".join(
+    f"{told} AS {name}" for name, told in FACTS.items() if name in Card.__annotations__
+)
 _CARDS = text(f"""
-SELECT {COLUMNS}, j.state, j.error_code, extract(epoch FROM s.made_at)::bigint AS strip_version
+SELECT {_COLUMNS}, j.state, j.error_code, extract(epoch FROM s.made_at)::bigint AS strip_version
 FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS wanted (video_id, place)
 JOIN reelvec.videos v USING (video_id) LEFT JOIN reelvec.jobs j USING (video_id)
 LEFT JOIN reelvec.strips s USING (video_id) {BEST_TAG} ORDER BY wanted.place
