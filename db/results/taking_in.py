@@ -129,7 +129,7 @@ def categorise(connection: Connection, video_ids: Sequence[int], categories: Seq
 
 
 def stream(encoder: Encoder, found: vectors.Pooled) -> io.BytesIO:
-    """What `store` sends for `STORE`."""
+    """What `store` sends. It needs no connection, so that a thread can prepare it."""
     fields = (*_FIELDS, vectors.stored(encoder))
     values = {
         "encoder_id": encoder.encoder_id,
@@ -141,9 +141,11 @@ def stream(encoder: Encoder, found: vectors.Pooled) -> io.BytesIO:
     return arrays.stream(fields, values, len(found.video_ids))
 
 
-def store(connection: Connection, encoder: Encoder, found: vectors.Pooled) -> None:
-    """Write vectors of videos that have none of this encoder."""
-    copy.run(connection, STORE, stream(encoder, found))
+def store(connection: Connection, sent: io.BytesIO) -> int:
+    """Write vectors of videos that have none of this encoder: what `stream` made of them. Returns
+    how many.
+    """
+    return copy.run(connection, STORE, sent)
 
 
 def known(connection: Connection, encoder: Encoder, found: vectors.Pooled) -> npt.NDArray[np.bool_]:

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from db.errors import UsageError
 
 BLOCK_ROWS = 4096
+#: What float16 rounds to 0, and from where on it is infinite.
+HALF_SMALLEST, HALF_INFINITY = 2.0**-25, 65520.0
 
 
 class OldNpz:
@@ -63,9 +65,8 @@ class OldNpz:
         return [label if label >= 0 else None for label in whole.tolist()]
 
     def vectors(self) -> Iterator[npt.NDArray[np.float32]]:
-        """float32 [block, d], the mean over windows, in the order of the file, each number the
-        nearest that float16 has. Raises `UsageError` for a vector without a direction, and for
-        probabilities.
+        """float32 [block, d], the mean over windows, in the order of the file. Raises `UsageError`
+        for a vector that has no direction once it is stored, and for probabilities.
         """
         row = int(np.prod(self.shape[1:])) * self._dtype.itemsize
         at = 0
@@ -85,10 +86,8 @@ class OldNpz:
         if np.all(block >= 0) and np.all(np.abs(sums - 1) < 1e-3):
             raise self._wrong("each row adds up to 1: these are probabilities, not vectors")
         found = block.mean(axis=1) if block.ndim == 3 else block
-        with np.errstate(over="ignore"):  # it is told below
-            found = found.astype(np.float16).astype(np.float32)
-        norms = np.linalg.norm(found, axis=1)
-        if np.any(bad := ~((norms > 0) & np.isfinite(norms))):
+        largest = np.abs(found).max(axis=1)
+        if np.any(bad := ~((largest > HALF_SMALLEST) & (largest < HALF_INFINITY))):
             row = at + int(np.argmax(bad))
             raise self._wrong(
                 f"the vector of row {row} is all zeros or not finite, as float16, which vectors "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -180,16 +181,25 @@ def _store(
     tell: Tell,
 ) -> None:
     is_new = vectors.count(connection, encoder) == 0
-    at = 0
-    with ahead(file.vectors()) as blocks:
-        for block in blocks:
-            ids = video_ids[at : at + len(block)]
-            found = vectors.Pooled(ids[ids > 0], block[ids > 0])
-            at += len(block)
+    with ahead(_prepared(encoder, file, video_ids)) as blocks:
+        for at, found, prepared in blocks:
+            sent = prepared
             if not is_new and len(found.video_ids):
                 known = taking_in.known(connection, encoder, found)
                 report.already += int(np.count_nonzero(known))
-                found = vectors.Pooled(found.video_ids[~known], found.vectors[~known])
-            taking_in.store(connection, encoder, found)
-            report.written += len(found.video_ids)
+                fresh = vectors.Pooled(found.video_ids[~known], found.vectors[~known])
+                sent = taking_in.stream(encoder, fresh)
+            report.written += taking_in.store(connection, sent)
             tell(at, report.rows)
+
+
+def _prepared(
+    encoder: Encoder, file: OldNpz, video_ids: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, vectors.Pooled, io.BytesIO]]:
+    """How many rows are read, those of them that are of a video, and the bytes to send."""
+    at = 0
+    for block in file.vectors():
+        ids = video_ids[at : at + len(block)]
+        found = vectors.Pooled(ids[ids > 0], block[ids > 0])
+        at += len(block)
+        yield at, found, taking_in.stream(encoder, found)
