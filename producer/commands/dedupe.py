@@ -19,7 +19,7 @@ from producer.wording import plural
 if TYPE_CHECKING:
     from typing import TextIO
 
-#: As in the database's function `near_duplicates`. What is on either side: docs/tagging.md.
+#: As in the database's function `near_duplicates`. What lies on either side: docs/tagging.md.
 ABOVE = 0.95
 
 

@@ -62,7 +62,7 @@ def _missing(one: Labelled, labels: Path) -> str:
     from workers.backbones import registry
 
     encoder = one.encoder
-    kept = "context" if registry.get(encoder.backbone).context_tokens else "vectors of windows"
+    kept = "context" if registry.get(encoder.backbone).context_tokens else "vector of a window"
     cost = ""
     if one.cost is not None:
         decoding, device = (
@@ -74,8 +74,8 @@ def _missing(one: Labelled, labels: Path) -> str:
             f"{plural(one.cost.videos, 'video')}"
         )
     return (
-        f"{one.tagger}: {plural(one.missing, 'video')} not tagged, as no {kept} of {encoder.name} "
-        f"were kept of them. {_enqueue(one, labels)} reads them again{cost}"
+        f"{one.tagger}: {plural(one.missing, 'video')} not tagged: no {kept} is kept of them. "
+        f"`{_enqueue(one, labels)}` reads them again{cost}"
     )
 
 

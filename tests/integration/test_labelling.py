@@ -31,7 +31,6 @@ from producer.request import Options, checked, declared_encoder
 from producer.results import labelling as desk
 from producer.sources.reading import VideoRow
 from tests import ledgering
-from tests.conftest import Desk
 from tests.ledgering import execute, one
 from tests.weights import synthetic_frames
 from workers.engine.engine import Encoding, Engine, ModelKey
@@ -277,10 +276,14 @@ def test_what_cannot_be_is_refused_in_words(fleet: Fleet, moods: Path, tmp_path:
 
 
 def test_the_command_says_what_it_did_and_what_the_rest_would_cost(
-    fleet: Fleet, moods: Path, desk: Desk
+    fleet: Fleet, moods: Path, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    address = fleet.database.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("DATABASE_URL", address)
+    monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
     execute(fleet.database, "UPDATE reelvec.jobs SET decode_seconds = 30, device_seconds = 120")
-    done = desk.run("reelvec", "tag", "--labels", str(moods), "--json")
+    done = CliRunner().invoke(reelvec, ["tag", "--labels", str(moods), "--json"])
+    assert done.exit_code == 0, done.output
     siglip, xclip = map(json.loads, done.stdout.splitlines())
     assert (xclip["tagger"], xclip["tagged"], xclip["not_tagged"]) == (
         "x-clip-random-tiny/moods", 3, 2,
@@ -289,9 +292,9 @@ def test_the_command_says_what_it_did_and_what_the_rest_would_cost(
     said = done.stderr.splitlines()
     assert said[-2] == "x-clip-random-tiny/moods: 3 videos tagged"
     assert said[-1] == (
-        "x-clip-random-tiny/moods: 2 videos not tagged, as no context of x-clip-random-tiny were "
-        f"kept of them. enqueue --backbone x-clip --labels {moods} --weights random-tiny reads them "
-        "again, about 60 s of a core for decoding and 4 min of a device, by the mean of 5 videos"
+        "x-clip-random-tiny/moods: 2 videos not tagged: no context is kept of them. "
+        f"`enqueue --backbone x-clip --labels {moods} --weights random-tiny` reads them again, about"
+        " 60 s of a core for decoding and 4 min of a device, by the mean of 5 videos"
     )
     for arguments, words in (
         ([], "either --labels FILE or --head NAME"),
