@@ -74,6 +74,18 @@ def test_ranges_are_read_and_the_first_block_only_once(server: WebServer, store:
     ]
 
 
+def test_later_ranges_are_asked_for_of_the_version_that_was_opened(store: HttpStore) -> None:
+    asked: list[str | None] = []
+
+    def note(handler: Handler) -> bool:
+        asked.append(handler.headers.get("If-Match"))
+        return False
+
+    with serving(files={"/v": BODY}, etag='"v1"', bend=note) as server:
+        assert read_all(store, server.url("/v")) == BODY
+    assert asked == [None, '"v1"', '"v1"', '"v1"']
+
+
 @pytest.mark.parametrize("stated_length", [True, False])
 @pytest.mark.parametrize("size", [0, 5, FIRST_BYTES, len(BODY)])
 def test_a_server_without_ranges_is_asked_once(

@@ -16,6 +16,7 @@ from producer.categories import load_shipped
 from producer.sources.buckets import bucket_rows
 from tests.http_server import Handler, WebServer, serving
 from workers.sources import listing, retrying, s3
+from workers.sources.remote import FIRST_BYTES
 from workers.sources.retrying import Limits
 from workers.sources.s3 import S3Store
 from workers.sources.s3_account import Account, Chain
@@ -52,6 +53,22 @@ def store_at(server: WebServer, *, region: str | None = "us-east-1", keys: bool 
 def read(store: S3Store) -> bytes:
     with store.open("s3://bucket/v.mp4") as source:
         return source.read(0, len(BODY))
+
+
+def test_later_ranges_are_asked_for_of_the_version_that_was_opened() -> None:
+    asked: list[str | None] = []
+
+    def note(handler: Handler) -> bool:
+        asked.append(handler.headers.get("If-Match"))
+        return False
+
+    body = bytes(FIRST_BYTES) + BODY
+    with (
+        serving(files={"/bucket/v.mp4": body}, etag='"v1"', bend=note) as server,
+        store_at(server).open("s3://bucket/v.mp4") as source,
+    ):
+        assert source.read(FIRST_BYTES, len(BODY)) == BODY
+    assert asked == [None, '"v1"']
 
 
 def refuse(
