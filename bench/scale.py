@@ -278,6 +278,7 @@ def claims_and_feeds(engine: Engine, seconds: float) -> None:
     with session.transaction(engine) as connection:
         jobs = connection.execute(text("SELECT max(video_id) FROM reelvec.jobs")).scalar_one()
     ledger_bench.rival_table(engine, int(jobs))
+    ledger_bench.offer_bare(engine, int(jobs), rate=200, seconds=1)  # every client connects
     beside_bare_commits(engine, int(jobs), seconds, "right after all rows were written anew")
     beside_bare_commits(engine, int(jobs), seconds, "after that")
     feeds(engine, "all places open")
