@@ -1,7 +1,7 @@
 """Trained heads: a table beside `taggers`, tags that say which vectors they are of, and views that
 withhold a tag where its head is unsure.
 
-Locks are held for a moment and no row is looked at. Workers of older versions score label sets only:
+Each lock is held for one statement and no row is looked at. Workers of older versions score label sets only:
 they never meet a tagger without one, nor a score without a worker.
 """
 
@@ -76,5 +76,6 @@ CROSS JOIN LATERAL (
 
 
 def upgrade() -> None:
-    for statement in (*TABLES, TAGS, BEST_TAGS):
-        op.execute(statement)
+    with op.get_context().autocommit_block():
+        for statement in (*TABLES, TAGS, BEST_TAGS):
+            op.execute(statement)

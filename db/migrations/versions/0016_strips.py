@@ -38,9 +38,9 @@ SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(:name) AND NO
 
 
 def upgrade() -> None:
-    for statement in STATEMENTS:
-        op.execute(statement)
-    with op.get_context().autocommit_block():
+    with op.get_context().autocommit_block():  # each lock is held for one statement
+        for statement in STATEMENTS:
+            op.execute(statement)
         _make_index()
 
 
