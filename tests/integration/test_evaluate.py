@@ -23,7 +23,7 @@ from db.labels import LabelSet
 from producer.categories import load_shipped
 from producer.cli import reelvec
 from tests.ledgering import execute
-from tests.vectors import bound, written
+from tests.vectors import as_stored, bound, written
 
 NUMBERS = np.random.default_rng(0)
 #: What the notebook printed for its three windows of 404 videos.
@@ -166,7 +166,7 @@ def clustered(engine: Engine) -> tuple[dict[str, np.ndarray], np.ndarray, list[s
             of_category[truth] + of_channel[channel] + 0.3 * NUMBERS.standard_normal((120, dim))
         )
         rest = NUMBERS.standard_normal((10, dim))
-        made[name] = np.concatenate([vectors, rest]).astype(np.float32) * 3
+        made[name] = as_stored(3 * np.concatenate([vectors, rest]))
         written(engine, bound(engine, name, dim), made[name])
     return made, truth, groups
 
