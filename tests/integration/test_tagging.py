@@ -28,7 +28,6 @@ from tests import ledgering, logins
 from tests.ledgering import execute, one
 from tests.vectors import as_stored, bound, written
 
-NUMBERS = np.random.default_rng(0)
 LABELLED, VIDEOS, WITHOUT = 60, 100, 4
 TRUTH = np.arange(VIDEOS) % 3
 NAMES = np.array(["cars", "films", "pets"])
@@ -53,10 +52,10 @@ def made(
         "FROM unnest(CAST(:categories AS text[])) WITH ORDINALITY AS u (category, place) ORDER BY place",
         categories=[*NAMES[TRUTH[:LABELLED]], *[None] * (VIDEOS - LABELLED)],
     )
-    vectors = {}
+    vectors, numbers = {}, np.random.default_rng(0)
     for name, dim in (("x-clip", 8), ("vivit", 5)):
-        clusters = 0.8 * NUMBERS.standard_normal((3, dim))[TRUTH]
-        vectors[name] = (clusters + NUMBERS.standard_normal((VIDEOS, dim))).astype(np.float32)
+        clusters = 0.8 * numbers.standard_normal((3, dim))[TRUTH]
+        vectors[name] = (clusters + numbers.standard_normal((VIDEOS, dim))).astype(np.float32)
         vectors[name] = as_stored(vectors[name])
         count = VIDEOS if name == "x-clip" else VIDEOS - WITHOUT
         written(engine, bound(engine, name, dim), vectors[name][:count])
