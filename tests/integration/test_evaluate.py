@@ -23,7 +23,7 @@ from db.labels import LabelSet
 from producer.categories import load_shipped
 from producer.cli import reelvec
 from tests.ledgering import execute
-from tests.vectors import bound, written
+from tests.vectors import as_stored, bound, written
 
 NUMBERS = np.random.default_rng(0)
 #: What the notebook printed for its three windows of 404 videos.
@@ -158,15 +158,15 @@ def clustered(engine: Engine) -> tuple[dict[str, np.ndarray], np.ndarray, list[s
     categories = [names[place] for place in truth] + ["rare"] * 3 + ["serial"] * 6
     groups = [f"channel {number}" for number in channel] + [None] * 3 + ["one studio"] * 6
     labelled(engine, [*categories, None], [*groups, None])
-    made = {}
+    made, numbers = {}, np.random.default_rng(0)
     for name, dim in (("probe", 8), ("vivit", 6)):
-        of_category = NUMBERS.standard_normal((3, dim)) * 0.7
-        of_channel = NUMBERS.standard_normal((24, dim))
+        of_category = numbers.standard_normal((3, dim)) * 0.7
+        of_channel = numbers.standard_normal((24, dim))
         vectors = (
-            of_category[truth] + of_channel[channel] + 0.3 * NUMBERS.standard_normal((120, dim))
+            of_category[truth] + of_channel[channel] + 0.3 * numbers.standard_normal((120, dim))
         )
-        rest = NUMBERS.standard_normal((10, dim))
-        made[name] = np.concatenate([vectors, rest]).astype(np.float32) * 3
+        rest = numbers.standard_normal((10, dim))
+        made[name] = as_stored(3 * np.concatenate([vectors, rest]))
         written(engine, bound(engine, name, dim), made[name])
     return made, truth, groups
 

@@ -26,9 +26,8 @@ from producer.cli import reelvec
 from producer.results import tagging
 from tests import ledgering, logins
 from tests.ledgering import execute, one
-from tests.vectors import bound, written
+from tests.vectors import as_stored, bound, written
 
-NUMBERS = np.random.default_rng(0)
 LABELLED, VIDEOS, WITHOUT = 60, 100, 4
 TRUTH = np.arange(VIDEOS) % 3
 NAMES = np.array(["cars", "films", "pets"])
@@ -53,10 +52,11 @@ def made(
         "FROM unnest(CAST(:categories AS text[])) WITH ORDINALITY AS u (category, place) ORDER BY place",
         categories=[*NAMES[TRUTH[:LABELLED]], *[None] * (VIDEOS - LABELLED)],
     )
-    vectors = {}
+    vectors, numbers = {}, np.random.default_rng(0)
     for name, dim in (("x-clip", 8), ("vivit", 5)):
-        clusters = 0.8 * NUMBERS.standard_normal((3, dim))[TRUTH]
-        vectors[name] = (clusters + NUMBERS.standard_normal((VIDEOS, dim))).astype(np.float32)
+        clusters = 0.8 * numbers.standard_normal((3, dim))[TRUTH]
+        vectors[name] = (clusters + numbers.standard_normal((VIDEOS, dim))).astype(np.float32)
+        vectors[name] = as_stored(vectors[name])
         count = VIDEOS if name == "x-clip" else VIDEOS - WITHOUT
         written(engine, bound(engine, name, dim), vectors[name][:count])
     with session.transaction(engine) as connection:
@@ -246,8 +246,8 @@ def test_what_a_head_cannot_be_asked(
             heads.fetch(connection, name)
     assert "from 0 to 1" in str(refused("tag", "--head", "genres", "--unsure-below", "1.5"))
     assert "--head NAME" in str(refused("tag"))
-    assert "--head NAME" in str(refused("tag", "--labels", "x.csv", "--unsure-below", "0.5"))
-    assert "--labels only" in str(refused("tag", "--head", "genres", "--encoder", "vivit"))
+    assert "is for --head" in str(refused("tag", "--labels", "x.csv", "--unsure-below", "0.5"))
+    assert "is for --labels" in str(refused("tag", "--head", "genres", "--encoder", "vivit"))
     assert "no @, / or blank" in str(refused("evaluate", *BOTH, "--save", "a/b"))
     assert "not knn" in str(refused("evaluate", *BOTH, "--save", "x", "--kind", "knn"))
     assert "--encoder" in str(refused("evaluate", "--save", "x"))
