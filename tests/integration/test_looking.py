@@ -14,7 +14,7 @@ from db.progress.history import SLICES, Slice
 from db.results import looking
 from db.results.looking import Filters
 from db.stack.local_stack import StackState
-from producer import search as searching
+from producer import same_weights
 from producer.ui import look
 from producer.ui.words import Words
 from tests import exhibition
@@ -136,11 +136,11 @@ def test_words_are_searched_with_a_model_that_is_loaded_once(
         def text_vectors(self, words: list[str]) -> np.ndarray:
             return np.array([[1.0, len(words[0])]], np.float32)
 
-    def loaded(space: object) -> Reader:
+    def loaded(space: object, *, doing: str) -> Reader:
         loads.append(space)
         return Reader()
 
-    monkeypatch.setattr(searching, "loaded", loaded)
+    monkeypatch.setattr(same_weights, "load", loaded)
     words = Words(engine)
     nothing = words.answer("a dog", "")
     assert (nothing.spaces, nothing.hits, nothing.trouble) == ([], (), None)
@@ -157,9 +157,9 @@ def test_words_are_searched_with_a_model_that_is_loaded_once(
     assert one.named.whole.card.video_id == 2
     assert len(loads) == 1
 
-    def refused(space: object) -> Reader:
+    def refused(space: object, *, doing: str) -> Reader:
         raise UsageError("pip install '.[worker]'")
 
-    monkeypatch.setattr(searching, "loaded", refused)
+    monkeypatch.setattr(same_weights, "load", refused)
     assert words.answer("a dog", "").hits != ()
     assert Words(engine).answer("a dog", "").trouble == "pip install '.[worker]'"
