@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
-# Four files at a time, each with servers of its own: much of what they do is waiting. In the order of tests/conftest.py,
+# Three files at a time, each with servers of its own: much of what they do is waiting. In the order of tests/conftest.py,
 # so that the long ones do not come last.
-PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint levels unit integration acceptance fault soak bench audit clean

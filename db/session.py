@@ -56,6 +56,31 @@ def connect(
     """A pool of at most `pool_size` connections, closed at the end. Raises `UnavailableError` if
     Postgres does not answer.
 
+    What is given is given to `pool`.
+    """
+    with pool(
+        database_url,
+        pool_size=pool_size,
+        statement_seconds=statement_seconds,
+        read_only=read_only,
+        tell=tell,
+    ) as engine:
+        with transaction(engine) as connection:
+            connection.execute(text("SELECT 1"))
+        yield engine
+
+
+@contextmanager
+def pool(
+    database_url: str,
+    *,
+    pool_size: int = 4,
+    statement_seconds: float | None = None,
+    read_only: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Iterator[Engine]:
+    """The same without asking whether Postgres answers.
+
     `statement_seconds`: the longest statement, by default REELVEC_STATEMENT_SECONDS; `math.inf` for
     what may take any time (migrations, a user's own SQL): no limit holds then. `read_only`: Postgres
     refuses every change. `tell` is told when an answer takes long.
@@ -83,8 +108,6 @@ def connect(
         )
         _look_at_idle_ones(engine)
         try:
-            with transaction(engine) as connection:
-                connection.execute(text("SELECT 1"))
             yield engine
         finally:
             engine.dispose()

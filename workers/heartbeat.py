@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Engine as Database
+
 from db import session
 from db.errors import ReelvecError, RefusedConfigurationError, UnavailableError
 from db.exit_codes import ExitCode
@@ -69,7 +71,10 @@ class Heartbeat:
         )
 
     def start(self) -> None:
-        self.beat()
+        """The first beat may take as long as any statement: a server that is busy now is no reason
+        not to start. Raises `UnavailableError`.
+        """
+        self._beat(self._runtime.database)
         for thread in self._runtime.heart:
             thread.start()
 
@@ -87,12 +92,15 @@ class Heartbeat:
             log.warning("could not remove this worker from the list of workers: %s", error)
 
     def beat(self) -> None:
+        self._beat(self._runtime.beating)
+
+    def _beat(self, database: Database) -> None:
         runtime = self._runtime
         stuck = runtime.longest_active_seconds()
         if stuck > runtime.settings.stuck_seconds:
             end_process(ExitCode.STUCK, f"a video has been in hand for {stuck:.0f} s")
         runtime.models.look()
-        with session.transaction(runtime.beating) as connection:
+        with session.transaction(database) as connection:
             liveness.beat(
                 connection,
                 runtime.worker,

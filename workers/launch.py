@@ -81,7 +81,7 @@ def prepare(app: Any, node: str = "") -> Runtime:
             settings=chosen,
             database=database,
             beating=stack.enter_context(
-                session.connect(
+                session.pool(
                     where.database_url, pool_size=1, statement_seconds=chosen.beat_seconds / 2
                 )
             ),

