@@ -504,5 +504,7 @@ def test_the_heart_beats_while_all_connections_are_taken(engine: Engine, databas
             settings=SimpleNamespace(stuck_seconds=9.0, gap_seconds=20.0),
             models=SimpleNamespace(look=lambda: None, ability=ledger.EVERYTHING),
         )  # fmt: skip
-        heartbeat.Heartbeat.beat(SimpleNamespace(_runtime=beating))  # type: ignore[arg-type]
+        heart = heartbeat.Heartbeat.__new__(heartbeat.Heartbeat)
+        heart._runtime = beating  # type: ignore[assignment]
+        heart.beat()
     assert one(engine, "SELECT count(*) FROM reelvec.workers") == 1
