@@ -298,6 +298,7 @@ def test_a_disposable_stack_lives_as_long_as_the_process_and_not_the_thread_that
     state = stack.state()
     assert state is not None
     assert query(state, "SHOW fsync") == "off"
+    assert query(state, "SHOW synchronous_commit") == "on", "kill -9 would lose what was committed"
     with broker(state.broker_url) as client:
         assert client.ping()
         assert client.config_get("appendonly") == {"appendonly": "no"}
