@@ -179,7 +179,7 @@ BUILDER = Builder(None, None, 128 * MB, 64 * MB, maintenance_workers=2, parallel
     [
         (BUILDER, 1_000, 64 * MB, 2),  # what it is set to is enough
         (BUILDER, 1_000_000, 128 * MB, 2),  # nobody can see more than its cache
-        (Builder(4, 8 << 30, 128 * MB, 64 * MB, 2, 8), 1_000_000, 2_236_000_000, 3),
+        (Builder(4, 8 << 30, 128 * MB, 64 * MB, 2, 8), 1_000_000, 2_536_000_000, 3),
         (Builder(16, 2 << 30, 128 * MB, 64 * MB, 2, 8), 1_000_000, 1 << 30, 8),
         (Builder(1, 64 * MB, 128 * MB, 256 * MB, 2, 8), 1_000_000, 256 * MB, 0),
     ],
