@@ -4,6 +4,7 @@ one tagger gives it, as numbers that stand for names.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,16 +78,22 @@ def mapped(connection: Connection) -> list[Encoder]:
     return [one for one in encoders.with_vectors(connection) if one.encoder_id in ids]
 
 
+# Whole tables are joined, of which Postgres may know nothing yet: a map is read as soon as it is made.
+_WHOLE_TABLES = "SET LOCAL enable_nestloop = off"
 _POINTS = """
 FROM reelvec.map_points p JOIN reelvec.videos v USING (video_id)
-WHERE p.encoder_id = {encoder_id} AND p.map_id = {map_id} AND hashint8extended(p.video_id, {seed}) & {bits} < {limit}"""
+WHERE p.encoder_id = {encoder_id} AND p.map_id = {map_id}{sample}"""
+_SAMPLE = " AND hashint8extended(p.video_id, {seed}) & {bits} < {limit}"
 _RANKED = """
-SELECT v.category, least(row_number() OVER (ORDER BY count(*) DESC, v.category COLLATE "C"), {names} + 1) AS place
-{points} AND v.category IS NOT NULL GROUP BY v.category"""
+SELECT v.category {points} AND v.category IS NOT NULL
+GROUP BY v.category ORDER BY count(*) DESC, v.category COLLATE "C" LIMIT {most}"""
+# COPY takes no parameters, and a category may be any string
+_REMEMBER = text("SELECT set_config('reelvec.categories', :names, true)")
+_NUMBERED = "(SELECT * FROM json_array_elements_text(current_setting('reelvec.categories')::json) WITH ORDINALITY AS n (category, place))"
 _CHARTED = """
-WITH ranked AS MATERIALIZED ({ranked})
-SELECT p.video_id, p.x, p.y, coalesce(r.place, 0)::smallint, coalesce(t.place, 0)::smallint
-FROM (SELECT p.video_id, p.x, p.y, v.category {points}) p LEFT JOIN ranked r USING (category)
+SELECT p.video_id, p.x, p.y,
+  (CASE WHEN p.category IS NULL THEN 0 ELSE coalesce(n.place, {others}) END)::smallint, coalesce(t.place, 0)::smallint
+FROM (SELECT p.video_id, p.x, p.y, v.category {points}) p LEFT JOIN {numbered} n ON n.category = p.category
 LEFT JOIN reelvec.scores s ON s.tagger_id = {tagger_id} AND s.video_id = p.video_id AND s.probability >= {unsure_below}::real
 LEFT JOIN (SELECT u.tag, u.place FROM reelvec.taggers, unnest(categories) WITH ORDINALITY AS u (tag, place)
   WHERE tagger_id = {tagger_id}) t ON t.tag = s.tag
@@ -100,33 +107,32 @@ def read(
     connection: Connection, encoder: Encoder, shown: Map, speaker: Speaker | None, *, most: int
 ) -> Charted:
     """At most about `most` points of a map; inside a snapshot."""
+    connection.execute(text(_WHOLE_TABLES))
     total = maps.count(connection, encoder, shown.map_id)
+    limit = int((_BITS + 1) * most / max(total, 1))
     points = _POINTS.format(
         encoder_id=encoder.encoder_id,
         map_id=shown.map_id,
+        sample=_SAMPLE.format(seed=_SEED, bits=_BITS, limit=limit) if total > most else "",
+    )
+    ranked = text(_RANKED.format(points=points, most=NAMES + 1))
+    names = list(connection.execute(ranked).scalars())
+    connection.execute(_REMEMBER, {"names": json.dumps(names[:NAMES])})
+    charted = _CHARTED.format(
+        points=points,
+        numbered=_NUMBERED,
+        others=NAMES + 1,
         seed=_SEED,
-        bits=_BITS,
-        limit=_BITS + 1 if total <= most else int((_BITS + 1) * most / total),
+        tagger_id=speaker.tagger_id if speaker else 0,
+        unsure_below=speaker.unsure_below if speaker else 0,
     )
-    ranked = _RANKED.format(points=points, names=NAMES)
-    names = connection.execute(text(f"{ranked} ORDER BY place LIMIT {NAMES + 1}")).all()
-    rows = arrays.read(
-        connection,
-        _CHARTED.format(
-            points=points,
-            ranked=ranked,
-            seed=_SEED,
-            tagger_id=speaker.tagger_id if speaker else 0,
-            unsure_below=speaker.unsure_below if speaker else 0,
-        ),
-        _FIELDS,
-    )
+    rows = arrays.read(connection, charted, _FIELDS)
     return Charted(
         video_ids=rows["video_id"].astype(np.int64),
         places=np.stack([rows["x"], rows["y"]], axis=1).astype(np.float32),
         category=(rows["category"] - 1).astype(np.int16),
         tag=(rows["tag"] - 1).astype(np.int16),
-        categories=tuple(row.category if row.place <= NAMES else OTHERS for row in names),
+        categories=(*names[:NAMES], *([OTHERS] if len(names) > NAMES else [])),
         tags=speaker.categories if speaker else (),
         total=total,
         unplaced=vectors.count(connection, encoder) - total,

@@ -103,6 +103,23 @@ def blocks(
         )
 
 
+def places(
+    connection: Connection, encoder: Encoder, map_id: int, video_ids: npt.NDArray[np.int64]
+) -> Floats:
+    """float32 [n, 2], x and y of these videos, which ascend; NaN where one has no point."""
+    found = arrays.read(
+        connection,
+        f"SELECT video_id, x, y FROM reelvec.map_points WHERE encoder_id = {encoder.encoder_id}"  # noqa: S608
+        f" AND map_id = {map_id} AND video_id BETWEEN {video_ids[0]} AND {video_ids[-1]}",
+        (arrays.VIDEO_ID, ("x", ">f4"), ("y", ">f4")),
+    )
+    made = np.full((len(video_ids), 2), np.nan, np.float32)
+    at = np.searchsorted(video_ids, found["video_id"])
+    known = video_ids[at] == found["video_id"]
+    made[at[known]] = np.stack([found["x"], found["y"]], axis=1)[known]
+    return made
+
+
 _BEGIN = text("""
 INSERT INTO reelvec.maps (encoder_id, method, vectors, mean, axes, variance_share, made_by)
 VALUES (:encoder_id, :method, :vectors, CAST(:mean AS real[]), CAST(:axes AS real[]), :variance_share, :who)
