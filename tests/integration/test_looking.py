@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,6 +138,12 @@ def test_a_map_is_shown_with_names_and_a_large_one_as_a_sample(
     )
     assert (whole.category < 0).sum() == 10, "without a category"
     assert (whole.tag < 0).sum() == 0
+    chosen = maps.Maps(catalogue).choices({"tagger": "x-clip/ru"})
+    assert chosen.encoder is not None
+    assert chosen.made is not None
+    assert chosen.speaker is not None
+    unsure = replace(chosen.speaker, unsure_below=1.0)
+    assert (maps.read(catalogue, chosen.encoder, chosen.made, unsure).tag < 0).all()
 
     monkeypatch.setattr(maps, "MOST_POINTS", 30)
     some, again = read(), read()

@@ -276,7 +276,10 @@ def test_a_parquet_file_has_the_places_of_the_map_once_there_is_one(
     places = {
         row.video_id: (row.x, row.y)
         for row in read(
-            engine, lambda c: c.exec_driver_sql("SELECT video_id, x::float, y::float FROM reelvec.coordinates").all()
+            engine,
+            lambda c: c.exec_driver_sql(
+                "SELECT video_id, x::float, y::float FROM reelvec.coordinates"
+            ).all(),
         )
     }
     assert len(places) == 23
