@@ -34,6 +34,9 @@ ENQUEUER_WRITES = {
     "places": "INSERT, UPDATE",
     "paused_backbones": "INSERT, UPDATE",
     "actions": "INSERT",
+    # what a map that is made anew takes the place of
+    "maps": "INSERT, UPDATE (is_whole), DELETE",
+    "map_points": "INSERT",
     "census": "INSERT, UPDATE",
 }
 #: What a worker writes. It deletes in its result tables and in what it says of itself, nowhere

@@ -22,7 +22,7 @@ def ui(
     ] = False,
 ) -> None:
     """Show a page in the browser: what the fleet does now, the videos as pictures with their
-    neighbours, and a search.
+    neighbours, a search, and a map.
 
     It reads, and changes nothing. It ends with Ctrl-C.
 

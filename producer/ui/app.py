@@ -26,6 +26,7 @@ from db.results import looking
 from producer.ui import look, pages
 from producer.ui.guard import Guard
 from producer.ui.live import Live
+from producer.ui.maps import Maps
 from producer.ui.now import Looking, Now
 from producer.ui.words import Words
 from producer.wording import first_line
@@ -67,6 +68,9 @@ def application(
             Route("/look/{video_id:int}", site.video),
             Route("/search", site.search),
             Route("/strips/{video_id:int}", site.strip),
+            Route("/map", site.map),
+            Route("/map/points", site.map_points),
+            Route("/map/cards", site.map_cards),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
@@ -91,6 +95,7 @@ class _Site:
         self.live = live
         self._database = database
         self._words = words
+        self._maps = Maps(database)
         self._templates = pages.environment()
         self._templates.globals["shown"] = shown
         self._drawn: tuple[Now | None, str] = (None, "")
@@ -147,6 +152,21 @@ class _Site:
         if picture is None:
             raise HTTPException(404, "This video has no picture.")
         return Response(picture, media_type="image/webp", headers=KEPT)
+
+    async def map(self, request: Request) -> Response:
+        chosen = await to_thread.run_sync(self._maps.choices, request.query_params)
+        return self._page("map.html", at="map", **vars(chosen))
+
+    async def map_points(self, request: Request) -> Response:
+        found = await to_thread.run_sync(self._maps.points, request.query_params)
+        if found is None:
+            raise HTTPException(404, "There is no map yet.")
+        return Response(found, media_type="application/octet-stream")
+
+    async def map_cards(self, request: Request) -> Response:
+        asked = request.query_params.get("ids", "")
+        cards = await to_thread.run_sync(self._maps.cards, asked)
+        return self._page("map_cards.html", cards=cards)
 
     async def no_page(self, _: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

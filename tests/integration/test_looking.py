@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from sqlalchemy import Engine
 from db.errors import UsageError
 from db.progress import history
 from db.progress.history import SLICES, Slice
-from db.results import looking
+from db.results import charted, looking
 from db.results.looking import Filters
 from db.stack.local_stack import StackState
 from producer import same_weights
-from producer.ui import look
+from producer.results import mapping
+from producer.ui import look, maps
 from producer.ui.words import Words
 from tests import exhibition
 from tests.ledgering import ago, execute, read, set_jobs, ten_videos
@@ -109,6 +111,63 @@ def test_a_page_holds_all_that_is_known_and_what_is_near(catalogue: Engine) -> N
     assert [attempt.attempt for attempt in failed.whole.attempts] == [2, 1]
     assert failed.whole.attempts[0].worker in ("node-1", "node-2")
     assert look.page(catalogue, 999) is None
+
+
+def test_a_map_is_shown_with_names_and_a_large_one_as_a_sample(
+    catalogue: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = maps.Maps(catalogue)
+    assert shown.choices({}).encoder is None
+    assert shown.points({}) is None
+    mapping.make(catalogue, "vivit", None, anew=False, who="me", tell=lambda *_: None)
+
+    def read(**query: str) -> charted.Charted:
+        chosen = maps.Maps(catalogue).choices(query)
+        assert chosen.encoder is not None
+        assert chosen.made is not None
+        return maps.read(catalogue, chosen.encoder, chosen.made, chosen.speaker)
+
+    assert shown.choices({"tagger": "x"}).speaker == shown.choices({}).speaker
+    whole = read(tagger="x-clip/ru")
+    assert (len(whole.video_ids), whole.total, whole.unplaced) == (70, 70, 0)
+    assert whole.categories == ("films", "animals", "design", "interview")
+    four = whole.video_ids.tolist().index(4)
+    assert (whole.categories[whole.category[four]], whole.tags[whole.tag[four]]) == (
+        "animals",
+        "животные",
+    )
+    assert (whole.category < 0).sum() == 10, "without a category"
+    assert (whole.tag < 0).sum() == 0
+    chosen = maps.Maps(catalogue).choices({"tagger": "x-clip/ru"})
+    assert chosen.encoder is not None
+    assert chosen.made is not None
+    assert chosen.speaker is not None
+    unsure = replace(chosen.speaker, unsure_below=1.0)
+    assert (maps.read(catalogue, chosen.encoder, chosen.made, unsure).tag < 0).all()
+
+    monkeypatch.setattr(maps, "MOST_POINTS", 30)
+    some, again = read(), read()
+    assert 10 < len(some.video_ids) < 50
+    assert some.total == 70
+    assert set(some.video_ids.tolist()) < set(whole.video_ids.tolist())
+    np.testing.assert_array_equal(some.video_ids, again.video_ids)
+
+    monkeypatch.setattr(maps, "MOST_POINTS", 70)
+    monkeypatch.setattr(charted, "NAMES", 1)
+    few = read()
+    assert few.categories == ("films", charted.OTHERS)
+    assert set(few.category.tolist()) == {-1, 0, 1}
+
+    # read once for all who look, and again when the map is another one
+    reads: list[object] = []
+    true = charted.read
+    monkeypatch.setattr(charted, "read", lambda *a, **k: reads.append(a) or true(*a, **k))
+    assert shown.points({}) == shown.points({"model": "vivit"})
+    assert len(reads) == 1
+    mapping.make(catalogue, "vivit", None, anew=True, who="me", tell=lambda *_: None)
+    shown.points({})
+    shown.points({"tagger": "x-clip/ru"})
+    assert len(reads) == 3
 
 
 def test_a_name_is_a_number_first_and_an_id_else(catalogue: Engine) -> None:
