@@ -22,6 +22,7 @@ from db.jobs.outcome import EncoderRows, Outcome, TaggerRows
 from db.labels import LabelSet
 from db.stack.local_stack import StackState
 from demo.photographs import PHOTOGRAPHS
+from tests import exhibition_judged
 from tests.ledgering import Row, declare, execute, record
 from workers.sampling import drawing
 
@@ -166,6 +167,8 @@ def fill(engine: Engine) -> None:
                 )
             elif video_id <= DONE + len(FAILURES) + RUNNING:
                 _begin(connection, video_id, worker)
+    exhibition_judged.copy_some(engine)
+    exhibition_judged.learn(engine)
     _hold_up(engine)
 
 

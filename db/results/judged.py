@@ -56,6 +56,15 @@ class Means:
     probability: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Cell:
+    """How many videos of a category got which tag."""
+
+    category: str
+    tag: str
+    videos: int
+
+
 #: Videos of one channel, uploader or series share a number; one without is alone.
 GROUP = "coalesce(hashtextextended(v.group_key, 0), v.video_id)"
 
@@ -130,6 +139,25 @@ def means(connection: Connection, tagger: Judged) -> Means:
         rows["rank"].astype(np.int64),
         rows["probability"].astype(np.float32),
     )
+
+
+_CONFUSION = text("""
+SELECT v.category, s.tag, count(*) AS videos FROM reelvec.scores s JOIN reelvec.videos v USING (video_id)
+WHERE s.tagger_id = :tagger_id AND v.category = ANY(CAST(:categories AS text[]))
+GROUP BY v.category, s.tag ORDER BY videos DESC, v.category, s.tag
+""")
+
+
+def confusion(connection: Connection, tagger: Judged) -> tuple[Cell, ...]:
+    """By the stored tags, the commonest first; what never happened is left out."""
+    facts = {"tagger_id": tagger.tagger_id, "categories": list(tagger.categories)}
+    return tuple(Cell(**row._mapping) for row in connection.execute(_CONFUSION, facts))
+
+
+def has_categories(connection: Connection) -> bool:
+    """Whether the source says a category of any video."""
+    known = text("SELECT EXISTS (SELECT FROM reelvec.videos WHERE category IS NOT NULL)")
+    return bool(connection.execute(known).scalar())
 
 
 def _blocks(

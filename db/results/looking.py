@@ -19,12 +19,16 @@ SHOWN_TAGS = 8
 
 @dataclass(frozen=True)
 class Filters:
-    """What a video must meet, all of it; None asks nothing. `error`: failed with this code.
-    `least_seconds` and `most_seconds` bound its duration, the second is left out.
+    """What a video must meet, all of it; None asks nothing. `tag`: said by `tagger`, or by any;
+    with `held_out`, by that head before it had seen the video, which is known of some videos of
+    each category and tag. `error`: failed with this code. `least_seconds` and `most_seconds` bound
+    its duration, the second is left out.
     """
 
     category: str | None = None
     tag: str | None = None
+    tagger: str | None = None
+    held_out: str | None = None
     encoder: str | None = None
     error: str | None = None
     least_seconds: float | None = None
@@ -103,6 +107,12 @@ _CONDITIONS = {
     "category": "v.category = :category",
     "tag": "v.video_id IN (SELECT s.video_id FROM reelvec.scores s"
     " WHERE s.tagger_id = ANY(ARRAY(SELECT tagger_id FROM reelvec.taggers)) AND s.tag = :tag)",
+    "tagger": "v.video_id IN (SELECT s.video_id FROM reelvec.scores s"
+    " WHERE s.tagger_id = (SELECT tagger_id FROM reelvec.taggers WHERE tagger = :tagger)"
+    " AND (CAST(:tag AS text) IS NULL OR s.tag = :tag))",
+    "held_out": "v.video_id IN (SELECT CAST(jsonb_array_elements_text(h.judgement"
+    " #> ARRAY['examples', :category, :tag]) AS bigint)"
+    " FROM reelvec.heads h JOIN reelvec.taggers USING (tagger_id) WHERE tagger = :held_out)",
     "encoder": "EXISTS (SELECT FROM reelvec.video_embeddings m WHERE m.video_id = v.video_id"
     " AND m.encoder_id = (SELECT encoder_id FROM reelvec.encoders WHERE encoder = :encoder))",
     "error": "v.video_id IN (SELECT j.video_id FROM reelvec.jobs j"
@@ -114,16 +124,22 @@ _CONDITIONS = {
 
 def found(connection: Connection, filters: Filters, *, before: int | None, limit: int) -> list[int]:
     """Ids of videos that meet the filters, those recorded last first, below the id `before`."""
-    facts = {name: value for name, value in vars(filters).items() if value is not None}
-    conditions = [_CONDITIONS[name] for name in facts]
+    conditions = [_CONDITIONS[name] for name in _asked(filters)]
     if before is not None:
         conditions.append("v.video_id < :before")
-        facts["before"] = before
+    facts = {**vars(filters), "before": before}
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     statement = (
         f"SELECT v.video_id FROM reelvec.videos v {where} ORDER BY v.video_id DESC LIMIT :limit"  # noqa: S608
     )
     return list(connection.execute(text(statement), {**facts, "limit": limit}).scalars())
+
+
+def _asked(filters: Filters) -> list[str]:
+    """The conditions that are needed: who says a tag takes the place of that anybody says it."""
+    asked = [name for name, value in vars(filters).items() if value is not None]
+    said = next((name for name in ("held_out", "tagger", "tag") if name in asked), None)
+    return [name for name in asked if name not in ("held_out", "tagger", "tag") or name == said]
 
 
 _COLUMNS = ", ".join(
@@ -216,6 +232,7 @@ WITH RECURSIVE known AS (
 SELECT category FROM known WHERE category IS NOT NULL LIMIT 1000
 """,
     "tag": "SELECT DISTINCT unnest(categories) FROM reelvec.taggers ORDER BY 1",
+    "tagger": "SELECT tagger FROM reelvec.taggers ORDER BY tagger_id",
     "model": "SELECT encoder FROM reelvec.encoders WHERE dim IS NOT NULL ORDER BY encoder_id",
     "error": """
 WITH RECURSIVE known AS (

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from db.encoders import Encoder
 
+#: What is kept of a judgement with the head, for whoever looks at it later.
+KEPT = ("shares", "calibration", "sure", "confusion", "examples")
+
 Begin = Callable[[int], Callable[[], None]]
 """Told how many steps come; what it gives hears of each."""
 
@@ -185,7 +188,7 @@ def save(
         model,
         float(np.float32(judged.temperature)),
         judged.videos,
-        {part: facts[part] for part in ("shares", "calibration", "sure")},
+        {part: facts[part] for part in KEPT},
     )
     with session.transaction(database) as connection:
         return rows.save(connection, head, who=who)

@@ -13,12 +13,14 @@ from db import session, strips
 from db.results import looking
 from db.results.looking import Card, Filters
 from producer.ui import look, pages
+from producer.ui.judge import Judging
 from producer.ui.now import Looking
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-STYLE = Path(__file__).parent / "static" / "page.css"
+STATIC = Path(__file__).parent / "static"
+STYLES = ("page.css", "judge.css")
 #: The newest videos, and how many of them are shown with their neighbours.
 NEWEST, WITH_NEIGHBOURS = 200, 12
 #: Pictures are left out beyond this, so that the file can be sent: 10 MB with all that is around.
@@ -54,12 +56,13 @@ def html(database: Engine, *, broker_url: str, shown: str) -> str:
         cards = looking.cards(connection, newest)
     done = [card.video_id for card in cards if card.state == "done"]
     chosen = done[:: max(1, len(done) // WITH_NEIGHBOURS)][:WITH_NEIGHBOURS]
-    style = STYLE.read_text("utf-8")
+    style = "".join((STATIC / name).read_text("utf-8") for name in STYLES)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     templates = pages.environment()
     templates.globals |= {"has_pages": False, "picture": _Pictures(database), "shown": shown}
     return templates.get_template("report.html").render(
         now=Looking(database, broker_url).look(),
+        judgement=Judging(database).take(),
         cards=cards,
         shown_whole=[page for one in chosen if (page := look.page(database, one))],
         style=Markup(style),  # noqa: S704 - a file of this package; its hash is in the policy

@@ -116,7 +116,19 @@ def test_a_head_is_learnt_saved_and_tags_all_that_have_its_vectors(
     from sklearn.preprocessing import StandardScaler
 
     assert saved("--save", "genres") == "genres@1"
+    execute(engine, "UPDATE reelvec.heads SET judgement = '{}'")
     assert saved("--save", "genres") == "genres@1", "the same head is no new version"
+    (kept,) = ledgering.read(engine, heads.kept)
+    confusion = np.array(kept.judgement["confusion"])
+    assert confusion.sum() == kept.videos, "and it is judged anew"
+    examples = one(engine, "SELECT judgement -> 'examples' FROM reelvec.heads")
+    counts = {
+        (category, tag): len(ids) for category, by in examples.items() for tag, ids in by.items()
+    }
+    assert counts == {
+        (kept.categories[row], kept.categories[column]): min(confusion[row, column], 48)
+        for row, column in np.argwhere(confusion)
+    }
     assert saved("--save", "genres", "--kind", "pls") == "genres@2"
     assert one(engine, "SELECT count(*) FROM reelvec.heads") == 2
 
