@@ -252,6 +252,8 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="reelvec-bench-") as temporary:
         folder = asked.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)  # Postgres does not run as root
         stack = LocalStack(folder)
         state = stack.up()
         schema.upgrade(state.database_url)

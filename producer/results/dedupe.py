@@ -68,12 +68,14 @@ class Group:
 
 def among_newest(
     database: Engine, encoder: Encoder, videos: int, *, above: float, keep: str, most: int
-) -> list[Group]:
-    """Groups in which one of the newest so many videos is, made of at most `most` pairs."""
+) -> tuple[int, list[Group]]:
+    """How many videos were looked at, the newest ones and at most so many; and the groups in which
+    one of these is, made of at most `most` pairs.
+    """
     with vectors.snapshot(database) as connection:
         ids = duplicates.newest(connection, encoder, videos)
         found = set(duplicates.pairs(connection, encoder, above, ids, most=most))
-        return list(_with_facts(connection, list(linked(found)), keep))
+        return len(ids), list(_with_facts(connection, list(linked(found)), keep))
 
 
 def groups(

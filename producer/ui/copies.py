@@ -85,7 +85,7 @@ def _of(database: Engine, encoder: Encoder, *, is_slow: bool) -> Copies:
             command=f"reelvec db index {encoder.name}",
         )
     try:
-        found = dedupe.among_newest(
+        videos, found = dedupe.among_newest(
             database, encoder, NEWEST_VIDEOS, above=ABOVE, keep=Kept.LARGEST, most=PAIRS
         )
     except ReelvecError as error:  # it took too long, for example; the others may be quick
@@ -94,7 +94,7 @@ def _of(database: Engine, encoder: Encoder, *, is_slow: bool) -> Copies:
     with session.transaction(database) as connection:
         shown = _drawn(connection, ordered[:GROUPS])
     spare_bytes = sum(group.spare_bytes for group in found)
-    return Copies(encoder.name, NEWEST_VIDEOS, shown, len(found), spare_bytes)
+    return Copies(encoder.name, videos, shown, len(found), spare_bytes)
 
 
 def _drawn(connection: Connection, groups: Sequence[Group]) -> tuple[Shown, ...]:

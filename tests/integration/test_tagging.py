@@ -279,5 +279,5 @@ def test_every_command_of_its_page_runs(
             monkeypatch.setenv("DATABASE_URL", engine.url.render_as_string(hide_password=False))
         out = run(*words)
         assert out or words[0] == "tag" or "--write" in words, words
-    assert (tmp_path / "mistakes.csv").read_text().startswith("head,category,tag,videos")
+    assert (tmp_path / "mistakes.csv").read_text().startswith("tagger,category,tag,videos")
     assert one(engine, "SELECT count(*) FROM reelvec.heads") == 0, "the last one deletes it"
