@@ -37,7 +37,9 @@ from tests.exhibition_judged import learn
 from tests.ledgering import execute, one
 from tests.vectors import bound, index, written
 
-DIM, ROUNDS, WATCHED_SECONDS, QUIET_SECONDS = 64, 20, 15.0, 12.0
+DIM, ROUNDS = 64, 20
+#: Numbers of a million jobs are made every 15 s or so while somebody looks, and for 25 s after that.
+IDLE_SECONDS, FOLLOWED_SECONDS, QUIET_SECONDS = 15.0, 45.0, 25.0
 #: With vectors, of which the first has an index.
 ENCODERS = ("vivit", "x-clip", "efficientnet")
 #: Every so many videos one is uploaded again.
@@ -153,6 +155,7 @@ def views(host: str, vectors: int) -> None:
         "Look": "/look",
         "Look, category": f"/look?category={names[1]}",
         "Look, a tag": f"/look?tag={names[9]}",
+        "Look, a tagger": "/look?tagger=x-clip/en",
         "Look, an error of 5 videos": "/look?error=poison",
         "Look, model": "/look?model=vivit",
         "Look, duration": "/look?duration=10s",
@@ -191,7 +194,7 @@ def followed(
         followers[-1].readline()
     before, cpu, served = _transactions(database), _cpu(process), _served(postgres)
     started = time.monotonic()
-    time.sleep(WATCHED_SECONDS)
+    time.sleep(FOLLOWED_SECONDS if pages else IDLE_SECONDS)
     passed = time.monotonic() - started
     used = (
         (_cpu(process) - cpu) / passed,
@@ -200,7 +203,6 @@ def followed(
     )
     for follower in followers:
         follower.close()
-    time.sleep(QUIET_SECONDS)  # until nobody wants numbers any more
     return used
 
 
