@@ -99,13 +99,15 @@ def evaluate(database: Engine, asked: Asked, begin: Begin, *, who: str) -> Evalu
     return Evaluation(zero_shot, heads, taught.found.categories, taught.small, saved)
 
 
-def zero_shots(database: Engine, taggers: Sequence[str], begin: Begin) -> tuple[ZeroShot, ...]:
-    """`taggers`, or all that have scored a video, by the categories that the sources say. Raises
-    `UsageError` for an unknown one.
+def zero_shots(
+    database: Engine, taggers: Sequence[str], begin: Begin, *, most: int | None = None
+) -> tuple[ZeroShot, ...]:
+    """`taggers`, or all that have scored a video, by the categories that the sources say; each by
+    about `most` videos, or all. Raises `UsageError` for an unknown one.
     """
     with vectors.snapshot(database) as connection:
         chosen = zero_shot.chosen_taggers(connection, taggers)
-        return tuple(zero_shot.evaluate(connection, chosen, begin(len(chosen))))
+        return tuple(zero_shot.evaluate(connection, chosen, begin(len(chosen)), most=most))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ windows of a video together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +40,8 @@ class ZeroShot:
     """One tagger. `small` counts the videos of each category that has fewer than `FEW_VIDEOS`;
     `unknown` are videos of a category that the tagger does not have. `calibration` is that of the
     stored probabilities, which are the mean over windows, and `confusion` that of the stored tags.
-    `missing` says what could not be computed.
+    `missing` says what could not be computed. `videos` are one of `every` so many, drawn by their
+    number; `confusion` counts all.
     """
 
     tagger: str
@@ -52,6 +53,7 @@ class ZeroShot:
     confusion: tuple[Cell, ...]
     small: dict[str, int]
     missing: str | None
+    every: int
 
 
 def chosen_taggers(connection: Connection, names: Sequence[str]) -> list[Judged]:
@@ -67,11 +69,18 @@ def chosen_taggers(connection: Connection, names: Sequence[str]) -> list[Judged]
 
 
 def evaluate(
-    connection: Connection, taggers: Sequence[Judged], tell: Callable[[], None]
+    connection: Connection,
+    taggers: Sequence[Judged],
+    tell: Callable[[], None],
+    *,
+    most: int | None = None,
 ) -> list[ZeroShot]:
-    """Each tagger, by all videos whose category it knows; `tell` hears of each."""
+    """Each tagger, by the videos whose category it knows, about `most` of them or all; `tell` hears
+    of each.
+    """
     found = []
-    for tagger in taggers:
+    for known in taggers:
+        tagger = replace(known, every=1 if most is None else max(1, -(-known.known // most)))
         if tagger.known:
             found.append(_by_window(connection, tagger) if tagger.windows else
                          _by_mean(connection, tagger))  # fmt: skip
@@ -138,4 +147,5 @@ def _summary(
         confusion,
         small,
         missing,
+        tagger.every,
     )

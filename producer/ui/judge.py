@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 #: Judging takes seconds on a large catalogue, and says little new a minute later.
 PAUSE_SECONDS = 300.0
 STATEMENT_SECONDS = 60.0
+#: Of a label set; the probabilities of so many with 47 categories and three windows take 60 MB.
+VIDEOS = 100_000
 LEARN = "reelvec evaluate --encoder {} --save genres"
 
 
@@ -113,7 +115,7 @@ class Judging:
         with session.transaction(self._database) as connection:
             has_categories = judged.has_categories(connection)
             learnt = [_head(one) for one in heads.kept(connection)]
-        read = [_text(one) for one in zero_shots(self._database, (), _unheard)]
+        read = [_text(one) for one in zero_shots(self._database, (), _unheard, most=VIDEOS)]
         alike = copies.every(self._database)
         names = [one.encoder for one in alike]
         return Judgement(
@@ -138,6 +140,10 @@ def _unheard(_steps: int) -> Callable[[], None]:
 
 def _text(found: ZeroShot) -> Judged:
     remarks = []
+    if found.every > 1:
+        remarks.append(
+            f"Judged is one of {found.every} videos, to spare memory: reelvec evaluate reads all."
+        )
     if found.unknown:
         remarks.append(f"Left out: {plural(found.unknown, 'video')} of categories it has not.")
     if found.small:

@@ -19,7 +19,7 @@ from db.results.looking import Filters
 from db.stack.local_stack import StackState
 from producer import same_weights
 from producer.results import dedupe
-from producer.ui import copies, look
+from producer.ui import copies, judge, look
 from producer.ui.judge import Judging
 from producer.ui.look import Asked
 from producer.ui.matrix import matrix
@@ -175,7 +175,9 @@ def test_words_are_searched_with_a_model_that_is_loaded_once(
     assert Words(engine).answer("a dog", "").trouble == "pip install '.[worker]'"
 
 
-def test_the_videos_of_a_square_are_those_that_were_counted_in_it(catalogue: Engine) -> None:
+def test_the_videos_of_a_square_are_those_that_were_counted_in_it(
+    catalogue: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     judgement = Judging(catalogue).look()
     assert [one.tagger for one in judgement.judged] == ["x-clip/en", "x-clip/ru", "genres@1"][::2]
     for one in judgement.judged:
@@ -189,6 +191,11 @@ def test_the_videos_of_a_square_are_those_that_were_counted_in_it(catalogue: Eng
             assert [card.category for card in grid.cards] == [cell.category] * cell.videos
             if one.kind is None:
                 assert {card.tag for card in grid.cards} == {cell.tag}
+    monkeypatch.setattr(judge, "VIDEOS", 25)
+    sampled = Judging(catalogue).look().judged[0]
+    assert 8 < sampled.videos < 35
+    assert any("one of 3 videos" in remark for remark in sampled.remarks)
+    assert sampled.cells == judgement.judged[0].cells
     assert judgement.chosen("genres@1") is judgement.judged[1]
     assert judgement.chosen("no such") is judgement.judged[0], "it is right more often"
     assert judgement.lacking == ()
