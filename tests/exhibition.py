@@ -23,6 +23,7 @@ from db.labels import LabelSet
 from db.stack.local_stack import StackState
 from demo.photographs import PHOTOGRAPHS
 from producer.results import mapping
+from tests import exhibition_judged
 from tests.ledgering import Row, declare, execute, record
 from workers.sampling import drawing
 
@@ -167,6 +168,8 @@ def fill(engine: Engine) -> None:
                 )
             elif video_id <= DONE + len(FAILURES) + RUNNING:
                 _begin(connection, video_id, worker)
+    exhibition_judged.copy_some(engine)
+    exhibition_judged.learn(engine)
     _hold_up(engine)
 
 

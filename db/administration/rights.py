@@ -28,7 +28,7 @@ ENQUEUER_WRITES = {
     "canaries": "UPDATE",
     "label_sets": "INSERT",
     "taggers": "INSERT",
-    "heads": "INSERT, UPDATE (unsure_below)",
+    "heads": "INSERT, UPDATE (unsure_below, judgement)",
     "scores": "INSERT, UPDATE",
     "control": "INSERT, UPDATE",
     "places": "INSERT, UPDATE",

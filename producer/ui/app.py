@@ -23,8 +23,9 @@ from starlette.staticfiles import StaticFiles
 from db import session, strips
 from db.errors import UnavailableError
 from db.results import looking
-from producer.ui import look, pages
+from producer.ui import judge, look, pages
 from producer.ui.guard import Guard
+from producer.ui.judge import Judgement, Judging
 from producer.ui.live import Live
 from producer.ui.maps import Maps
 from producer.ui.now import Looking, Now
@@ -47,16 +48,24 @@ MAX_VIDEO_ID = 2**63 - 1
 
 
 def application(
-    database: Engine, *, broker_url: str, shown: str, hosts: frozenset[str]
+    database: Engine, patient: Engine, *, broker_url: str, shown: str, hosts: frozenset[str]
 ) -> Starlette:
-    """`shown`: the servers in use, secrets masked; `hosts`: what the page may be called."""
-    looking_at = Looking(database, broker_url)
-    site = _Site(database, Live(looking_at.take), Words(database), shown)
+    """`patient`: connections to the same database for what takes long; `shown`: the servers in use,
+    secrets masked; `hosts`: what the page may be called.
+    """
+    live = Live(Looking(database, broker_url).take)
+    judged = Live(
+        Judging(patient).take,
+        pause_seconds=judge.PAUSE_SECONDS,
+        is_whole=lambda latest: latest.away is None,
+    )
+    site = _Site(database, live, judged, Words(database), shown)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(site.live.run)
+            tasks.start_soon(site.judged.run)
             yield
             tasks.cancel_scope.cancel()
 
@@ -67,6 +76,7 @@ def application(
             Route("/look", site.look),
             Route("/look/{video_id:int}", site.video),
             Route("/search", site.search),
+            Route("/judge", site.judge),
             Route("/strips/{video_id:int}", site.strip),
             Route("/map", site.map),
             Route("/map/points", site.map_points),
@@ -91,8 +101,16 @@ def _video_id(request: Request) -> int:
 
 
 class _Site:
-    def __init__(self, database: Engine, live: Live[Now], words: Words, shown: str) -> None:
+    def __init__(
+        self,
+        database: Engine,
+        live: Live[Now],
+        judged: Live[Judgement],
+        words: Words,
+        shown: str,
+    ) -> None:
         self.live = live
+        self.judged = judged
         self._database = database
         self._words = words
         self._maps = Maps(database)
@@ -140,6 +158,11 @@ class _Site:
         name = request.query_params.get("model", "")
         answer = await to_thread.run_sync(self._words.answer, words, name)
         return self._page("search.html", at="search", words=words, **vars(answer))
+
+    async def judge(self, request: Request) -> Response:
+        latest = await self.judged.latest(patience_seconds=PATIENCE_SECONDS)
+        chosen = request.query_params.get("tagger")
+        return self._page("judge.html", at="judge", judgement=latest, asked=chosen)
 
     async def strip(self, request: Request) -> Response:
         video_id = _video_id(request)

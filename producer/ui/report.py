@@ -14,12 +14,14 @@ from db import session, strips
 from db.results import looking
 from db.results.looking import Card, Filters
 from producer.ui import look, pages, report_map
+from producer.ui.judge import Judging
 from producer.ui.now import Looking
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-STYLE = Path(__file__).parent / "static" / "page.css"
+STATIC = Path(__file__).parent / "static"
+STYLES = ("page.css", "judge.css")
 #: The newest videos, and how many of them are shown with their neighbours.
 NEWEST, WITH_NEIGHBOURS = 200, 12
 #: Of pictures and the points of the map; pictures are left out beyond it, so that the file can be
@@ -57,7 +59,7 @@ def html(database: Engine, *, broker_url: str, shown: str) -> str:
     done = [card.video_id for card in cards if card.state == "done"]
     chosen = done[:: max(1, len(done) // WITH_NEIGHBOURS)][:WITH_NEIGHBOURS]
     shown_map = report_map.part(database)
-    style = STYLE.read_text("utf-8")
+    style = "".join((STATIC / name).read_text("utf-8") for name in STYLES)
     if shown_map:
         style += report_map.STYLE.read_text("utf-8")
     pictures = _Pictures(database, PICTURE_BYTES - len(shown_map.packed if shown_map else ""))
@@ -65,6 +67,7 @@ def html(database: Engine, *, broker_url: str, shown: str) -> str:
     templates.globals |= {"has_pages": False, "picture": pictures, "shown": shown}
     return templates.get_template("report.html").render(
         now=Looking(database, broker_url).look(),
+        judgement=Judging(database).take(),
         cards=cards,
         map=shown_map,
         shown_whole=[page for one in chosen if (page := look.page(database, one))],

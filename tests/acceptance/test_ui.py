@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -128,12 +129,13 @@ LOOKS = """
     const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
     if ((a + 0.05) / (b + 0.05) < (large ? 3 : 4.5)) faint.push(walker.currentNode.data.trim().slice(0, 40) + " " + style.color);
   }
-  const unnamed = [...document.querySelectorAll("a, button, input, select")].filter((one) =>
+  const unnamed = [...document.querySelectorAll("a, button, input:not([type=hidden]), select")].filter((one) =>
     !one.textContent.trim() && !one.getAttribute("aria-label") && !(one.labels && one.labels.length)).map((one) => one.outerHTML);
   return { faint, unnamed, wide: document.documentElement.scrollWidth - innerWidth };
 })()
 """
 LIVE = "document.querySelector('.verdict') !== null"
+JUDGED = "document.querySelector('.matrix') !== null"
 
 
 def pages(site: Site) -> list[str]:
@@ -142,17 +144,23 @@ def pages(site: Site) -> list[str]:
         for state in ("done", "failed", "pending")
     )
     return ["", "look", "look?category=films&duration=10min", "look?error=truncated", "look?model=vivit&tag=films", "look?tag=none",
-            f"look/{done}", f"look/{failed}", f"look/{waiting}", "search", "search?words=rt-3", "map", "map?model=x-clip&tagger=x-clip/ru"]  # fmt: skip
+            "look?category=films&tag=films&held_out=genres@1", f"look/{done}", f"look/{failed}", f"look/{waiting}",
+            "search", "search?words=rt-3", "map", "map?model=x-clip&tagger=x-clip/ru", "judge", "judge?tagger=genres@1"]  # fmt: skip
 
 
 @needs_browser
 def test_every_page_is_whole_legible_and_asks_nobody_else(site: Site, page: Page) -> None:
-    for width, height, dark, phone in ((1280, 900, False, False), (390, 844, True, True)):
+    for width, height, dark, phone in ((1280, 900, False, False), (360, 780, True, True)):
         page.emulate(width, height, dark=dark, phone=phone)
         for path in pages(site):
             page.open(site.address + path)
             if not path:
                 page.becomes(LIVE)
+            if path.startswith("judge"):
+                page.becomes(JUDGED)
+                page.evaluate(
+                    "document.querySelectorAll('details').forEach((one) => (one.open = true))"
+                )
             looks = page.evaluate(LOOKS)
             assert looks == {"faint": [], "unnamed": [], "wide": 0}, f"/{path} at {width} px"
     assert page.problems == []
@@ -180,6 +188,21 @@ def test_strings_from_strangers_are_text_wherever_they_stand(site: Site, page: P
             == 0
         )
         assert page.evaluate("document.querySelectorAll('script').length") == 2
+    for tagger in ("x-clip/en", f"x-clip/mine {exhibition.HOSTILE[0]}"):
+        page.open(f"{site.address}judge?{urlencode({'tagger': tagger})}")
+        page.becomes(JUDGED)
+        assert page.evaluate("typeof window.hit") == "undefined"
+        assert (
+            page.evaluate(
+                "document.querySelectorAll('iframe, base, math, video, b b, style').length"
+            )
+            == 0
+        )
+        assert page.evaluate("document.querySelectorAll('script').length") == 3
+    rows = page.evaluate(
+        "[...document.querySelectorAll('.matrix tbody th')].map((one) => one.textContent)"
+    )
+    assert len(rows) == len(words)
     page.open(site.address + "look?error=undecodable")
     names = set(
         page.evaluate("[...document.querySelectorAll('.card .name')].map((one) => one.textContent)")
@@ -429,6 +452,42 @@ def test_the_keyboard_reaches_everything_and_a_command_is_copied(site: Site, pag
 
 
 @needs_browser
+def test_a_square_of_the_matrix_leads_to_its_videos(site: Site, page: Page) -> None:
+    page.emulate(1280, 900)
+    for tagger in ("x-clip/en", "genres@1"):
+        page.open(f"{site.address}judge?tagger={tagger}")
+        page.becomes(JUDGED)
+        # one stop for the keyboard, and arrows from there
+        stops = page.evaluate(
+            "document.querySelectorAll('.matrix a:not([tabindex=\"-1\"])').length"
+        )
+        assert stops == 1
+        page.evaluate("document.querySelector('.matrix a[tabindex=\"0\"]').focus()")
+        place = "(() => { const c = document.activeElement.closest('td'); return [c.parentElement.rowIndex, c.cellIndex] })()"
+        before = page.evaluate(place)
+        page.press("ArrowDown", 40)
+        after = page.evaluate(place)
+        if after == before:  # nothing below it in this column
+            page.press("ArrowRight", 39)
+            after = page.evaluate(place)
+        square = "document.activeElement"
+        wanted, title = (
+            page.evaluate(f"Number({square}.textContent)"),
+            page.evaluate(f"{square}.title"),
+        )
+        assert f": {wanted} of its videos" in title
+        page.press("Enter", 13)
+        page.becomes("location.pathname === '/look' && document.readyState === 'complete'")
+        assert page.evaluate("document.querySelectorAll('.card').length") == wanted
+        assert (
+            page.evaluate("document.querySelector('select[name=category]').value")
+            == title.split(",")[0]
+        )
+    assert "had learnt from them" in page.evaluate("document.querySelector('main').textContent")
+    assert page.problems == []
+
+
+@needs_browser
 def test_the_numbers_go_on_after_postgres_was_away(
     site: Site, page: Page, local: LocalStack
 ) -> None:
@@ -479,6 +538,7 @@ def test_the_report_is_one_file_that_opens_from_disk(
     page.becomes("document.querySelectorAll('#selected .card').length === 24")
     assert page.evaluate("document.querySelectorAll('img').length") > 50
     assert page.evaluate("typeof window.hit") == "undefined"
+    assert page.evaluate("document.querySelectorAll('.matrix').length") == 3, "of every tagger"
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     page.becomes("[...document.images].some((one) => one.naturalWidth === 336)")
     assert page.problems == []
