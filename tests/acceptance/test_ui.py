@@ -7,10 +7,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +22,10 @@ import pytest
 from sqlalchemy import Engine, text
 
 from db import session
+from db.errors import UsageError
 from db.stack.local_stack import LocalStack, StackState
 from producer.ui.guard import HEADERS, POLICY
+from producer.ui.server import listen
 from tests import browser, exhibition
 from tests.browser import Page
 from tests.conftest import clean_environment
@@ -46,7 +51,12 @@ class Site:
         return self.address.split("/")[2]
 
     def ask(
-        self, path: str, method: str = "GET", host: str | None = None, **headers: str
+        self,
+        path: str,
+        method: str = "GET",
+        host: str | None = None,
+        body: str = "",
+        **headers: str,
     ) -> http.client.HTTPResponse:
         """An answer whose body is read, whatever a browser would not send."""
         connection = http.client.HTTPConnection(self.host, timeout=30)
@@ -54,7 +64,9 @@ class Site:
         connection.putheader("Host", self.host if host is None else host)
         for name, value in headers.items():
             connection.putheader(name.replace("_", "-"), value)
-        connection.endheaders()
+        if body:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body.encode() or None)
         answer = connection.getresponse()
         answer.body = answer.read()  # type: ignore[attr-defined]
         connection.close()
@@ -62,19 +74,27 @@ class Site:
 
 
 @contextmanager
-def serving(environment: dict[str, str], *options: str) -> Iterator[str]:
-    """`reelvec ui`, and its address."""
+def serving(environment: dict[str, str], *options: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    """`reelvec ui`: its address, and all that it has said beside it."""
     command = [str(Path(sys.executable).with_name("reelvec")), "ui", "--no-browser", "--port", "0"]
-    with subprocess.Popen(
-        [*command, *options],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            [*command, *options],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        ) as process,
+    ):
+
+        def so_far() -> str:
+            said.seek(0)
+            return said.read()
+
         assert process.stdout is not None
         address = process.stdout.readline().strip()
-        yield address
+        yield address, so_far
         process.terminate()
         process.wait(timeout=20)
 
@@ -89,7 +109,7 @@ def site(stack: StackState, template: str) -> Iterator[Site]:
             "CELERY_BROKER_URL": stack.broker_url,
         }
         hostile = exhibition.add_hostile(engine)
-        with serving(environment) as address:
+        with serving(environment) as (address, _):
             yield Site(address, engine, environment, hostile)
 
 
@@ -285,8 +305,10 @@ def test_who_asks_for_another_name_or_from_another_page_is_refused(site: Site) -
     ):
         assert site.ask("/events", Origin=origin).status == 403, origin
     assert site.ask("/look", Origin=f"http://{site.host}").status == 200
-    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
         assert site.ask("/", method).status == 405
+    assert site.ask("/", "POST", Origin=f"http://{site.host}").status == 405
+    assert site.ask("/search", "POST").status == 403, "a form says where it stands"
     for path in ("/nothing", "/static/../../cli.py", "/static/%2e%2e/%2e%2e/cli.py", "/look/9999999", "/strips/9999999",
                  "/look/99999999999999999999999"):  # fmt: skip
         answer = site.ask(path)
@@ -327,12 +349,58 @@ def test_the_session_can_change_nothing(site: Site) -> None:
     assert asked
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com"])
-def test_another_address_than_loopback_is_refused(host: str) -> None:
-    from db.errors import UsageError
-    from producer.ui.server import listen
-
-    with pytest.raises(UsageError, match="listens on loopback only"):
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("0.0.0.0", "must know what it is called"),
+        ("::", "must know what it is called"),
+        ("203.0.113.77", "cannot be had"),
+        ("no.such.name.invalid", "no address of this machine"),
+        ("", "no address of this machine"),
+    ],
+)
+def test_an_address_that_is_not_this_machines_own_is_refused(host: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
         listen(host, 0)
-    with listen("localhost", 0) as taken, pytest.raises(UsageError, match="cannot be had"):
-        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_a_port_that_is_taken_is_refused_and_loopback_has_its_names() -> None:
+    taken = listen("localhost", 0)
+    with taken.socket, pytest.raises(UsageError, match="cannot be had"):
+        listen("127.0.0.1", taken.port)
+    assert taken.is_loopback
+    assert taken.hosts == {f"127.0.0.1:{taken.port}", f"localhost:{taken.port}"}
+
+
+def test_another_address_than_loopback_asks_for_the_token_that_the_terminal_shows(
+    site: Site,
+) -> None:
+    """The command itself: who may do what stands in `tests/integration/test_ui_safe.py`."""
+    address = own_address()
+    if address is None:
+        pytest.skip("this machine has no other address than loopback")
+    with serving(site.environment, "--host", address, "--allow-changes") as (opened, said):
+        elsewhere = Site(opened, site.engine, site.environment, [])
+        assert elsewhere.host.startswith(f"{address}:")
+        (token,) = re.findall("token, to be entered in the page: (.+)", said())
+        assert elsewhere.ask("/").status == 401
+        assert elsewhere.ask("/look", Cookie=f"reelvec={token}").status == 401
+        assert elsewhere.ask("/", host=f"localhost:{opened.split(':')[2]}").status == 421
+        own = {"Origin": opened.rstrip("/"), "Content-Type": "application/x-www-form-urlencoded"}
+        entered = elsewhere.ask("/enter", "POST", body=f"token={token}", **own)
+        assert entered.status == 303
+        cookie = str(entered.headers["Set-Cookie"]).partition(";")[0]
+        assert elsewhere.ask("/change/pause", Cookie=cookie).status == 200
+        assert token not in elsewhere.ask("/", Cookie=cookie).body.decode()  # type: ignore[attr-defined]
+        assert said().count(token) == 1
+
+
+def own_address() -> str | None:
+    """An address of this machine that others may reach; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        address: str = asked.getsockname()[0]
+        return None if address.startswith("127.") else address

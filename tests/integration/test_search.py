@@ -265,9 +265,9 @@ def test_a_file_that_is_not_in_the_catalogue_is_embedded_by_the_model_of_its_vec
     with Embedder(
         ["probe"], weights="pretrained", sampling="notebook", labels=None, out=None, files=names
     ) as embedder:
-        digest = embedder.digest(0)
         vectors = [embedder.arrays(number)["probe/pooled"] for number in (0, 1)]
-    encoder = bound(engine, declared_encoder("probe", "pretrained", "notebook"), digest, 64)
+    loaded = registry.module("probe").load(Weights("pretrained"), "cpu")
+    encoder = bound(engine, declared_encoder("probe", "pretrained", "notebook"), loaded.digest, 64)
     store(engine, encoder, vectors)
     said: list[str] = []
     hits = desk_search.find(engine, File(names[1]), Space(), Asked(2), said.append)
