@@ -92,11 +92,12 @@ def serving(environment: dict[str, str], *options: str) -> Iterator[tuple[str, C
             said.seek(0)
             return said.read()
 
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        yield address, so_far
-        process.terminate()
-        process.wait(timeout=20)
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip(), so_far
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def site(stack: StackState, template: str) -> Iterator[Site]:
             "CELERY_BROKER_URL": stack.broker_url,
         }
         hostile = exhibition.add_hostile(engine)
-        with serving(environment) as (address, _):
+        with serving(environment, "--allow-changes") as (address, _):
             yield Site(address, engine, environment, hostile)
 
 
@@ -144,7 +145,7 @@ LOOKS = """
     const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
     if ((a + 0.05) / (b + 0.05) < (large ? 3 : 4.5)) faint.push(walker.currentNode.data.trim().slice(0, 40) + " " + style.color);
   }
-  const unnamed = [...document.querySelectorAll("a, button, input, select")].filter((one) =>
+  const unnamed = [...document.querySelectorAll("a, button, input:not([type=hidden]), select")].filter((one) =>
     !one.textContent.trim() && !one.getAttribute("aria-label") && !(one.labels && one.labels.length)).map((one) => one.outerHTML);
   return { faint, unnamed, wide: document.documentElement.scrollWidth - innerWidth };
 })()
@@ -158,7 +159,8 @@ def pages(site: Site) -> list[str]:
         for state in ("done", "failed", "pending")
     )
     return ["", "look", "look?category=films&duration=10min", "look?error=truncated", "look?model=vivit&tag=films", "look?tag=none",
-            f"look/{done}", f"look/{failed}", f"look/{waiting}", "search", "search?words=rt-3"]  # fmt: skip
+            f"look/{done}", f"look/{failed}", f"look/{waiting}", f"look/{done}/frames", "search", "search?words=rt-3",
+            "change/retry", "change/cancel?category=films", "change/pause", "change/resume?backbone=efficientnet", "changes"]  # fmt: skip
 
 
 @needs_browser
@@ -246,6 +248,7 @@ def test_the_numbers_go_on_after_postgres_was_away(
     try:
         page.becomes("document.querySelector('.away b')?.textContent === 'No new numbers.'")
         assert page.evaluate(LIVE), "the last numbers stay"
+        page.becomes("/, \\d+ s ago/.test(document.querySelector('.away').textContent)")
         assert site.ask("/look").status == 503
     finally:
         local.up()
@@ -254,6 +257,34 @@ def test_the_numbers_go_on_after_postgres_was_away(
     execute(site.engine, "UPDATE reelvec.control SET paused = false")
     page.becomes("document.querySelector('.verdict .state').textContent !== 'PAUSED'")
     assert page.problems == []
+
+
+@needs_browser
+def test_a_browser_sends_what_a_form_asks_for(site: Site, page: Page, tmp_path: Path) -> None:
+    """As itself: its Origin is the page's own."""
+    page.open(site.address)
+    page.becomes(LIVE)
+    link = "a.here[href='/change/retry?error=not_found']"
+    page.becomes(f"document.querySelector({link!r}) !== null")
+    page.evaluate(f"document.querySelector({link!r}).click()")
+    page.becomes("document.querySelector('.confirm button') !== null")
+    page.evaluate("document.querySelector('.confirm button').click()")
+    page.becomes("location.pathname === '/changes' && document.querySelector('tbody') !== null")
+    cells = page.evaluate("[...document.querySelectorAll('tbody tr:first-child td')].map((one) => one.textContent)")  # fmt: skip
+    assert cells[2:] == ["retry", "1", "--error not_found"]
+    assert cells[1].endswith("by the page from 127.0.0.1")
+    assert page.problems == []
+    (tmp_path / "<b>cat<b>.png").write_bytes(b"nothing")
+    page.open(site.address + "search")
+    root = page.call("DOM.getDocument")["root"]["nodeId"]
+    field = page.call("DOM.querySelector", nodeId=root, selector="input[type=file]")["nodeId"]
+    page.call("DOM.setFileInputFiles", nodeId=field, files=[str(tmp_path / "<b>cat<b>.png")])
+    page.evaluate("document.querySelector('input[type=file]').form.requestSubmit()")
+    page.becomes(
+        "document.readyState === 'complete' && document.querySelector('.away b')?.textContent === '<b>cat<b>.png'"
+    )
+    assert all("422" in one for one in page.problems)  # there is no model for it
+    page.problems.clear()
 
 
 @needs_browser
@@ -365,15 +396,17 @@ def test_an_address_that_is_not_this_machines_own_is_refused(host: str, why: str
 
 
 def test_a_port_that_is_taken_is_refused_and_loopback_has_its_names() -> None:
-    taken = listen("localhost", 0)
-    with taken.socket, pytest.raises(UsageError, match="cannot be had"):
-        listen("127.0.0.1", taken.port)
+    taken = listen("127.0.0.1", 0)
+    with taken.socket:
+        port = taken.port
+        with pytest.raises(UsageError, match="cannot be had"):
+            listen("127.0.0.1", port)
     assert taken.is_loopback
-    assert taken.hosts == {f"127.0.0.1:{taken.port}", f"localhost:{taken.port}"}
+    assert taken.hosts == {f"127.0.0.1:{port}", f"localhost:{port}"}
 
 
 def test_another_address_than_loopback_asks_for_the_token_that_the_terminal_shows(
-    site: Site,
+    site: Site, request: pytest.FixtureRequest
 ) -> None:
     """The command itself: who may do what stands in `tests/integration/test_ui_safe.py`."""
     address = own_address()
@@ -392,7 +425,19 @@ def test_another_address_than_loopback_asks_for_the_token_that_the_terminal_show
         cookie = str(entered.headers["Set-Cookie"]).partition(";")[0]
         assert elsewhere.ask("/change/pause", Cookie=cookie).status == 200
         assert token not in elsewhere.ask("/", Cookie=cookie).body.decode()  # type: ignore[attr-defined]
+        if browser.executable() is not None:
+            page: Page = request.getfixturevalue("page")
+            page.open(opened + "look")
+            page.becomes("document.querySelector('input[name=token]') !== null")
+            page.evaluate(f"document.querySelector('input[name=token]').value = {token!r}")
+            page.evaluate("document.querySelector('main button').click()")
+            page.becomes(f"location.pathname === '/' && {LIVE}")
+            page.becomes("document.querySelectorAll('a.here').length > 0")
         assert said().count(token) == 1
+    if browser.executable() is not None:
+        page.becomes("document.body.classList.contains('disconnected')")
+        page.becomes("/from \\d+ s ago/.test(document.querySelector('.cut').textContent)")
+        assert page.evaluate(LIVE), "the last numbers stay"
 
 
 def own_address() -> str | None:
