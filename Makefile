@@ -26,6 +26,9 @@ $(VENV)/demo-installed: pyproject.toml constraints.txt
 $(VENV)/test-installed: $(VENV)/demo-installed
 	@echo "installing the test tools into $(VENV)" >&2
 	$(PIP) -e '.[all,test]'
+	@echo "reading the types of the libraries and compiling the tests, once for all runs" >&2
+	@$(BIN)/mypy >/dev/null || true
+	@$(BIN)/pytest --collect-only -q >/dev/null || true
 	@touch $@
 
 demo: $(VENV)/demo-installed ## Install, then run the main job on embedded servers with clips made on the spot
