@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from db import schema, session
 from db.stack.local_stack import LocalStack
+from producer.results import mapping
 from tests import browser, exhibition, exhibition_judged
 
 FOLDER = Path(__file__).parent / "ui"
@@ -25,24 +26,35 @@ PHONE_WIDTH_PX = 390
 
 @dataclass(frozen=True)
 class Picture:
-    """The top of the page at `path` when `ready`, an expression of JavaScript, is true."""
+    """The top of the page at `path` when `ready`, an expression of JavaScript, is true; before that
+    `does`, another one, happens there.
+    """
 
     path: str
     ready: str
     height_px: int
     width_px: int = 1200
     dark: bool = False
+    does: str = "true"
 
 
 LIVE = "document.querySelector('.verdict') !== null"
 SHOWN = "[...document.images].slice(0, 9).every((one) => one.complete)"
 JUDGED = "document.querySelector('.matrix') !== null"
+MAPPED = "map?model=vivit&tagger=x-clip/en"
+DRAWN = "document.getElementById('plane').dataset.ready !== undefined"
+LIT = "[0, 3].forEach((one) => document.querySelectorAll('#legend button')[one].click())"
+RIGHT = "document.getElementById('colour').value = 'right'; colour()"
+POINTED = "point(plane.points.ids.indexOf(44), { pin: true })"
 PICTURES = {
     "now-light": Picture("", LIVE, 2003),
     "now-phone": Picture("", LIVE, 844, PHONE_WIDTH_PX),
     "look-light": Picture("look?category=films", SHOWN, 760),
     "video-dark": Picture("look/4", SHOWN, 1300, dark=True),
     "video-phone": Picture("look/4", SHOWN, 844, PHONE_WIDTH_PX, dark=True),
+    "map-light": Picture(MAPPED, DRAWN, 1090, does=LIT),
+    "map-dark": Picture(MAPPED, DRAWN, 1090, dark=True, does=f"{RIGHT}; {POINTED}"),
+    "map-phone": Picture(MAPPED, DRAWN, 1300, PHONE_WIDTH_PX, dark=True, does=POINTED),
     "judge-light": Picture("judge?tagger=genres@1", JUDGED, 1640),
     "judge-dark": Picture(f"judge?tagger={quote('x-clip/по-русски')}", JUDGED, 1640, dark=True),
     "judge-phone": Picture("judge?tagger=genres@1", JUDGED, 844, PHONE_WIDTH_PX),
@@ -70,6 +82,7 @@ def take(names: set[str], folder: Path) -> None:
             page.emulate(wanted.width_px, wanted.height_px, dark=wanted.dark, phone=is_phone)
             page.open(address + wanted.path)
             page.becomes(wanted.ready)
+            page.evaluate(wanted.does)
             page.becomes(SHOWN)
             page.screenshot(FOLDER / f"{name}.webp", whole=False)
         assert page.problems == [], page.problems
@@ -86,6 +99,7 @@ def main() -> None:
             schema.upgrade(url)
             with session.connect(url) as engine:
                 exhibition.fill(engine)
+                mapping.make(engine, "vivit", None, anew=False, who="docs", tell=lambda *_: None)
                 take(names - FIFTY, folder)
                 if names & FIFTY:
                     exhibition_judged.add_fifty(engine)
