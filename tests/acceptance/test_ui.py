@@ -167,7 +167,8 @@ def pages(site: Site) -> list[str]:
     return ["", "look", "look?category=films&duration=10min", "look?error=truncated", "look?model=vivit&tag=films", "look?tag=none",
             "look?category=films&tag=films&held_out=genres@1", f"look/{done}", f"look/{failed}", f"look/{waiting}",
             f"look/{done}/frames", "search", "search?words=rt-3", "map", "map?model=x-clip&tagger=x-clip/ru",
-            "judge", "judge?tagger=genres@1", "change/retry", "change/cancel?category=films", "change/pause",
+            "judge", "judge?tagger=genres@1",
+            f"judge?{urlencode({'tagger': f'x-clip/mine {exhibition.HOSTILE[0]}'})}", "change/retry", "change/cancel?category=films", "change/pause",
             "change/resume?backbone=efficientnet", "changes"]  # fmt: skip
 
 
