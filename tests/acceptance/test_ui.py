@@ -23,9 +23,8 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from db import session
 from db.errors import UsageError
 from db.stack.local_stack import LocalStack, StackState
 from producer.ui.guard import HEADERS, POLICY
@@ -644,24 +643,6 @@ def test_nothing_that_is_typed_into_an_address_breaks_a_page(site: Site) -> None
         assert site.ask(f"/look?{query}").status == 200, query
     for words in ("%00", "%ff", "9" * 30, "%F0%9F%90%B6", "a" * 5000):
         assert site.ask(f"/search?words={words}").status == 200, words
-
-
-def test_the_session_can_change_nothing(site: Site) -> None:
-    with session.connect(
-        str(site.engine.url.render_as_string(hide_password=False)), read_only=True
-    ) as engine:
-        with pytest.raises(Exception, match="read-only transaction"):
-            execute(engine, "DELETE FROM reelvec.videos")
-        with (
-            pytest.raises(Exception, match="read-only transaction"),
-            session.one_statement(engine) as connection,
-        ):
-            connection.execute(text("DELETE FROM reelvec.videos"))
-    asked = one(
-        site.engine,
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE '%READ ONLY%'",
-    )
-    assert asked
 
 
 @pytest.mark.parametrize(

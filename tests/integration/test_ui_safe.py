@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
@@ -25,10 +25,11 @@ from starlette.testclient import TestClient
 from db import encoders, session
 from db.jobs import steering
 from db.stack.local_stack import StackState
+from producer.commands.ui import ui
 from producer.request import declared_encoder
 from producer.ui import app as pages
 from producer.ui import door as entrance
-from producer.ui import report, sheets
+from producer.ui import report, server, sheets
 from producer.ui.app import Access
 from producer.ui.guard import HEADERS, Guard
 from producer.ui.steering import Hand
@@ -407,6 +408,35 @@ def test_commands_that_the_page_can_take_have_a_link_and_no_other(
         assert set(change.command.split()) == set(command.split())
 
 
+@pytest.mark.parametrize("allow_changes", [False, True])
+def test_what_the_command_reads_with_can_change_nothing(
+    site: Site, stack: StackState, monkeypatch: pytest.MonkeyPatch, allow_changes: bool
+) -> None:
+    """Postgres itself says no; only the steps of --allow-changes have other connections."""
+    given: list[tuple[Engine, Access]] = []
+    monkeypatch.setenv("DATABASE_URL", site.url)
+    monkeypatch.setenv("CELERY_BROKER_URL", stack.broker_url)
+    monkeypatch.setattr(
+        pages, "application", lambda database, *_, access, **facts: given.append((database, access))
+    )
+
+    def try_it(*_: object) -> None:
+        ((database, access),) = given
+        statement = "DELETE FROM reelvec.videos WHERE false"
+        with pytest.raises(Exception, match="read-only transaction"):
+            execute(database, statement)
+        alone = session.one_statement(database)
+        with pytest.raises(Exception, match="read-only transaction"), alone as connection:
+            connection.execute(text(statement))
+        assert (access.hand is not None) == allow_changes
+        if access.hand:
+            execute(access.hand.database, statement)
+
+    monkeypatch.setattr(server, "serve", try_it)
+    ui(port=0, host="127.0.0.1", allow_changes=allow_changes, no_browser=True)
+    assert given
+
+
 def test_without_the_option_there_is_nothing_that_changes(site: Site, visitor: TestClient) -> None:
     assert not {"/change/{action}", "/changes", "/enter"} & {
         route.path for route in routes(site.plain)
@@ -446,11 +476,11 @@ class Active(HTMLParser):
             self.found.append(f"<{tag}>")
         if (tag == "meta" and "http-equiv" in told) or (tag == "script" and "src" not in told):
             self.found.append(f"<{tag} {attrs}>")
-        for name, text in attrs:
+        for name, value in attrs:
             if name.startswith("on") or name in ("style", "srcdoc"):
-                self.found.append(f"{name}={text}")
-            if name in self.ELSEWHERE and not re.match(r"/(?!/)|#|\?", text or ""):
-                self.found.append(f"{name}={text}")
+                self.found.append(f"{name}={value}")
+            if name in self.ELSEWHERE and not re.match(r"/(?!/)|#|\?", value or ""):
+                self.found.append(f"{name}={value}")
 
     def handle_data(self, data: str) -> None:
         if self._in_script and data.strip():
