@@ -310,3 +310,20 @@ class VideoError(ReelvecError):
         self.error_class = VIDEO_ERROR_CLASSES[code]
         self.code = code
         self.stage = stage
+
+
+#: Why frames that were sampled already cannot be used; the video is sampled again.
+PACK_ERRORS: dict[str, str] = {
+    "pack_missing": "the frame store has no object of this name",
+    "pack_damaged": "its bytes are not those that were written",
+    "pack_foreign": "it is of another format or pixel recipe, or of another version of the video",
+}
+
+
+class PackError(ReelvecError):
+    """A frame pack is of no use. `code` is a key of `PACK_ERRORS`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        assert code in PACK_ERRORS
+        self.code = code

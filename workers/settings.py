@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from db.settings import DatabaseSettings, Settings, refuse_unknown_variables
 from workers.health import address
@@ -103,6 +103,25 @@ class WorkerSettings(Settings):
         False,
         description="true: http sources may have private and loopback addresses. The S3 endpoint "
         "may always have one.",
+    )
+    frames: str | None = Field(
+        None,
+        description="The frame store, where sampled frames wait for a GPU or are kept: "
+        "s3://bucket/prefix, or a folder that all nodes see under the same name. Default: none.",
+    )
+    frames_endpoint: str | None = Field(
+        None,
+        description="S3 service of the frame store, where it is not that of the sources: "
+        "https://host or http://host:port. Default: as for the sources.",
+    )
+    frames_access_key_id: str | None = Field(
+        None, description="Key for the frame store's service; default: as for the sources."
+    )
+    frames_secret_access_key: SecretStr | None = Field(
+        None, description="The secret that belongs to REELVEC_FRAMES_ACCESS_KEY_ID."
+    )
+    frames_region: str | None = Field(
+        None, description="Region of the frame store's bucket; default: as for the sources."
     )
     sampling_wall_seconds: float = Field(
         120.0, gt=0, description="Deadline for sampling one video."
