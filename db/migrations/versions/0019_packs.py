@@ -34,15 +34,17 @@ STATEMENTS = (
     CREATE TABLE IF NOT EXISTS reelvec.tombstones (
       tombstone_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
       digest       text NOT NULL,
+      is_written   boolean NOT NULL DEFAULT true,
       buried_at    timestamptz NOT NULL DEFAULT now(),
-      swept_at     timestamptz
+      due_at       timestamptz NOT NULL DEFAULT now()
     )""",
+    "CREATE INDEX IF NOT EXISTS tombstones_due ON reelvec.tombstones (due_at)",
     # whoever may delete a video need not know of tombstones
     """
     CREATE OR REPLACE FUNCTION reelvec.bury_pack() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $bury$
     BEGIN
-      INSERT INTO reelvec.tombstones (digest) VALUES (OLD.digest);
+      INSERT INTO reelvec.tombstones (digest, is_written) VALUES (OLD.digest, OLD.written_at IS NOT NULL);
       RETURN NULL;
     END $bury$""",
     "DROP TRIGGER IF EXISTS packs_bury ON reelvec.packs",
