@@ -267,6 +267,12 @@ VIDEO_ERRORS: dict[str, ErrorCode] = {
         "shorten it, enqueue with the new file, delete the old tagger with `reelvec db sql --write "
         "\"DELETE FROM taggers WHERE tagger = 'x-clip/tags'\"`, then `retry`",
     ),
+    "store_unavailable": ErrorCode(
+        ErrorClass.INFRA,
+        "the frame store does not answer, refuses, or is full",
+        "check what `REELVEC_FRAMES` names, and its `REELVEC_FRAMES_` keys; for a folder, its mount "
+        "and its free space",
+    ),
     # delivery
     "unavailable": ErrorCode(
         ErrorClass.INFRA,

@@ -120,8 +120,8 @@ class WorkerSettings(Settings):
     frames_secret_access_key: SecretStr | None = Field(
         None, description="The secret that belongs to REELVEC_FRAMES_ACCESS_KEY_ID."
     )
-    frames_region: str | None = Field(
-        None, description="Region of the frame store's bucket; default: as for the sources."
+    frames_region: str = Field(
+        "", description="Region of the frame store's bucket; default: as for the sources."
     )
     sampling_wall_seconds: float = Field(
         120.0, gt=0, description="Deadline for sampling one video."
@@ -209,6 +209,15 @@ class WorkerSettings(Settings):
                 f"REELVEC_JOB_SECONDS={self.job_seconds:g} does not fit "
                 f"REELVEC_SAMPLING_WALL_SECONDS={self.sampling_wall_seconds:g}: sampling alone may "
                 "take as long as the whole video; set the first to more than the second"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _frames_have_both_keys(self) -> Self:
+        if (self.frames_access_key_id is None) != (self.frames_secret_access_key is None):
+            raise ValueError(
+                "of REELVEC_FRAMES_ACCESS_KEY_ID and REELVEC_FRAMES_SECRET_ACCESS_KEY one is set "
+                "and the other is not: set both, or neither"
             )
         return self
 

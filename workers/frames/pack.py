@@ -15,6 +15,9 @@ import numpy as np
 from workers.sampling.frames import Frames
 from workers.sampling.plan import SHAPE
 
+#: No pack is larger: the pixels as they are have 14.45 MB, a strip some 6 KB.
+MAX_BYTES = 16 << 20
+
 
 @dataclass(frozen=True)
 class Pack:

@@ -9,26 +9,32 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
+from db.errors import PackError, UsageError, VideoError
+from workers.frames import pack
 from workers.settings import WorkerSettings
 
-#: The stage of every error that the store raises as a `VideoError`.
+#: The stage of every `VideoError` that the store raises; its code is store_unavailable.
 STAGE = "store"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One object of the store. `age_seconds`: since it was written, by the store's clock."""
+    """One object of the store, or what is left of one whose writing was broken off. `name`: the
+    digest of a whole one. `age_seconds`: since it was written; 0 where the store does not say.
+    """
 
-    digest: str
+    name: str
     size_bytes: int
     age_seconds: float
 
 
 class FrameStore(Protocol):
-    """Thread-safe. Every function raises `VideoError` (stage `store`) with a code of class infra or
-    transient where the store does not answer, refuses, or is full: no video is to blame for it.
+    """Thread-safe. Every function raises `VideoError` (store_unavailable) where the store does not
+    answer, refuses or is full: no video is to blame for that.
     """
 
     def put(self, digest: str, data: bytes) -> None:
@@ -41,12 +47,12 @@ class FrameStore(Protocol):
         """
         ...
 
-    def delete(self, digest: str) -> None:
-        """Afterwards there is no such object, nor a part of one; it need not have been there."""
+    def delete(self, name: str) -> None:
+        """Afterwards there is nothing of this name; there need not have been."""
         ...
 
     def list(self) -> Iterator[Stored]:
-        """All objects, and what is left of those whose writing was broken off."""
+        """Everything of ours that the store holds, and nothing else that lies there."""
         ...
 
     def close(self) -> None: ...
@@ -55,10 +61,43 @@ class FrameStore(Protocol):
 def open_store(
     settings: WorkerSettings, *, stop: threading.Event | None = None
 ) -> FrameStore | None:
-    """The store that `REELVEC_FRAMES` names; None: it names none. Once `stop` is set nothing is
-    tried again.
+    """The store that `REELVEC_FRAMES` names, unasked whether it answers; None: it names none. Once
+    `stop` is set what fails is not tried again: it raises `Cancelled`.
 
     Raises `UsageError` for what is neither a bucket nor an absolute folder,
-    `RefusedConfigurationError` for half a pair of keys.
+    `RefusedConfigurationError` for keys that are not whole.
     """
-    raise NotImplementedError
+    where = settings.frames
+    if where is None:
+        return None
+    if Path(where).is_absolute():
+        from workers.frames.folder import FolderStore
+
+        return FolderStore(Path(where))
+    if not where.startswith("s3://") or not urlsplit(where).netloc:
+        raise UsageError(
+            f"REELVEC_FRAMES={where!r} is neither s3://bucket/prefix nor the absolute path of a "
+            "folder that all nodes see"
+        )
+    from workers.frames.bucket import open_bucket
+
+    return open_bucket(where, settings, stop or threading.Event())
+
+
+def missing(digest: str, where: str) -> PackError:
+    return PackError("pack_missing", f"the frame store {where} has no object {digest}")
+
+
+def unavailable(why: str) -> VideoError:
+    return VideoError("store_unavailable", f"the frame store (REELVEC_FRAMES): {why}", stage=STAGE)
+
+
+def verified(digest: str, data: bytes) -> bytes:
+    """`data`, if it is what was written. Raises `PackError` (pack_damaged)."""
+    if len(data) > pack.MAX_BYTES or pack.digest(data) != digest:
+        raise PackError(
+            "pack_damaged",
+            f"the object {digest} of the frame store holds {len(data)} other bytes than were "
+            "written",
+        )
+    return data
