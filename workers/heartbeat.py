@@ -1,5 +1,5 @@
-"""What a worker does besides its work: beat, look after the ledger, and watch whether it takes
-messages and computes rightly.
+"""What a worker does besides its work: beat, look after the ledger and the frame store, and watch
+whether it takes messages and computes rightly.
 
 A thread for each, because a broker that does not answer must not cost the heartbeat, nor a database
 the watch on the broker; and the heartbeat has a connection of its own, because neither may task
@@ -25,6 +25,8 @@ from db.progress import census
 from workers import contract, feeder
 from workers.delivery import breaker, consuming
 from workers.ending.at_once import end_process
+from workers.frames import sweeping
+from workers.frames.store import FrameStore
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,8 @@ class Heartbeat:
             Round(self.watch_consumption(), threading.Event()),
             Round(self.watch_canary, threading.Event()),
         ]
+        if runtime.frame_store is not None:
+            self._rounds.append(Round(self.sweeping(runtime.frame_store), threading.Event()))
         runtime.heart = tuple(
             threading.Thread(
                 target=self._repeat, args=(turn,), name=turn.step.__name__, daemon=True
@@ -170,6 +174,16 @@ class Heartbeat:
                 watch.look()
 
         return look
+
+    def sweeping(self, store: FrameStore) -> Callable[[], None]:
+        """One round: objects of the frame store that no row names any more are deleted."""
+        runtime = self._runtime
+
+        def sweep() -> None:
+            if not runtime.draining.is_set():
+                sweeping.sweep(runtime.database, store)
+
+        return sweep
 
     def watch_canary(self) -> None:
         """One round: whether this worker still makes what it should (`workers/canary`)."""

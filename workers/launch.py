@@ -29,6 +29,7 @@ from workers.ending.draining import Drain
 from workers.ending.end_signals import EndSignals
 from workers.ending.recycling import Recycling
 from workers.engine.engine import Engine
+from workers.frames.store import open_store
 from workers.heartbeat import Heartbeat
 from workers.models import Models
 from workers.node import gpu_lock, lifeline, notice, shape
@@ -76,6 +77,9 @@ def prepare(app: Any, node: str = "") -> Runtime:
         storage = stack.enter_context(
             Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun)
         )
+        frame_store = open_store(chosen, stop=drain.begun)
+        if frame_store is not None:
+            stack.callback(frame_store.close)
         identity = _identity(chosen, engine, node)
         made = Runtime(
             settings=chosen,
@@ -90,6 +94,7 @@ def prepare(app: Any, node: str = "") -> Runtime:
             tally=tally,
             samplers=samplers,
             videos=Videos(storage, samplers),
+            frame_store=frame_store,
             identity=identity,
             closing=stack,
             refusals=Refusals(beat_seconds=chosen.beat_seconds),

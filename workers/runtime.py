@@ -27,6 +27,7 @@ from workers.ending.draining import Drain
 from workers.ending.end_signals import EndSignals
 from workers.ending.recycling import Recycling
 from workers.engine.engine import Engine
+from workers.frames.store import FrameStore
 from workers.models import Models
 from workers.sampling.pool import SamplerPool
 from workers.sampling.videos import Videos
@@ -68,6 +69,7 @@ class Runtime:
     signals: EndSignals
     recycling: Recycling
     tally: Tally
+    frame_store: FrameStore | None = None
     gpu_lock: socket.socket | None = None
     look_now: threading.Event = field(default_factory=threading.Event)
     heart: tuple[threading.Thread, ...] = ()

@@ -12,6 +12,8 @@ from sqlalchemy import Connection, text
 
 #: The first half of an advisory lock's key; the second is made of a digest.
 OBJECT_LOCKS = 712_043
+#: Of a row: whoever was to write its object has given up long ago.
+NEVER_WRITTEN = "written_at IS NULL AND recorded_at < now() - interval '1 hour'"
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,12 @@ MODULES = {
     "liveness": {WORKER},
     "lost_messages": {ENQUEUER, WORKER},
     "outcome": {WORKER},
+    "packs": {WORKER},
     "places": {WORKER},
     "recheck": {ENQUEUER},
     "references": {WORKER},
     "steering": {ENQUEUER},
+    "tombstones": {WORKER},
 }
 #: `invariants` holds cures that `doctor --data` prints for an administrator, who alone imports
 #: vectors (`taking_in`); of `encoders` each does a part.
@@ -66,8 +68,8 @@ def test_encoders_are_declared_by_one_and_bound_by_the_other() -> None:
 
 def test_a_worker_deletes_in_its_results_and_in_what_it_says_of_itself_only() -> None:
     deletes = {right.table for right in rights.rights(WORKER) if right.privilege == "DELETE"}
-    results = {"video_embeddings", "embeddings", "window_embeddings", "scores", "strips"}
-    assert deletes == results | {"workers", "place_workers"}
+    results = {"video_embeddings", "embeddings", "window_embeddings", "scores", "strips", "packs"}
+    assert deletes == results | {"tombstones", "workers", "place_workers"}
     assert not [right for right in rights.rights(ENQUEUER) if right.privilege == "DELETE"]
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from db.errors import VideoError
 from workers.frames.pack import MAX_BYTES
-from workers.frames.store import Stored, missing, unavailable, verified
+from workers.frames.store import AT_ONCE, Stored, missing, unavailable, verified
 from workers.settings import WorkerSettings
 from workers.sources.retrying import Limits
 from workers.sources.s3 import S3Store
@@ -19,8 +19,6 @@ from workers.sources.s3_account import Account, own_account
 from workers.sources.s3_endpoint import parsed
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-#: Threads that delete at once, beside those that put and get (`workers.frames.sweeping`).
-DELETING = 16
 
 
 class BucketStore:
@@ -82,5 +80,5 @@ def open_bucket(uri: str, settings: WorkerSettings, stop: threading.Event) -> Bu
         f"{uri.rstrip('/')}/",
         account,
         replace(settings.fetch_limits, stop=stop),
-        connections=settings.in_flight + DELETING,
+        connections=settings.in_flight + AT_ONCE,
     )

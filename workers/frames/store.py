@@ -19,6 +19,8 @@ from workers.settings import WorkerSettings
 
 #: The stage of every `VideoError` that the store raises; its code is store_unavailable.
 STAGE = "store"
+#: How many objects a process deletes at the same time, beside those it reads and writes.
+AT_ONCE = 16
 
 
 @dataclass(frozen=True)
