@@ -29,7 +29,7 @@ from workers.ending.draining import Drain
 from workers.ending.end_signals import EndSignals
 from workers.ending.recycling import Recycling
 from workers.engine.engine import Engine
-from workers.frames.store import open_store
+from workers.frames.opening import open_store
 from workers.heartbeat import Heartbeat
 from workers.models import Models
 from workers.node import gpu_lock, lifeline, notice, shape

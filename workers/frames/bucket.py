@@ -68,7 +68,7 @@ class BucketStore:
 
 
 def open_bucket(uri: str, settings: WorkerSettings, stop: threading.Event) -> BucketStore:
-    """Raises as `workers.frames.store.open_store`."""
+    """Raises as `workers.frames.opening.open_store`."""
     key, secret = settings.frames_access_key_id, settings.frames_secret_access_key
     where = settings.frames_endpoint
     account = own_account(

@@ -6,16 +6,12 @@ An object is there whole or not at all, and what is read is compared with its na
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from db.errors import PackError, UsageError, VideoError
+from db.errors import PackError, VideoError
 from workers.frames import pack
-from workers.settings import WorkerSettings
 
 #: The stage of every `VideoError` that the store raises; its code is store_unavailable.
 STAGE = "store"
@@ -58,32 +54,6 @@ class FrameStore(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def open_store(
-    settings: WorkerSettings, *, stop: threading.Event | None = None
-) -> FrameStore | None:
-    """The store that `REELVEC_FRAMES` names, unasked whether it answers; None: it names none. Once
-    `stop` is set what fails is not tried again: it raises `Cancelled`.
-
-    Raises `UsageError` for what is neither a bucket nor an absolute folder,
-    `RefusedConfigurationError` for keys that are not whole.
-    """
-    where = settings.frames
-    if where is None:
-        return None
-    if Path(where).is_absolute():
-        from workers.frames.folder import FolderStore
-
-        return FolderStore(Path(where))
-    if not where.startswith("s3://") or not urlsplit(where).netloc:
-        raise UsageError(
-            f"REELVEC_FRAMES={where!r} is neither s3://bucket/prefix nor the absolute path of a "
-            "folder that all nodes see"
-        )
-    from workers.frames.bucket import open_bucket
-
-    return open_bucket(where, settings, stop or threading.Event())
 
 
 def missing(digest: str, where: str) -> PackError:
