@@ -10,8 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from db.errors import VideoError
-from workers.frames.pack import MAX_BYTES
-from workers.frames.store import AT_ONCE, Stored, missing, unavailable, verified
+from workers.frames.store import AT_ONCE, MAX_BYTES, Stored, missing, unavailable, verified
 from workers.settings import WorkerSettings
 from workers.sources.retrying import Limits
 from workers.sources.s3 import S3Store

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from workers.frames.pack import MAX_BYTES
-from workers.frames.store import Stored, missing, unavailable, verified
+from workers.frames.store import MAX_BYTES, Stored, missing, unavailable, verified
 
 #: A file is named by the digest of its bytes, and has an ending until it is whole.
 _NAME = re.compile(r"[0-9a-f]{64}(\.[0-9a-f]{32}\.unfinished)?")

@@ -6,17 +6,19 @@ An object is there whole or not at all, and what is read is compared with its na
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from db.errors import PackError, VideoError
-from workers.frames import pack
 
 #: The stage of every `VideoError` that the store raises; its code is store_unavailable.
 STAGE = "store"
 #: How many objects a process deletes at the same time, beside those it reads and writes.
 AT_ONCE = 16
+#: No object is larger: 96 frames as they are have 14.45 MB.
+MAX_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -56,20 +58,24 @@ class FrameStore(Protocol):
     def close(self) -> None: ...
 
 
-def missing(digest: str, where: str) -> PackError:
-    return PackError("pack_missing", f"the frame store {where} has no object {digest}")
+def digest(data: bytes) -> str:
+    """The name of an object: the SHA-256 of all its bytes, 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def missing(name: str, where: str) -> PackError:
+    return PackError("pack_missing", f"the frame store {where} has no object {name}")
 
 
 def unavailable(why: str) -> VideoError:
     return VideoError("store_unavailable", f"the frame store (REELVEC_FRAMES): {why}", stage=STAGE)
 
 
-def verified(digest: str, data: bytes) -> bytes:
+def verified(name: str, data: bytes) -> bytes:
     """`data`, if it is what was written. Raises `PackError` (pack_damaged)."""
-    if len(data) > pack.MAX_BYTES or pack.digest(data) != digest:
+    if len(data) > MAX_BYTES or digest(data) != name:
         raise PackError(
             "pack_damaged",
-            f"the object {digest} of the frame store holds {len(data)} other bytes than were "
-            "written",
+            f"the object {name} of the frame store holds {len(data)} other bytes than were written",
         )
     return data
