@@ -4,12 +4,12 @@ whatever removes it, the object goes soon after.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from db import schema, session
 from db.errors import VideoError
@@ -151,12 +151,12 @@ def test_a_row_that_comes_back_keeps_its_object(ledger: Engine, store: FolderSto
 
 
 @pytest.fixture
-def many(ledger: Engine, store: FolderStore) -> Iterator[int]:
+def many(ledger: Engine, store: FolderStore) -> int:
     rows = [replace(ROW, policy=f"p{n}", digest=digest(b"%d" % n)) for n in range(5)]
     for number, row in enumerate(rows):
         assert written(ledger, store, row, b"%d" % number)
     take_down(ledger, 1)
-    yield len(rows)
+    return len(rows)
 
 
 def test_a_store_that_is_away_is_asked_again(
@@ -190,9 +190,11 @@ def test_nobody_records_a_pack_whose_object_is_being_deleted(
     take_down(ledger, 1)
     with session.transaction(ledger) as sweeping:
         assert tombstones.take(sweeping, 1) == ([NAME], [])
-        with pytest.raises(Exception, match="lock timeout"), session.transaction(ledger) as other:
+        with session.transaction(ledger) as other:
             other.exec_driver_sql("SET LOCAL lock_timeout = '20ms'")
-            packs.record(other, replace(ROW, video_id=2))
+            with pytest.raises(DBAPIError, match="lock timeout"):
+                packs.record(other, replace(ROW, video_id=2))
+            other.rollback()
     assert recorded(ledger, replace(ROW, video_id=2))
 
 

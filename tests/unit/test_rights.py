@@ -35,8 +35,8 @@ MODULES = {
     "tombstones": {WORKER},
 }
 #: `invariants` holds cures that `doctor --data` prints for an administrator, who alone imports
-#: vectors (`taking_in`); of `encoders` each does a part.
-OTHERS = {"invariants", "encoders", "taking_in"}
+#: vectors (`taking_in`) and purges frames (`holdings`); of `encoders` each does a part.
+OTHERS = {"invariants", "encoders", "holdings", "taking_in"}
 
 
 def written(module: Path) -> set[tuple[str, str]]:
