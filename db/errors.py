@@ -75,6 +75,7 @@ class ErrorClass(StrEnum):
     INFRA = "infra"  # not this video's fault: waits, burns no attempt
     STRIKE = "strike"  # its sampler died: three and the video is `poison`
     DEVICE = "device"  # the GPU's fault: tried again
+    FRAMES = "frames"  # what was sampled is lost: sampled again, three times
     BAD_OUTPUT = "bad_output"  # the model's numbers are unusable: failed, never written
 
 
@@ -238,6 +239,12 @@ VIDEO_ERRORS: dict[str, ErrorCode] = {
         ErrorClass.PERMANENT,
         "the file had three strikes",
         "do not open it with other decoders; report it",
+    ),
+    # frames of an earlier stage
+    "frames_lost": ErrorCode(
+        ErrorClass.FRAMES,
+        "three times the frames that a sampler node had written could not be read again whole",
+        "see what `reelvec frames verify` says of the store, then `retry`",
     ),
     # engine
     "engine_timeout": ErrorCode(

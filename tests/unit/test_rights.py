@@ -19,6 +19,7 @@ MODULES = {
     "backbone_breaker": {WORKER},
     "catalogue": {ENQUEUER},
     "census": {ENQUEUER, WORKER},
+    "ended": {WORKER},
     "feeding": {ENQUEUER, WORKER},
     "head_tags": {ENQUEUER},
     "heads": {ENQUEUER},
