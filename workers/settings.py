@@ -72,6 +72,11 @@ class WorkerSettings(Settings):
         "on a GPU 4, with less than"
         " 16 GB of memory 2, with less than 8 GB 1.",
     )
+    stage: Literal["video", "sample"] = Field(
+        "video",
+        description="sample: this process only samples videos, writes their frames into the frame "
+        "store and leaves the rest to workers with a GPU; set by `reelvec worker --stage sample`.",
+    )
     processes: int = Field(
         1,
         ge=1,
@@ -265,6 +270,8 @@ class WorkerSettings(Settings):
     @property
     def on_gpu(self) -> bool:
         """Whether the device will be a GPU, as far as can be told without torch."""
+        if self.stage == "sample":
+            return False
         return (
             bool(machine.visible_gpus()) if self.device is None else self.device.startswith("cuda")
         )
@@ -284,12 +291,30 @@ class WorkerSettings(Settings):
             on_gpu=self.on_gpu,
             samplers=self.samplers,
             videos_per_batch=self.videos_per_batch,
+            only_samples=self.stage == "sample",
         )
 
     @property
     def in_flight(self) -> int:
-        """Videos worked on at once; Celery's concurrency."""
+        """Videos worked on at once."""
         return self.shape.in_flight
+
+    @property
+    def pack_slots(self) -> int:
+        """Packs of frames worked on at once besides: with slots of their own they never wait for
+        videos that take long.
+        """
+        return self.shape.pack_slots if self.frames and self.stage == "video" else 0
+
+    @property
+    def video_slots(self) -> int | None:
+        """Of all slots those that are for videos; None: all of them."""
+        return self.in_flight if self.pack_slots else None
+
+    @property
+    def slots(self) -> int:
+        """Of both; Celery's concurrency."""
+        return self.in_flight + self.pack_slots
 
     @property
     def fetch_limits(self) -> Limits:

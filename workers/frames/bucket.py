@@ -79,5 +79,5 @@ def open_bucket(uri: str, settings: WorkerSettings, stop: threading.Event) -> Bu
         f"{uri.rstrip('/')}/",
         account,
         replace(settings.fetch_limits, stop=stop),
-        connections=settings.in_flight + AT_ONCE,
+        connections=settings.slots + AT_ONCE,
     )
