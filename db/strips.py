@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -20,6 +21,16 @@ def fetch(connection: Connection, video_id: int) -> bytes | None:
     statement = text("SELECT strip FROM reelvec.strips WHERE video_id = :video_id")
     found = connection.execute(statement, {"video_id": video_id}).scalar()
     return None if found is None else bytes(found)
+
+
+def first(connection: Connection, video_ids: Sequence[int], most: int) -> list[int]:
+    """The first `most` of these videos that have a picture, in their order."""
+    statement = text(
+        "SELECT video_id FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS asked (video_id, place)"
+        " JOIN reelvec.strips USING (video_id) ORDER BY place LIMIT :most"
+    )
+    facts = {"ids": list(video_ids), "most": most}
+    return list(connection.execute(statement, facts).scalars())
 
 
 def purge(connection: Connection) -> Purged:

@@ -34,6 +34,7 @@ from producer.commands import (
     up,
     worker,
 )
+from producer.commands import map as mapping
 from producer.commands.version import Version
 
 RUN, WATCH, USE, SET_UP, LOOK = (
@@ -70,6 +71,7 @@ reelvec.command(rich_help_panel=USE)(export.export)
 reelvec.command(rich_help_panel=USE)(evaluate.evaluate)
 reelvec.command(rich_help_panel=USE)(tag.tag)
 reelvec.command(rich_help_panel=USE)(dedupe.dedupe)
+reelvec.command(name="map", rich_help_panel=USE)(mapping.map_)
 reelvec.command(rich_help_panel=USE)(ui.ui)
 reelvec.command(rich_help_panel=USE)(report.report)
 reelvec.command(rich_help_panel=SET_UP)(up.up)

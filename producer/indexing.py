@@ -49,9 +49,9 @@ def _made(
     database: Engine, index: Index, say: Callable[[str], None], tell: Callable[[int, int], None]
 ) -> Made:
     seconds = None
+    with session.transaction(database) as connection:
+        builder = server_facts.builder(connection)
     if not index.is_there:
-        with session.transaction(database) as connection:
-            builder = server_facts.builder(connection)
         given = indexes.resources(index, builder)
         say(_told(index, given))
         phases: set[str] = set()
@@ -67,6 +67,12 @@ def _made(
         seconds = round(time.monotonic() - started, 1)
     with session.transaction(database) as connection:
         size_bytes = indexes.size_bytes(connection, index)
+    if size_bytes > builder.shared_buffers_bytes:
+        say(
+            f"{index.encoder}: the index has {size_bytes / 1e6:,.0f} MB, the server's cache "
+            f"{builder.shared_buffers_bytes / 1e6:,.0f} MB: searches take twice the time. If the "
+            "server can have more, run ALTER SYSTEM SET shared_buffers and restart it"
+        )
     return Made(index.encoder, index.table, index.name, index.vectors, seconds, size_bytes)
 
 

@@ -22,6 +22,8 @@ from db.jobs.outcome import EncoderRows, Outcome, TaggerRows
 from db.labels import LabelSet
 from db.stack.local_stack import StackState
 from demo.photographs import PHOTOGRAPHS
+from producer.results import mapping
+from tests import exhibition_judged
 from tests.ledgering import Row, declare, execute, record
 from workers.sampling import drawing
 
@@ -166,6 +168,8 @@ def fill(engine: Engine) -> None:
                 )
             elif video_id <= DONE + len(FAILURES) + RUNNING:
                 _begin(connection, video_id, worker)
+    exhibition_judged.copy_some(engine)
+    exhibition_judged.learn(engine)
     _hold_up(engine)
 
 
@@ -281,6 +285,20 @@ def _hold_up(engine: Engine) -> None:
                     " error = 'old-archive: the key may not read this bucket' WHERE place LIKE '%old-archive%'")  # fmt: skip
     execute(engine, "INSERT INTO reelvec.paused_backbones (backbone, paused, reason, at)"
                     " VALUES ('efficientnet', true, 'device_error on 3 workers within a minute', now())")  # fmt: skip
+
+
+def put_on_map(engine: Engine, video_ids: list[int]) -> None:
+    """Make a map of vivit, on which these videos are, too: each where one of the others is.
+    Three of those have a tag that is wrong.
+    """
+    execute(engine, """
+INSERT INTO reelvec.video_embeddings
+SELECT m.encoder_id, v.video_id, m.embedding, m.dtype, m.worker_id, now()
+FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS v (video_id, place) JOIN reelvec.video_embeddings m ON m.video_id = v.place
+WHERE m.encoder_id = (SELECT encoder_id FROM reelvec.encoders WHERE encoder = 'vivit')""", ids=video_ids)  # fmt: skip
+    execute(engine, "UPDATE reelvec.scores SET tag = 'travel' WHERE video_id <= 3 AND tagger_id ="
+                    " (SELECT tagger_id FROM reelvec.taggers WHERE tagger = 'x-clip/en')")  # fmt: skip
+    mapping.make(engine, "vivit", None, anew=False, who="tests", tell=lambda *_: None)
 
 
 def add_hostile(engine: Engine) -> list[int]:

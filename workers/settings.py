@@ -10,10 +10,11 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from db import machine
 from db.settings import DatabaseSettings, Settings, refuse_unknown_variables
 from workers.health import address
 from workers.health.address import Address
-from workers.node import machine, shape
+from workers.node import shape
 from workers.node.shape import Shape
 from workers.sources.retrying import Limits
 

@@ -24,11 +24,11 @@ from db.errors import BusyError, UsageError
 LOCK_KEY = 7_120_431_003
 #: Neighbours of a vector in the graph, and how many candidates they are chosen from
 #: (bench/nearest.py measures recall and time).
-NEIGHBOURS, CANDIDATES = 16, 64
+NEIGHBOURS, CANDIDATES = 24, 100
 #: With fewer vectors looking at all of them is quick enough.
 WORTH_VECTORS = 20_000
 #: What the graph takes for each vector beside its numbers of 16 bits.
-GRAPH_BYTES = 700
+GRAPH_BYTES = 1_000
 _POLL_SECONDS = 0.5
 
 TABLES = ("video_embeddings", "window_embeddings")

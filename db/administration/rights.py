@@ -28,12 +28,15 @@ ENQUEUER_WRITES = {
     "canaries": "UPDATE",
     "label_sets": "INSERT",
     "taggers": "INSERT",
-    "heads": "INSERT, UPDATE (unsure_below)",
+    "heads": "INSERT, UPDATE (unsure_below, judgement)",
     "scores": "INSERT, UPDATE",
     "control": "INSERT, UPDATE",
     "places": "INSERT, UPDATE",
     "paused_backbones": "INSERT, UPDATE",
     "actions": "INSERT",
+    # what a map that is made anew takes the place of
+    "maps": "INSERT, UPDATE (is_whole), DELETE",
+    "map_points": "INSERT",
     "census": "INSERT, UPDATE",
 }
 #: What a worker writes. It deletes in its result tables and in what it says of itself, nowhere

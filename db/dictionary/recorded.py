@@ -158,7 +158,8 @@ unsure_below real
 videos integer
     How many it has learnt from.
 judgement jsonb
-    What reelvec evaluate found when it was saved: of videos that its like had not seen.
+    What reelvec evaluate found when it was last saved: of videos that its like had not seen.
+    examples: ids of some videos by category and answer, the surest first.
 digest text
     SHA-256 of all that decides what it says.
 made_by text

@@ -121,6 +121,55 @@ buried_at timestamptz
 due_at timestamptz
     When a worker looks at it next.
 
+TABLE maps
+    The maps of two dimensions that reelvec map makes of an encoder's vectors, one an encoder. While
+    one is made anew there are two.
+map_id integer
+    Its number.
+encoder_id smallint
+    Whose vectors.
+method text
+    pca or pacmap.
+vectors bigint
+    Of how many vectors it was made; what came later was placed on its axes.
+mean real[]
+    Of pca: the mean of the vectors, each brought to length 1.
+axes real[]
+    Of pca: the two principal axes, [axis][number].
+variance_share real
+    Of pca: the share of the variance that the two axes hold, from 0 to 1.
+is_whole boolean
+    false: it is being made, or a run of reelvec map was broken off; the next one removes it.
+made_by text
+    Who ran the command.
+made_at timestamptz
+    When it was begun.
+
+TABLE map_points
+    A place for each vector on the map of its encoder. It goes with the vector. For reading see
+    coordinates.
+encoder_id smallint
+    Whose vector.
+video_id bigint
+    Of which video.
+map_id integer
+    On which map.
+x real
+    To the right.
+y real
+    Upwards.
+
+VIEW coordinates
+    Where each video lies on the map of each encoder, made by reelvec map.
+video_id bigint
+    The video.
+encoder text
+    The embedding space.
+x real
+    To the right. Places of two encoders must not be compared.
+y real
+    Upwards.
+
 VIEW embeddings
     The vectors of video_embeddings as float32, for programs older than revision 0017. It goes with
     the next release: read video_embeddings.

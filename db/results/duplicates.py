@@ -49,6 +49,10 @@ FROM reelvec.video_embeddings m JOIN reelvec.videos v USING (video_id) LEFT JOIN
 WHERE m.encoder_id = :encoder_id"""
 _PAIRS = text("""
 SELECT video_id, other_id, distance FROM reelvec.near_duplicates(:encoder, :above, CAST(:videos AS bigint[]))
+LIMIT :most
+""")
+_NEWEST = text("""
+SELECT video_id FROM reelvec.video_embeddings WHERE encoder_id = :encoder_id ORDER BY video_id DESC LIMIT :videos
 """)
 _COPIES = text("""
 SELECT video_id, external_id, category, title, width_px, height_px, duration_seconds, size_bytes, added_at, uri
@@ -79,13 +83,24 @@ def blocks(connection: Connection, encoder: Encoder, selection: Selection) -> It
         facts["after"] = ids[-1]
 
 
+def newest(connection: Connection, encoder: Encoder, videos: int) -> list[int]:
+    """The ids of so many videos that have a vector of this encoder, those recorded last."""
+    facts = {"encoder_id": encoder.encoder_id, "videos": videos}
+    return list(connection.execute(_NEWEST, facts).scalars())
+
+
 def pairs(
-    connection: Connection, encoder: Encoder, above: float, video_ids: Sequence[int]
+    connection: Connection,
+    encoder: Encoder,
+    above: float,
+    video_ids: Sequence[int],
+    *,
+    most: int | None = None,
 ) -> list[Pair]:
     """Pairs of these videos, and of one of these with any other, whose cosine is not below
-    `above`.
+    `above`; any `most` of them, or all.
     """
-    facts = {"encoder": encoder.name, "above": above, "videos": list(video_ids)}
+    facts = {"encoder": encoder.name, "above": above, "videos": list(video_ids), "most": most}
     return [Pair(**row._mapping) for row in connection.execute(_PAIRS, facts)]
 
 

@@ -78,7 +78,8 @@ def _arrays(linear: Linear) -> dict[str, Floats]:
 
 
 def save(connection: Connection, head: Head, *, who: str) -> tuple[str, bool]:
-    """`NAME@VERSION` of this head, made if none of its name says the same; and whether it was.
+    """`NAME@VERSION` of this head, made if none of its name says the same; and whether it was. The
+    judgement of one that is there is replaced.
 
     Raises `UsageError` for a name that cannot be a head's.
     """
@@ -92,6 +93,7 @@ def save(connection: Connection, head: Head, *, who: str) -> tuple[str, bool]:
     ).all()
     for version, known in found:
         if known == digest:
+            connection.execute(_JUDGED_ANEW, {"judgement": _json(head), "digest": digest})
             return f"{head.name}@{version}", False
     version = max((int(row.version) for row in found), default=0) + 1
     tagger = f"{head.name}@{version}"
@@ -109,6 +111,11 @@ INSERT INTO reelvec.heads (tagger_id, head, version, kind, encoder_ids, weights_
 VALUES (:tagger_id, :head, :version, :kind, CAST(:encoder_ids AS smallint[]), :weights_digests, CAST(:mean AS real[]),
   CAST(:scale AS real[]), CAST(:coefficients AS real[]), CAST(:intercept AS real[]), :temperature, :videos,
   CAST(:judgement AS jsonb), :digest, :who)
+""")
+
+
+_JUDGED_ANEW = text("""
+UPDATE reelvec.heads SET judgement = CAST(:judgement AS jsonb) WHERE digest = :digest
 """)
 
 
@@ -137,11 +144,15 @@ def _insert(
             **{name: _literal(array) for name, array in _arrays(head.linear).items()},
             "temperature": head.temperature,
             "videos": head.videos,
-            "judgement": json.dumps(head.judgement, ensure_ascii=False),
+            "judgement": _json(head),
             "digest": digest,
             "who": who,
         },
     )
+
+
+def _json(head: Head) -> str:
+    return json.dumps(head.judgement, ensure_ascii=False)
 
 
 def _literal(array: Floats) -> str:
@@ -204,6 +215,43 @@ def _linear(
         [(name, arrays.real_array(*shape)) for name, shape in shapes.items()],
     )
     return Linear(**{name: arrays.numbers(row[name])[0] for name in shapes})
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The newest version of a head as it was judged: its name among the taggers, by which vectors
+    of `encoders` it goes, and a `judgement` without the ids of examples.
+    """
+
+    tagger: str
+    kind: str
+    encoders: tuple[str, ...]
+    categories: tuple[str, ...]
+    videos: int
+    judgement: Mapping[str, Any]
+
+
+_KEPT = text("""
+SELECT DISTINCT ON (h.head) t.tagger, h.kind, ARRAY(
+    SELECT e.encoder FROM unnest(h.encoder_ids) WITH ORDINALITY AS u (encoder_id, place)
+    JOIN reelvec.encoders e USING (encoder_id) ORDER BY u.place) AS encoders,
+  t.categories, h.videos, h.judgement - 'examples' AS judgement
+FROM reelvec.heads h JOIN reelvec.taggers t USING (tagger_id) ORDER BY h.head, h.version DESC
+""")
+
+
+def kept(connection: Connection) -> list[Kept]:
+    """Of every name the newest."""
+    return [
+        Kept(
+            **{
+                **row._mapping,
+                "encoders": tuple(row.encoders),
+                "categories": tuple(row.categories),
+            }
+        )
+        for row in connection.execute(_KEPT)
+    ]
 
 
 def names(connection: Connection) -> list[str]:

@@ -20,7 +20,7 @@ BLOCK_ROWS = 8192
 class Judged:
     """A tagger that reads text, and how many of the videos it has scored have a category that it
     `knows`, one that is `unknown` to it, or `none`. `windows` a video; 0: of some videos only the
-    mean over the windows is stored.
+    mean over the windows is stored. Answers are read of one video of `every` so many.
     """
 
     tagger_id: int
@@ -30,6 +30,7 @@ class Judged:
     unknown: int
     none: int
     windows: int
+    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,15 @@ class Means:
     groups: npt.NDArray[np.int64]
     ranks: npt.NDArray[np.int64]
     probability: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How many videos of a category got which tag."""
+
+    category: str
+    tag: str
+    videos: int
 
 
 #: Videos of one channel, uploader or series share a number; one without is alone.
@@ -84,7 +94,7 @@ def taggers(connection: Connection) -> list[Judged]:
 _KNOWN = """
 FROM reelvec.scores s JOIN reelvec.videos v USING (video_id) JOIN reelvec.taggers t USING (tagger_id)
 WHERE s.tagger_id = {tagger_id} AND v.category = ANY (t.categories)
-  AND s.video_id > {after} AND s.video_id <= {to} ORDER BY s.video_id"""
+  AND ({every} = 1 OR (hashint8(s.video_id) & 2147483647) % {every} = 0) AND s.video_id > {after} AND s.video_id <= {to} ORDER BY s.video_id"""
 _TRUTH = "array_position(t.categories, v.category)"
 
 _WINDOWS = f"SELECT ({_TRUTH} - 1)::bigint, {GROUP}, s.window_probabilities {_KNOWN}"
@@ -117,7 +127,7 @@ def answers(connection: Connection, tagger: Judged) -> Answers:
         found.truth[at:end], found.groups[at:end] = block["truth"], block["group"]
         found.probabilities[at:end] = arrays.numbers(block["windows"])
         at = end
-    return found
+    return Answers(found.truth[:at], found.groups[:at], found.probabilities[:at])
 
 
 def means(connection: Connection, tagger: Judged) -> Means:
@@ -132,6 +142,25 @@ def means(connection: Connection, tagger: Judged) -> Means:
     )
 
 
+_CONFUSION = text("""
+SELECT v.category, s.tag, count(*) AS videos FROM reelvec.scores s JOIN reelvec.videos v USING (video_id)
+WHERE s.tagger_id = :tagger_id AND v.category = ANY(CAST(:categories AS text[]))
+GROUP BY v.category, s.tag ORDER BY videos DESC, v.category, s.tag
+""")
+
+
+def confusion(connection: Connection, tagger: Judged) -> tuple[Cell, ...]:
+    """By the stored tags, the commonest first; what never happened is left out."""
+    facts = {"tagger_id": tagger.tagger_id, "categories": list(tagger.categories)}
+    return tuple(Cell(**row._mapping) for row in connection.execute(_CONFUSION, facts))
+
+
+def has_categories(connection: Connection) -> bool:
+    """Whether the source says a category of any video."""
+    known = text("SELECT EXISTS (SELECT FROM reelvec.videos WHERE category IS NOT NULL)")
+    return bool(connection.execute(known).scalar())
+
+
 def _blocks(
     connection: Connection, statement: str, tagger: Judged, fields: list[arrays.Field]
 ) -> Iterator[npt.NDArray[np.void]]:
@@ -141,6 +170,8 @@ def _blocks(
         to = connection.execute(_BOUNDARY, facts).scalar()
         if to is None:
             return
-        chosen = statement.format(tagger_id=tagger.tagger_id, after=after, to=to)
+        chosen = statement.format(
+            tagger_id=tagger.tagger_id, every=tagger.every, after=after, to=to
+        )
         yield arrays.read(connection, chosen, fields)
         after = int(to)

@@ -19,12 +19,16 @@ SHOWN_TAGS = 8
 
 @dataclass(frozen=True)
 class Filters:
-    """What a video must meet, all of it; None asks nothing. `error`: failed with this code.
-    `least_seconds` and `most_seconds` bound its duration, the second is left out.
+    """What a video must meet, all of it; None asks nothing. `tag`: said by `tagger`, or by any;
+    with `held_out`, by that head before it had seen the video, which is known of some videos of
+    each category and tag. `error`: failed with this code. `least_seconds` and `most_seconds` bound
+    its duration, the second is left out.
     """
 
     category: str | None = None
     tag: str | None = None
+    tagger: str | None = None
+    held_out: str | None = None
     encoder: str | None = None
     error: str | None = None
     least_seconds: float | None = None
@@ -101,8 +105,9 @@ class Whole:
 
 _CONDITIONS = {
     "category": "v.category = :category",
-    "tag": "v.video_id IN (SELECT s.video_id FROM reelvec.scores s"
-    " WHERE s.tagger_id = ANY(ARRAY(SELECT tagger_id FROM reelvec.taggers)) AND s.tag = :tag)",
+    "held_out": "v.video_id IN (SELECT CAST(jsonb_array_elements_text(h.judgement"
+    " #> ARRAY['examples', :category, :tag]) AS bigint)"
+    " FROM reelvec.heads h JOIN reelvec.taggers USING (tagger_id) WHERE tagger = :held_out)",
     "encoder": "EXISTS (SELECT FROM reelvec.video_embeddings m WHERE m.video_id = v.video_id"
     " AND m.encoder_id = (SELECT encoder_id FROM reelvec.encoders WHERE encoder = :encoder))",
     "error": "v.video_id IN (SELECT j.video_id FROM reelvec.jobs j"
@@ -112,18 +117,34 @@ _CONDITIONS = {
 }
 
 
+#: Who says a tag. Often the first videos have scores and the last, which are shown first, have none
+#: yet. So scores are read first; + 0, or the planner would walk over all videos to merge the two.
+_SAID = """JOIN (SELECT DISTINCT s.video_id FROM reelvec.scores s WHERE {}) said ON v.video_id = said.video_id + 0"""
+_BY_ONE = _SAID.format(
+    "s.tagger_id = (SELECT tagger_id FROM reelvec.taggers WHERE tagger = :tagger)"
+    " AND (CAST(:tag AS text) IS NULL OR s.tag = :tag)"
+)
+_BY_ANY = _SAID.format(
+    "s.tagger_id = ANY(ARRAY(SELECT tagger_id FROM reelvec.taggers)) AND s.tag = :tag"
+)
+
+
 def found(connection: Connection, filters: Filters, *, before: int | None, limit: int) -> list[int]:
     """Ids of videos that meet the filters, those recorded last first, below the id `before`."""
-    facts = {name: value for name, value in vars(filters).items() if value is not None}
-    conditions = [_CONDITIONS[name] for name in facts]
+    asked = {name: value for name, value in vars(filters).items() if value is not None}
+    said = ""
+    if asked.keys() & {"tag", "tagger"} and "held_out" not in asked:
+        said = _BY_ONE if "tagger" in asked else _BY_ANY
+    conditions = [_CONDITIONS[name] for name in asked if name in _CONDITIONS]
     if before is not None:
         conditions.append("v.video_id < :before")
-        facts["before"] = before
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    order = "said.video_id" if said else "v.video_id"
     statement = (
-        f"SELECT v.video_id FROM reelvec.videos v {where} ORDER BY v.video_id DESC LIMIT :limit"  # noqa: S608
+        f"SELECT v.video_id FROM reelvec.videos v {said} {where} ORDER BY {order} DESC LIMIT :limit"  # noqa: S608
     )
-    return list(connection.execute(text(statement), {**facts, "limit": limit}).scalars())
+    facts = {**vars(filters), "before": before, "limit": limit}
+    return list(connection.execute(text(statement), facts).scalars())
 
 
 _COLUMNS = ", ".join(
@@ -216,6 +237,7 @@ WITH RECURSIVE known AS (
 SELECT category FROM known WHERE category IS NOT NULL LIMIT 1000
 """,
     "tag": "SELECT DISTINCT unnest(categories) FROM reelvec.taggers ORDER BY 1",
+    "tagger": "SELECT tagger FROM reelvec.taggers ORDER BY tagger_id",
     "model": "SELECT encoder FROM reelvec.encoders WHERE dim IS NOT NULL ORDER BY encoder_id",
     "error": """
 WITH RECURSIVE known AS (

@@ -43,19 +43,20 @@ class NewVideo:
     title: str | None
 
 
+_SAID: dict[str, copy.Encoder] = {
+    "place": copy.bigint,
+    "uri": copy.text,
+    "file_name": copy.text,
+    "category": copy.text,
+}
+
+
 def begin(connection: Connection) -> None:
     """Make room for what a file says of its rows."""
     connection.exec_driver_sql(
-        "CREATE TEMP TABLE said (place bigint PRIMARY KEY, uri text, file_name text, category text)"
-        " ON COMMIT DROP"
+        "CREATE TEMP TABLE said (place bigint, uri text, file_name text, category text) ON COMMIT "
+        "DROP"
     )
-
-
-_SAY = text("""
-INSERT INTO said SELECT :first + place - 1, uri, file_name, category
-FROM unnest(CAST(:uris AS text[]), CAST(:names AS text[]), CAST(:categories AS text[]))
-  WITH ORDINALITY AS rows (uri, file_name, category, place)
-""")
 
 
 def say(
@@ -67,8 +68,9 @@ def say(
     categories: Sequence[str | None],
 ) -> None:
     """What the rows from number `first` on say, after `begin`."""
-    facts = {"uris": list(uris), "names": list(names), "categories": list(categories)}
-    connection.execute(_SAY, {"first": first, **facts})
+    places = range(first, first + len(uris))
+    rows = zip(places, uris, names, categories, strict=True)
+    copy.copy_rows(connection, "said", _SAID, rows)
 
 
 _BY_URI = """

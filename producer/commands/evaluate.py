@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from db.errors import UsageError
 from producer.commands import options
 from producer.desk import open_database, operator, progress, say
 from producer.local.targets import whole_file
@@ -46,7 +45,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE.csv|-",
-            help="Write which categories heads mistake for which into a file, or print it.",
+            help="Write which categories are mistaken for which into a file, or print it.",
         ),
     ] = None,
     save: Annotated[
@@ -72,8 +71,6 @@ def evaluate(
     from producer.results import evaluation_tables as tables
     from producer.results import kinds
 
-    if confusion is not None and not encoder:
-        raise UsageError("--confusion is of heads: give --encoder")
     asked = desk.Asked(
         tuple(tagger or ()), tuple(encoder or ()), tuple(kind or [kinds.DEFAULT]), folds, save
     )
@@ -91,7 +88,7 @@ def evaluate(
 
 def _write(target: Path, rows: Sequence[Sequence[object]]) -> None:
     """Which categories were taken for which, into a CSV file or, for `-`, to stdout."""
-    columns = ("head", "category", "tag", "videos")
+    columns = ("tagger", "category", "tag", "videos")
     if str(target) == "-":
         print("")  # noqa: T201 - a table of its own
         print_table(columns, rows, right=("videos",))

@@ -18,9 +18,10 @@ def report(
     ] = Path("report.html"),
 ) -> None:
     """Write one HTML page with what `reelvec ui` shows: progress, failures, and the newest videos
-    as pictures, some with their neighbours.
+    as pictures, some with their neighbours, and the map.
 
-    The file opens from disk, holds its pictures, asks nothing and runs nothing.
+    The file opens from disk and holds its pictures. It asks nothing, and runs nothing but the
+    script that draws the map, if `reelvec map` has made one.
 
     Example: reelvec report --out report.html
     """

@@ -22,7 +22,7 @@ def ui(
     ] = False,
 ) -> None:
     """Show a page in the browser: what the fleet does now, the videos as pictures with their
-    neighbours, and a search.
+    neighbours, a search, a map, and how right tags are.
 
     It reads, and changes nothing. It ends with Ctrl-C.
 
@@ -31,7 +31,7 @@ def ui(
     from db.errors import UsageError
 
     try:
-        from producer.ui import app, server
+        from producer.ui import app, judge, server
     except ImportError as error:
         raise UsageError(f"the page needs more packages ({error}): pip install '.[ui]'") from error
     from db.stack.addresses import describe
@@ -48,9 +48,10 @@ def ui(
     with (
         listening,
         connect(where, statement_seconds=STATEMENT_SECONDS, read_only=True) as database,
+        connect(where, statement_seconds=judge.STATEMENT_SECONDS, read_only=True) as patient,
     ):
         page = app.application(
-            database, broker_url=where.broker_url, shown=describe(where), hosts=hosts
+            database, patient, broker_url=where.broker_url, shown=describe(where), hosts=hosts
         )
         say("the page changes nothing and is for this machine only; Ctrl-C ends it")
         server.serve(page, listening, ready)

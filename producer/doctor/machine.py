@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from db import machine
 from producer.doctor import packages
 from producer.doctor.check import Check, Finding, ok, skipped, warn
 from producer.wording import plural
-from workers.node import machine
 from workers.node.shape import BASE_BYTES, SAMPLER_BYTES, VIDEO_BYTES
 
 GROUP = "Machine"

@@ -19,10 +19,9 @@ from typing import Any, Self
 
 def torch() -> dict[str, Any]:
     """Which torch this is, and what a worker would say of its device."""
-    from db import settings
+    from db import machine, settings
     from db.errors import ReelvecError
     from workers.engine import device_choice
-    from workers.node import machine
     from workers.settings import WorkerSettings
 
     library: Any = import_module("torch")

@@ -22,6 +22,8 @@ from producer.tables import json_text
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+    from db.encoders import Encoder
+
 #: Groups whose facts are asked for at once.
 GROUPS = 1000
 
@@ -62,6 +64,18 @@ class Group:
         return next(
             (pair.distance for pair in self.pairs if [pair.video_id, pair.other_id] == ends), None
         )
+
+
+def among_newest(
+    database: Engine, encoder: Encoder, videos: int, *, above: float, keep: str, most: int
+) -> tuple[int, list[Group]]:
+    """How many videos were looked at, the newest ones and at most so many; and the groups in which
+    one of these is, made of at most `most` pairs.
+    """
+    with vectors.snapshot(database) as connection:
+        ids = duplicates.newest(connection, encoder, videos)
+        found = set(duplicates.pairs(connection, encoder, above, ids, most=most))
+        return len(ids), list(_with_facts(connection, list(linked(found)), keep))
 
 
 def groups(

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from db.encoders import Encoder
 
+#: What is kept of a judgement with the head, for whoever looks at it later.
+KEPT = ("shares", "calibration", "sure", "confusion", "examples")
+
 Begin = Callable[[int], Callable[[], None]]
 """Told how many steps come; what it gives hears of each."""
 
@@ -96,13 +99,15 @@ def evaluate(database: Engine, asked: Asked, begin: Begin, *, who: str) -> Evalu
     return Evaluation(zero_shot, heads, taught.found.categories, taught.small, saved)
 
 
-def zero_shots(database: Engine, taggers: Sequence[str], begin: Begin) -> tuple[ZeroShot, ...]:
-    """`taggers`, or all that have scored a video, by the categories that the sources say. Raises
-    `UsageError` for an unknown one.
+def zero_shots(
+    database: Engine, taggers: Sequence[str], begin: Begin, *, most: int | None = None
+) -> tuple[ZeroShot, ...]:
+    """`taggers`, or all that have scored a video, by the categories that the sources say; each by
+    about `most` videos, or all. Raises `UsageError` for an unknown one.
     """
     with vectors.snapshot(database) as connection:
         chosen = zero_shot.chosen_taggers(connection, taggers)
-        return tuple(zero_shot.evaluate(connection, chosen, begin(len(chosen))))
+        return tuple(zero_shot.evaluate(connection, chosen, begin(len(chosen)), most=most))
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ def save(
         model,
         float(np.float32(judged.temperature)),
         judged.videos,
-        {part: facts[part] for part in ("shares", "calibration", "sure")},
+        {part: facts[part] for part in KEPT},
     )
     with session.transaction(database) as connection:
         return rows.save(connection, head, who=who)

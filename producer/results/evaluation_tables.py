@@ -43,12 +43,17 @@ def facts(found: Evaluation) -> dict[str, Any]:
     """The same for programs; percents are as exact as the notebook's."""
     heads = {
         "categories": found.categories,
-        "heads": [asdict(one) for one in found.heads],
+        "heads": [_figures(one) for one in found.heads],
         "left_out": [asdict(one) for one in found.small],
         "saved": found.saved and found.saved[0],
     }
     zero_shot = {"zero_shot": [asdict(one) for one in found.zero_shot]}
     return zero_shot | heads if found.heads else zero_shot
+
+
+def _figures(judged: Judgement) -> dict[str, Any]:
+    """Without the ids of examples, of which there are many."""
+    return {name: value for name, value in asdict(judged).items() if name != "examples"}
 
 
 def remarks(found: Evaluation) -> list[str]:
@@ -119,10 +124,15 @@ def head_remarks(found: Sequence[Judgement], small: Sequence[Small]) -> list[str
 
 
 def confusion_rows(found: Evaluation) -> list[tuple[str, str, str, int]]:
-    """Head, category, tag, and how many videos that is; the commonest first, what never happened
-    left out.
+    """Tagger or head, category, tag, and how many videos that is; the commonest first, what never
+    happened left out.
     """
     rows = [
+        (one.tagger, cell.category, cell.tag, cell.videos)
+        for one in found.zero_shot
+        for cell in one.confusion
+    ]
+    rows += [
         (head_name(one), category, tag, count)
         for one in found.heads
         for category, counts in zip(found.categories, one.confusion, strict=True)

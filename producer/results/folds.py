@@ -20,6 +20,8 @@ from producer.results import figures
 from producer.results.figures import Calibration, Ints, Share
 from producer.results.kinds import Learn
 
+#: Videos that are kept of each category and answer: as many as a page shows.
+EXAMPLES = 48
 #: What "unsure below" may be set to, in the table that shows what it costs.
 THRESHOLDS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 
@@ -61,7 +63,7 @@ class OutOfFold:
 class Judgement:
     """How right a kind of head is on some encoders. `report` is scikit-learn's
     `classification_report` by category; `confusion` [K, K], rows are the sources' categories,
-    columns the answers.
+    columns the answers, and `examples` ids of the videos of both, the surest answers first.
     """
 
     encoders: tuple[str, ...]
@@ -73,6 +75,7 @@ class Judgement:
     sure: tuple[Sure, ...]
     report: dict[str, Any]
     confusion: list[list[int]]
+    examples: dict[str, dict[str, list[int]]]
     remarks: tuple[str, ...]
 
 
@@ -199,8 +202,20 @@ def judge(found: Labelled, answers: OutOfFold, encoders: tuple[str, ...], kind: 
             zero_division=0.0,
         ),
         confusion=confusion_matrix(found.truth, given, labels=all_of).tolist(),
+        examples=_examples(found, given, confidence),
         remarks=answers.remarks,
     )  # fmt: skip
+
+
+def _examples(found: Labelled, given: Ints, confidence: Floats) -> dict[str, dict[str, list[int]]]:
+    """By category, then by answer."""
+    made: dict[str, dict[str, list[int]]] = {}
+    for place in np.argsort(-confidence, kind="stable"):
+        of_category = made.setdefault(found.categories[found.truth[place]], {})
+        ids = of_category.setdefault(found.categories[given[place]], [])
+        if len(ids) < EXAMPLES:
+            ids.append(int(found.video_ids[place]))
+    return made
 
 
 def _sure(confidence: Floats, right: npt.NDArray[np.bool_]) -> Iterator[Sure]:

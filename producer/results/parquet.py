@@ -17,6 +17,9 @@ from producer.results.rows import Rows, Taken
 if TYPE_CHECKING:
     import pyarrow
 
+#: A video's place on the map, NULL where it has none; as embedding-atlas calls them.
+PLACES = ("projection_x", "projection_y")
+
 
 def table(rows: Rows, taken: Taken) -> pyarrow.Table:
     """The numbers are a list of fixed length, float32, made of the one array they are in.
@@ -26,6 +29,10 @@ def table(rows: Rows, taken: Taken) -> pyarrow.Table:
     pa = _arrow()
     schema = _schema(taken, pa)
     columns = [pa.array(rows.facts[name], schema.field(name).type) for name in FACTS]
+    if rows.places is not None:
+        columns += [
+            pa.array(axis, from_pandas=True) for axis in np.ascontiguousarray(rows.places.T)
+        ]
     if taken.windows:
         videos, windows = rows.numbers.shape[:2]
         repeated = pa.array(np.repeat(np.arange(videos), windows))
@@ -82,6 +89,8 @@ def _schema(taken: Taken, pa: Any) -> pyarrow.Schema:
     """The categories of a tagger's probabilities are in the metadata of the schema."""
     types = {"video_id": pa.int64(), "duration_seconds": pa.float32(), "probability": pa.float32()}
     fields = [pa.field(name, types.get(name, pa.string())) for name in FACTS]
+    if taken.map_id is not None:
+        fields += [pa.field(name, pa.float32()) for name in PLACES]
     if taken.windows:
         fields.append(pa.field("window_index", pa.int16()))
     if taken.windows and taken.categories is None:

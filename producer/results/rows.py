@@ -15,7 +15,7 @@ import numpy.typing as npt
 from db import encoders
 from db.encoders import Encoder
 from db.errors import ReelvecError, UsageError
-from db.results import scores, vectors, videos
+from db.results import maps, scores, vectors, videos
 from db.results.scores import Scoring
 from producer.results.ahead import ahead
 
@@ -27,23 +27,27 @@ if TYPE_CHECKING:
 class Rows:
     """Some videos: `facts` of each by the names of `db.results.videos.FACTS`, and `numbers` float32
     [n, d], or [n, w, d] of w windows; then of vectors also `spans_seconds` float32 [n, w, 2] from
-    the beginning of the video.
+    the beginning of the video. `places` float32 [n, 2] on the map, NaN where one has none; None:
+    there is no map.
     """
 
     facts: dict[str, tuple[Any, ...]]
     numbers: npt.NDArray[np.float32]
     spans_seconds: npt.NDArray[np.float32] | None = None
+    places: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class Taken:
     """What is taken out: the vectors of an encoder, or the probabilities of a tagger. `shape` is
-    that of one video's numbers: [d], or [w, d] of w windows.
+    that of one video's numbers: [d], or [w, d] of w windows. `map_id`: of an encoder that has a
+    map.
     """
 
     of: Encoder | Scoring
     videos: int
     shape: tuple[int, ...]
+    map_id: int | None = None
 
     @property
     def name(self) -> str:
@@ -85,11 +89,23 @@ class Taken:
         number of windows.
         """
         rows = (
-            Rows(videos.facts(connection, ids.tolist()), numbers, spans)
+            Rows(
+                videos.facts(connection, ids.tolist()),
+                numbers,
+                spans,
+                self._places(connection, ids),
+            )
             for ids, numbers, spans in self._blocks(connection, after)
         )
         with ahead(rows) as read:
             yield read
+
+    def _places(
+        self, connection: Connection, ids: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32] | None:
+        if self.map_id is None or isinstance(self.of, Scoring):
+            return None
+        return maps.places(connection, self.of, self.map_id, ids)
 
     def _blocks(
         self, connection: Connection, after: int
@@ -131,10 +147,12 @@ def _of_encoder(connection: Connection, name: str, windows: bool) -> Taken:
     encoder = encoders.known_encoder(connection, name)
     dim = vectors.dim(encoder)
     rows = vectors.count(connection, encoder, windows=windows)
+    shown = maps.current(connection, encoder)
+    map_id = shown.map_id if shown else None
     if not windows:
-        return Taken(encoder, rows, (dim,))
+        return Taken(encoder, rows, (dim,), map_id)
     of_video = encoder.windows_per_video
-    return Taken(encoder, rows // of_video, (of_video, dim))
+    return Taken(encoder, rows // of_video, (of_video, dim), map_id)
 
 
 def _by_video(

@@ -4,7 +4,7 @@ windows of a video together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from db.results.judged import Judged
+    from db.results.judged import Cell, Judged
 
 MEAN_OF_LOGITS, MEAN_OF_PROBABILITIES = "mean of logits", "mean of probabilities"
 #: A category with fewer videos says little about a tagger.
@@ -39,8 +39,9 @@ class Way:
 class ZeroShot:
     """One tagger. `small` counts the videos of each category that has fewer than `FEW_VIDEOS`;
     `unknown` are videos of a category that the tagger does not have. `calibration` is that of the
-    stored probabilities, which are the mean over windows. `missing` says what could not be
-    computed.
+    stored probabilities, which are the mean over windows, and `confusion` that of the stored tags.
+    `missing` says what could not be computed. `videos` are one of `every` so many, drawn by their
+    number; `confusion` counts all.
     """
 
     tagger: str
@@ -49,8 +50,10 @@ class ZeroShot:
     unknown: int
     ways: tuple[Way, ...]
     calibration: Calibration
+    confusion: tuple[Cell, ...]
     small: dict[str, int]
     missing: str | None
+    every: int
 
 
 def chosen_taggers(connection: Connection, names: Sequence[str]) -> list[Judged]:
@@ -66,11 +69,18 @@ def chosen_taggers(connection: Connection, names: Sequence[str]) -> list[Judged]
 
 
 def evaluate(
-    connection: Connection, taggers: Sequence[Judged], tell: Callable[[], None]
+    connection: Connection,
+    taggers: Sequence[Judged],
+    tell: Callable[[], None],
+    *,
+    most: int | None = None,
 ) -> list[ZeroShot]:
-    """Each tagger, by all videos whose category it knows; `tell` hears of each."""
+    """Each tagger, by the videos whose category it knows, about `most` of them or all; `tell` hears
+    of each.
+    """
     found = []
-    for tagger in taggers:
+    for known in taggers:
+        tagger = replace(known, every=1 if most is None else max(1, -(-known.known // most)))
         if tagger.known:
             found.append(_by_window(connection, tagger) if tagger.windows else
                          _by_mean(connection, tagger))  # fmt: skip
@@ -89,7 +99,8 @@ def _by_window(connection: Connection, tagger: Judged) -> ZeroShot:
         shares = figures.shares(places, given.truth, given.groups, len(tagger.categories))
         ways.append(Way(by, shares))
     calibration = figures.calibration(mean.max(axis=1), places == 1)
-    return _summary(tagger, given.truth, tuple(ways), calibration, None)
+    confusion = judged.confusion(connection, tagger)
+    return _summary(tagger, given.truth, tuple(ways), calibration, confusion, None)
 
 
 def mean_of_logits(probabilities: Floats) -> Floats:
@@ -108,7 +119,8 @@ def _by_mean(connection: Connection, tagger: Judged) -> ZeroShot:
         "(of more than 200 categories the best 20 of a video are)"
     )
     ways = (Way(MEAN_OF_PROBABILITIES, shares),)
-    return _summary(tagger, given.truth, ways, calibration, missing)
+    confusion = judged.confusion(connection, tagger)
+    return _summary(tagger, given.truth, ways, calibration, confusion, missing)
 
 
 def _summary(
@@ -116,6 +128,7 @@ def _summary(
     truth: figures.Ints,
     ways: tuple[Way, ...],
     calibration: Calibration,
+    confusion: tuple[Cell, ...],
     missing: str | None,
 ) -> ZeroShot:
     counts = np.bincount(truth, minlength=len(tagger.categories))
@@ -131,6 +144,8 @@ def _summary(
         tagger.unknown,
         ways,
         calibration,
+        confusion,
         small,
         missing,
+        tagger.every,
     )

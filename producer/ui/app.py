@@ -23,9 +23,11 @@ from starlette.staticfiles import StaticFiles
 from db import session, strips
 from db.errors import UnavailableError
 from db.results import looking
-from producer.ui import look, pages
+from producer.ui import judge, look, pages
 from producer.ui.guard import Guard
+from producer.ui.judge import Judgement, Judging
 from producer.ui.live import Live
+from producer.ui.maps import Maps
 from producer.ui.now import Looking, Now
 from producer.ui.words import Words
 from producer.wording import first_line
@@ -46,16 +48,24 @@ MAX_VIDEO_ID = 2**63 - 1
 
 
 def application(
-    database: Engine, *, broker_url: str, shown: str, hosts: frozenset[str]
+    database: Engine, patient: Engine, *, broker_url: str, shown: str, hosts: frozenset[str]
 ) -> Starlette:
-    """`shown`: the servers in use, secrets masked; `hosts`: what the page may be called."""
-    looking_at = Looking(database, broker_url)
-    site = _Site(database, Live(looking_at.take), Words(database), shown)
+    """`patient`: connections to the same database for what takes long; `shown`: the servers in use,
+    secrets masked; `hosts`: what the page may be called.
+    """
+    live = Live(Looking(database, broker_url).take)
+    judged = Live(
+        Judging(patient).take,
+        pause_seconds=judge.PAUSE_SECONDS,
+        is_whole=lambda latest: latest.away is None,
+    )
+    site = _Site(database, live, judged, Words(database), shown)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(site.live.run)
+            tasks.start_soon(site.judged.run)
             yield
             tasks.cancel_scope.cancel()
 
@@ -66,7 +76,11 @@ def application(
             Route("/look", site.look),
             Route("/look/{video_id:int}", site.video),
             Route("/search", site.search),
+            Route("/judge", site.judge),
             Route("/strips/{video_id:int}", site.strip),
+            Route("/map", site.map),
+            Route("/map/points", site.map_points),
+            Route("/map/cards", site.map_cards),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
@@ -87,10 +101,19 @@ def _video_id(request: Request) -> int:
 
 
 class _Site:
-    def __init__(self, database: Engine, live: Live[Now], words: Words, shown: str) -> None:
+    def __init__(
+        self,
+        database: Engine,
+        live: Live[Now],
+        judged: Live[Judgement],
+        words: Words,
+        shown: str,
+    ) -> None:
         self.live = live
+        self.judged = judged
         self._database = database
         self._words = words
+        self._maps = Maps(database)
         self._templates = pages.environment()
         self._templates.globals["shown"] = shown
         self._drawn: tuple[Now | None, str] = (None, "")
@@ -136,6 +159,11 @@ class _Site:
         answer = await to_thread.run_sync(self._words.answer, words, name)
         return self._page("search.html", at="search", words=words, **vars(answer))
 
+    async def judge(self, request: Request) -> Response:
+        latest = await self.judged.latest(patience_seconds=PATIENCE_SECONDS)
+        chosen = request.query_params.get("tagger")
+        return self._page("judge.html", at="judge", judgement=latest, asked=chosen)
+
     async def strip(self, request: Request) -> Response:
         video_id = _video_id(request)
 
@@ -147,6 +175,21 @@ class _Site:
         if picture is None:
             raise HTTPException(404, "This video has no picture.")
         return Response(picture, media_type="image/webp", headers=KEPT)
+
+    async def map(self, request: Request) -> Response:
+        chosen = await to_thread.run_sync(self._maps.choices, request.query_params)
+        return self._page("map.html", at="map", **vars(chosen))
+
+    async def map_points(self, request: Request) -> Response:
+        found = await to_thread.run_sync(self._maps.points, request.query_params)
+        if found is None:
+            raise HTTPException(404, "There is no map yet.")
+        return Response(found, media_type="application/octet-stream")
+
+    async def map_cards(self, request: Request) -> Response:
+        asked = request.query_params.get("ids", "")
+        cards = await to_thread.run_sync(self._maps.cards, asked)
+        return self._page("map_cards.html", cards=cards)
 
     async def no_page(self, _: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -22,9 +22,17 @@ WANTED_SECONDS = 10.0
 class Live(Generic[T]):
     """`make` runs in a thread, one at a time. Everything else is of one event loop."""
 
-    def __init__(self, make: Callable[[], T], *, pause_seconds: float = PAUSE_SECONDS) -> None:
+    def __init__(
+        self,
+        make: Callable[[], T],
+        *,
+        pause_seconds: float = PAUSE_SECONDS,
+        is_whole: Callable[[T], bool] = lambda _: True,
+    ) -> None:
+        """What is not whole is made again as soon as if it were made every few seconds."""
         self._make = make
         self._pause_seconds = pause_seconds
+        self._is_whole = is_whole
         self._latest: T | None = None
         self._made = 0
         self._followers = 0
@@ -42,7 +50,8 @@ class Live(Generic[T]):
                 self._latest, self._made = latest, self._made + 1
                 self._changed.notify_all()
             took_seconds = time.monotonic() - started
-            await asyncio.sleep(max(self._pause_seconds, PAUSES_PER_MAKING * took_seconds))
+            pause_seconds = self._pause_seconds if self._is_whole(latest) else PAUSE_SECONDS
+            await asyncio.sleep(max(pause_seconds, PAUSES_PER_MAKING * took_seconds))
             if not self._followers and time.monotonic() > self._wanted_until:
                 self._wanted.clear()
                 self._latest = None  # whoever comes next gets no old numbers

@@ -26,7 +26,7 @@ DURATIONS: Mapping[str, tuple[str, float | None, float | None]] = {
     "long": ("1 h and longer", 3600.0, None),
 }
 #: What an address may ask for, in the order of the form.
-NAMES = ("category", "tag", "model", "error", "duration")
+NAMES = ("category", "tag", "tagger", "held_out", "model", "error", "duration")
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Asked:
     @property
     def filters(self) -> Filters:
         _, least, most = DURATIONS.get(self.chosen.get("duration", ""), ("", None, None))
-        category, tag, encoder, error = map(self.chosen.get, NAMES[:-1])
-        return Filters(category, tag, encoder, error, least, most)
+        category, tag, tagger, held_out, encoder, error = map(self.chosen.get, NAMES[:-1])
+        return Filters(category, tag, tagger, held_out, encoder, error, least, most)
 
     def address(self, before: int) -> str:
         """Of the page behind this one."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from producer.ui import charts, look, now
-from producer.wording import ago, duration, first_line, listed
+from producer.ui.matrix import matrix
+from producer.wording import ago, duration, first_line, listed, plural
 
 if TYPE_CHECKING:
     from db.results.looking import Card
@@ -39,6 +40,7 @@ def environment() -> Environment:
         "plain": plain,
         "moment": moment,
         "listed": listed,
+        "plural": plural,
     }
     made.globals |= {
         "strip_width": STRIP_WIDTH_PX,
@@ -46,6 +48,7 @@ def environment() -> Environment:
         "durations": look.DURATIONS,
         "parts": charts.parts,
         "pace": charts.pace,
+        "matrix": matrix,
         "chart_width": charts.WIDTH,
         "chart_height": charts.HEIGHT,
         "command": now.command,

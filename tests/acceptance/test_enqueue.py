@@ -276,6 +276,24 @@ def test_a_glob_that_fits_nothing_says_so_by_itself(desk: Desk, tmp_path: Path) 
     told = desk.run("enqueue", "list.txt", "--backbone", "probe", "--match", "*_360p.mp4").stderr
     assert "--match '*_360p.mp4' matches none of 2 videos, for example 'a.mp4'" in told
     assert "were refused" not in told
+    some = desk.run("enqueue", "list.txt", "--backbone", "probe", "--match", "a.*").stderr
+    assert "matches none" not in some
+    (tmp_path / "empty").mkdir()
+    none = desk.run("enqueue", "empty", "--backbone", "probe").stderr
+    assert "no video found: names of videos end in" in none
+
+
+def test_what_comes_next_and_what_context_takes_are_said(desk: Desk, folder: Path) -> None:
+    asked = ("enqueue", str(folder), "--backbone", "x-clip", "--weights", "random-tiny")
+    first = desk.run(*asked, "--keep-context").stderr
+    assert re.search(r"context: \d\.\d MB a video, 0\.0 GB of Postgres for the 6 queued", first)
+    assert "--force" not in first, "nothing is done yet"
+    assert "next: reelvec worker (on every node), reelvec status" in first
+    kept = desk.run("reelvec", "db", "sql", "SELECT DISTINCT keep_context FROM reelvec.jobs")
+    assert kept.stdout.split()[1:] == ["True"]
+    again = desk.run(*asked).stderr
+    assert "context:" not in again
+    assert "next:" not in again, "nothing new was queued"
 
 
 def test_several_backbones_in_one_option_are_told_how(desk: Desk) -> None:

@@ -4,7 +4,9 @@ in one, without an error, a request elsewhere, or a string that is more than tex
 
 from __future__ import annotations
 
+import csv
 import http.client
+import io
 import json
 import os
 import signal
@@ -14,7 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
@@ -89,6 +93,7 @@ def site(stack: StackState, template: str) -> Iterator[Site]:
             "CELERY_BROKER_URL": stack.broker_url,
         }
         hostile = exhibition.add_hostile(engine)
+        exhibition.put_on_map(engine, hostile)
         with serving(environment) as address:
             yield Site(address, engine, environment, hostile)
 
@@ -124,12 +129,13 @@ LOOKS = """
     const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
     if ((a + 0.05) / (b + 0.05) < (large ? 3 : 4.5)) faint.push(walker.currentNode.data.trim().slice(0, 40) + " " + style.color);
   }
-  const unnamed = [...document.querySelectorAll("a, button, input, select")].filter((one) =>
+  const unnamed = [...document.querySelectorAll("a, button, input:not([type=hidden]), select")].filter((one) =>
     !one.textContent.trim() && !one.getAttribute("aria-label") && !(one.labels && one.labels.length)).map((one) => one.outerHTML);
   return { faint, unnamed, wide: document.documentElement.scrollWidth - innerWidth };
 })()
 """
 LIVE = "document.querySelector('.verdict') !== null"
+JUDGED = "document.querySelector('.matrix') !== null"
 
 
 def pages(site: Site) -> list[str]:
@@ -138,17 +144,23 @@ def pages(site: Site) -> list[str]:
         for state in ("done", "failed", "pending")
     )
     return ["", "look", "look?category=films&duration=10min", "look?error=truncated", "look?model=vivit&tag=films", "look?tag=none",
-            f"look/{done}", f"look/{failed}", f"look/{waiting}", "search", "search?words=rt-3"]  # fmt: skip
+            "look?category=films&tag=films&held_out=genres@1", f"look/{done}", f"look/{failed}", f"look/{waiting}",
+            "search", "search?words=rt-3", "map", "map?model=x-clip&tagger=x-clip/ru", "judge", "judge?tagger=genres@1"]  # fmt: skip
 
 
 @needs_browser
 def test_every_page_is_whole_legible_and_asks_nobody_else(site: Site, page: Page) -> None:
-    for width, height, dark, phone in ((1280, 900, False, False), (390, 844, True, True)):
+    for width, height, dark, phone in ((1280, 900, False, False), (360, 780, True, True)):
         page.emulate(width, height, dark=dark, phone=phone)
         for path in pages(site):
             page.open(site.address + path)
             if not path:
                 page.becomes(LIVE)
+            if path.startswith("judge"):
+                page.becomes(JUDGED)
+                page.evaluate(
+                    "document.querySelectorAll('details').forEach((one) => (one.open = true))"
+                )
             looks = page.evaluate(LOOKS)
             assert looks == {"faint": [], "unnamed": [], "wide": 0}, f"/{path} at {width} px"
     assert page.problems == []
@@ -176,6 +188,21 @@ def test_strings_from_strangers_are_text_wherever_they_stand(site: Site, page: P
             == 0
         )
         assert page.evaluate("document.querySelectorAll('script').length") == 2
+    for tagger in ("x-clip/en", f"x-clip/mine {exhibition.HOSTILE[0]}"):
+        page.open(f"{site.address}judge?{urlencode({'tagger': tagger})}")
+        page.becomes(JUDGED)
+        assert page.evaluate("typeof window.hit") == "undefined"
+        assert (
+            page.evaluate(
+                "document.querySelectorAll('iframe, base, math, video, b b, style').length"
+            )
+            == 0
+        )
+        assert page.evaluate("document.querySelectorAll('script').length") == 3
+    rows = page.evaluate(
+        "[...document.querySelectorAll('.matrix tbody th')].map((one) => one.textContent)"
+    )
+    assert len(rows) == len(words)
     page.open(site.address + "look?error=undecodable")
     names = set(
         page.evaluate("[...document.querySelectorAll('.card .name')].map((one) => one.textContent)")
@@ -187,6 +214,216 @@ def test_strings_from_strangers_are_text_wherever_they_stand(site: Site, page: P
     assert plain <= names
     assert page.problems == []
     assert {address.split("/")[2] for address in page.requests} == {site.host}
+
+
+READY = "document.getElementById('plane').dataset.ready !== undefined"
+#: Where a video lies, in pixels of the window.
+LIES = """
+(() => {
+  const { left, top } = plane.canvas.getBoundingClientRect();
+  const [x, y] = plane.place(plane.points.ids.indexOf(%d));
+  return [x + left, y + top];
+})()
+"""
+
+
+def chosen_on_map(site: Site, condition: str) -> list[int]:
+    statement = "SELECT array_agg(video_id ORDER BY video_id) FROM reelvec.coordinates WHERE encoder = 'vivit' AND "
+    return one(site.engine, statement + condition) or []
+
+
+def drag(page: Page, start: list[float], end: list[float], *, modifiers: int = 0) -> None:
+    for kind, (x, y), buttons in (
+        ("mousePressed", start, 1),
+        ("mouseMoved", end, 1),
+        ("mouseReleased", end, 0),
+    ):
+        page.call(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=x,
+            y=y,
+            button="left",
+            buttons=buttons,
+            clickCount=1,
+            modifiers=modifiers,
+        )
+
+
+@needs_browser
+def test_the_map_is_pointed_at_moved_and_selected_from(site: Site, page: Page) -> None:
+    page.emulate(1280, 900)
+    page.open(site.address + "map?model=vivit&tagger=x-clip/en")
+    page.becomes(READY)
+    names = page.evaluate(
+        "[...document.querySelectorAll('#legend button')].map((one) => [one.children[1].textContent, one.children[2].textContent])"
+    )
+    assert ["films", "20"] in names
+    assert names[-1] == ["no category", "10"]
+    # a point is where its video is, in its ink
+    px, py = page.evaluate(LIES % 44)
+    ink = "(() => { const [x, y] = plane.place(plane.points.ids.indexOf(44)); const { data } = plane.context.getImageData(x, y, 1, 1); return [...data.slice(0, 3)]; })()"
+    page.becomes(f"{ink}.join() === '77,95,176'")
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=px, y=py)
+    page.becomes("document.querySelector('#tip:not([hidden]) img')?.naturalWidth === 336")
+    title = one(site.engine, "SELECT title FROM reelvec.videos WHERE video_id = 44")
+    assert page.evaluate("document.querySelector('#tip .name').textContent") == title
+    # moved and brought nearer with keys, and the video in the middle is told
+    before = page.evaluate("plane.view")
+    page.evaluate("document.getElementById('plane').focus()")
+    page.press("ArrowRight", 39)
+    assert page.evaluate("plane.view.x") > before["x"]
+    page.press("+", 187)
+    assert page.evaluate("plane.view.scale") > before["scale"]
+    page.evaluate(
+        "(() => { const i = plane.points.ids.indexOf(44); plane.view.x = plane.points.x[i]; plane.view.y = plane.points.y[i]; })()"
+    )
+    page.press("Enter", 13)
+    page.becomes(f"document.getElementById('said').textContent === {json.dumps(title)}")
+    page.press("0", 48)
+    assert page.evaluate("plane.view") == before
+    # a rectangle, with shift held
+    corners = page.evaluate(
+        "(() => { const { left, top, width, height } = plane.canvas.getBoundingClientRect(); return [[left + width * 0.1, top + 9], [left + width * 0.55, top + height / 2]]; })()"
+    )
+    drag(page, *corners, modifiers=8)
+    page.becomes("!document.getElementById('selected').hidden")
+    low, high = (page.evaluate(f"[plane.view.x + ({x} - plane.canvas.getBoundingClientRect().left - plane.canvas.clientWidth / 2) / plane.view.scale,"
+                               f" plane.view.y - ({y} - plane.canvas.getBoundingClientRect().top - plane.canvas.clientHeight / 2) / plane.view.scale]") for x, y in corners)  # fmt: skip
+    wanted = chosen_on_map(
+        site, f"x BETWEEN {low[0]} AND {high[0]} AND y BETWEEN {high[1]} AND {low[1]}"
+    )
+    assert 3 < len(wanted) < 90
+    page.browser.call(
+        "Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"]
+    )
+    page.call("Page.bringToFront")
+    page.evaluate("document.getElementById('copy-ids').click()")
+    page.becomes("document.getElementById('said').textContent.startsWith('Copied')")
+    assert page.evaluate("navigator.clipboard.readText()") == "\n".join(map(str, wanted))
+    lines = list(csv.DictReader(io.StringIO(page.evaluate("table()"), newline="")))
+    assert [int(line["video_id"]) for line in lines] == wanted
+    stored = one(
+        site.engine,
+        f"SELECT array_agg(coalesce(category, '') ORDER BY video_id) FROM reelvec.videos WHERE video_id IN ({','.join(map(str, wanted))})",
+    )
+    assert [line["category"] for line in lines] == stored
+    page.becomes(f"document.querySelectorAll('#selected .card').length === {min(24, len(wanted))}")
+    page.evaluate("document.getElementById('clear').click()")
+    page.evaluate("document.getElementById('select-shown').click()")
+    assert (
+        page.evaluate("document.getElementById('said').textContent")
+        == f"{len(chosen_on_map(site, 'true'))} videos selected"
+    )
+    # the hand moves it, two fingers bring it nearer
+    drag(page, *corners)
+    assert page.evaluate("plane.view.x") < before["x"]
+    page.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
+    for kind, apart in (("touchStart", 20), ("touchMove", 60), ("touchMove", 120), ("touchEnd", 0)):
+        page.call(
+            "Input.dispatchTouchEvent",
+            type=kind,
+            touchPoints=[
+                {"x": 400 + side * apart, "y": 600, "id": side + 1} for side in (-1, 1) if apart
+            ],
+        )
+    page.becomes(f"plane.view.scale > {2 * before['scale']}")
+    page.call("Emulation.setTouchEmulationEnabled", enabled=False)
+    assert page.problems == []
+
+
+@needs_browser
+def test_the_map_says_where_tags_are_right_and_lights_up_what_is_pressed(
+    site: Site, page: Page
+) -> None:
+    page.open(site.address + "map?model=vivit&tagger=x-clip/en")
+    page.becomes(READY)
+    page.evaluate(
+        "(() => { const s = document.getElementById('colour'); s.value = 'right'; s.dispatchEvent(new Event('change')); })()"
+    )
+    counts = page.evaluate("Object.fromEntries(classes.map((one) => [one.name, one.count]))")
+    agreed = """SELECT count(*) FROM reelvec.coordinates c JOIN reelvec.videos v USING (video_id) LEFT JOIN reelvec.scores s
+      ON s.video_id = c.video_id AND s.tagger_id = (SELECT tagger_id FROM reelvec.taggers WHERE tagger = 'x-clip/en') WHERE """
+    known = "v.category IN ('animals', 'design', 'interview', 'films')"
+    wanted = {
+        "right": f"{known} AND s.tag = v.category",
+        "wrong": f"{known} AND s.tag <> v.category",
+        "no tag": "s.tag IS NULL",
+        "no category that the tagger knows": f"s.tag IS NOT NULL AND ({known}) IS NOT TRUE",
+    }
+    expected = {name: one(site.engine, agreed + condition) for name, condition in wanted.items()}
+    assert counts == {name: count for name, count in expected.items() if count}
+    assert expected["wrong"] == 3
+    page.evaluate("document.querySelectorAll('#legend button')[1].click()")
+    assert page.evaluate("plane.lit.reduce((sum, one) => sum + one, 0)") == expected["wrong"]
+    assert (
+        page.evaluate("document.querySelectorAll('#legend button')[1].getAttribute('aria-pressed')")
+        == "true"
+    )
+    assert page.problems == []
+
+
+@needs_browser
+def test_names_from_strangers_are_text_on_the_map(site: Site, page: Page) -> None:
+    page.open(site.address + "map?model=vivit")  # the tagger that speaks first is theirs
+    page.becomes(READY)
+    legend = "[...document.querySelectorAll('#legend bdi')].map((one) => one.textContent)"
+    words = set(exhibition.HOSTILE)
+    assert words <= set(page.evaluate(legend))
+    page.evaluate(
+        "(() => { const s = document.getElementById('colour'); s.value = 'tag'; s.dispatchEvent(new Event('change')); })()"
+    )
+    assert page.evaluate(legend)[0] in words
+    for some in (site.hostile[:20], site.hostile[20:]):
+        page.evaluate(
+            f"choose(Uint8Array.from(plane.points.ids, (id) => {some}.includes(id) ? 1 : 0))"
+        )
+        page.becomes(f"document.querySelectorAll('#selected .card').length === {len(some)}")
+        page.evaluate(f"point(plane.points.ids.indexOf({some[0]}), {{ pin: true }})")
+        assert page.evaluate("document.querySelectorAll('#tip .card').length") == 1
+        assert (
+            page.evaluate(
+                "document.querySelectorAll('main :is(script, iframe, base, math, video, b, style, form:not(.filters), details)').length"
+            )
+            == 0
+        )
+    assert page.evaluate("typeof window.hit") == "undefined"
+    assert page.problems == []
+
+
+def test_points_come_as_numbers_and_nothing_that_is_asked_for_breaks_them(site: Site) -> None:
+    answer = site.ask("/map/points?model=vivit&tagger=x-clip/ru")
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+    body = answer.body  # type: ignore[attr-defined]
+    length, count = np.frombuffer(body, "<u4", 2)
+    head = json.loads(body[8 : 8 + length])
+    ids = np.frombuffer(body, "<u4", count, 8 + length)
+    x, y = np.frombuffer(body, "<f4", 2 * count, 8 + length + 4 * count).reshape(2, -1)
+    category, tag = np.frombuffer(body, "<i2", 2 * count, 8 + length + 12 * count).reshape(2, -1)
+    assert len(body) == 8 + length + 16 * count
+    rows = one(
+        site.engine,
+        "SELECT array_agg(ARRAY[video_id, x, y] ORDER BY video_id) FROM reelvec.coordinates WHERE encoder = 'vivit'",
+    )
+    order = np.argsort(ids)
+    np.testing.assert_array_equal(np.stack([ids, x, y], axis=1)[order], np.array(rows, np.float32))
+    assert (head["total"], head["unplaced"], head["wide"]) == (count, 0, False)
+    at = list(ids).index(44)
+    assert (head["categories"][category[at]], head["tags"][tag[at]]) == ("interview", "интервью")
+    for query in ("", "model=%00", "model=none&tagger=%ff", "tagger=1"):
+        assert site.ask(f"/map/points?{query}").status == 200, query
+        assert site.ask(f"/map?{query}").status == 200, query
+    for ids_asked, cards in (
+        ("", 0),
+        ("x", 0),
+        ("-1", 0),
+        ("44,5,9999999", 2),
+        ("9" * 40, 0),
+        ("%00", 0),
+        (",".join(map(str, range(1, 99))), 24),
+    ):
+        found = site.ask(f"/map/cards?ids={ids_asked}")
+        assert (found.status, found.body.count(b'class="card"')) == (200, cards), ids_asked  # type: ignore[attr-defined]
 
 
 @needs_browser
@@ -211,6 +448,42 @@ def test_the_keyboard_reaches_everything_and_a_command_is_copied(site: Site, pag
     page.evaluate("(() => { const s = document.querySelector('select[name=duration]'); s.value = 'long';"
                   " s.dispatchEvent(new Event('change', { bubbles: true })) })()")  # fmt: skip
     page.becomes("location.search.includes('duration=long')")
+    assert page.problems == []
+
+
+@needs_browser
+def test_a_square_of_the_matrix_leads_to_its_videos(site: Site, page: Page) -> None:
+    page.emulate(1280, 900)
+    for tagger in ("x-clip/en", "genres@1"):
+        page.open(f"{site.address}judge?tagger={tagger}")
+        page.becomes(JUDGED)
+        # one stop for the keyboard, and arrows from there
+        stops = page.evaluate(
+            "document.querySelectorAll('.matrix a:not([tabindex=\"-1\"])').length"
+        )
+        assert stops == 1
+        page.evaluate("document.querySelector('.matrix a[tabindex=\"0\"]').focus()")
+        place = "(() => { const c = document.activeElement.closest('td'); return [c.parentElement.rowIndex, c.cellIndex] })()"
+        before = page.evaluate(place)
+        page.press("ArrowDown", 40)
+        after = page.evaluate(place)
+        if after == before:  # nothing below it in this column
+            page.press("ArrowRight", 39)
+            after = page.evaluate(place)
+        square = "document.activeElement"
+        wanted, title = (
+            page.evaluate(f"Number({square}.textContent)"),
+            page.evaluate(f"{square}.title"),
+        )
+        assert f": {wanted} of its videos" in title
+        page.press("Enter", 13)
+        page.becomes("location.pathname === '/look' && document.readyState === 'complete'")
+        assert page.evaluate("document.querySelectorAll('.card').length") == wanted
+        assert (
+            page.evaluate("document.querySelector('select[name=category]').value")
+            == title.split(",")[0]
+        )
+    assert "had learnt from them" in page.evaluate("document.querySelector('main').textContent")
     assert page.problems == []
 
 
@@ -251,12 +524,21 @@ def test_the_report_is_one_file_that_opens_from_disk(
     page.requests.clear()
     page.open(out.as_uri())
     assert page.evaluate(LOOKS) == {"faint": [], "unnamed": [], "wide": 0}
-    assert (
-        page.evaluate("document.querySelectorAll('script, button, [href], iframe, form').length")
-        == 0
+    page.becomes(READY)
+    assert page.evaluate("document.querySelectorAll('[href], iframe, form').length") == 0
+    assert page.evaluate("document.querySelectorAll('script').length") == 2, (
+        "its map: points, and what draws them"
     )
+    px, py = page.evaluate(LIES % 44)
+    page.evaluate(f"scrollTo(0, {py - 400})")
+    px, py = page.evaluate(LIES % 44)
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=px, y=py)
+    page.becomes("document.querySelector('#tip:not([hidden]) img')?.naturalWidth === 336")
+    page.evaluate("document.getElementById('select-shown').click()")
+    page.becomes("document.querySelectorAll('#selected .card').length === 24")
     assert page.evaluate("document.querySelectorAll('img').length") > 50
     assert page.evaluate("typeof window.hit") == "undefined"
+    assert page.evaluate("document.querySelectorAll('.matrix').length") == 3, "of every tagger"
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     page.becomes("[...document.images].some((one) => one.naturalWidth === 336)")
     assert page.problems == []

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from db import machine
 from db.errors import RefusedConfigurationError
 from db.labels import LabelSet
 from tests.weights import synthetic_frames
@@ -21,7 +22,6 @@ from workers.engine.device import Device
 from workers.engine.encoding import EncodeRequest
 from workers.engine.engine import Engine, ModelKey
 from workers.engine.lanes import Item, Piece
-from workers.node import machine
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "random_tiny.json"
 MODELS = [name for name in registry.names() if registry.get(name).needs_torch]

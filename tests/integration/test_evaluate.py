@@ -99,7 +99,9 @@ def percents(way: dict) -> list[float]:
     return [share["percent"] for share in way["shares"]]
 
 
-def test_the_notebooks_tables_come_out_of_stored_probabilities(desk: Engine) -> None:
+def test_the_notebooks_tables_come_out_of_stored_probabilities(
+    desk: Engine, tmp_path: Path
+) -> None:
     videos = 404
     truth = np.arange(videos) % 47
     windows = np.stack([with_ranks(ranks_of(videos, row), truth, 47) for row in NOTEBOOK], axis=1)
@@ -139,6 +141,20 @@ def test_the_notebooks_tables_come_out_of_stored_probabilities(desk: Engine) -> 
     assert percents(wide["ways"][0]) == by["mean of probabilities"]
     assert "best 20" in wide["missing"]
     assert told("--tagger", "x-clip/many")["zero_shot"] == [wide]
+
+    given = windows.mean(axis=1).argmax(axis=1)
+    expected = {
+        (SLUGS[of], SLUGS[tag]): int(((truth == of) & (given == tag)).sum())
+        for of, tag in zip(truth, given, strict=True)
+    }
+    confusion = {(cell["category"], cell["tag"]): cell["videos"] for cell in en["confusion"]}
+    assert confusion == expected
+    assert sum(cell["videos"] for cell in wide["confusion"]) == videos
+    table = tmp_path / "mistakes.csv"
+    run("evaluate", "--tagger", "x-clip/en", "--confusion", str(table))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert {(row["category"], row["tag"]): int(row["videos"]) for row in rows} == expected
+    assert {row["tagger"] for row in rows} == {"x-clip/en"}
 
     lines = run("evaluate").splitlines()
     assert lines[1].startswith("x-clip/en\twindow 1\t404\t8.17 (")
@@ -235,7 +251,7 @@ def test_heads_are_scikit_learns_written_out_by_hand(desk: Engine, tmp_path: Pat
             assert judged["report"][name] == pytest.approx(figures), (what, name)
         assert judged["shares"][0]["chance"] == pytest.approx(100 / 3)
     rows = list(csv.DictReader(table.read_text().splitlines()))
-    assert rows[0]["head"] == "logistic on probe" or int(rows[0]["videos"]) >= int(
+    assert rows[0]["tagger"] == "logistic on probe" or int(rows[0]["videos"]) >= int(
         rows[1]["videos"]
     )
     assert sum(int(row["videos"]) for row in rows) == 120 * 12

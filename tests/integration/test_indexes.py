@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,9 @@ def found(engine: Engine, **chosen: bool) -> dict[str, Index]:
     return {one.table: one for one in read(engine, lambda c: indexes.find(c, **chosen))}
 
 
-def test_every_index_is_made_once_and_used(engine: Engine, run: Any) -> None:
+def test_every_index_is_made_once_and_used(
+    engine: Engine, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library(engine)
     first = run("--windows")
     assert [(made["table"], made["name"], made["vectors"]) for made in first] == [
@@ -71,6 +74,12 @@ def test_every_index_is_made_once_and_used(engine: Engine, run: Any) -> None:
     assert "maintenance_work_mem and " in run.told[0]
     again = run("--windows", "vivit")
     assert [made["seconds"] for made in again] == [None, None], "twice changes nothing"
+    assert "cache" not in run.told[-1]
+    seen = read(engine, server_facts.builder)
+    small = replace(seen, shared_buffers_bytes=again[0]["size_bytes"] - 1)
+    monkeypatch.setattr(server_facts, "builder", lambda _: small)
+    run("vivit")
+    assert "run ALTER SYSTEM SET shared_buffers and restart it" in run.told[-1]
     with session.transaction(engine) as connection:
         connection.exec_driver_sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
         connection.exec_driver_sql(
@@ -170,7 +179,7 @@ BUILDER = Builder(None, None, 128 * MB, 64 * MB, maintenance_workers=2, parallel
     [
         (BUILDER, 1_000, 64 * MB, 2),  # what it is set to is enough
         (BUILDER, 1_000_000, 128 * MB, 2),  # nobody can see more than its cache
-        (Builder(4, 8 << 30, 128 * MB, 64 * MB, 2, 8), 1_000_000, 2_236_000_000, 3),
+        (Builder(4, 8 << 30, 128 * MB, 64 * MB, 2, 8), 1_000_000, 2_536_000_000, 3),
         (Builder(16, 2 << 30, 128 * MB, 64 * MB, 2, 8), 1_000_000, 1 << 30, 8),
         (Builder(1, 64 * MB, 128 * MB, 256 * MB, 2, 8), 1_000_000, 256 * MB, 0),
     ],

@@ -18,6 +18,7 @@ from db.errors import ErrorClass
 from db.jobs.outcome import EncoderRows, Failure, Outcome, TaggerRows
 from db.labels import LabelSet
 from db.progress import rates
+from producer.results import mapping
 from tests import ledgering
 from tests.ledgering import Row, execute
 from tests.vectors import bound
@@ -81,6 +82,8 @@ def ask(engine: Engine) -> Callable[[str], list[tuple[Any, ...]]]:
         "UPDATE reelvec.jobs SET finished_at = date_trunc('hour', now()) - interval '1 hour' + video_id * interval '1 s'",
     )
 
+    mapping.make(engine, "vivit", None, anew=False, who="me", tell=lambda *_: None)
+
     def answer(query: str) -> list[tuple[Any, ...]]:
         with engine.connect() as connection:
             found = rates.query(connection, query, write=query.startswith("DELETE"), tell=str)[1]
@@ -122,6 +125,7 @@ ANSWERS: dict[str, list[list[tuple[Any, ...]]]] = {
         [("rt-71", 0.2), ("rt-72", 0.204), ("rt-75", 0.4), ("rt-73", 0.52), ("rt-74", 1.0)],
     ],
     "The nearest within a category": [NEAR_42[3:]],
+    "Where videos lie on the map": [[("rt-73", 0.635), ("rt-77", 0.492), ("rt-71", 0.276), ("rt-72", 0.229)]],
     "Duplicates": [[("rt-71", "rt-72", 0.005)]],
     "Uploads that are probably in the wrong category": [[("rt-73", "films", "animals", 0.95)]],
     "Which category is taken for which": [[

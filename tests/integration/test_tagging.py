@@ -116,7 +116,19 @@ def test_a_head_is_learnt_saved_and_tags_all_that_have_its_vectors(
     from sklearn.preprocessing import StandardScaler
 
     assert saved("--save", "genres") == "genres@1"
+    execute(engine, "UPDATE reelvec.heads SET judgement = '{}'")
     assert saved("--save", "genres") == "genres@1", "the same head is no new version"
+    (kept,) = ledgering.read(engine, heads.kept)
+    confusion = np.array(kept.judgement["confusion"])
+    assert confusion.sum() == kept.videos, "and it is judged anew"
+    examples = one(engine, "SELECT judgement -> 'examples' FROM reelvec.heads")
+    counts = {
+        (category, tag): len(ids) for category, by in examples.items() for tag, ids in by.items()
+    }
+    assert counts == {
+        (kept.categories[row], kept.categories[column]): min(confusion[row, column], 48)
+        for row, column in np.argwhere(confusion)
+    }
     assert saved("--save", "genres", "--kind", "pls") == "genres@2"
     assert one(engine, "SELECT count(*) FROM reelvec.heads") == 2
 
@@ -267,5 +279,5 @@ def test_every_command_of_its_page_runs(
             monkeypatch.setenv("DATABASE_URL", engine.url.render_as_string(hide_password=False))
         out = run(*words)
         assert out or words[0] == "tag" or "--write" in words, words
-    assert (tmp_path / "mistakes.csv").read_text().startswith("head,category,tag,videos")
+    assert (tmp_path / "mistakes.csv").read_text().startswith("tagger,category,tag,videos")
     assert one(engine, "SELECT count(*) FROM reelvec.heads") == 0, "the last one deletes it"

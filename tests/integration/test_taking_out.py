@@ -20,7 +20,8 @@ from db.errors import ReelvecError, UsageError
 from db.results import arrays
 from db.results import vectors as stored
 from producer.results import export as desk
-from tests.ledgering import LABELS, execute
+from producer.results import mapping
+from tests.ledgering import LABELS, execute, read
 from tests.vectors import as_stored, bound, filled
 
 DIM = 8
@@ -265,6 +266,32 @@ def test_tables_hold_every_float(
     assert str(table.schema.field("vector").type) == f"fixed_size_list<element: float>[{DIM}]"
     assert table.column("category").to_pylist()[-1] is None
     assert table.column("end_seconds").to_pylist()[:2] == [2.0, 4.5]
+
+
+def test_a_parquet_file_has_the_places_of_the_map_once_there_is_one(
+    engine: Engine, made: np.ndarray, tmp_path: Path
+) -> None:
+    mapping.make(engine, "probe", None, anew=False, who="me", tell=lambda *_: None)
+    execute(engine, "DELETE FROM reelvec.map_points WHERE video_id IN (3, 25)")
+    places = {
+        row.video_id: (row.x, row.y)
+        for row in read(
+            engine,
+            lambda c: c.exec_driver_sql(
+                "SELECT video_id, x::float, y::float FROM reelvec.coordinates"
+            ).all(),
+        )
+    }
+    assert len(places) == 23
+    path = tmp_path / "probe.parquet"
+    for windows in (False, True):
+        desk.export(engine, "probe", path, windows=windows, tell=nothing)
+        table = parquet.read_table(path)
+        assert str(table.schema.field("projection_x").type) == "float"
+        found = zip(*(table.column(name).to_pylist() for name in ("video_id", "projection_x", "projection_y")), strict=True)  # fmt: skip
+        assert [(x, y) for _, x, y in found] == [
+            places.get(video_id, (None, None)) for video_id in table.column("video_id").to_pylist()
+        ]
 
 
 def test_a_folder_is_gone_on_with(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.node import machine
+from db import machine
 
 PHYSICAL_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from db import settings
+from db import machine, settings
 from db.errors import UsageError
 from producer.settings import ProducerSettings
 from workers import settings as worker_settings
-from workers.node import machine
 from workers.node.shape import Shape
 from workers.settings import WorkerSettings
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from db import machine
 from db.errors import VideoError
 from workers.backbones import registry
 from workers.backbones.base import Encoded, FloatArray, Loaded, Weights, Windows
@@ -31,7 +32,7 @@ from workers.engine.device_choice import choose_device, wants_compiling
 from workers.engine.encoding import Bound, DeviceLostError, EncodeRequest, Encoding, ModelKey
 from workers.engine.lanes import Item, Piece
 from workers.engine.outcomes import as_reelvec_error, outcome
-from workers.node import machine, shape
+from workers.node import shape
 from workers.sampling.plan import SHAPE
 from workers.weights.bucket import Bucket
 from workers.weights.models_dir import local_folder

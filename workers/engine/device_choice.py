@@ -11,8 +11,8 @@ import shutil
 import sysconfig
 from pathlib import Path
 
+from db import machine
 from db.errors import RefusedConfigurationError
-from workers.node import machine
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
-from db import settings
+from db import machine, settings
 from db.errors import UsageError
 from db.exit_codes import ExitCode, Then, then
 from workers import health
 from workers import settings as worker_settings
 from workers.ending.end_signals import EndSignals
-from workers.node import machine, notice
+from workers.node import notice
 from workers.node.lifeline import Lifeline
 from workers.settings import WorkerSettings
 

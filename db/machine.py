@@ -1,8 +1,8 @@
-"""What this machine lends to a worker: cores, memory, GPUs. Read from the kernel; torch is not
+"""What this machine lends to a process: cores, memory, GPUs. Read from the kernel; torch is not
 asked.
 
 In a container the limits are those of its control group and of the groups above it: the machine's
-own numbers are larger, and a worker shaped by them is throttled or killed.
+own numbers are larger, and what is shaped by them is throttled or killed.
 """
 
 from __future__ import annotations
