@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c const
 # so that the long ones do not come last.
 PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
+# Every process of the tests would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint levels unit integration acceptance fault soak bench audit clean
 
@@ -23,6 +26,9 @@ $(VENV)/demo-installed: pyproject.toml constraints.txt
 $(VENV)/test-installed: $(VENV)/demo-installed
 	@echo "installing the test tools into $(VENV)" >&2
 	$(PIP) -e '.[all,test]'
+	@echo "reading the types of the libraries and compiling the tests, once for all runs" >&2
+	@$(BIN)/mypy >/dev/null || true
+	@$(BIN)/pytest --collect-only -q >/dev/null || true
 	@touch $@
 
 demo: $(VENV)/demo-installed ## Install, then run the main job on embedded servers with clips made on the spot

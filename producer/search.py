@@ -4,6 +4,7 @@ the videos or windows whose stored vectors are nearest to it are found.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -74,7 +75,7 @@ def find(
         )
         return nearest_videos(database, encoder, sought.text, asked)
     with session.transaction(database) as connection:
-        able = _able(connection, sought, space)
+        able = searchable(connection, sought, space)
         encoder, *others = able
         say(_choice(sought, encoder, others))
         if isinstance(sought, Stored):
@@ -94,7 +95,7 @@ def _choice(sought: Stored | File, encoder: Encoder, others: Sequence[Encoder]) 
     return line
 
 
-def _able(connection: Connection, sought: Stored | File, space: Space) -> list[Encoder]:
+def searchable(connection: Connection, sought: Stored | File, space: Space) -> list[Encoder]:
     """The encoders that can be searched for it, as far as they were asked for; the first is taken.
     Raises `UsageError` where there is none.
     """
@@ -188,20 +189,17 @@ def _near_vector(
 
 
 def _file_vector(stored: Encoder, file: File) -> FloatArray:
-    """float32 [dim]: the file's pooled vector, of weights that are those of the stored vectors."""
-    from producer.local.embed import Embedder
+    """float32 [dim]: the pooled vector of a video or picture, of the weights of the stored ones."""
+    from producer.local.vectors import FileVectors
+    from producer.local.videos import LocalVideos
 
-    with Embedder(
-        [stored.backbone],
-        weights=stored.weights,
-        sampling=stored.sampling,
-        labels=None,
-        out=None,
-        files=[file.name],
-    ) as embedder:
-        same_weights.refuse_others(stored, embedder.digest(0))
-        vector: FloatArray = embedder.arrays(0)[f"{stored.backbone}/pooled"]
-    return vector
+    chosen = settings.load(WorkerSettings)
+    with (
+        FileVectors(chosen, device=chosen.device) as vectors,
+        LocalVideos([file.name], stills=True) as here,
+        here.open(0) as source,
+    ):
+        return vectors.pooled(source, stored, threading.Event())
 
 
 def searched_encoder(backbone: str, *, weights: str, sampling: str) -> Encoder:

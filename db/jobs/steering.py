@@ -58,6 +58,26 @@ def retry(
     return count
 
 
+#: More videos than this are not counted before somebody decides.
+COUNTED = 100_000
+
+
+def concerned(connection: Connection, selection: Selection, *, states: Sequence[str]) -> int:
+    """How many selected videos are in one of these states, at most `COUNTED` + 1: what `retry`
+    would change of those that failed, `cancel` of those that wait.
+    """
+    moment = "j.finished_at" if "failed" in states else "j.enqueued_at"
+    chosen, facts = condition(selection, moment=moment)
+    statement = f"""
+SELECT count(*) FROM (
+  SELECT FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id)
+  WHERE j.state = ANY(CAST(:states AS text[])){chosen} LIMIT :most
+) counted
+"""  # noqa: S608
+    asked = {**facts, "states": list(states), "most": COUNTED + 1}
+    return int(connection.execute(text(statement), asked).scalar_one())
+
+
 @dataclass(frozen=True)
 class Cancelled:
     """How the videos stand now: `cancelled` ones have nothing, `done` ones all that is wanted

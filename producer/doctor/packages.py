@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
+from db.errors import UsageError
 from producer.doctor import gpu
 from producer.doctor.check import Check, Finding, fail, ok, skipped
 from producer.doctor.child import ProbeError, probe
@@ -26,6 +27,12 @@ SECONDS = 120.0
 def missing() -> list[str]:
     """Packages of the worker extra that are not installed."""
     return [package for module, package in NEEDED.items() if not _is_there(module)]
+
+
+def require(doing: str, *modules: str) -> None:
+    """Raises `UsageError` where any of these is not installed: `doing` needs them."""
+    if absent := [NEEDED[module] for module in modules if not _is_there(module)]:
+        raise UsageError(f"{doing} needs {', '.join(absent)}, not installed here: {INSTALL}")
 
 
 def _is_there(module: str) -> bool:

@@ -15,6 +15,7 @@ from db.encoders import Tagger
 from db.labels import LabelSet
 from db.media import MediaFacts
 from producer.local.targets import whole_file
+from producer.local.vectors import CPU_ENGINE_SECONDS
 from producer.local.videos import LocalVideos
 from producer.request import checked_backbones, declared_encoder
 from workers import pipeline
@@ -22,8 +23,6 @@ from workers.backbones import registry
 from workers.engine.engine import Engine
 from workers.pipeline import Owed, VideoResult
 from workers.weights import inventory, models_dir
-
-CPU_ENGINE_SECONDS = 3600.0
 
 
 @dataclass
@@ -105,12 +104,8 @@ class Embedder(LocalVideos):
             raise next(iter(result.failures.values()))
         return _arrays(result, self._owed)
 
-    def digest(self, place: int) -> str:
-        """Of the weights of the backbone at this place."""
-        return self._engine.load(self._owed[place].key).digest
-
     def _result(self, number: int) -> VideoResult:
-        with self._source.open(self.videos[number].uri) as source:
+        with self.open(number) as source:
             result = pipeline.embed_video(
                 source,
                 self._owed,

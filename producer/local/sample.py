@@ -4,20 +4,24 @@ them.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from producer.local.targets import whole_file
 from producer.local.videos import LocalVideos
 from workers.sampling import policies
-from workers.sampling.frames import Frames, refusal
+from workers.sampling.frames import Frames, FrameSource, refusal
 from workers.sampling.plan import FRAMES
 from workers.sources.schemes import key_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 #: Frames in a row of the table, and what stands between two of them.
 TABLE_COLUMNS, TABLE_GAP = 6, "    "
@@ -111,23 +115,41 @@ class Sampling(LocalVideos):
         """
         started = time.monotonic()
         video = self.videos[number]
-        with self._source.open(video.uri) as source:
-            frames = source.frames(self._policy)
-        wall_seconds = time.monotonic() - started
+        with self.open(number) as source:
+            made = sampled(source, video.shown, self._policy, started=started)
         paths = [written[number] for written in (self._arrays, self._sheets) if written]
-        made = Sampled(
-            file=video.shown,
-            policy=self._policy,
-            frames=frames,
-            size_bytes=source.size_bytes,
-            wall_seconds=wall_seconds,
-            written=tuple(map(str, paths)),
-        )
+        made = replace(made, written=tuple(map(str, paths)))
         if self._arrays:
             _write_arrays(made, self._arrays[number])
         if self._sheets:
             _write_sheet(made, key_of(video.uri).rpartition("/")[2], self._sheets[number])
         return made
+
+
+def sampled(
+    source: FrameSource,
+    shown: str,
+    policy: str,
+    *,
+    started: float | None = None,
+    stop: threading.Event | None = None,
+) -> Sampled:
+    """The frames of a source that is open; `shown` is what it is called, `started` when it was
+    opened. Raises as `FrameSource.frames`.
+    """
+    since = time.monotonic() if started is None else started
+    frames = source.frames(policy, stop=stop)
+    return Sampled(shown, policy, frames, source.size_bytes, time.monotonic() - since)
+
+
+def drawn(made: Sampled, title: str) -> Image:
+    """The contact sheet of one video."""
+    from workers.sampling.sheet import contact_sheet
+
+    frames = made.frames
+    return contact_sheet(
+        frames.pixels, frames.indices, frames.pts_seconds, title=title, facts=made.facts()
+    )
 
 
 def _mode(decode_mode: str) -> str:
@@ -170,11 +192,6 @@ def _write_arrays(made: Sampled, path: Path) -> None:
 
 
 def _write_sheet(made: Sampled, title: str, path: Path) -> None:
-    from workers.sampling.sheet import contact_sheet
-
-    frames = made.frames
-    picture = contact_sheet(
-        frames.pixels, frames.indices, frames.pts_seconds, title=title, facts=made.facts()
-    )
+    picture = drawn(made, title)
     with whole_file(path) as file:
         picture.save(file, "png")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -13,6 +13,7 @@ from db.masking import mask
 from producer.local.targets import targets
 from producer.sources.uris import canonical
 from workers import settings as worker_settings
+from workers.sampling.frames import FrameSource
 from workers.sampling.pool import SamplerPool
 from workers.sampling.videos import Videos
 from workers.settings import WorkerSettings
@@ -43,13 +44,14 @@ def named(file: str) -> Named:
 
 class LocalVideos:
     """The videos named, and, once entered, their frames: any folder may be read here, by one
-    sampler process. Raises `UsageError` for what is no address.
+    sampler process; `stills`: pictures, too. Raises `UsageError` for what is no address.
     """
 
-    def __init__(self, files: Sequence[str]) -> None:
+    def __init__(self, files: Sequence[str], *, stills: bool = False) -> None:
         worker_settings.refuse_unknown()
         self._settings = settings.load(WorkerSettings)
         self.videos = [named(file) for file in files]
+        self._stills = stills
         self._stack = ExitStack()
 
     def _targets(self, option: str, given: Path | None, suffix: str) -> list[Path]:
@@ -64,8 +66,12 @@ class LocalVideos:
         )
         self._stack.callback(pool.close)
         storage = self._stack.enter_context(Storage(self._settings, roots=None))
-        self._source = Videos(storage, pool)
+        self._source = Videos(storage, pool, stills=self._stills)
         return self
+
+    def open(self, number: int) -> AbstractContextManager[FrameSource]:
+        """The video of this number. Raises as `Storage.open`."""
+        return self._source.open(self.videos[number].uri)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()

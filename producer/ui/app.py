@@ -5,7 +5,9 @@ was made here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import functools
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import anyio
 from anyio import to_thread
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,21 +24,25 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from db import session, strips
-from db.errors import UnavailableError
+from db.errors import ReelvecError, UnavailableError
+from db.masking import mask
 from db.results import looking
-from producer.ui import judge, look, pages
+from producer.ui import forms, judge, look, pages, reading
+from producer.ui.door import ENTRY, Door
 from producer.ui.guard import Guard
 from producer.ui.judge import Judgement, Judging
 from producer.ui.live import Live
 from producer.ui.maps import Maps
 from producer.ui.now import Looking, Now
+from producer.ui.reading import Reader, Turns
+from producer.ui.seen import Seen
+from producer.ui.sheets import Sheets
+from producer.ui.steering import Hand, Steering
 from producer.ui.words import Words
 from producer.wording import first_line
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 #: How long a page waits for its numbers before it is shown without them.
 PATIENCE_SECONDS = 0.7
@@ -47,11 +54,24 @@ NO_VIDEO = "There is no such video; it may have been removed."
 MAX_VIDEO_ID = 2**63 - 1
 
 
+@dataclass(frozen=True)
+class Access:
+    """Who may do what: `hosts` are the names of the page; `token`, where one must be entered, and
+    the `port`; `hand`, where the page may change something; `any_folder` as for `Reader`.
+    """
+
+    hosts: frozenset[str]
+    any_folder: bool = False
+    token: str | None = None
+    port: int = 0
+    hand: Hand | None = None
+
+
 def application(
-    database: Engine, patient: Engine, *, broker_url: str, shown: str, hosts: frozenset[str]
-) -> Starlette:
+    database: Engine, patient: Engine, *, broker_url: str, shown: str, access: Access
+) -> Guard:
     """`patient`: connections to the same database for what takes long; `shown`: the servers in use,
-    secrets masked; `hosts`: what the page may be called.
+    secrets masked.
     """
     live = Live(Looking(database, broker_url).take)
     judged = Live(
@@ -59,7 +79,9 @@ def application(
         pause_seconds=judge.PAUSE_SECONDS,
         is_whole=lambda latest: latest.away is None,
     )
-    site = _Site(database, live, judged, Words(database), shown)
+    site = _Site(database, live, judged, shown, access)
+    steering = Steering(database, access.hand, site.page) if access.hand else None
+    door = Door(access.token, access.port, site.entry) if access.token else None
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -68,29 +90,37 @@ def application(
             tasks.start_soon(site.judged.run)
             yield
             tasks.cancel_scope.cancel()
+        site.close()
 
-    return Starlette(
+    inner = Starlette(
         routes=[
             Route("/", site.now),
             Route("/events", site.events),
             Route("/look", site.look),
             Route("/look/{video_id:int}", site.video),
-            Route("/search", site.search),
+            Route("/look/{video_id:int}/frames", site.frames),
+            Route("/sheets/{key}", site.sheet),
+            Route("/search", site.search, methods=["GET"]),
+            Route("/search", site.search_file, methods=["POST"]),
             Route("/judge", site.judge),
             Route("/strips/{video_id:int}", site.strip),
             Route("/map", site.map),
             Route("/map/points", site.map_points),
             Route("/map/cards", site.map_cards),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+            *(steering.routes if steering else []),
+            *([Route(ENTRY, door.enter, methods=["GET", "POST"])] if door else []),
         ],
-        middleware=[Middleware(Guard, hosts=hosts)],
+        middleware=[Middleware(door.around)] if door else [],
         exception_handlers={
             HTTPException: site.no_page,
             UnavailableError: site.away,
+            ReelvecError: site.refused,
             Exception: site.broken,
         },
         lifespan=lifespan,
     )
+    return Guard(inner, access.hosts)
 
 
 def _video_id(request: Request) -> int:
@@ -106,21 +136,29 @@ class _Site:
         database: Engine,
         live: Live[Now],
         judged: Live[Judgement],
-        words: Words,
         shown: str,
+        access: Access,
     ) -> None:
         self.live = live
         self.judged = judged
         self._database = database
-        self._words = words
         self._maps = Maps(database)
+        self._reader = Reader(any_folder=access.any_folder)
+        self._sheets = Sheets(database, self._reader)
+        self._seen = Seen(database, self._reader)
+        self._words = Words(database)
+        self._sheet_turns, self._file_turns = Turns(), Turns()
         self._templates = pages.environment()
-        self._templates.globals["shown"] = shown
+        self._templates.globals |= {"shown": shown, "changes": access.hand is not None}
         self._drawn: tuple[Now | None, str] = (None, "")
+
+    def close(self) -> None:
+        self._seen.close()
+        self._reader.close()
 
     async def now(self, _: Request) -> Response:
         latest = await self.live.latest(patience_seconds=PATIENCE_SECONDS)
-        return self._page("now.html", at="now", now=latest)
+        return self.page("now.html", at="now", now=latest)
 
     async def events(self, _: Request) -> Response:
         async def looks() -> AsyncIterator[ServerSentEvent]:
@@ -140,7 +178,7 @@ class _Site:
         asked = look.Asked.of(request.query_params)
         grid = await to_thread.run_sync(look.grid, self._database, asked)
         choices = await to_thread.run_sync(self._choices)
-        return self._page("look.html", at="look", asked=asked, grid=grid, choices=choices)
+        return self.page("look.html", at="look", asked=asked, grid=grid, choices=choices)
 
     def _choices(self) -> Mapping[str, list[str]]:
         """What the filters offer."""
@@ -151,18 +189,41 @@ class _Site:
         page = await to_thread.run_sync(look.page, self._database, _video_id(request))
         if page is None:
             raise HTTPException(404, NO_VIDEO)
-        return self._page("video.html", at="look", page=page)
+        return self.page("video.html", at="look", page=page)
 
     async def search(self, request: Request) -> Response:
         words = request.query_params.get("words", "").replace("\0", "").strip()[:WORDS_CHARACTERS]
         name = request.query_params.get("model", "")
         answer = await to_thread.run_sync(self._words.answer, words, name)
-        return self._page("search.html", at="search", words=words, **vars(answer))
+        return self.page("search.html", at="search", words=words, **vars(answer))
+
+    async def search_file(self, request: Request) -> Response:
+        async with forms.sent(request, most_bytes=reading.UPLOAD_BYTES) as fields:
+            upload, model = fields.get("file"), forms.text(fields, "model")
+            if not isinstance(upload, UploadFile) or not upload.filename:
+                raise HTTPException(400, "No file was chosen.")
+            work = functools.partial(self._seen.answer, upload.file, upload.filename, model)
+            answer = await self._file_turns.take(work)
+        status = 422 if answer.trouble else 200
+        return self.page("search.html", at="search", status=status, words="", **vars(answer))
+
+    async def frames(self, request: Request) -> Response:
+        work = functools.partial(self._sheets.draw, _video_id(request))
+        sheet = await self._sheet_turns.take(work)
+        if sheet is None:
+            raise HTTPException(404, NO_VIDEO)
+        return self.page("frames.html", at="look", sheet=sheet)
+
+    async def sheet(self, request: Request) -> Response:
+        picture = self._sheets.picture(request.path_params["key"])
+        if picture is None:
+            raise HTTPException(404, "This sheet is not kept any more: load its page again.")
+        return Response(picture, media_type="image/webp")
 
     async def judge(self, request: Request) -> Response:
         latest = await self.judged.latest(patience_seconds=PATIENCE_SECONDS)
         chosen = request.query_params.get("tagger")
-        return self._page("judge.html", at="judge", judgement=latest, asked=chosen)
+        return self.page("judge.html", at="judge", judgement=latest, asked=chosen)
 
     async def strip(self, request: Request) -> Response:
         video_id = _video_id(request)
@@ -178,7 +239,7 @@ class _Site:
 
     async def map(self, request: Request) -> Response:
         chosen = await to_thread.run_sync(self._maps.choices, request.query_params)
-        return self._page("map.html", at="map", **vars(chosen))
+        return self.page("map.html", at="map", **vars(chosen))
 
     async def map_points(self, request: Request) -> Response:
         found = await to_thread.run_sync(self._maps.points, request.query_params)
@@ -189,7 +250,7 @@ class _Site:
     async def map_cards(self, request: Request) -> Response:
         asked = request.query_params.get("ids", "")
         cards = await to_thread.run_sync(self._maps.cards, asked)
-        return self._page("map_cards.html", cards=cards)
+        return self.page("map_cards.html", at="map", cards=cards)
 
     async def no_page(self, _: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -199,11 +260,18 @@ class _Site:
     async def away(self, _: Request, error: Exception) -> Response:
         return self._trouble(503, f"{error}. Load the page again in a moment.")
 
+    async def refused(self, _: Request, error: Exception) -> Response:
+        return self._trouble(400, str(error))
+
     async def broken(self, _: Request, error: Exception) -> Response:
-        return self._trouble(500, f"{type(error).__name__}: {first_line(str(error))}")
+        return self._trouble(500, f"{type(error).__name__}: {first_line(mask(str(error)))}")
+
+    def entry(self, words: str, status: int) -> Response:
+        """The form for the token."""
+        return self.page("enter.html", at="", status=status, words=words)
 
     def _trouble(self, status: int, words: str) -> Response:
-        return self._page("trouble.html", status=status, at="", words=words)
+        return self.page("trouble.html", status=status, at="", words=words)
 
-    def _page(self, name: str, *, status: int = 200, **facts: Any) -> HTMLResponse:
-        return HTMLResponse(self._templates.get_template(name).render(**facts), status)
+    def page(self, name: str, *, at: str, status: int = 200, **facts: Any) -> Response:
+        return HTMLResponse(self._templates.get_template(name).render(at=at, **facts), status)

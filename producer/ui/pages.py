@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from producer.ui import charts, look, now
+from producer.ui import changes, charts, look, now, reading
 from producer.ui.matrix import matrix
 from producer.wording import ago, duration, first_line, listed, plural
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
+
     from db.results.looking import Card
+
+
+class Draw(Protocol):
+    """Draws a page from a template's name, the tab it is `at` and what the template needs."""
+
+    def __call__(self, name: str, *, at: str, status: int = 200, **facts: Any) -> Response: ...
+
 
 #: Frames of a strip, and its size; the page holds room for it before it comes.
 STRIP_WIDTH_PX, STRIP_HEIGHT_PX = 336, 112
@@ -39,6 +48,7 @@ def environment() -> Environment:
         "clock": clock,
         "plain": plain,
         "moment": moment,
+        "old": old,
         "listed": listed,
         "plural": plural,
     }
@@ -58,6 +68,9 @@ def environment() -> Environment:
         "verdict_words": now.verdict_words,
         "name_of": name_of,
         "has_pages": True,
+        "changes": False,
+        "change_of": changes.Change.of_command,
+        "upload_bytes": reading.UPLOAD_BYTES,
         "picture": picture,
     }
     return made
@@ -121,6 +134,11 @@ def clock(value: float) -> str:
     """`1:04.5`"""
     minutes, tenths = divmod(round(value * 10), 600)
     return f"{minutes}:{tenths // 10:02d}.{tenths % 10}"
+
+
+def old(at: datetime) -> str:
+    """`40 s ago`"""
+    return ago((datetime.now(UTC) - at).total_seconds())
 
 
 def moment(at: datetime | None) -> str:

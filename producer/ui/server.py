@@ -1,4 +1,6 @@
-"""The page's server: on loopback, one process, gone with the command."""
+"""The page's server: one process, gone with the command. On loopback unless another address of this
+machine is named.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import ipaddress
 import socket
 import threading
 import webbrowser
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from db.errors import UsageError
@@ -13,48 +16,78 @@ from db.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
 #: Open pages keep their connection; the command ends all the same.
 GOODBYE_SECONDS = 1
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket on a loopback address; port 0: any that is free. Raises `UsageError`."""
-    address = "127.0.0.1" if host == "localhost" else host
-    try:
-        is_loopback = ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
+@dataclass(frozen=True)
+class Listening:
+    """An open socket; the `address` that a browser opens, `hosts`, every way of naming it, and
+    whether only this machine reaches it.
+    """
+
+    socket: socket.socket
+    address: str
+    hosts: frozenset[str]
+    is_loopback: bool
+
+    @property
+    def port(self) -> int:
+        port: int = self.socket.getsockname()[1]
+        return port
+
+
+def listen(host: str, port: int) -> Listening:
+    """On one address of this machine, or on a name of it; port 0: any that is free. Raises
+    `UsageError`.
+    """
+    found = _resolved(host)
+    if found.is_unspecified:
         raise UsageError(
-            f"--host {host}: the page asks nobody who he is yet, so it listens on loopback only "
-            "(127.0.0.1, ::1). From another machine: ssh -L 8740:127.0.0.1:8740 THIS_MACHINE"
+            f"--host {host}: the page must know what it is called, so that no other name leads to "
+            "it: give one address of this machine, or its name"
         )
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    family = socket.AF_INET6 if found.version == 6 else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((address, port))
+        made.bind((str(found), port))
         made.listen()
     except OSError as error:
         made.close()
         raise UsageError(
-            f"port {port} of {address} cannot be had: {error.strerror}; --port 0 takes any that is "
+            f"port {port} of {found} cannot be had: {error.strerror}; --port 0 takes any that is "
             "free"
         ) from error
-    return made
+    literal = f"[{found}]" if found.version == 6 else str(found)
+    names = {literal, "localhost" if found.is_loopback else _as_named(host, literal)}
+    own_port = made.getsockname()[1]
+    hosts = frozenset(f"{name}:{own_port}" for name in names)
+    return Listening(made, f"http://{literal}:{own_port}/", hosts, found.is_loopback)
 
 
-def names(listening: socket.socket) -> tuple[str, frozenset[str]]:
-    """The page's address, and every way of naming its host and port."""
-    address, port = listening.getsockname()[:2]
-    literal = f"[{address}]" if ":" in address else address
-    hosts = {f"{literal}:{port}", f"localhost:{port}"}
-    return f"http://{literal}:{port}/", frozenset(hosts)
+def _resolved(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return ipaddress.ip_address(found[0][4][0])
+    except (OSError, ValueError, UnicodeError) as error:
+        raise UsageError(
+            f"--host {host}: this is no address of this machine, and no name that leads to one"
+        ) from error
 
 
-def serve(app: Starlette, listening: socket.socket, ready: Callable[[], None]) -> None:
+def _as_named(host: str, literal: str) -> str:
+    """A name as browsers write it; an address has one spelling."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower()
+    return literal
+
+
+def serve(app: ASGIApp, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Until Ctrl-C or SIGTERM. `ready` is called once the page answers."""
     import uvicorn
 

@@ -28,13 +28,15 @@ HITS = 24
 
 @dataclass(frozen=True)
 class Answer:
-    """`spaces`: the encoders that words can be searched by, `space` the one that was; `named`: the
-    video whose number or id the words are; `hits`: the nearest videos and their distances;
-    `trouble`: why there are none.
+    """`spaces`: the encoders that words can be searched by, `models` those that a file can; `space`
+    the one that was; `file`: its name, if one was sent; `named`: the video whose number or id the
+    words are; `hits`: the nearest videos and their distances; `trouble`: why there are none.
     """
 
     spaces: Sequence[Encoder]
+    models: Sequence[Encoder]
     space: Encoder | None
+    file: str | None = None
     named: Page | None = None
     hits: Sequence[tuple[Card, float]] = ()
     trouble: str | None = None
@@ -53,18 +55,19 @@ class Words:
         Raises `UnavailableError`.
         """
         with session.transaction(self._database) as connection:
-            spaces = _spaces(connection)
+            spaces, models = spaces_of(connection), encoders.with_vectors(connection)
             video_id = looking.named(connection, words) if words else None
         named = None if video_id is None else look.page(self._database, video_id)
         space = next((one for one in spaces if one.name == model), next(iter(spaces), None))
         if not words or space is None:
-            return Answer(spaces, space, named)
+            return Answer(spaces, models, space, named=named)
         try:
-            return Answer(spaces, space, named, self._nearest(space, words))
+            hits = self._nearest(space, words)
         except UnavailableError:
             raise
         except ReelvecError as error:  # no torch here, no weights, words too long
-            return Answer(spaces, space, named, trouble=str(error))
+            return Answer(spaces, models, space, named=named, trouble=str(error))
+        return Answer(spaces, models, space, named=named, hits=hits)
 
     def _nearest(self, space: Encoder, words: str) -> Sequence[tuple[Card, float]]:
         with self._lock:
@@ -77,7 +80,7 @@ class Words:
             )
 
 
-def _spaces(connection: Connection) -> list[Encoder]:
+def spaces_of(connection: Connection) -> list[Encoder]:
     """The encoders that have vectors and read text without a video."""
     stored = [encoders.known_encoder(connection, name) for name in encoders.names(connection)]
     return [

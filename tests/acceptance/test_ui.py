@@ -9,10 +9,13 @@ import http.client
 import io
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +26,10 @@ import pytest
 from sqlalchemy import Engine, text
 
 from db import session
+from db.errors import UsageError
 from db.stack.local_stack import LocalStack, StackState
 from producer.ui.guard import HEADERS, POLICY
+from producer.ui.server import listen
 from tests import browser, exhibition
 from tests.browser import Page
 from tests.conftest import clean_environment
@@ -50,7 +55,12 @@ class Site:
         return self.address.split("/")[2]
 
     def ask(
-        self, path: str, method: str = "GET", host: str | None = None, **headers: str
+        self,
+        path: str,
+        method: str = "GET",
+        host: str | None = None,
+        body: str = "",
+        **headers: str,
     ) -> http.client.HTTPResponse:
         """An answer whose body is read, whatever a browser would not send."""
         connection = http.client.HTTPConnection(self.host, timeout=30)
@@ -58,7 +68,9 @@ class Site:
         connection.putheader("Host", self.host if host is None else host)
         for name, value in headers.items():
             connection.putheader(name.replace("_", "-"), value)
-        connection.endheaders()
+        if body:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body.encode() or None)
         answer = connection.getresponse()
         answer.body = answer.read()  # type: ignore[attr-defined]
         connection.close()
@@ -66,21 +78,30 @@ class Site:
 
 
 @contextmanager
-def serving(environment: dict[str, str], *options: str) -> Iterator[str]:
-    """`reelvec ui`, and its address."""
+def serving(environment: dict[str, str], *options: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    """`reelvec ui`: its address, and all that it has said beside it."""
     command = [str(Path(sys.executable).with_name("reelvec")), "ui", "--no-browser", "--port", "0"]
-    with subprocess.Popen(
-        [*command, *options],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        yield address
-        process.terminate()
-        process.wait(timeout=20)
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            [*command, *options],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        ) as process,
+    ):
+
+        def so_far() -> str:
+            said.seek(0)
+            return said.read()
+
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip(), so_far
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +115,7 @@ def site(stack: StackState, template: str) -> Iterator[Site]:
         }
         hostile = exhibition.add_hostile(engine)
         exhibition.put_on_map(engine, hostile)
-        with serving(environment) as address:
+        with serving(environment, "--allow-changes") as (address, _):
             yield Site(address, engine, environment, hostile)
 
 
@@ -145,7 +166,9 @@ def pages(site: Site) -> list[str]:
     )
     return ["", "look", "look?category=films&duration=10min", "look?error=truncated", "look?model=vivit&tag=films", "look?tag=none",
             "look?category=films&tag=films&held_out=genres@1", f"look/{done}", f"look/{failed}", f"look/{waiting}",
-            "search", "search?words=rt-3", "map", "map?model=x-clip&tagger=x-clip/ru", "judge", "judge?tagger=genres@1"]  # fmt: skip
+            f"look/{done}/frames", "search", "search?words=rt-3", "map", "map?model=x-clip&tagger=x-clip/ru",
+            "judge", "judge?tagger=genres@1", "change/retry", "change/cancel?category=films", "change/pause",
+            "change/resume?backbone=efficientnet", "changes"]  # fmt: skip
 
 
 @needs_browser
@@ -499,6 +522,7 @@ def test_the_numbers_go_on_after_postgres_was_away(
     try:
         page.becomes("document.querySelector('.away b')?.textContent === 'No new numbers.'")
         assert page.evaluate(LIVE), "the last numbers stay"
+        page.becomes("/, \\d+ s ago/.test(document.querySelector('.away').textContent)")
         assert site.ask("/look").status == 503
     finally:
         local.up()
@@ -507,6 +531,34 @@ def test_the_numbers_go_on_after_postgres_was_away(
     execute(site.engine, "UPDATE reelvec.control SET paused = false")
     page.becomes("document.querySelector('.verdict .state').textContent !== 'PAUSED'")
     assert page.problems == []
+
+
+@needs_browser
+def test_a_browser_sends_what_a_form_asks_for(site: Site, page: Page, tmp_path: Path) -> None:
+    """As itself: its Origin is the page's own."""
+    page.open(site.address)
+    page.becomes(LIVE)
+    link = "a.here[href='/change/retry?error=not_found']"
+    page.becomes(f"document.querySelector({link!r}) !== null")
+    page.evaluate(f"document.querySelector({link!r}).click()")
+    page.becomes("document.querySelector('.confirm button') !== null")
+    page.evaluate("document.querySelector('.confirm button').click()")
+    page.becomes("location.pathname === '/changes' && document.querySelector('tbody') !== null")
+    cells = page.evaluate("[...document.querySelectorAll('tbody tr:first-child td')].map((one) => one.textContent)")  # fmt: skip
+    assert cells[2:] == ["retry", "1", "--error not_found"]
+    assert cells[1].endswith("by the page from 127.0.0.1")
+    assert page.problems == []
+    (tmp_path / "<b>cat<b>.png").write_bytes(b"nothing")
+    page.open(site.address + "search")
+    root = page.call("DOM.getDocument")["root"]["nodeId"]
+    field = page.call("DOM.querySelector", nodeId=root, selector="input[type=file]")["nodeId"]
+    page.call("DOM.setFileInputFiles", nodeId=field, files=[str(tmp_path / "<b>cat<b>.png")])
+    page.evaluate("document.querySelector('input[type=file]').form.requestSubmit()")
+    page.becomes(
+        "document.readyState === 'complete' && document.querySelector('.away b')?.textContent === '<b>cat<b>.png'"
+    )
+    assert all("422" in one for one in page.problems)  # there is no model for it
+    page.problems.clear()
 
 
 @needs_browser
@@ -567,8 +619,10 @@ def test_who_asks_for_another_name_or_from_another_page_is_refused(site: Site) -
     ):
         assert site.ask("/events", Origin=origin).status == 403, origin
     assert site.ask("/look", Origin=f"http://{site.host}").status == 200
-    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
         assert site.ask("/", method).status == 405
+    assert site.ask("/", "POST", Origin=f"http://{site.host}").status == 405
+    assert site.ask("/search", "POST").status == 403, "a form says where it stands"
     for path in ("/nothing", "/static/../../cli.py", "/static/%2e%2e/%2e%2e/cli.py", "/look/9999999", "/strips/9999999",
                  "/look/99999999999999999999999"):  # fmt: skip
         answer = site.ask(path)
@@ -609,12 +663,72 @@ def test_the_session_can_change_nothing(site: Site) -> None:
     assert asked
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com"])
-def test_another_address_than_loopback_is_refused(host: str) -> None:
-    from db.errors import UsageError
-    from producer.ui.server import listen
-
-    with pytest.raises(UsageError, match="listens on loopback only"):
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("0.0.0.0", "must know what it is called"),
+        ("::", "must know what it is called"),
+        ("203.0.113.77", "cannot be had"),
+        ("no.such.name.invalid", "no address of this machine"),
+        ("", "no address of this machine"),
+    ],
+)
+def test_an_address_that_is_not_this_machines_own_is_refused(host: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
         listen(host, 0)
-    with listen("localhost", 0) as taken, pytest.raises(UsageError, match="cannot be had"):
-        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_a_port_that_is_taken_is_refused_and_loopback_has_its_names() -> None:
+    taken = listen("127.0.0.1", 0)
+    with taken.socket:
+        port = taken.port
+        with pytest.raises(UsageError, match="cannot be had"):
+            listen("127.0.0.1", port)
+    assert taken.is_loopback
+    assert taken.hosts == {f"127.0.0.1:{port}", f"localhost:{port}"}
+
+
+def test_another_address_than_loopback_asks_for_the_token_that_the_terminal_shows(
+    site: Site, request: pytest.FixtureRequest
+) -> None:
+    """The command itself: who may do what stands in `tests/integration/test_ui_safe.py`."""
+    address = own_address()
+    if address is None:
+        pytest.skip("this machine has no other address than loopback")
+    with serving(site.environment, "--host", address, "--allow-changes") as (opened, said):
+        elsewhere = Site(opened, site.engine, site.environment, [])
+        assert elsewhere.host.startswith(f"{address}:")
+        (token,) = re.findall("token, to be entered in the page: (.+)", said())
+        assert elsewhere.ask("/").status == 401
+        assert elsewhere.ask("/look", Cookie=f"reelvec={token}").status == 401
+        assert elsewhere.ask("/", host=f"localhost:{opened.split(':')[2]}").status == 421
+        own = {"Origin": opened.rstrip("/"), "Content-Type": "application/x-www-form-urlencoded"}
+        entered = elsewhere.ask("/enter", "POST", body=f"token={token}", **own)
+        assert entered.status == 303
+        cookie = str(entered.headers["Set-Cookie"]).partition(";")[0]
+        assert elsewhere.ask("/change/pause", Cookie=cookie).status == 200
+        assert token not in elsewhere.ask("/", Cookie=cookie).body.decode()  # type: ignore[attr-defined]
+        if browser.executable() is not None:
+            page: Page = request.getfixturevalue("page")
+            page.open(opened + "look")
+            page.becomes("document.querySelector('input[name=token]') !== null")
+            page.evaluate(f"document.querySelector('input[name=token]').value = {token!r}")
+            page.evaluate("document.querySelector('main button').click()")
+            page.becomes(f"location.pathname === '/' && {LIVE}")
+            page.becomes("document.querySelectorAll('a.here').length > 0")
+        assert said().count(token) == 1
+    if browser.executable() is not None:
+        page.becomes("document.body.classList.contains('disconnected')")
+        page.becomes("/from \\d+ s ago/.test(document.querySelector('.cut').textContent)")
+        assert page.evaluate(LIVE), "the last numbers stay"
+
+
+def own_address() -> str | None:
+    """An address of this machine that others may reach; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        address: str = asked.getsockname()[0]
+        return None if address.startswith("127.") else address

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
@@ -265,15 +266,18 @@ def test_a_file_that_is_not_in_the_catalogue_is_embedded_by_the_model_of_its_vec
     with Embedder(
         ["probe"], weights="pretrained", sampling="notebook", labels=None, out=None, files=names
     ) as embedder:
-        digest = embedder.digest(0)
         vectors = [embedder.arrays(number)["probe/pooled"] for number in (0, 1)]
-    encoder = bound(engine, declared_encoder("probe", "pretrained", "notebook"), digest, 64)
+    loaded = registry.module("probe").load(Weights("pretrained"), "cpu")
+    encoder = bound(engine, declared_encoder("probe", "pretrained", "notebook"), loaded.digest, 64)
     store(engine, encoder, vectors)
     said: list[str] = []
     hits = desk_search.find(engine, File(names[1]), Space(), Asked(2), said.append)
     assert [hit.video_id for hit in hits] == [2, 1]
     assert hits[0].distance == pytest.approx(0, abs=1e-3)
     assert said == [f"nearest to {names[1]} by probe"]
+    Image.new("RGB", (80, 60), "teal").save(tmp_path / "teal.png")
+    found = desk_search.find(engine, File(str(tmp_path / "teal.png")), Space(), Asked(2), str)
+    assert {hit.video_id for hit in found} == {1, 2}, "a picture is a video that stands still"
     execute(engine, "UPDATE reelvec.encoders SET weights_digest = 'other'")
     with pytest.raises(RefusedConfigurationError, match="made with weights other, here are "):
         desk_search.find(engine, File(names[1]), Space(), Asked(2), str)

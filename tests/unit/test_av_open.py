@@ -108,6 +108,15 @@ def test_row_57_it_always_has_its_allow_lists(
     assert options["max_streams"] == "64"
 
 
+def test_row_57_pictures_have_a_list_of_their_own() -> None:
+    """They lead nowhere: each demuxer of them reads the one file that it is given."""
+    stills = formats.STILL_FORMATS.split(",")
+    assert stills == ["jpeg_pipe", "png_pipe", "webp_pipe", "gif", "apng"]
+    known = {name for each in av.format.formats_available for name in each.split(",")}
+    assert set(stills) <= known
+    assert set(formats.STILL_CODECS) <= set(av.codecs_available)
+
+
 #: Demuxers that open other files, addresses or devices, or that read any text, and pictures one by
 #: one.
 OUTSIDE = (

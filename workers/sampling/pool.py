@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 
 import numpy as np
@@ -78,9 +78,15 @@ class SamplerPool:
             self._orders.put(True)
 
     def sample(
-        self, source: ByteSource, policy: str, *, stop: threading.Event | None = None
+        self,
+        source: ByteSource,
+        policy: str,
+        *,
+        stop: threading.Event | None = None,
+        stills: bool = False,
     ) -> Frames:
         """Frames of one video; blocks until a process is free, and reads the source in this thread.
+        `stills`: a single picture is taken for a video that stands still.
 
         Raises `VideoError`: what the source's `read` raises, what
         `workers.sampling.inside.decode.sample` raises, sampler_defect, sampler_crashed,
@@ -94,7 +100,8 @@ class SamplerPool:
             child = self._lease(stop)
             blocks, usable = Blocks(source), False
             try:
-                answer = _converse(child, blocks, policy, self._checker(stop, self._wall_seconds))
+                asked = {"size_bytes": blocks.size_bytes, "policy": policy, "stills": stills}
+                answer = _converse(child, blocks, asked, self._checker(stop, self._wall_seconds))
                 result = _outcome(answer, child, source, blocks, self._new_frames)
                 usable = answer.kind == "done" or answer.code != "sampler_defect"
             except VideoError:  # the source's
@@ -262,11 +269,13 @@ def _hint(cause: str) -> str:
     return ": the decoder cannot cope with this file, and encoding it again may help"
 
 
-def _converse(child: Child, blocks: Blocks, policy: str, check: Check) -> Done | Failed:
+def _converse(
+    child: Child, blocks: Blocks, asked: Mapping[str, object], check: Check
+) -> Done | Failed:
     """Hand a video to a process and serve its reads until it is through. Raises what `Child`,
     `check` and reads raise.
     """
-    child.send({"kind": "sample", "size_bytes": blocks.size_bytes, "policy": policy}, check)
+    child.send({"kind": "sample", **asked}, check)
     while True:
         answer = child.receive(check)
         if isinstance(answer, Done | Failed):

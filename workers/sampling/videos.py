@@ -13,27 +13,31 @@ from workers.sources.storage import Storage
 
 
 class Videos:
-    """Everything that `storage` can open, sampled by a process of `samplers`."""
+    """Everything that `storage` can open, sampled by a process of `samplers`; `stills`: pictures,
+    too.
+    """
 
-    def __init__(self, storage: Storage, samplers: SamplerPool) -> None:
+    def __init__(self, storage: Storage, samplers: SamplerPool, *, stills: bool = False) -> None:
         self._storage = storage
         self._samplers = samplers
+        self._stills = stills
 
     @contextmanager
     def open(self, uri: str) -> Iterator[FrameSource]:
         """A canonical uri. Raises as `Storage.open`."""
         with self._storage.open(uri) as source:
-            yield Video(source, self._samplers)
+            yield Video(source, self._samplers, stills=self._stills)
 
 
 class Video:
     """A `FrameSource`: the bytes of one video that is open."""
 
-    def __init__(self, source: ByteSource, samplers: SamplerPool) -> None:
+    def __init__(self, source: ByteSource, samplers: SamplerPool, *, stills: bool = False) -> None:
         self._source = source
         self._samplers = samplers
+        self._stills = stills
         self.etag = source.etag
         self.size_bytes = source.size_bytes
 
     def frames(self, policy: str, *, stop: threading.Event | None = None) -> Frames:
-        return self._samplers.sample(self._source, policy, stop=stop)
+        return self._samplers.sample(self._source, policy, stop=stop, stills=self._stills)

@@ -2,7 +2,7 @@
 what is large.
 
     worker                                        sampler
-    {"kind": "sample", "size_bytes", "policy"} -->
+    {"kind": "sample", "size_bytes", "policy", "stills"} -->
                                                <-- {"kind": "read", "block": 7, "slot": 1}     as
                                                often as it needs
     {"kind": "block"}, which lies in the slot  -->                                             or

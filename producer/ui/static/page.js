@@ -4,6 +4,16 @@
 // touched, so that focus, selection and scrolling stay.
 const live = document.getElementById("live");
 let source = null;
+let lookedAt = Date.now();
+
+// how old the numbers are, while nobody gives new ones
+window.setInterval(() => {
+  const age = document.getElementById("age");
+  if (age && document.body.classList.contains("disconnected")) {
+    const seconds = Math.round((Date.now() - lookedAt) / 1000);
+    age.textContent = seconds < 100 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+  }
+}, 1000);
 
 function follow() {
   if (!live || source || document.hidden) {
@@ -12,6 +22,7 @@ function follow() {
   source = new EventSource(live.dataset.events);
   source.addEventListener("look", (event) => {
     document.body.classList.remove("disconnected");
+    lookedAt = Date.now();
     Idiomorph.morph(live, event.data, { morphStyle: "innerHTML", ignoreActiveValue: true });
   });
   source.addEventListener("error", () => {
@@ -54,4 +65,13 @@ document.addEventListener("click", async (event) => {
 
 for (const form of document.querySelectorAll("form[data-sends-itself]")) {
   form.addEventListener("change", () => form.requestSubmit());
+}
+
+for (const form of document.querySelectorAll("form[data-most-bytes]")) {
+  const input = form.querySelector("input[type=file]");
+  input.addEventListener("change", () => {
+    const isLarge = input.files[0]?.size > Number(form.dataset.mostBytes);
+    input.setCustomValidity(isLarge ? "This file is larger than what is taken here." : "");
+    input.reportValidity();
+  });
 }

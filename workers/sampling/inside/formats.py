@@ -41,6 +41,12 @@ CONTAINERS = (
 FORMATS = ",".join(container.demuxers for container in CONTAINERS)
 KNOWN_FORMATS = ", ".join(container.known_as for container in CONTAINERS)
 
+#: Single pictures, which are let in only where somebody searches by one; and codecs that nothing
+#: else has.
+STILL_FORMATS = "jpeg_pipe,png_pipe,webp_pipe,gif,apng"
+STILL_CODECS = ("mjpeg", "png", "webp", "gif", "apng")
+KNOWN_STILLS = "JPEG, PNG, WebP, GIF"
+
 #: Formats that hold one picture more often than many: one picture is no video.
 PICTURE_FORMATS = ("gif", "apng")
 #: Formats that state a length a few pictures off: the delay of reordering, the last picture's time.

@@ -8,6 +8,8 @@ no protocol is allowed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import av
 from av.container import InputContainer
 from av.stream import Disposition
@@ -34,13 +36,16 @@ _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
 def open_container(
-    file: ByteFile, fragmented: bool, decoders: str = ",".join(DECODERS)
+    file: ByteFile,
+    fragmented: bool,
+    decoders: str = ",".join(DECODERS),
+    formats: str = FORMATS,
 ) -> InputContainer:
     """The one place that lets FFmpeg at a file. `decoders`: those it may open by itself while it
     probes.
     """
     options = {
-        "format_whitelist": FORMATS,
+        "format_whitelist": formats,
         "protocol_whitelist": "none",
         "codec_whitelist": decoders,
         "max_pixels": str(MAX_PIXELS),
@@ -92,7 +97,7 @@ def _unreadable(file: ByteFile) -> VideoError:
     return VideoError("not_media", f"{message} (the file begins with {head[:16]!r})", stage=STAGE)
 
 
-def picture_stream(container: InputContainer) -> VideoStream:
+def picture_stream(container: InputContainer, codecs: Sequence[str] = CODECS) -> VideoStream:
     """The first stream of moving pictures, its codec allowed."""
     tracks = sum(stream.type in ("video", "audio") for stream in container.streams)
     if tracks > MAX_STREAMS:
@@ -104,7 +109,7 @@ def picture_stream(container: InputContainer) -> VideoStream:
         raise VideoError("no_video", "the file has no stream of moving pictures", stage=STAGE)
     decoder = moving[0].codec_context
     name = decoder.codec.canonical_name if decoder else "unknown"
-    if name not in CODECS:
+    if name not in codecs:
         message = f"codec {name} is not decoded; which are: docs/sampling.md"
         raise VideoError("unsupported_codec", message, stage=STAGE)
     return moving[0]

@@ -174,6 +174,7 @@ def main(arguments: list[str]) -> None:
     import numpy as np
 
     from workers.sampling.inside.decode import sample
+    from workers.sampling.inside.still import sample_or_still
     from workers.sampling.plan import SHAPE
 
     for name in LATE_IMPORTS:
@@ -189,7 +190,8 @@ def main(arguments: list[str]) -> None:
         lockdown.limit_cpu(cpu_seconds)
         try:
             file = RemoteFile(channel, memory, request["size_bytes"])
-            channel.send(answer(sample, file, request["policy"], frames))
+            way = sample_or_still if request["stills"] else sample
+            channel.send(answer(way, file, request["policy"], frames))
         except Exception as error:
             # a defect of ours: say which, then do not trust this process any more
             said = DEFECT.format(type(error).__name__, error)
