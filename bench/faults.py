@@ -97,14 +97,23 @@ def _missing(chosen: argparse.Namespace, workers: int) -> Iterator[tuple[str, in
 
 
 @contextmanager
-def standing(folder: Path, workers: int, chosen: argparse.Namespace) -> Iterator[Fleet]:
-    """Servers, videos and a fleet of their own; the folder is open to the servers' user."""
+def standing(
+    folder: Path, workers: int, chosen: argparse.Namespace, *, sampling: int = 0
+) -> Iterator[Fleet]:
+    """Servers, videos and a fleet of their own; the folder is open to the servers' user. The last
+    `sampling` workers only sample.
+    """
     folder.chmod(0o755)
     with (
         Servers.started(folder) as servers,
         Footage.made(folder) as footage,
         fleets.running(
-            servers, footage, folder / "fleet", size=workers, fast=not chosen.defaults
+            servers,
+            footage,
+            folder / "fleet",
+            size=workers,
+            fast=not chosen.defaults,
+            sampling=sampling,
         ) as fleet,
     ):
         yield fleet

@@ -24,6 +24,7 @@ from db.jobs import abilities, feeding, liveness
 from db.jobs.abilities import Ability
 from db.jobs.catalogue import Wanted
 from db.jobs.outcome import Outcome
+from db.jobs.stages import COMMON, Queue
 from db.stack.local_stack import LocalStack
 from tests.ledgering import Row, declare, execute, one, record, saying, vectors
 
@@ -75,10 +76,10 @@ def _able(me: liveness.Worker, ability: Ability) -> liveness.Worker:
     return replace(me, models=list(ability.models or ()))
 
 
-def _feed(engine: Engine, queues: dict[int | None, deque[int]]) -> None:
+def _feed(engine: Engine, queues: dict[Queue, deque[int]]) -> None:
     with session.transaction(engine) as connection:
         fleet = abilities.read(connection, stale_seconds=3600.0)
-        wanted = [feeding.COMMON, *(makers.encoder_id for makers in fleet.rare())]
+        wanted = [COMMON, *(Queue(makers.encoder_id) for makers in fleet.rare())]
         rooms = {queue: ROOM - len(queues.get(queue, ())) for queue in wanted}
         for queue, video_ids in feeding.feed(connection, fleet, rooms=rooms).items():
             queues.setdefault(queue, deque()).extend(video_ids)

@@ -81,7 +81,7 @@ def one_worker(
         database=database, engine=engine, worker_id=worker(near), draining=threading.Event(),
         settings=chosen, refusals=Refusals(beat_seconds=10.0), tally=Tally(), _held=set(),
         models=Models(database, Unwatched(engine.load), chosen, Tally()), videos=SimpleNamespace(open=opened),
-        look_now=threading.Event(), count_video=lambda: None,
+        frame_store=None, look_now=threading.Event(), count_video=lambda: None,
     )  # fmt: skip
     made.hold = functools.partial(Runtime.hold, made)
     try:

@@ -176,6 +176,21 @@ def fetch_encoders(connection: Connection, encoder_ids: Iterable[int]) -> dict[i
     return {row.encoder_id: Encoder(**row._mapping) for row in rows}
 
 
+def policies_of(
+    connection: Connection, encoder_ids: Iterable[int], tagger_ids: Iterable[int]
+) -> list[str]:
+    """The sampling policies of these encoders, and of those that the taggers read."""
+    rows = connection.execute(
+        text(
+            "SELECT DISTINCT sampling FROM reelvec.encoders WHERE encoder_id = ANY(:encoders) OR "
+            "encoder_id IN (SELECT encoder_id FROM reelvec.taggers WHERE tagger_id = ANY(:taggers)) "
+            "ORDER BY 1"
+        ),
+        {"encoders": list(encoder_ids), "taggers": list(tagger_ids)},
+    )
+    return [str(row.sampling) for row in rows]
+
+
 def fetch_encoder(connection: Connection, name: str) -> Encoder | None:
     """The encoder of this name, if it was ever declared."""
     row = connection.execute(

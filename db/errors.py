@@ -75,6 +75,7 @@ class ErrorClass(StrEnum):
     INFRA = "infra"  # not this video's fault: waits, burns no attempt
     STRIKE = "strike"  # its sampler died: three and the video is `poison`
     DEVICE = "device"  # the GPU's fault: tried again
+    FRAMES = "frames"  # what was sampled is lost: sampled again, three times
     BAD_OUTPUT = "bad_output"  # the model's numbers are unusable: failed, never written
 
 
@@ -239,6 +240,12 @@ VIDEO_ERRORS: dict[str, ErrorCode] = {
         "the file had three strikes",
         "do not open it with other decoders; report it",
     ),
+    # frames of an earlier stage
+    "frames_lost": ErrorCode(
+        ErrorClass.FRAMES,
+        "three times the frames that a sampler node had written could not be read again whole",
+        "see what `reelvec frames verify` says of the store, then `retry`",
+    ),
     # engine
     "engine_timeout": ErrorCode(
         ErrorClass.DEVICE,
@@ -266,6 +273,12 @@ VIDEO_ERRORS: dict[str, ErrorCode] = {
         "once if the weights are on its machine",
         "shorten it, enqueue with the new file, delete the old tagger with `reelvec db sql --write "
         "\"DELETE FROM taggers WHERE tagger = 'x-clip/tags'\"`, then `retry`",
+    ),
+    "store_unavailable": ErrorCode(
+        ErrorClass.INFRA,
+        "the frame store does not answer, refuses, or is full",
+        "check what `REELVEC_FRAMES` names, and its `REELVEC_FRAMES_` keys; for a folder, its mount "
+        "and its free space",
     ),
     # delivery
     "unavailable": ErrorCode(
@@ -310,3 +323,20 @@ class VideoError(ReelvecError):
         self.error_class = VIDEO_ERROR_CLASSES[code]
         self.code = code
         self.stage = stage
+
+
+#: Why frames that were sampled already cannot be used; the video is sampled again.
+PACK_ERRORS: dict[str, str] = {
+    "pack_missing": "the frame store has no object of this name",
+    "pack_damaged": "its bytes are not those that were written",
+    "pack_foreign": "it is of another format or pixel recipe, or of another version of the video",
+}
+
+
+class PackError(ReelvecError):
+    """A frame pack is of no use. `code` is a key of `PACK_ERRORS`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        assert code in PACK_ERRORS
+        self.code = code

@@ -4,6 +4,7 @@ per statement.
     pending -> queued (db/jobs/feeding.py) -> running (claim) -> done | failed | pending (finish)
     running -> pending (reap: its worker is dead; release: its worker drains) -> ...
 
+Each of them in one of two stages (db/jobs/stages.py).
 The broker only rings the bell: any message may be lost, late, doubled or forged, and nothing
 changes but the time. All times are the database's; every change of a running row is guarded by its
 worker and its fencing token.
@@ -12,6 +13,7 @@ worker and its fencing token.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 from uuid import UUID
@@ -19,7 +21,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from db.errors import NOISE_CODES, ErrorClass
-from db.jobs import blame, owing, retries
+from db.jobs import blame, owing, retries, stages
 from db.jobs import outcome as outcomes
 from db.jobs.abilities import MAKES, Ability
 from db.jobs.outcome import Outcome
@@ -38,7 +40,8 @@ class Claim:
     it can make. `is_probe`: its place is closed, and this video is the one that tries it.
     `recheck`: sampling policies under which the video is to be looked at again, although their
     vectors are there. `wants_strip`: a picture of it is to be kept, `keep_context`: what other
-    labels need later of it.
+    labels need later of it. `stage`: whether its frames are sampled already; they were lost
+    `frames_lost` times, and are kept for later models if `keep_frames`.
     """
 
     video_id: int
@@ -59,6 +62,9 @@ class Claim:
     recheck: tuple[str, ...] = ()
     wants_strip: bool = True
     keep_context: bool = False
+    stage: str = stages.VIDEO
+    frames_lost: int = 0
+    keep_frames: bool = False
 
     def is_renewed(self, etag: str | None) -> bool:
         """Whether the source, found to be of this version, is no more what the rows were made
@@ -90,15 +96,17 @@ def _left(kind: str) -> str:
     return f"array(SELECT i FROM unnest({kind}) i WHERE i <> ALL(CAST(:{kind} AS smallint[])))"  # noqa: S608
 
 
-# Only what this worker can make is taken. Where that is nothing of what is owed the row waits
-# again, as if nobody had come, and remembers what it owes, so that it is sent another way.
+# Only what this worker can make is taken, in a stage that it takes. Where that is nothing of what is
+# owed the row waits again, as if nobody had come, and remembers what it owes, so that it is sent
+# another way. Where its frames are sampled already its place is not asked.
 _CLAIM_SQL = f"""
 WITH me AS MATERIALIZED (SELECT {MAKES} AS makes), found AS (
-  SELECT j.video_id, {owing.encoders()} AS encoders, {owing.taggers()} AS taggers
+  SELECT j.video_id, {owing.encoders()} AS encoders, {owing.taggers()} AS taggers,
+    j.stage = ANY(CAST(:stages AS text[])) AS is_for_me
   FROM reelvec.jobs j
   WHERE video_id = :video_id AND state IN ('pending', 'queued')
     AND coalesce((SELECT coalesce(probe_video_id, 0) = :video_id FROM reelvec.places p
-                  WHERE p.place_id = j.place_id AND closed_at IS NOT NULL), not_before IS NULL OR not_before <= now())
+                  WHERE p.place_id = j.place_id AND closed_at IS NOT NULL AND j.stage = 'video'), not_before IS NULL OR not_before <= now())
     AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused)
   FOR UPDATE OF j
 ), owing AS MATERIALIZED (
@@ -106,19 +114,21 @@ WITH me AS MATERIALIZED (SELECT {MAKES} AS makes), found AS (
 ), j AS (
   UPDATE reelvec.jobs j SET state = 'running', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
     not_before = NULL, started_at = now(), finished_at = NULL, deadline_at = now() + make_interval(secs => :job_seconds)
-  FROM owing, me WHERE j.video_id = owing.video_id AND (owed = '{{}}' OR owed && makes)
+  FROM owing, me WHERE j.video_id = owing.video_id AND is_for_me AND (owed = '{{}}' OR owed && makes)
   RETURNING j.*, owing.encoders AS owed_encoders, owing.taggers AS owed_taggers
 ), left_alone AS (
   UPDATE reelvec.jobs j SET state = 'pending', owes = owed
-  FROM owing, me WHERE j.video_id = owing.video_id AND owed <> '{{}}' AND NOT owed && makes
+  FROM owing, me WHERE j.video_id = owing.video_id AND NOT (is_for_me AND (owed = '{{}}' OR owed && makes))
 )
 SELECT j.video_id, v.uri, v.etag, j.worker_id, j.token, j.attempts, j.strikes, j.lost_count, j.place_id, j.keep_context,
   array(SELECT e FROM unnest(j.owed_encoders) e WHERE e = ANY(makes)) AS encoders,
   array(SELECT e FROM unnest(j.encoders) e WHERE e = ANY(makes)) AS all_encoders,
   {_made_from("j.owed_taggers")} AS taggers, {_made_from("j.taggers")} AS all_taggers, makes,
-  EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = j.place_id AND closed_at IS NOT NULL) AS is_probe,
+  EXISTS (SELECT FROM reelvec.places p
+          WHERE p.place_id = j.place_id AND closed_at IS NOT NULL AND j.stage = 'video') AS is_probe,
   array(SELECT DISTINCT sampling FROM reelvec.encoders WHERE j.recheck AND encoder_id = ANY(j.encoders)) AS recheck,
-  coalesce(j.wants_strip, true) AS wants_strip
+  coalesce(j.wants_strip, true) AS wants_strip, j.stage, coalesce(j.frames_lost, 0) AS frames_lost,
+  coalesce(j.keep_frames, false) AS keep_frames
 FROM me, j JOIN reelvec.videos v USING (video_id)
 """  # noqa: S608
 _CLAIM = Prepared("claim", _CLAIM_SQL)
@@ -131,9 +141,10 @@ def claim(
     *,
     job_seconds: float,
     ability: Ability = EVERYTHING,
+    takes: Sequence[str] = (stages.VIDEO, stages.FRAMES),
 ) -> Claim | None:
     """Take a waiting video, or None: there is nothing to do for it now, or nothing that this worker
-    can make.
+    can make, or in none of the stages that it `takes`.
 
     Somebody else has it, it is finished or unknown, its time has not come, its place is closed, or
     all is paused.
@@ -142,6 +153,7 @@ def claim(
         "video_id": video_id,
         "worker_id": worker_id,
         "job_seconds": job_seconds,
+        "stages": list(takes),
         **ability.facts,
     }
     row = _CLAIM.execute(connection, facts).first()
@@ -154,7 +166,7 @@ def claim(
 
 # A job may still owe something: it was widened while it ran, or this worker could not make
 # everything. Then it goes back for the rest; after a failure of one model, too, if others have not
-# been tried yet.
+# been tried yet. What sampling cost stays with it when the frames are embedded elsewhere.
 _FINISH_SQL = f"""
 WITH mine AS (
   SELECT j.video_id, {owing.encoders(_AGAIN, _LISTED)} AS encoders, {owing.taggers(_AGAIN, _LISTED)} AS taggers
@@ -175,7 +187,13 @@ UPDATE reelvec.jobs j SET
   error_code = :code, error = :error || {outcomes.REMOVED_NOISE}, worker_id = NULL, deadline_at = NULL,
   infra_since = CASE WHEN :waits THEN coalesce(infra_since, now()) END,
   finished_at = CASE WHEN new_state = 'pending' THEN NULL ELSE now() END,
-  bytes_read = :bytes_read, fetch_seconds = :fetch_seconds, decode_seconds = :decode_seconds,
+  stage = CASE WHEN new_state = 'pending' THEN :stage ELSE 'video' END,
+  frames_lost = CASE WHEN new_state = 'pending' THEN nullif(:frames_lost, 0) END,
+  bytes_read = CASE WHEN :from_frames THEN j.bytes_read ELSE :bytes_read END,
+  fetch_seconds = CASE WHEN :from_frames THEN j.fetch_seconds ELSE :fetch_seconds END,
+  decode_seconds = CASE WHEN :from_frames THEN j.decode_seconds ELSE :decode_seconds END,
+  bytes_written = CASE WHEN :from_frames THEN j.bytes_written ELSE :bytes_written END,
+  frames_bytes = :frames_bytes, frames_seconds = :frames_seconds,
   wait_seconds = :wait_seconds, device_seconds = :device_seconds
 FROM ended WHERE j.video_id = ended.video_id
 RETURNING j.state
@@ -197,7 +215,9 @@ def finish(
     blame. None: fenced, the row is no longer ours. The caller must roll back and drop the result.
     """
     failure = outcome.failure
-    decision = retries.Decision("done", "", claimed.attempts, claimed.strikes)
+    decision = retries.Decision("done", "", claimed.attempts, claimed.strikes, claimed.frames_lost)
+    if outcome.is_sampled:  # half of an attempt is none
+        decision = replace(decision, state="pending", attempts=claimed.attempts - 1)
     waits_already = False
     if failure is not None:
         waited = None
@@ -211,6 +231,7 @@ def finish(
             failure.code,
             attempts=claimed.attempts,
             strikes=claimed.strikes,
+            frames_lost=claimed.frames_lost,
             first_delay_seconds=first_delay_seconds,
             chance=retries.jitter(),
             waited_seconds=waited.seconds if waited else 0.0,
@@ -237,6 +258,9 @@ def finish(
             "error": error,
             "attempts": decision.attempts,
             "strikes": decision.strikes,
+            "frames_lost": decision.frames_lost,
+            "stage": _next_stage(claimed, outcome),
+            "from_frames": claimed.stage == stages.FRAMES,
             "delay_seconds": decision.delay_seconds,
             "renewed": outcome.media is not None and claimed.is_renewed(outcome.media.etag),
             "is_model": failure is not None and failure.encoder is not None,
@@ -254,6 +278,9 @@ def finish(
             "bytes_read": outcome.bytes_read,
             "fetch_seconds": outcome.fetch_seconds,
             "decode_seconds": outcome.decode_seconds,
+            "bytes_written": outcome.bytes_written,
+            "frames_bytes": outcome.frames_bytes,
+            "frames_seconds": outcome.frames_seconds,
             "wait_seconds": outcome.wait_seconds,
             "device_seconds": outcome.device_seconds,
         },
@@ -268,6 +295,15 @@ def finish(
             connection, claimed.video_id, claimed.worker_id, claimed.attempts, failure
         )
     return str(state)
+
+
+def _next_stage(claimed: Claim, outcome: Outcome) -> str:
+    """What whoever goes on with the video needs, if anybody must."""
+    if outcome.is_sampled:
+        return stages.FRAMES
+    if outcome.failure is not None and outcome.failure.error_class is ErrorClass.FRAMES:
+        return stages.VIDEO
+    return claimed.stage
 
 
 def _stays_done(claimed: Claim, outcome: Outcome) -> bool:

@@ -22,6 +22,7 @@ from producer.commands import (
     enqueue,
     evaluate,
     export,
+    frames,
     models,
     report,
     sample,
@@ -77,6 +78,7 @@ reelvec.command(rich_help_panel=SET_UP)(up.up)
 reelvec.command(rich_help_panel=SET_UP)(doctor.doctor)
 reelvec.add_typer(db.commands, name="db", rich_help_panel=SET_UP)
 reelvec.add_typer(models.commands, name="models", rich_help_panel=SET_UP)
+reelvec.add_typer(frames.commands, name="frames", rich_help_panel=SET_UP)
 reelvec.command(rich_help_panel=LOOK)(sample.sample)
 
 enqueue_alone = typer.Typer(name="enqueue", pretty_exceptions_enable=False)

@@ -71,6 +71,7 @@ def declare(connection: Connection, request: Request) -> Wanted:
         request.force,
         strips=request.thumbnails,
         keep_context=request.keep_context,
+        keep_frames=request.keep_frames,
     )
 
 

@@ -20,7 +20,12 @@ from producer.selectors import Selectors
 #: What of `enqueue`'s options says which videos are meant.
 _SELECTORS = ("sources", "only_categories")
 #: Options that are not called as the field is.
-_NAMES = {"as_category": "as", "backbones": "backbone", "keep_context": "keep-context"}
+_NAMES = {
+    "as_category": "as",
+    "backbones": "backbone",
+    "keep_context": "keep-context",
+    "keep_frames": "keep-frames",
+}
 
 
 def refuse_others(options: Options) -> None:

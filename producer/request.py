@@ -41,6 +41,7 @@ class Options:
     force: bool = False
     thumbnails: bool = True
     keep_context: bool = False
+    keep_frames: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

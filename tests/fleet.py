@@ -53,6 +53,8 @@ def until(condition: Callable[[], object], what: str, *, seconds: float = PATIEN
 class Fleet:
     """Workers on one ledger. `ended`: exit codes of workers that were not told to end, in the order
     they were seen.
+
+    The last `sampling` workers are sampler nodes; then `frames` is the store that all of them use.
     """
 
     servers: Servers
@@ -61,6 +63,8 @@ class Fleet:
     size: int = 2
     fast: bool = True
     forked: bool = False
+    sampling: int = 0
+    frames: Path | None = None
     variables: dict[str, str] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
     logs: list[Path] = field(default_factory=list)
@@ -87,6 +91,8 @@ class Fleet:
             "REELVEC_SAMPLERS": "1",
             "REELVEC_DATA_DIR": str(self.folder / "no-stack-of-its-own"),
             "TMPDIR": str(temporary),
+            **({} if self.frames is None else {"REELVEC_FRAMES": str(self.frames)}),
+            **({"REELVEC_STAGE": "sample"} if index >= self.size - self.sampling else {}),
             **self.variables,
         }
         self.workers[index] = WorkerProcess(environment, self.folder, log, forked=self.forked)
@@ -217,11 +223,12 @@ class Fleet:
         1970).
 
         What they had in hand already says nothing: a worker that takes no work any more finishes
-        that, too.
+        that, too. Of a sampler node no more is known than that it takes videos.
         """
         query = (
             "SELECT DISTINCT m.worker_id::text FROM reelvec.video_embeddings m JOIN reelvec.jobs USING "
-            "(video_id) WHERE started_at > to_timestamp(:moment)"
+            "(video_id) WHERE started_at > to_timestamp(:moment) UNION SELECT worker_id::text FROM "
+            "reelvec.workers WHERE stage = 'sample' AND claimed_at > to_timestamp(:moment)"
         )
         return {str(row[0]) for row in self._rows(query, moment=moment)}
 
@@ -272,12 +279,24 @@ def running(
     fast: bool = True,
     forked: bool = False,
     source_seconds: float = SOURCE_SECONDS,
+    sampling: int = 0,
     **variables: str,
 ) -> Iterator[Fleet]:
     """A fleet at work: every worker has finished a video. Its processes are gone afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
+    frames = folder / "frames" if sampling else None
+    if frames is not None:
+        frames.mkdir()
     fleet = Fleet(
-        servers, footage, folder, size=size, fast=fast, forked=forked, variables=variables
+        servers,
+        footage,
+        folder,
+        size=size,
+        fast=fast,
+        forked=forked,
+        sampling=sampling,
+        frames=frames,
+        variables=variables,
     )
     footage.hop.slow(delay_seconds=source_seconds / 2)
     try:

@@ -18,6 +18,7 @@ from db.jobs.abilities import Ability
 from db.jobs.catalogue import Counts, Wanted
 from db.jobs.liveness import Worker
 from db.jobs.outcome import EncoderRows, Outcome, TaggerRows
+from db.jobs.stages import COMMON, FRAMES, VIDEO
 from db.labels import LabelSet
 from db.ledger import Claim
 from producer.sources.reading import VideoRow as Row
@@ -65,16 +66,22 @@ def worker(engine: Engine, *, gap_seconds: float = 20.0) -> UUID:
 
 
 def claim(
-    engine: Engine, video_id: int, worker_id: UUID, ability: Ability = ledger.EVERYTHING
+    engine: Engine,
+    video_id: int,
+    worker_id: UUID,
+    ability: Ability = ledger.EVERYTHING,
+    takes: Sequence[str] = (VIDEO, FRAMES),
 ) -> Claim | None:
     with session.transaction(engine) as connection:
-        return ledger.claim(connection, video_id, worker_id, job_seconds=3600.0, ability=ability)
+        return ledger.claim(
+            connection, video_id, worker_id, job_seconds=3600.0, ability=ability, takes=takes
+        )
 
 
 def feed(connection: Connection, *, room: int) -> list[int]:
     """Feed everybody's queue alone."""
     fleet = abilities.read(connection, stale_seconds=45.0)
-    return feeding.feed(connection, fleet, rooms={feeding.COMMON: room}).get(feeding.COMMON, [])
+    return feeding.feed(connection, fleet, rooms={COMMON: room}).get(COMMON, [])
 
 
 def vectors(encoder_id: int, value: float = 1.0, dim: int = 4) -> EncoderRows:

@@ -40,7 +40,7 @@ def configuration() -> dict[str, Any]:
         "task_default_queue": contract.QUEUE,
         # CUDA does not survive fork; this pool has no time limits, so every deadline is our own.
         "worker_pool": "threads",
-        "worker_concurrency": worker.in_flight,
+        "worker_concurrency": worker.slots,
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
         "task_acks_late": True,
@@ -71,6 +71,7 @@ def configuration() -> dict[str, Any]:
             "health_check_interval": 5,
             "retry_on_timeout": False,
             "global_keyprefix": contract.KEY_PREFIX,
+            "video_slots": worker.video_slots,
         },
     }
 
@@ -154,9 +155,7 @@ def _prepare(sender: Any, **_: Any) -> None:
 def _refuse_options(worker: Any) -> None:
     queues = worker.app.amqp.queues.consume_from
     refused = list(
-        celery_options.refusals(
-            worker, queues=queues, slots=settings.load(WorkerSettings).in_flight
-        )
+        celery_options.refusals(worker, queues=queues, slots=settings.load(WorkerSettings).slots)
     )
     if refused:
         raise UsageError(f"Celery's options do not fit this worker: {'; '.join(refused)}.")
@@ -164,17 +163,18 @@ def _refuse_options(worker: Any) -> None:
 
 @signals.worker_ready.connect
 def _ready(sender: Any, **_: Any) -> None:
+    consuming.consumption.video_slots = settings.load(WorkerSettings).video_slots
     consuming.consumption.ready(sender)
 
 
 @signals.task_prerun.connect
-def _began(**_: Any) -> None:
-    consuming.consumption.began()
+def _began(task: Any, **_: Any) -> None:
+    consuming.consumption.began(task.request.delivery_info["routing_key"])
 
 
 @signals.task_postrun.connect
-def _ended(**_: Any) -> None:
-    consuming.consumption.ended()
+def _ended(task: Any, **_: Any) -> None:
+    consuming.consumption.ended(task.request.delivery_info["routing_key"])
 
 
 class Ending(bootsteps.StartStopStep):

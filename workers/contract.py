@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from db.jobs import stages
+
 TASK_NAME = "reelvec.embed"
-#: Everybody's queue. What only some workers can make is in a queue of its encoder's.
+#: Everybody's queue. What only some workers can make is in a queue of its encoder's, and what is
+#: sampled already in queues of their own.
 QUEUE = "reelvec"
+FRAMES_QUEUE = f"{QUEUE}.frames"
 #: Raised when the meaning of a message changes. Workers drop versions they do not know: the feeder
 #: sends again.
 VERSION = 1
@@ -22,9 +26,16 @@ class MalformedMessageError(ValueError):
     """A message nobody of ours wrote, or one of another version."""
 
 
-def queue_of(encoder: str) -> str:
-    """The queue of what only those can make that can load this encoder."""
-    return f"{QUEUE}.{encoder}"
+def queue_of(encoder: str | None, *, stage: str = stages.VIDEO) -> str:
+    """The queue of what only those can make that can load this encoder; None: of everybody."""
+    everybodys = FRAMES_QUEUE if stage == stages.FRAMES else QUEUE
+    return everybodys if encoder is None else f"{everybodys}.{encoder}"
+
+
+def stage_of(queue: str) -> str:
+    """The stage of the videos that are announced in this queue."""
+    is_frames = queue == FRAMES_QUEUE or queue.startswith(f"{FRAMES_QUEUE}.")
+    return stages.FRAMES if is_frames else stages.VIDEO
 
 
 def encode(video_id: int) -> list[int]:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from kombu import Queue
 from kombu.exceptions import BatchPublishError, KombuError
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from sqlalchemy import Connection
 from sqlalchemy import Engine as Database
 
 from db import session, settings
 from db.errors import UnavailableError
-from db.jobs import abilities, feeding, lost_messages, places
+from db.jobs import abilities, feeding, lost_messages, places, stages
+from db.jobs.abilities import Abilities
 from workers import contract
 from workers.settings import WorkerSettings
 
@@ -103,23 +105,16 @@ def feed(database: Database, app: Any) -> int:
     _purge(
         app,
         [
-            contract.queue_of(makers.encoder)
+            contract.queue_of(makers.encoder, stage=stage)
             for makers in fleet.lacking()
             if makers.encoder_id in abandoned
+            for stage in (stages.VIDEO, stages.FRAMES)
         ],
     )
-    windows: dict[int | None, tuple[str, int]] = {
-        feeding.COMMON: (contract.QUEUE, window(fleet.in_flight))
-    }
-    for makers in fleet.rare():
-        windows[makers.encoder_id] = (contract.queue_of(makers.encoder), window(makers.in_flight))
+    windows = _windows(fleet)
     waiting = depths(app, [name for name, _ in windows.values()])
-    rooms = {
-        queue: size - waiting[name]
-        for queue, (name, size) in windows.items()
-        if size > waiting[name]
-    }
     with session.transaction(database) as connection:
+        rooms = _rooms(connection, fleet, windows, waiting)
         fed = feeding.feed(connection, fleet, rooms=rooms)
         probes = places.hand_out_probes(
             connection,
@@ -139,6 +134,42 @@ def feed(database: Database, app: Any) -> int:
             )
         raise
     return sum(map(len, fed.values()))
+
+
+def _windows(fleet: Abilities) -> dict[stages.Queue, tuple[str, int]]:
+    """Every queue with its name and how many messages it may hold."""
+    windows = {
+        stages.COMMON: (contract.QUEUE, window(fleet.in_flight + fleet.sampling)),
+        stages.COMMON_FRAMES: (contract.FRAMES_QUEUE, window(fleet.pack_slots)),
+    }
+    for makers in fleet.rare():
+        for stage, slots in (
+            (stages.VIDEO, makers.in_flight + fleet.sampling),
+            (stages.FRAMES, makers.pack_slots),
+        ):
+            name = contract.queue_of(makers.encoder, stage=stage)
+            windows[stages.Queue(makers.encoder_id, stage)] = (name, window(slots))
+    return windows
+
+
+def _rooms(
+    connection: Connection,
+    fleet: Abilities,
+    windows: Mapping[stages.Queue, tuple[str, int]],
+    waiting: Mapping[str, int],
+) -> dict[stages.Queue, int]:
+    """How many messages each queue may be given now.
+
+    Where sampler nodes take videos, these and the packs that wait for a GPU are bounded together:
+    no more is sampled ahead than the frame store should hold, and the GPUs have enough to do.
+    """
+    rooms = {queue: size - waiting[name] for queue, (name, size) in windows.items()}
+    if fleet.sampling:
+        ahead = window(fleet.pack_slots) - feeding.outstanding(connection)
+        for queue, (name, _) in windows.items():
+            if queue.stage == stages.VIDEO:
+                rooms[queue] = min(rooms[queue], ahead - waiting[name])
+    return {queue: room for queue, room in rooms.items() if room > 0}
 
 
 def _purge(app: Any, queues: list[str]) -> None:
@@ -172,18 +203,18 @@ class LostMessages:
     def __init__(self, *, look_seconds: float, queued_seconds: float) -> None:
         self._look_seconds = look_seconds
         self._queued_seconds = queued_seconds
-        self._empty_since: dict[int | None, float] = {}
+        self._empty_since: dict[stages.Queue, float] = {}
 
     def look_at_all(self, database: Database, app: Any) -> int:
         """Called regularly; gives lost rows back to pending and returns how many. Raises
         `UnavailableError`.
         """
         with session.transaction(database) as connection:
-            rare = lost_messages.queues(connection)
-        names: dict[int | None, str] = {
-            queue: contract.queue_of(encoder) for queue, encoder in rare.items()
+            found = lost_messages.queues(connection)
+        names = {
+            queue: contract.queue_of(encoder, stage=queue.stage)
+            for queue, encoder in {stages.COMMON: None, **found}.items()
         }
-        names[feeding.COMMON] = contract.QUEUE
         waiting = depths(app, names.values())
         self._empty_since = {
             queue: since for queue, since in self._empty_since.items() if queue in names
@@ -195,7 +226,7 @@ class LostMessages:
         database: Database,
         waiting: int,
         *,
-        queue: int | None = feeding.COMMON,
+        queue: stages.Queue = stages.COMMON,
         now: float | None = None,
     ) -> int:
         """The same for one queue, of a rare encoder or everybody's, with its depth."""

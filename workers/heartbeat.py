@@ -1,5 +1,5 @@
-"""What a worker does besides its work: beat, look after the ledger, and watch whether it takes
-messages and computes rightly.
+"""What a worker does besides its work: beat, look after the ledger and the frame store, and watch
+whether it takes messages and computes rightly.
 
 A thread for each, because a broker that does not answer must not cost the heartbeat, nor a database
 the watch on the broker; and the heartbeat has a connection of its own, because neither may task
@@ -8,10 +8,11 @@ threads that hold all others.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,14 @@ from sqlalchemy import Engine as Database
 from db import session
 from db.errors import ReelvecError, RefusedConfigurationError, UnavailableError
 from db.exit_codes import ExitCode
-from db.jobs import abilities, liveness
+from db.frames import ended
+from db.jobs import abilities, liveness, stages
 from db.progress import census
 from workers import contract, feeder
 from workers.delivery import breaker, consuming
 from workers.ending.at_once import end_process
+from workers.frames import sweeping
+from workers.frames.store import FrameStore
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -32,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: A round that is wanted early comes this part of a beat later.
 EARLY_BEATS = 0.1
+#: Packs of videos that have ended are looked for so rarely: only a crash leaves any.
+ENDED_BEATS = 24
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class Heartbeat:
             Round(self.watch_consumption(), threading.Event()),
             Round(self.watch_canary, threading.Event()),
         ]
+        if runtime.frame_store is not None:
+            self._rounds.append(Round(self.sweeping(runtime.frame_store), threading.Event()))
         runtime.heart = tuple(
             threading.Thread(
                 target=self._repeat, args=(turn,), name=turn.step.__name__, daemon=True
@@ -109,7 +117,16 @@ class Heartbeat:
             )
             makes = abilities.of_worker(connection, runtime.models.ability)
         runtime.beaten_at = time.monotonic()
-        consuming.consumption.listen([contract.queue_of(encoder) for encoder in makes.values()])
+        consuming.consumption.listen(self._queues(makes.values()))
+
+    def _queues(self, encoders: Iterable[str]) -> list[str]:
+        """What is consumed beside everybody's queue: videos that only some can make, and frames."""
+        rare = list(encoders)
+        frames = [None, *rare] if self._runtime.settings.pack_slots else []
+        return [
+            *(contract.queue_of(encoder) for encoder in rare),
+            *(contract.queue_of(encoder, stage=stages.FRAMES) for encoder in frames),
+        ]
 
     def look_after_ledger(self) -> Callable[[], None]:
         """One round: videos of dead workers back to pending, lost messages found, the broker filled
@@ -161,7 +178,7 @@ class Heartbeat:
         watch = consuming.Watch(
             consuming.consumption,
             idle_seconds=self._runtime.settings.idle_seconds,
-            waiting=lambda: feeder.depth(self._app, consuming.consumption.queues),
+            waiting=lambda: feeder.depth(self._app, consuming.consumption.open_queues()),
             end=lambda reason: end_process(ExitCode.STUCK, reason),
         )
 
@@ -170,6 +187,23 @@ class Heartbeat:
                 watch.look()
 
         return look
+
+    def sweeping(self, store: FrameStore) -> Callable[[], None]:
+        """One round: objects of the frame store that no row names any more are deleted; now and
+        then packs that nothing waits for are forgotten first.
+        """
+        runtime = self._runtime
+        rounds = itertools.count()
+
+        def sweep() -> None:
+            if runtime.draining.is_set():
+                return
+            if next(rounds) % ENDED_BEATS == 0:
+                with session.transaction(runtime.database) as connection:
+                    ended.drop(connection)
+            sweeping.sweep(runtime.database, store)
+
+        return sweep
 
     def watch_canary(self) -> None:
         """One round: whether this worker still makes what it should (`workers/canary`)."""

@@ -17,6 +17,7 @@ from sqlalchemy import Engine as Database
 
 from db import encoders, schema, session, settings
 from db.administration import rights
+from db.errors import RefusedConfigurationError
 from db.exit_codes import ExitCode
 from db.jobs.liveness import Worker
 from db.stack import addresses
@@ -29,6 +30,9 @@ from workers.ending.draining import Drain
 from workers.ending.end_signals import EndSignals
 from workers.ending.recycling import Recycling
 from workers.engine.engine import Engine
+from workers.frames.opening import open_store
+from workers.frames.policies import Policies
+from workers.frames.store import FrameStore
 from workers.heartbeat import Heartbeat
 from workers.models import Models
 from workers.node import gpu_lock, lifeline, notice, shape
@@ -62,16 +66,18 @@ def prepare(app: Any, node: str = "") -> Runtime:
     with contextlib.ExitStack() as stack:
         stack.enter_context(health.of_process(chosen.health_address, runtime.kept))
         database = stack.enter_context(
-            session.connect(where.database_url, pool_size=chosen.in_flight + 3)
+            session.connect(where.database_url, pool_size=chosen.slots + 3)
         )
         with session.transaction(database) as connection:
             schema.check(connection)
             rights.require(connection, rights.WORKER)
             wanted = encoders.wanted_encoders(connection)
-        inventory.require_any(
-            models_dir.resolve(chosen), ((one.backbone, one.weights) for one in wanted)
-        )
-        engine, tally = _engine(chosen, stack), Tally()
+        frame_store, tally, engine = _frame_store(chosen, drain, stack), Tally(), None
+        if chosen.stage == "video":
+            inventory.require_any(
+                models_dir.resolve(chosen), ((one.backbone, one.weights) for one in wanted)
+            )
+            engine = _engine(chosen, stack)
         samplers = _samplers(chosen, engine, stack)
         storage = stack.enter_context(
             Storage(chosen, roots=None if where.local else chosen.roots, stop=drain.begun)
@@ -86,19 +92,21 @@ def prepare(app: Any, node: str = "") -> Runtime:
                 )
             ),
             engine=engine,
-            models=Models(database, _canary(chosen, database, engine, identity), chosen, tally),
+            models=_models(chosen, database, engine, identity, tally),
             tally=tally,
             samplers=samplers,
             videos=Videos(storage, samplers),
+            frame_store=frame_store,
             identity=identity,
             closing=stack,
             refusals=Refusals(beat_seconds=chosen.beat_seconds),
             drain=drain,
             signals=end_signals,
             recycling=Recycling(chosen.recycle_videos, chosen.recycle_bytes),
-            gpu_lock=_gpu_lock(chosen, engine),
+            gpu_lock=None if engine is None else _gpu_lock(chosen, engine),
         )
-        made.models.load_all(wanted)
+        if isinstance(made.models, Models):
+            made.models.load_all(wanted)
         made.recycling.refuse_if_reached()
         drain.ready(made.give_back)
         heartbeat = Heartbeat(made, app)
@@ -109,10 +117,36 @@ def prepare(app: Any, node: str = "") -> Runtime:
     log.info(
         "worker %s ready on %s: %s",
         made.worker_id,
-        engine.device_name,
-        shape.describe(chosen.shape, engine.videos_per_batch),
+        identity.device,
+        shape.describe(chosen.shape, identity.videos_per_batch),
     )
     return made
+
+
+def _frame_store(
+    chosen: WorkerSettings, drain: Drain, stack: contextlib.ExitStack
+) -> FrameStore | None:
+    store = open_store(chosen, stop=drain.begun)
+    if store is not None:
+        stack.callback(store.close)
+    elif chosen.stage == "sample":
+        raise RefusedConfigurationError(
+            "a sampler node writes frames for others: set REELVEC_FRAMES, here and on the workers "
+            "with a GPU, to a bucket (s3://bucket/prefix) or a folder that all of them see"
+        )
+    return store
+
+
+def _models(
+    chosen: WorkerSettings,
+    database: Database,
+    engine: Engine | None,
+    identity: Worker,
+    tally: Tally,
+) -> Models | Policies:
+    if engine is None:
+        return Policies(database)
+    return Models(database, _canary(chosen, database, engine, identity), chosen, tally)
 
 
 def _engine(chosen: WorkerSettings, stack: contextlib.ExitStack) -> Engine:
@@ -156,29 +190,34 @@ def _gpu_lock(chosen: WorkerSettings, engine: Engine) -> socket.socket | None:
     )
 
 
-def _samplers(chosen: WorkerSettings, engine: Engine, stack: contextlib.ExitStack) -> SamplerPool:
+def _samplers(
+    chosen: WorkerSettings, engine: Engine | None, stack: contextlib.ExitStack
+) -> SamplerPool:
     made = SamplerPool(
         chosen.shape.samplers,
         wall_seconds=chosen.sampling_wall_seconds,
         cpu_seconds=chosen.sampling_cpu_seconds,
-        new_frames=engine.new_frames,
+        **({} if engine is None else {"new_frames": engine.new_frames}),
     )
     stack.callback(made.close)
     return made
 
 
-def _identity(chosen: WorkerSettings, engine: Engine, node: str) -> Worker:
+def _identity(chosen: WorkerSettings, engine: Engine | None, node: str) -> Worker:
+    device = "cpu" if engine is None else engine.device_name
     return Worker(
         worker_id=uuid4(),
         host=platform.node(),
         pid=os.getpid(),
-        device=engine.device_name,
+        device=device,
         version=metadata.version("reelvec"),
         in_flight=chosen.in_flight,
         samplers=chosen.shape.samplers,
         cores=chosen.shape.cores,
-        videos_per_batch=engine.videos_per_batch,
-        name=_name(node, engine.device_name),
+        videos_per_batch=0 if engine is None else engine.videos_per_batch,
+        name=_name(node, "sampler" if engine is None else device),
+        stage=chosen.stage,
+        pack_slots=chosen.pack_slots,
     )
 
 
@@ -187,7 +226,7 @@ def _name(node: str, device: str) -> str:
     is Celery's own.
     """
     name = node.partition("@")[0]
-    return name if name not in ("", "celery") else "cpu" if device.startswith("cpu") else "gpu"
+    return name if name not in ("", "celery") else device if device in ("sampler", "cpu") else "gpu"
 
 
 def handle_signals() -> None:

@@ -65,7 +65,7 @@ def embed_video(
     source: FrameSource,
     owed: Sequence[Owed],
     *,
-    engine: Engine,
+    engine: Engine | None,
     engine_seconds: float,
     stop: threading.Event,
     alone: bool = False,
@@ -87,6 +87,7 @@ def embed_video(
         for policy in dict.fromkeys([*(item.encoder.sampling for item in owed), *recheck]):
             pixels = _sample(source, policy, result, stop)
             for item in owed:
+                assert engine is not None, "who owes vectors has an engine"
                 if pixels is not None and item.encoder.sampling == policy:
                     label_sets = tuple(tagger.label_set for tagger in item.taggers)
                     futures[item.encoder.name] = engine.submit(
@@ -157,9 +158,16 @@ def _wait(future: Future[Encoding], *, deadline: float, stop: threading.Event) -
                 ) from None
 
 
-def outcome_of(result: VideoResult, owed: Sequence[Owed], *, wants_strip: bool = True) -> Outcome:
+def outcome_of(
+    result: VideoResult,
+    owed: Sequence[Owed],
+    *,
+    wants_strip: bool = True,
+    strip: bytes | None = None,
+) -> Outcome:
     """The rows of a finished run: everything that succeeded, and the first failure: of a sampling
-    policy, which is the video's, else of an encoder. With vectors comes a picture, if it is wanted.
+    policy, which is the video's, else of an encoder. With vectors comes a picture, if it is wanted:
+    the `strip`, if it is drawn already.
     """
     failures = [
         *(failure_of(error) for error in result.unsampled.values()),
@@ -186,7 +194,7 @@ def outcome_of(result: VideoResult, owed: Sequence[Owed], *, wants_strip: bool =
             damaged_share=max(frames.damaged_share for frames in sampled),
             sampler_version=SAMPLER_VERSION,
         ),
-        strip=drawing.strip(sampled[0].pixels) if made and wants_strip else None,
+        strip=(strip or drawing.strip(sampled[0].pixels)) if made and wants_strip else None,
         bytes_read=sum(frames.bytes_read for frames in sampled),
         fetch_seconds=sum(frames.fetch_seconds for frames in sampled),
         decode_seconds=sum(frames.decode_seconds for frames in sampled),

@@ -26,7 +26,9 @@ from workers.delivery.refusals import Refusals
 from workers.ending.draining import Drain
 from workers.ending.end_signals import EndSignals
 from workers.ending.recycling import Recycling
-from workers.engine.engine import Engine
+from workers.engine.engine import Engine, Load
+from workers.frames.policies import Policies
+from workers.frames.store import FrameStore
 from workers.models import Models
 from workers.sampling.pool import SamplerPool
 from workers.sampling.videos import Videos
@@ -49,16 +51,18 @@ class Runtime:
     """What one worker process holds. `database` is the pool of its task threads, `engine` the face
     of the thread that owns the device.
 
-    `beating` is the heartbeat's own connection: no task thread keeps it busy. `look_now` set: the
-    ledger and the broker are looked after a moment later instead of with the next beat. `heart`
-    are the threads of the heartbeat; `beaten_at` (monotonic) Postgres last took a beat.
+    A sampler node has no engine, and of models it knows how they sample. `frame_store`: where
+    frames lie between two workers, if anywhere. `beating` is the heartbeat's own connection: no
+    task thread keeps it busy. `look_now` set: the ledger and the broker are looked after a moment
+    later instead of with the next beat. `heart` are the threads of the heartbeat; `beaten_at`
+    (monotonic) Postgres last took a beat.
     """
 
     settings: WorkerSettings
     database: Database
     beating: Database
-    engine: Engine
-    models: Models
+    engine: Engine | None
+    models: Models | Policies
     samplers: SamplerPool
     videos: Videos
     identity: Worker
@@ -68,6 +72,7 @@ class Runtime:
     signals: EndSignals
     recycling: Recycling
     tally: Tally
+    frame_store: FrameStore | None = None
     gpu_lock: socket.socket | None = None
     look_now: threading.Event = field(default_factory=threading.Event)
     heart: tuple[threading.Thread, ...] = ()
@@ -91,7 +96,7 @@ class Runtime:
     @property
     def worker(self) -> Worker:
         """What this process says of itself now."""
-        busy, ability = self.engine.busy(), self.models.ability
+        busy, ability = self.load, self.models.ability
         return replace(
             self.identity,
             queued_windows=busy.queued,
@@ -100,6 +105,11 @@ class Runtime:
             refused_encoders=list(ability.refused),
             **self.tally.said(),
         )
+
+    @property
+    def load(self) -> Load:
+        """How much waits for the device, and runs there."""
+        return Load(0, 0) if self.engine is None else self.engine.busy()
 
     @contextlib.contextmanager
     def hold(self, video_id: int) -> Iterator[Held]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from db import machine
 from db.settings import DatabaseSettings, Settings, refuse_unknown_variables
@@ -72,6 +72,11 @@ class WorkerSettings(Settings):
         "on a GPU 4, with less than"
         " 16 GB of memory 2, with less than 8 GB 1.",
     )
+    stage: Literal["video", "sample"] = Field(
+        "video",
+        description="sample: this process only samples videos, writes their frames into the frame "
+        "store and leaves the rest to workers with a GPU; set by `reelvec worker --stage sample`.",
+    )
     processes: int = Field(
         1,
         ge=1,
@@ -104,6 +109,25 @@ class WorkerSettings(Settings):
         False,
         description="true: http sources may have private and loopback addresses. The S3 endpoint "
         "may always have one.",
+    )
+    frames: str | None = Field(
+        None,
+        description="The frame store, where sampled frames wait for a GPU or are kept: "
+        "s3://bucket/prefix, or a folder that all nodes see under the same name. Default: none.",
+    )
+    frames_endpoint: str | None = Field(
+        None,
+        description="S3 service of the frame store, where it is not that of the sources: "
+        "https://host or http://host:port. Default: as for the sources.",
+    )
+    frames_access_key_id: str | None = Field(
+        None, description="Key for the frame store's service; default: as for the sources."
+    )
+    frames_secret_access_key: SecretStr | None = Field(
+        None, description="The secret that belongs to REELVEC_FRAMES_ACCESS_KEY_ID."
+    )
+    frames_region: str = Field(
+        "", description="Region of the frame store's bucket; default: as for the sources."
     )
     sampling_wall_seconds: float = Field(
         120.0, gt=0, description="Deadline for sampling one video."
@@ -194,6 +218,15 @@ class WorkerSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _frames_have_both_keys(self) -> Self:
+        if (self.frames_access_key_id is None) != (self.frames_secret_access_key is None):
+            raise ValueError(
+                "of REELVEC_FRAMES_ACCESS_KEY_ID and REELVEC_FRAMES_SECRET_ACCESS_KEY one is set "
+                "and the other is not: set both, or neither"
+            )
+        return self
+
     @field_validator("health")
     @classmethod
     def _is_an_address(cls, value: str | None) -> str | None:
@@ -237,6 +270,8 @@ class WorkerSettings(Settings):
     @property
     def on_gpu(self) -> bool:
         """Whether the device will be a GPU, as far as can be told without torch."""
+        if self.stage == "sample":
+            return False
         return (
             bool(machine.visible_gpus()) if self.device is None else self.device.startswith("cuda")
         )
@@ -256,12 +291,30 @@ class WorkerSettings(Settings):
             on_gpu=self.on_gpu,
             samplers=self.samplers,
             videos_per_batch=self.videos_per_batch,
+            only_samples=self.stage == "sample",
         )
 
     @property
     def in_flight(self) -> int:
-        """Videos worked on at once; Celery's concurrency."""
+        """Videos worked on at once."""
         return self.shape.in_flight
+
+    @property
+    def pack_slots(self) -> int:
+        """Packs of frames worked on at once besides: with slots of their own they never wait for
+        videos that take long.
+        """
+        return self.shape.pack_slots if self.frames and self.stage == "video" else 0
+
+    @property
+    def video_slots(self) -> int | None:
+        """Of all slots those that are for videos; None: all of them."""
+        return self.in_flight if self.pack_slots else None
+
+    @property
+    def slots(self) -> int:
+        """Of both; Celery's concurrency."""
+        return self.in_flight + self.pack_slots
 
     @property
     def fetch_limits(self) -> Limits:

@@ -6,39 +6,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from celery.exceptions import Reject
 
 from db import ledger, session
-from db.errors import RefusedConfigurationError, UnavailableError, VideoError
+from db.errors import RefusedConfigurationError, UnavailableError
+from db.frames import ended
+from db.jobs import stages
 from db.jobs.outcome import Outcome
-from db.jobs.sampler_version import VERSION as SAMPLER_VERSION
 from db.ledger import Claim
-from db.media import Media
 from workers import contract, pipeline
 from workers.app import app
+from workers.attempt import Attempt, fields
 from workers.delivery import breaker
+from workers.insisting import insist
 from workers.models import NothingToMakeError
-from workers.pipeline import Owed
 from workers.runtime import Runtime, current
-from workers.sampling.frames import STAGE as SAMPLE
 from workers.sources.retrying import Cancelled
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-#: A database that is away is asked again after so long at most.
-MAX_PAUSE_SECONDS = 5.0
-#: A video that so many workers died over gets the device for itself: if it is to blame, it takes no
-#: others with it.
-ALONE_AFTER_LOST = 3
 
 
-@app.task(name=contract.TASK_NAME)
-def embed(*arguments: object) -> None:
+@app.task(name=contract.TASK_NAME, bind=True)
+def embed(self: Any, *arguments: object) -> None:
     """Work on the video a message names. A message that names none of ours is dropped: Postgres
     knows what is owed.
     """
@@ -47,13 +39,14 @@ def embed(*arguments: object) -> None:
     except contract.MalformedMessageError as error:
         log.warning("dropped: %s", error)
         return
-    _take(current(), video_id)
+    queue = self.request.delivery_info["routing_key"]
+    _take(current(), video_id, contract.stage_of(queue))
 
 
-def _take(runtime: Runtime, video_id: int) -> None:
+def _take(runtime: Runtime, video_id: int, stage: str = stages.VIDEO) -> None:
     with runtime.hold(video_id) as held:
         try:
-            claimed = _claim(runtime, video_id)
+            claimed = _claim(runtime, video_id, stage)
             if claimed is not None:
                 runtime.tally.claimed()
                 held.since = time.monotonic()
@@ -66,7 +59,7 @@ def _take(runtime: Runtime, video_id: int) -> None:
 def _work(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> None:
     started = time.monotonic()
     try:
-        outcome = _run(runtime, claimed, give_up_at=give_up_at)
+        outcome = Attempt(runtime, claimed, give_up_at).outcome()
     except Cancelled:
         _hand_back(runtime, claimed)
         raise Reject(requeue=True) from None
@@ -79,46 +72,29 @@ def _work(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> None:
     state = _finish(runtime, claimed, outcome, give_up_at=give_up_at)
     if state is not None:
         code = outcome.failure.code if outcome.failure else None
-        fields = _fields(state, claimed, code, seconds=round(time.monotonic() - started, 3))
-        log.info("video %d: %s", claimed.video_id, state, extra=fields)
+        became = "sampled" if outcome.is_sampled and state == "pending" else state
+        said = fields(became, claimed, code, seconds=round(time.monotonic() - started, 3))
+        log.info("video %d: %s", claimed.video_id, became, extra=said)
         breaker.settle(runtime, claimed, outcome.failure, state)
     runtime.count_video()
 
 
-def _fields(
-    action: str, claimed: Claim, code: str | None = None, seconds: float | None = None
-) -> dict[str, object]:
-    """What a log line says of a video beside its words (`db.logs.FIELDS`)."""
-    return {"action": action, "video_id": claimed.video_id, "code": code, "seconds": seconds}
-
-
-def _insist(
-    runtime: Runtime, what: str, attempt: Callable[[], T], *, gives_up: Callable[[], bool]
-) -> T:
-    """What `attempt` returns, asked again and again while the database is away. Raises its error
-    once `gives_up()`.
+def _takes(runtime: Runtime, stage: str) -> Sequence[str]:
+    """In which stages a video is taken that a queue of this stage has named. A slot for frames is
+    for nothing that takes longer; a sampler node leaves to others what is sampled.
     """
-    pause_seconds = 0.5
-    while True:
-        try:
-            return attempt()
-        except UnavailableError as error:
-            if gives_up():
-                raise
-            log.warning("cannot %s yet: %s", what, error)
-        # a drain wakes whoever waits, but does not make him ask without a pause
-        time.sleep(0.1)
-        runtime.draining.wait(pause_seconds)
-        pause_seconds = min(MAX_PAUSE_SECONDS, pause_seconds * 2)
+    if stage == stages.FRAMES or runtime.engine is None:
+        return [stage]
+    return [stages.VIDEO, stages.FRAMES] if runtime.frame_store is not None else [stages.VIDEO]
 
 
-def _claim(runtime: Runtime, video_id: int) -> Claim | None:
+def _claim(runtime: Runtime, video_id: int, stage: str = stages.VIDEO) -> Claim | None:
     """Wait for a database that is away: the message is kept, no attempt is burnt."""
 
     def attempt() -> Claim | None:
         if runtime.draining.is_set():
             raise Reject(requeue=True)
-        message = breaker.sort(runtime, video_id)
+        message = breaker.sort(runtime, video_id, stage)
         if message is breaker.Message.LEAVE:
             raise Reject(requeue=True)
         if message is breaker.Message.DROP:
@@ -130,64 +106,10 @@ def _claim(runtime: Runtime, video_id: int) -> Claim | None:
                 runtime.worker_id,
                 job_seconds=runtime.settings.job_seconds,
                 ability=runtime.models.ability,
+                takes=_takes(runtime, stage),
             )
 
-    return _insist(runtime, f"claim video {video_id}", attempt, gives_up=lambda: False)
-
-
-def _run(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> Outcome:
-    media: Media | None = None
-
-    def owed_of(claimed: Claim) -> list[Owed]:
-        what = f"ask what video {claimed.video_id} owes"
-        return _insist(
-            runtime,
-            what,
-            lambda: runtime.models.owed(claimed),
-            gives_up=lambda: runtime.draining.is_set() or time.monotonic() > give_up_at,
-        )
-
-    try:
-        if not owed_of(claimed) and not claimed.recheck:
-            return Outcome()
-        with runtime.videos.open(claimed.uri) as source:
-            breaker.was_read(runtime, claimed)
-            media = Media(source.etag, source.size_bytes)
-            owed = owed_of(claimed.for_version(source.etag))
-            result = pipeline.embed_video(
-                source,
-                owed,
-                engine=runtime.engine,
-                engine_seconds=runtime.settings.engine_wait_seconds,
-                stop=runtime.draining,
-                alone=claimed.lost_count >= ALONE_AFTER_LOST,
-                recheck=claimed.recheck,
-                keep_context=claimed.keep_context,
-            )
-        runtime.models.require(owed)
-        return pipeline.outcome_of(result, owed, wants_strip=claimed.wants_strip)
-    except VideoError as error:
-        level = logging.INFO if claimed.is_probe else logging.WARNING  # a closed place is told once
-        fields = _fields(error.stage, claimed, error.code)
-        words = "video %d: %s at %s: %s"
-        log.log(level, words, claimed.video_id, error.code, error.stage, error, extra=fields)
-        if media is not None and error.stage == SAMPLE:
-            media = replace(media, sampler_version=SAMPLER_VERSION)
-        return Outcome(failure=pipeline.failure_of(error), media=media)
-    except (Cancelled, NothingToMakeError, RefusedConfigurationError):
-        raise
-    except UnavailableError as error:  # the database, or what serves the weights
-        if runtime.draining.is_set():
-            raise Cancelled from None
-        return Outcome(
-            failure=pipeline.failure_of(VideoError("unavailable", str(error), stage="run"))
-        )
-    except Exception as error:
-        log.exception(
-            "video %d: unexpected", claimed.video_id, extra=_fields("run", claimed, "internal")
-        )
-        failure = VideoError("internal", f"{type(error).__name__}: {error}", stage="run")
-        return Outcome(failure=pipeline.failure_of(failure))
+    return insist(runtime, f"claim video {video_id}", attempt, gives_up=lambda: False)
 
 
 def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: float) -> str | None:
@@ -213,6 +135,8 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
             )
             if state is None:
                 connection.rollback()
+            elif state != "pending" and claimed.stage == stages.FRAMES:
+                ended.drop_of(connection, claimed.video_id)
             return state
 
     def gives_up() -> bool:
@@ -223,7 +147,7 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
         return time.monotonic() > end
 
     try:
-        state = _insist(runtime, f"finish video {claimed.video_id}", attempt, gives_up=gives_up)
+        state = insist(runtime, f"finish video {claimed.video_id}", attempt, gives_up=gives_up)
     except UnavailableError as error:
         log.error("video %d: result dropped, it will be run again: %s", claimed.video_id, error)
         return None
@@ -231,7 +155,7 @@ def _finish(runtime: Runtime, claimed: Claim, outcome: Outcome, *, give_up_at: f
         runtime.models.wrote(rows.encoder_id for rows in outcome.encoder_rows)
         if outcome.failure is not None:
             runtime.tally.failed(outcome.failure.code, outcome.failure.message)
-        elif state == "done":
+        elif state == "done" or outcome.is_sampled:
             runtime.tally.done()
     elif broken:
         log.warning(
@@ -248,6 +172,6 @@ def _hand_back(runtime: Runtime, claimed: Claim) -> None:
     try:
         with session.one_statement(runtime.database) as connection:
             ledger.release(connection, claimed)
-        log.info("video %d: handed back", claimed.video_id, extra=_fields("released", claimed))
+        log.info("video %d: handed back", claimed.video_id, extra=fields("released", claimed))
     except UnavailableError as error:  # the reaper gives it back once our beat is old
         log.warning("video %d could not be handed back: %s", claimed.video_id, error)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from db import session
+from db.frames.packs import NEVER_WRITTEN as _NEVER_WRITTEN
 from db.jobs.recheck import OUTDATED
 
 #: Pages (8 KiB) of a large table that are looked at where a rule needs the numbers themselves:
@@ -124,6 +125,11 @@ def _percent(connection: Connection, table: str) -> float | None:
     return None if pages <= SAMPLED_PAGES else round(100 * SAMPLED_PAGES / pages, 4)
 
 
+_OF_VIDEOS = ("video_embeddings", "scores", "strips", "packs")
+_LEFT = " UNION ".join(
+    f"SELECT video_id FROM {table} WHERE video_id NOT IN (SELECT video_id FROM videos)"  # noqa: S608
+    for table in _OF_VIDEOS
+)
 _BY_HAND = "something other than reelvec changed their state"
 
 INVARIANTS: tuple[Invariant, ...] = (
@@ -327,6 +333,34 @@ INVARIANTS: tuple[Invariant, ...] = (
         "DELETE FROM videos WHERE video_id IN ({rows}); CREATE UNIQUE INDEX IF NOT EXISTS "
         "videos_uri ON videos (md5(uri))",
         "to keep the oldest of each with its rows",
+    ),
+    Invariant(
+        "left of deleted videos",
+        "video",
+        "videos that were deleted have vectors, scores, pictures or frames left",
+        _LEFT,
+        "; ".join(
+            f"DELETE FROM {table} WHERE video_id NOT IN (SELECT video_id FROM videos)"  # noqa: S608
+            for table in _OF_VIDEOS
+        ),
+    ),
+    Invariant(
+        "frames of deleted videos",
+        "other",
+        "objects of the frame store should have been deleted 10 minutes ago",
+        "SELECT format('object %s', digest) AS example FROM tombstones WHERE buried_at < now() - "
+        "interval '10 minutes'",
+        advice="workers with REELVEC_FRAMES delete them while the frame store answers; reelvec "
+        "frames purge does it at once",
+    ),
+    Invariant(
+        "frames never written",
+        "video",
+        "packs were to be written to the frame store an hour ago or longer, and were not",
+        f"SELECT video_id FROM packs WHERE {_NEVER_WRITTEN}",  # noqa: S608
+        f"DELETE FROM packs WHERE {_NEVER_WRITTEN}",  # noqa: S608
+        "their videos are sampled again when they are wanted",
+        severity="warn",
     ),
     Invariant(
         "invalid indexes",

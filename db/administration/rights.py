@@ -55,6 +55,8 @@ WORKER_WRITES = {
     "scores": "INSERT, DELETE",
     "strips": "INSERT, UPDATE, DELETE",
     "contexts": "INSERT",
+    "packs": "INSERT, UPDATE, DELETE",
+    "tombstones": "INSERT, UPDATE, DELETE",
     "workers": "INSERT, UPDATE, DELETE",
     "places": "INSERT, UPDATE",
     "place_workers": "INSERT, UPDATE, DELETE",

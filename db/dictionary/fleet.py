@@ -51,6 +51,10 @@ models text[]
     What it can load: backbones, with the kind of weights unless they are pretrained.
 refused_encoders smallint[]
     Ids of encoders that were made with other weights than it has.
+stage text
+    video, or sample for one that samples alone and leaves the rest to others.
+pack_slots integer
+    How many packs of frames it takes at once besides.
 
 TABLE canaries
     What workers made of the canary, 96 known frames, where it is the reference of an encoder or

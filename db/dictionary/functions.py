@@ -37,6 +37,8 @@ FUNCTION refuse_wanted_encoder()
     Keeps an encoder that jobs still want from being deleted.
 FUNCTION withdraw_tagger()
     Takes a tagger that was deleted out of the jobs that wanted it.
+FUNCTION bury_pack()
+    Leaves a tombstone where a row of packs goes, or names another object.
 FUNCTION take_float32()
     Writes what an older program writes into the view embeddings.
 """

@@ -85,6 +85,42 @@ strip bytea
 made_at timestamptz
     When it was written.
 
+TABLE packs
+    Which videos have their 96 frames in the frame store (REELVEC_FRAMES): one row per video and
+    sampling policy, written before the object is. Removing a row removes the object.
+video_id bigint
+    The video.
+policy text
+    The sampling policy.
+digest text
+    SHA-256 of the object's bytes, which is its name. Videos with the same bytes share one.
+size_bytes bigint
+    Of the object.
+recipe text
+    How pixels were made of the frames, as encoders.preprocessing says it.
+etag text
+    The version of the video that the frames are of.
+kept boolean
+    The frames stay when nothing is owed any more (enqueue --keep-frames).
+recorded_at timestamptz
+    When this row was written.
+written_at timestamptz
+    When the object was in the store; NULL: it is not, or nobody knows.
+
+TABLE tombstones
+    Objects of the frame store whose row in packs is gone: a worker deletes them within minutes,
+    unless another row names the same object.
+tombstone_id bigint
+    In the order in which they came.
+digest text
+    The object.
+is_written boolean
+    False: the object was not in the store yet, so it is looked for twice.
+buried_at timestamptz
+    When the row went.
+due_at timestamptz
+    When a worker looks at it next.
+
 TABLE maps
     The maps of two dimensions that reelvec map makes of an encoder's vectors, one an encoder. While
     one is made anew there are two.

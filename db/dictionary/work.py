@@ -63,6 +63,18 @@ wants_strip boolean
     Whether a picture is kept with the vectors; NULL: yes.
 keep_context boolean
     Keep what other labels need later (contexts), too.
+stage text
+    What its next worker needs: video, or frames, which are sampled and lie in the frame store.
+keep_frames boolean
+    Its frames stay in the frame store, for models that are added later.
+frames_lost smallint
+    How often its frames were not to be read again whole; three times and it has failed.
+bytes_written bigint
+    Of packs of frames that were written when it was sampled.
+frames_bytes bigint
+    Of packs of frames that were read to embed it.
+frames_seconds real
+    How long reading and unpacking those took.
 
 TABLE attempts
     One row per attempt that failed.
@@ -71,7 +83,7 @@ video_id bigint
 attempt smallint
     Which try it was, from 1.
 stage text
-    Where it failed: fetch, sample, encode, or run for what belongs to none of them.
+    Where it failed: fetch, sample, store, encode, or run for what belongs to none of them.
 error_code text
     Why, as the guide lists it.
 error text

@@ -4,6 +4,9 @@ the queue that follows.
 every live worker can make it    `reelvec`
 some can                         `reelvec.<encoder>`, which only those consume
 nobody can                       none: the video waits, and `reelvec status` says for which weights
+
+Sampler nodes make nothing of their own: they take videos of every queue, and what others can make
+decides. Frames go the same ways, by queues of their own (`db.jobs.stages`).
 """
 
 from __future__ import annotations
@@ -44,13 +47,16 @@ MAKES = """array(SELECT e.encoder_id FROM reelvec.encoders e
 
 @dataclass(frozen=True)
 class Makers:
-    """How many live workers can make an encoder, and how many videos those work on at once."""
+    """How many live workers can make an encoder, and how many videos those work on at once; and how
+    many packs of frames, `pack_slots`.
+    """
 
     encoder_id: int
     encoder: str
     backbone: str
     workers: int
     in_flight: int
+    pack_slots: int = 0
     paused: bool = False
 
 
@@ -68,11 +74,16 @@ class Route:
 class Abilities:
     """Of all live workers that are not draining, `workers` of them. Without any, nobody knows what
     the next one can.
+
+    `in_flight` videos are worked on at once, and `pack_slots` packs of frames; `sampling` videos by
+    sampler nodes besides.
     """
 
     workers: int
     in_flight: int
     encoders: tuple[Makers, ...] = ()
+    pack_slots: int = 0
+    sampling: int = 0
 
     @property
     def makeable(self) -> list[int]:
@@ -112,11 +123,17 @@ class Abilities:
 _LIVE = (
     "FROM reelvec.workers WHERE NOT draining AND beat_at > now() - make_interval(secs => :stale)"
 )
-_FLEET = text(f"SELECT count(*) AS workers, coalesce(sum(in_flight), 0) AS in_flight {_LIVE}")
+_FLEET = text(f"""
+SELECT count(*) FILTER (WHERE stage = 'video') AS workers,
+  coalesce(sum(in_flight) FILTER (WHERE stage = 'video'), 0) AS in_flight,
+  coalesce(sum(pack_slots), 0) AS pack_slots, coalesce(sum(in_flight) FILTER (WHERE stage = 'sample'), 0) AS sampling
+{_LIVE}
+""")
 _MAKERS = text(f"""
 SELECT e.encoder_id, e.encoder, e.backbone, count(w.worker_id) AS workers, coalesce(sum(w.in_flight), 0) AS in_flight,
+  coalesce(sum(w.pack_slots), 0) AS pack_slots,
   EXISTS (SELECT FROM reelvec.paused_backbones p WHERE p.backbone = e.backbone AND p.paused) AS paused
-FROM reelvec.encoders e LEFT JOIN (SELECT * {_LIVE}) w
+FROM reelvec.encoders e LEFT JOIN (SELECT * {_LIVE} AND stage = 'video') w
   ON (w.models IS NULL OR e.model = ANY(w.models)) AND e.encoder_id <> ALL(coalesce(w.refused_encoders, '{{}}'))
 GROUP BY e.encoder_id ORDER BY e.encoder_id
 """)  # noqa: S608
@@ -127,7 +144,11 @@ def read(connection: Connection, *, stale_seconds: float) -> Abilities:
     fleet = connection.execute(_FLEET, {"stale": stale_seconds}).one()
     rows = connection.execute(_MAKERS, {"stale": stale_seconds})
     return Abilities(
-        fleet.workers, int(fleet.in_flight), tuple(Makers(**row._mapping) for row in rows)
+        fleet.workers,
+        int(fleet.in_flight),
+        tuple(Makers(**row._mapping) for row in rows),
+        int(fleet.pack_slots),
+        int(fleet.sampling),
     )
 
 

@@ -43,7 +43,8 @@ class VideoFacts(Protocol):
 @dataclass(frozen=True)
 class Wanted:
     """What the jobs owe: encoder and tagger ids. `force` makes even what exists again,
-    `strips`: a picture of each video is kept, `keep_context`: what other labels need later of it.
+    `strips`: a picture of each video is kept, `keep_context`: what other labels need later of it,
+    `keep_frames`: its frames, for models that are added later.
     """
 
     encoders: tuple[int, ...]
@@ -51,6 +52,7 @@ class Wanted:
     force: bool = False
     strips: bool = True
     keep_context: bool = False
+    keep_frames: bool = False
 
 
 @dataclass
@@ -159,8 +161,9 @@ ON CONFLICT DO NOTHING
 """)
 
 _INSERT_JOBS = text("""
-INSERT INTO reelvec.jobs (video_id, place_id, encoders, taggers, force, wants_strip, keep_context)
-SELECT c.video_id, p.place_id, CAST(:encoders AS smallint[]), CAST(:taggers AS smallint[]), :force, :strips, :keep_context
+INSERT INTO reelvec.jobs (video_id, place_id, encoders, taggers, force, wants_strip, keep_context, keep_frames)
+SELECT c.video_id, p.place_id, CAST(:encoders AS smallint[]), CAST(:taggers AS smallint[]), :force, :strips, :keep_context,
+  :keep_frames
 FROM chunk c JOIN reelvec.videos v USING (video_id) LEFT JOIN reelvec.places p ON p.place = reelvec.place_of(v.uri)
 ORDER BY c.video_id
 ON CONFLICT DO NOTHING
@@ -176,6 +179,12 @@ _OWES = owing.models(
     owing.encoders(_AGAIN, _LISTED, "known.union_encoders"),
     owing.taggers(_AGAIN, _LISTED, "known.union_taggers"),
 )
+# Frames that were kept of the very version that the rows were made from need no second sampling.
+_KEPT = """CASE WHEN NOT EXISTS (
+    SELECT FROM reelvec.encoders e WHERE e.encoder_id = ANY(w.owed) AND NOT EXISTS (
+      SELECT FROM reelvec.packs p JOIN reelvec.videos v USING (video_id)
+      WHERE p.video_id = w.video_id AND p.policy = e.sampling AND p.written_at IS NOT NULL AND p.etag = v.etag))
+    THEN 'frames' ELSE 'video' END"""
 _WIDEN_JOBS = text(f"""
 WITH known AS (
   SELECT j.video_id, j.state, chunk.changed,
@@ -185,7 +194,7 @@ WITH known AS (
   FROM reelvec.jobs j JOIN chunk USING (video_id)
   WHERE j.state = 'cancelled' OR ((:force OR chunk.changed) AND j.state <> 'running')
      OR NOT (j.encoders @> CAST(:encoders AS smallint[]) AND j.taggers @> CAST(:taggers AS smallint[]))
-     OR (:keep_context AND NOT j.keep_context)
+     OR (:keep_context AND NOT j.keep_context) OR (:keep_frames AND j.keep_frames IS NOT TRUE)
   ORDER BY j.video_id FOR UPDATE OF j
 ), owing AS MATERIALIZED (
   SELECT known.*, {_OWES} AS owed FROM known JOIN reelvec.jobs j USING (video_id)
@@ -197,7 +206,11 @@ WITH known AS (
   UPDATE reelvec.jobs j SET encoders = union_encoders, taggers = union_taggers, state = new_state,
     owes = CASE WHEN new_state <> 'done' THEN owed END,
     force = new_state <> 'done' AND (j.force OR :force OR w.changed), wants_strip = :strips,
-    keep_context = j.keep_context OR :keep_context,
+    keep_context = j.keep_context OR :keep_context, keep_frames = j.keep_frames IS TRUE OR :keep_frames,
+    stage = CASE WHEN w.changed THEN 'video' WHEN reopens AND new_state = 'pending' THEN {_KEPT} ELSE j.stage END,
+    bytes_read = CASE WHEN NOT reopens THEN j.bytes_read END, fetch_seconds = CASE WHEN NOT reopens THEN j.fetch_seconds END,
+    decode_seconds = CASE WHEN NOT reopens THEN j.decode_seconds END,
+    bytes_written = CASE WHEN NOT reopens THEN j.bytes_written END,
     attempts = CASE WHEN reopens THEN 0 ELSE j.attempts END,
     strikes = CASE WHEN reopens THEN 0 ELSE j.strikes END,
     error_code = CASE WHEN NOT reopens THEN j.error_code END,
@@ -293,6 +306,7 @@ def _record_jobs(connection: Connection, wanted: Wanted, counts: Counts) -> None
         "force": wanted.force,
         "strips": wanted.strips,
         "keep_context": wanted.keep_context,
+        "keep_frames": wanted.keep_frames,
         "file_codes": sorted(FILE_CODES),
     }
     before = _states(connection, _STATES) if counts.new_videos < counts.selected else {}

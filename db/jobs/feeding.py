@@ -1,5 +1,5 @@
 """Which waiting videos are sent next, and by which queue: sets of encoders, places and rows take
-turns.
+turns, in each stage by itself.
 
 Videos that owe the same encoders go the same way (`db.jobs.abilities`), and there are few such
 sets, whatever each has waiting: a million videos that nobody can make cost one look at an index.
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from db.jobs import places
 from db.jobs.abilities import Abilities
+from db.jobs.stages import Queue
 
 FEED_LOCK = 7_120_431_004
 #: Places that one pass looks at: finding the next one costs some 10 microseconds.
@@ -22,24 +23,27 @@ TURN_PLACES = 20_000
 FEED_PASSES = 4
 #: Different sets of owed encoders that are looked at. A fleet has a handful.
 MOST_SETS = 200
-#: Queues by the id of their encoder; this one is everybody's.
-COMMON = None
 
 _SETS = text("""
 WITH RECURSIVE sets AS (
-  SELECT min(coalesce(owes, encoders)) AS owed, 1 AS found FROM reelvec.jobs WHERE state = 'pending'
+  SELECT min(coalesce(owes, encoders)) AS owed, 1 AS found FROM reelvec.jobs
+  WHERE state = 'pending' AND stage = :stage
   UNION ALL
   SELECT (SELECT min(coalesce(owes, encoders)) FROM reelvec.jobs
-          WHERE state = 'pending' AND coalesce(owes, encoders) > sets.owed), found + 1
+          WHERE state = 'pending' AND stage = :stage AND coalesce(owes, encoders) > sets.owed), found + 1
   FROM sets WHERE sets.owed IS NOT NULL AND found < :most
 )
 SELECT owed FROM sets WHERE owed IS NOT NULL
 """)
 
 _PENDING = (
-    "FROM reelvec.jobs WHERE state = 'pending' AND coalesce(owes, encoders) = CAST(:owed AS "
-    "smallint[])"
+    "FROM reelvec.jobs WHERE state = 'pending' AND stage = :stage AND coalesce(owes, encoders) = "
+    "CAST(:owed AS smallint[])"
 )
+
+# Frames that are sampled already need nothing of their place.
+_OPEN = """(:stage = 'frames' OR NOT EXISTS (
+  SELECT FROM reelvec.places p WHERE p.place_id = {}.place_id AND closed_at IS NOT NULL))"""
 
 # Places take turns, beginning anywhere: each pass gives every open place with waiting videos an
 # equal share of the room. The next place is found by one probe of the index, however many videos
@@ -52,24 +56,25 @@ WITH RECURSIVE begin AS MATERIALIZED (
     1 AS looks, 0 AS found FROM begin
   UNION ALL
   SELECT (SELECT min(place_id) {_PENDING} AND place_id > later.place_id), looks + 1,
-    found + (NOT EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = later.place_id AND closed_at IS NOT NULL))::int
+    found + ({_OPEN.format("later")})::int
   FROM later WHERE later.place_id IS NOT NULL AND looks < :looks AND found < :room
 ), earlier AS (
   SELECT (SELECT min(place_id) {_PENDING}) AS place_id, max(looks) AS looks,
     max(found) AS found FROM later
   UNION ALL
   SELECT (SELECT min(place_id) {_PENDING} AND place_id > earlier.place_id), looks + 1,
-    found + (NOT EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = earlier.place_id AND closed_at IS NOT NULL))::int
+    found + ({_OPEN.format("earlier")})::int
   FROM earlier WHERE earlier.place_id <= (SELECT place_id FROM begin) AND looks < :looks AND found < :room
 ), turn AS MATERIALIZED (
   SELECT place_id FROM (
     SELECT place_id FROM later UNION SELECT place_id FROM earlier WHERE place_id <= (SELECT place_id FROM begin)) t
   WHERE place_id IS NOT NULL
-    AND NOT EXISTS (SELECT FROM reelvec.places p WHERE p.place_id = t.place_id AND closed_at IS NOT NULL)
+    AND {_OPEN.format("t")}
 ), next AS (
   SELECT dealt.video_id, row_number() OVER (PARTITION BY turn.place_id ORDER BY dealt.video_id) AS round FROM turn, LATERAL (
     SELECT video_id FROM reelvec.jobs j
-    WHERE state = 'pending' AND coalesce(owes, encoders) = CAST(:owed AS smallint[]) AND j.place_id = turn.place_id
+    WHERE state = 'pending' AND stage = :stage AND coalesce(owes, encoders) = CAST(:owed AS smallint[])
+      AND j.place_id = turn.place_id
       AND (not_before IS NULL OR not_before <= now()) AND NOT EXISTS (SELECT FROM reelvec.control WHERE paused)
     ORDER BY video_id LIMIT (SELECT greatest(1, :room / greatest(1, count(*))) FROM turn) FOR UPDATE SKIP LOCKED) dealt
   LIMIT :room
@@ -80,8 +85,8 @@ RETURNING next.round, j.place_id, j.video_id
 
 
 def feed(
-    connection: Connection, fleet: Abilities, *, rooms: Mapping[int | None, int]
-) -> dict[int | None, list[int]]:
+    connection: Connection, fleet: Abilities, *, rooms: Mapping[Queue, int]
+) -> dict[Queue, list[int]]:
     """Mark pending videos queued, up to the room of each queue; the caller commits, then publishes
     them by queue.
 
@@ -94,39 +99,42 @@ def feed(
     ).scalar():
         return {}
     places.adopt(connection)
-    sets = [tuple(row.owed) for row in connection.execute(_SETS, {"most": MOST_SETS})]
-    routes = {owed: fleet.route(owed) for owed in sets}
-    dealt = {}
-    for queue in sorted(rooms, key=lambda queue: (queue is COMMON, queue or 0)):
-        if queue is COMMON:
-            chosen = [owed for owed in sets if routes[owed].common]
-        else:
-            chosen = [owed for owed in sets if routes[owed].rare == queue]
-        dealt[queue] = _fill(connection, chosen, rooms[queue], queue)
+    dealt: dict[Queue, list[int]] = {}
+    for stage in sorted({queue.stage for queue in rooms}):  # frames before videos
+        facts = {"most": MOST_SETS, "stage": stage}
+        sets = [tuple(row.owed) for row in connection.execute(_SETS, facts)]
+        routes = {owed: fleet.route(owed) for owed in sets}
+        mine = [queue for queue in rooms if queue.stage == stage]
+        for queue in sorted(mine, key=lambda queue: (queue.encoder_id is None, queue)):
+            if queue.encoder_id is None:
+                chosen = [owed for owed in sets if routes[owed].common]
+            else:
+                chosen = [owed for owed in sets if routes[owed].rare == queue.encoder_id]
+            dealt[queue] = _fill(connection, chosen, rooms[queue], queue)
     return {queue: video_ids for queue, video_ids in dealt.items() if video_ids}
 
 
 def send_by(
     connection: Connection, fleet: Abilities, video_ids: Collection[int]
-) -> dict[int | None, list[int]]:
+) -> dict[Queue, list[int]]:
     """The queues by which these queued videos, chosen by others, go."""
-    sent: defaultdict[int | None, list[int]] = defaultdict(list)
+    sent: defaultdict[Queue, list[int]] = defaultdict(list)
     owed = text(
-        "SELECT video_id, coalesce(owes, encoders) AS owed FROM reelvec.jobs WHERE video_id = "
+        "SELECT video_id, stage, coalesce(owes, encoders) AS owed FROM reelvec.jobs WHERE video_id = "
         "ANY(:video_ids)"
     )
     for row in connection.execute(owed, {"video_ids": list(video_ids)}).all() if video_ids else ():
-        sent[fleet.route(row.owed).rare].append(int(row.video_id))
+        sent[Queue(fleet.route(row.owed).rare, row.stage)].append(int(row.video_id))
     for queue, members in sent.items():
         connection.execute(
             text("UPDATE reelvec.jobs SET queue = :queue WHERE video_id = ANY(:video_ids)"),
-            {"queue": queue, "video_ids": members},
+            {"queue": queue.encoder_id, "video_ids": members},
         )
     return sent
 
 
 def _fill(
-    connection: Connection, sets: Sequence[Collection[int]], room: int, queue: int | None
+    connection: Connection, sets: Sequence[Collection[int]], room: int, queue: Queue
 ) -> list[int]:
     """Sets take turns, too: each gets an equal share of what is left."""
     fed: list[int] = []
@@ -136,9 +144,27 @@ def _fill(
             share = -(-(room - len(fed)) // left)
             if share <= 0:
                 return fed
-            facts = {"owed": list(owed), "room": share, "looks": TURN_PLACES, "queue": queue}
+            facts = {
+                "owed": list(owed),
+                "stage": queue.stage,
+                "room": share,
+                "looks": TURN_PLACES,
+                "queue": queue.encoder_id,
+            }
             dealt = connection.execute(_FEED, facts).all()
             fed += [int(row.video_id) for row in sorted(dealt)]
             if not dealt:
                 active.remove(owed)
     return fed
+
+
+_OUTSTANDING = text("""
+SELECT (SELECT count(*) FROM reelvec.jobs WHERE state = 'pending' AND stage = 'frames')
+  + (SELECT count(*) FROM reelvec.jobs WHERE state = 'queued' AND stage = 'frames')
+  + (SELECT count(*) FROM reelvec.jobs WHERE state = 'running' AND stage = 'frames')
+""")
+
+
+def outstanding(connection: Connection) -> int:
+    """Videos whose frames are sampled and not embedded yet."""
+    return int(connection.execute(_OUTSTANDING).scalar_one())

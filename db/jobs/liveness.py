@@ -26,7 +26,8 @@ class Worker:
     are being computed. `name` is its node's, such as `gpu0`. `videos_failed` counts attempts that
     met an error, `videos_per_second` is what it got done over the last 10 minutes. `models` are
     those it can load, `refused_encoders` ids of encoders that are bound to other weights than its
-    own; None: it can make everything. Moments are told as seconds ago, because all times are the
+    own; None: it can make everything. `stage`: sample for one that only samples, `pack_slots` how
+    many packs of frames it takes at once besides. Moments are told as seconds ago, because all times are the
     database's.
     """
 
@@ -50,6 +51,8 @@ class Worker:
     last_error_seconds: float | None = field(default=None, metadata={"moment": "last_error_at"})
     models: Sequence[str] | None = None
     refused_encoders: Sequence[int] | None = None
+    stage: str = "video"
+    pack_slots: int = 0
 
 
 def _said(fact: Field[Any]) -> tuple[str, str]:

@@ -59,7 +59,9 @@ class Outcome:
     """Everything `finish` writes: rows that succeeded, the failure if there was one, facts of the
     media and of the run.
 
-    `strip`: a WebP picture of some of its frames; None: none is to be kept.
+    `strip`: a WebP picture of some of its frames; None: none is to be kept. `is_sampled`: nothing
+    was embedded, but packs of its frames are written (`bytes_written`), so that another worker goes
+    on. `frames_bytes`, `frames_seconds`: what reading such packs took.
     """
 
     encoder_rows: tuple[EncoderRows, ...] = ()
@@ -67,6 +69,10 @@ class Outcome:
     failure: Failure | None = None
     media: Media | None = None
     strip: bytes | None = None
+    is_sampled: bool = False
+    bytes_written: int | None = None
+    frames_bytes: int | None = None
+    frames_seconds: float | None = None
     bytes_read: int | None = None
     fetch_seconds: float | None = None
     decode_seconds: float | None = None

@@ -131,7 +131,7 @@ WITH live AS (
   RETURNING p.place_id, p.place, p.error_code, p.error
 ), back AS (
   UPDATE reelvec.jobs j SET state = 'pending' FROM closed
-  WHERE j.state = 'queued' AND j.place_id = closed.place_id)
+  WHERE j.state = 'queued' AND j.place_id = closed.place_id AND j.stage = 'video')
 SELECT place, error_code, error FROM closed
 """)
 
@@ -186,9 +186,10 @@ WITH due AS (
 ), probe AS (
   SELECT place_id, coalesce(
     (SELECT min(video_id) FROM reelvec.jobs j
-     WHERE j.state = 'pending' AND j.place_id = due.place_id AND j.video_id > due.last AND {_MAKEABLE}),
+     WHERE j.state = 'pending' AND stage = 'video' AND j.place_id = due.place_id AND j.video_id > due.last
+       AND {_MAKEABLE}),
     (SELECT min(video_id) FROM reelvec.jobs j
-     WHERE j.state = 'pending' AND j.place_id = due.place_id AND {_MAKEABLE})) AS video_id
+     WHERE j.state = 'pending' AND stage = 'video' AND j.place_id = due.place_id AND {_MAKEABLE})) AS video_id
   FROM due
 ), handed_out AS (
   UPDATE reelvec.places p SET probe_video_id = probe.video_id, probe_at = now() + make_interval(secs => :probe)

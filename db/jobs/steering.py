@@ -99,7 +99,10 @@ _MADE = """array(SELECT e FROM unnest(j.encoders) e WHERE EXISTS (
 _MADE_TAGGERS = """array(SELECT t FROM unnest(j.taggers) t WHERE EXISTS (
   SELECT FROM reelvec.scores s WHERE s.tagger_id = t AND s.video_id = j.video_id))"""
 _MADE_AT = "(SELECT max(created_at) FROM reelvec.video_embeddings m WHERE m.video_id = j.video_id)"
-_END = "not_before = NULL, infra_since = NULL, owes = NULL, force = false, recheck = NULL"
+_END = (
+    "not_before = NULL, infra_since = NULL, owes = NULL, force = false, recheck = NULL, "
+    "stage = 'video', frames_lost = NULL"
+)
 
 _CANCEL = """
 WITH chosen AS (

@@ -108,7 +108,7 @@ WITH paused AS MATERIALIZED (
 ), alike AS (
   SELECT v.category, j.state, j.error_code, j.encoders, coalesce(j.owes, j.encoders) AS owes,
     coalesce(j.not_before > now(), false) AS is_later,
-    j.place_id IN (SELECT place_id FROM reelvec.places WHERE closed_at IS NOT NULL) AS is_closed,
+    j.stage = 'video' AND j.place_id IN (SELECT place_id FROM reelvec.places WHERE closed_at IS NOT NULL) AS is_closed,
     count(*) AS videos, max(j.video_id) AS example_id, max(j.started_at) AS newest_start, min(j.started_at) AS oldest_start,
     min(j.infra_since) AS outage, min(greatest(j.enqueued_at, j.not_before)) AS ready, max(j.not_before) AS due
   FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id)

@@ -17,7 +17,8 @@ class FleetWorker:
     `cores` is its share of the machine's. `queued_windows` wait for its device, `running_windows`
     are being computed there. `videos_failed` counts attempts that met an error, `videos_per_second`
     is what it got done over the last 10 minutes. `models` are those it can load, `refused` are
-    encoders bound to other weights than its own. None: nothing yet, or a version that did not say.
+    encoders bound to other weights than its own. `stage`: sample for one that only samples,
+    `pack_slots` how many packs of frames it takes at once besides. None: nothing yet, or a version that did not say.
     """
 
     host: str
@@ -40,6 +41,8 @@ class FleetWorker:
     last_error_seconds: float | None = None
     models: tuple[str, ...] | None = None
     version: str = ""
+    stage: str = "video"
+    pack_slots: int = 0
     refused: tuple[str, ...] = ()
 
 
@@ -47,7 +50,7 @@ class FleetWorker:
 class Fleet:
     """`alive` workers have beaten within the stale time, `draining` of them take no more videos.
 
-    `in_flight` is how many videos the others work on at once, `gpus` how many of those have a GPU.
+    `in_flight` is how many videos the others work on at once, sampled ones among them, `gpus` how many of those have a GPU.
     `last_beat_seconds` is the youngest beat's age. `workers` are those alive, the draining ones
     among them; `stale` ones have not said goodbye and do not beat.
     """
@@ -61,6 +64,11 @@ class Fleet:
     pause_reason: str | None = None
     stale: tuple[FleetWorker, ...] = ()
     workers: tuple[FleetWorker, ...] = ()
+
+    @property
+    def sampler_nodes(self) -> tuple[FleetWorker, ...]:
+        """Those that take videos and only sample them."""
+        return tuple(w for w in self.workers if w.stage == "sample" and not w.draining)
 
     @property
     def last_claim_seconds(self) -> float | None:
@@ -78,6 +86,7 @@ SELECT host, pid, device, draining, in_flight, coalesce(samplers, (in_flight - 1
   extract(epoch FROM now() - claimed_at)::double precision AS claimed_seconds, videos_done, videos_failed,
   videos_per_second::double precision AS videos_per_second, last_error,
   extract(epoch FROM now() - last_error_at)::double precision AS last_error_seconds, models, version,
+  stage, coalesce(pack_slots, 0) AS pack_slots,
   array(SELECT encoder FROM reelvec.encoders WHERE encoder_id = ANY(refused_encoders) ORDER BY 1) AS refused
 FROM reelvec.workers ORDER BY beat_at DESC
 """)
@@ -105,7 +114,7 @@ def read(connection: Connection, *, stale_seconds: float) -> Fleet:
     return Fleet(
         alive=len(alive),
         draining=len(alive) - len(taking),
-        in_flight=sum(worker.in_flight for worker in taking),
+        in_flight=sum(worker.in_flight + worker.pack_slots for worker in taking),
         gpus=sum(not worker.device.startswith("cpu") for worker in taking),
         last_beat_seconds=found[0].beat_seconds if found else None,
         paused=pause is not None,

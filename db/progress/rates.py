@@ -66,7 +66,8 @@ class Stages:
     """Means over `videos` that went through every stage in the last 10 minutes; seconds and bytes
     of one video.
 
-    `decode` is CPU time of the sampler, `wait` the wait for the engine with the time on the device
+    `bytes_written` and `frames_bytes` are of packs of frames, written and read, which `frames` took
+    to read and unpack. `decode` is CPU time of the sampler, `wait` the wait for the engine with the time on the device
     in it, `device` the video's share of the device's time, `held` from claim to commit.
     """
 
@@ -77,6 +78,9 @@ class Stages:
     device_seconds: float = 0.0
     held_seconds: float = 0.0
     bytes_read: float = 0.0
+    bytes_written: float = 0.0
+    frames_bytes: float = 0.0
+    frames_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -152,10 +156,13 @@ def recent(connection: Connection) -> Recent:
 
 
 _STAGES = text("""
-SELECT count(*) AS videos, avg(fetch_seconds) AS fetch_seconds, avg(decode_seconds) AS decode_seconds,
+SELECT count(*) AS videos, avg(coalesce(fetch_seconds, 0)) AS fetch_seconds,
+  avg(coalesce(decode_seconds, 0)) AS decode_seconds,
   avg(wait_seconds) AS wait_seconds, avg(device_seconds) AS device_seconds,
   avg(extract(epoch FROM finished_at - started_at))::double precision AS held_seconds,
-  avg(bytes_read)::double precision AS bytes_read
+  avg(bytes_read)::double precision AS bytes_read, avg(coalesce(bytes_written, 0))::double precision AS bytes_written,
+  avg(coalesce(frames_bytes, 0))::double precision AS frames_bytes,
+  avg(coalesce(frames_seconds, 0))::double precision AS frames_seconds
 FROM (
   SELECT * FROM reelvec.jobs
   WHERE finished_at > now() - make_interval(secs => :window) AND state IN ('done', 'failed')
@@ -170,7 +177,8 @@ def stages(connection: Connection) -> Stages:
         .one()
         ._mapping
     )
-    return Stages(**row) if row["videos"] else Stages(0)
+    # a video whose frames were kept costs no second fetching and decoding
+    return Stages(**{name: value or 0 for name, value in row.items()})
 
 
 def failures(connection: Connection, selection: Selection, *, limit: int | None) -> list[Failed]:

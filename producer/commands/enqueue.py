@@ -89,6 +89,14 @@ def enqueue(
             help="Keep no picture of each video for reelvec ui: 6 KB a video, 6 GB for a million.",
         ),
     ] = False,
+    keep_frames: Annotated[
+        bool,
+        typer.Option(
+            "--keep-frames",
+            help="Keep the sampled frames (REELVEC_FRAMES of the workers says where), so that a "
+            "model that is added later needs no video again: 2 to 4 MB a video.",
+        ),
+    ] = False,
     keep_context: Annotated[
         bool,
         typer.Option(
@@ -137,6 +145,7 @@ def enqueue(
         force=force,
         thumbnails=not no_thumbnails,
         keep_context=keep_context,
+        keep_frames=keep_frames,
     )
     if recheck:
         _recheck(asked, dry_run=dry_run, wait=wait, as_json=as_json)
@@ -154,6 +163,7 @@ def _enqueue(request: Request, *, dry_run: bool, wait: bool, as_json: bool) -> N
         report = _record(connection, request, dry_run=dry_run)
         _say_report(report, dry_run=dry_run)
         _say_context(report, request)
+        _say_frames(report, request)
         published = 0 if dry_run else _feed(database)
         if as_json:
             counts = dataclasses.asdict(report.counts)
@@ -319,6 +329,15 @@ def _say_context(report: Report, request: Request) -> None:
     )
     if report.counts.already_done and not request.force:
         say("context: videos that are done already have what they have; --force makes them anew")
+
+
+def _say_frames(report: Report, request: Request) -> None:
+    """What `--keep-frames` does not do."""
+    if request.keep_frames and report.counts.already_done and not request.force:
+        say(
+            "frames: of videos that are done already none are kept; --force samples them again, "
+            "and so does the next model that is added"
+        )
 
 
 def _feed(database: Engine) -> int:

@@ -178,6 +178,7 @@ def _lines(snapshot: Snapshot) -> tuple[list[str], list[str]]:
     running = snapshot.rows[0].running if snapshot.rows else 0
     below = [
         lines.workers(snapshot.fleet, running=running),
+        lines.frames(snapshot.fleet, snapshot.ahead, snapshot.stages),
         lines.broker(snapshot.broker),
         lines.failures(snapshot.codes),
         lines.counts(snapshot.counts_age_seconds),

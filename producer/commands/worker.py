@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+Stage = Literal["sample"]
 
 
 def worker(
@@ -17,6 +19,14 @@ def worker(
             "or numbers.",
         ),
     ] = "all",
+    stage: Annotated[
+        Stage | None,
+        typer.Option(
+            "--stage",
+            help="sample: only sample videos, for which no GPU is needed, and leave the frames to "
+            "workers that have one (REELVEC_FRAMES says where). Default: all of it.",
+        ),
+    ] = None,
 ) -> None:
     """Work on the queued videos: one process for each GPU, or one on the CPU. Run the same line on
     every machine.
@@ -30,4 +40,4 @@ def worker(
     """
     from workers.node import supervisor
 
-    raise typer.Exit(supervisor.run(gpus))
+    raise typer.Exit(supervisor.run(gpus, stage))

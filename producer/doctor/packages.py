@@ -21,6 +21,8 @@ NEEDED = {
     "av": "av",
     "PIL": "pillow",
 }
+#: What a sampler node does without.
+EMBEDDING = {"torch", "transformers", "safetensors"}
 SECONDS = 120.0
 
 
@@ -78,6 +80,9 @@ def checks() -> list[Check]:
 def judge_missing(absent: list[str]) -> Finding:
     if len(absent) == len(NEEDED):
         return skipped("worker packages", f"not installed; only a worker needs it: {INSTALL}")
+    if set(absent) == EMBEDDING:
+        only = f"this machine can only sample (reelvec worker --stage sample); to embed: {INSTALL}"
+        return skipped("worker packages", only)
     return fail("worker packages", f"{', '.join(absent)} not installed, the others are", INSTALL)
 
 

@@ -11,6 +11,10 @@ thread per worker and device. So
 and the lowest of the three is the pace of a fleet that has enough to do. Decoding needs a core
 while it lasts, fetching does not: that decides which of the two the samplers lack, and whether
 there are more samplers than can run.
+
+Sampler nodes have samplers and cores and no device; what they sample takes slots of its own where
+it is embedded. The sum of all samplers is then set against the devices, and what is missing is
+said in nodes of either kind.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from typing import TYPE_CHECKING
 from producer.wording import plural
 
 if TYPE_CHECKING:
+    from db.progress.ahead import Ahead
     from db.progress.fleet import Fleet
     from db.progress.rates import Stages
 
@@ -36,7 +41,10 @@ _LISTENING = (
 @dataclass(frozen=True)
 class Capacity:
     """What the workers that take videos have: `slots` for videos in hand, `taken` of them, `ready`
-    videos wait for one.
+    videos wait for one. Of the samplers and cores `nodes` sampler nodes have theirs.
+
+    `sides`: slots taken, and slots there are, for whole videos, for frames and for sampling alone,
+    where there is more than the first of them.
     """
 
     samplers: int
@@ -46,13 +54,23 @@ class Capacity:
     slots: int
     taken: int
     ready: int
+    nodes: int = 0
+    node_samplers: int = 0
+    node_cores: float = 0.0
+    sides: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether most slots of each kind are free."""
+        sides = self.sides or ((self.taken, self.slots),)
+        return bool(self.slots) and all(2 * taken < slots or not slots for taken, slots in sides)
 
     @property
     def crowd(self) -> str:
         """What to do where there are more samplers than cores, and not only because each worker
         needs one; else empty.
         """
-        if self.samplers <= max(self.cores, self.devices):
+        if self.samplers <= max(self.cores, self.devices) or not self.devices:
             return ""
         best = max(1, math.floor(self.cores / self.devices) - 1)
         cores = f"{self.cores:g} {'core' if self.cores == 1 else 'cores'}"
@@ -91,17 +109,28 @@ class Bottleneck:
         return f"bottleneck: {self.stage} ({shares}): {self.advice}"
 
 
-def capacity(fleet: Fleet, *, taken: int, ready: int) -> Capacity:
-    """The fleet's, from what workers say with every beat."""
+def capacity(fleet: Fleet, ahead: Ahead, *, ready: int) -> Capacity:
+    """The fleet's, from what workers say with every beat and from what is in hand."""
     workers = [worker for worker in fleet.workers if not worker.draining]
+    nodes = fleet.sampler_nodes
+    of_nodes = sum(node.in_flight for node in nodes)
+    for_packs = sum(worker.pack_slots for worker in workers)
     return Capacity(
         samplers=sum(worker.samplers for worker in workers),
         cores=sum(worker.cores for worker in workers),
-        devices=len(workers),
+        devices=len(workers) - len(nodes),
         gpus=fleet.gpus,
         slots=fleet.in_flight,
-        taken=taken,
+        taken=ahead.whole + ahead.embedding + ahead.sampling,
         ready=ready,
+        nodes=len(nodes),
+        node_samplers=sum(node.samplers for node in nodes),
+        node_cores=sum(node.cores for node in nodes),
+        sides=(
+            (ahead.whole, fleet.in_flight - for_packs - of_nodes),
+            (ahead.embedding, for_packs),
+            (ahead.sampling, of_nodes),
+        ),
     )
 
 
@@ -109,7 +138,7 @@ def limiting_stage(stages: Stages, have: Capacity) -> Bottleneck:
     """The stage that limits, as far as the data says; `unknown` or `nothing` with the reason where
     it does not.
     """
-    if have.slots and 2 * have.taken < have.slots:
+    if have.is_idle:
         wait = (
             f" although {have.ready:,} videos are ready: {_LISTENING}"
             if have.ready > have.slots
@@ -118,8 +147,9 @@ def limiting_stage(stages: Stages, have: Capacity) -> Bottleneck:
         return Bottleneck(
             "nothing", f"only {have.taken} of {have.slots} slots of the workers are taken{wait}"
         )
-    if not have.samplers:
-        return Bottleneck("unknown", "no worker takes videos")
+    if not have.devices:
+        lone = "there are only sampler nodes: nobody embeds what they sample"
+        return Bottleneck("unknown", lone if have.nodes else "no worker takes videos")
     if stages.videos < MIN_VIDEOS:
         return Bottleneck(
             "unknown",
@@ -139,6 +169,8 @@ def limiting_stage(stages: Stages, have: Capacity) -> Bottleneck:
         stage, advice, gain = "fetch", *_more_streams(limits)
     else:
         stage, advice, gain = "decode", *_more_cores(limits)
+    if have.nodes:
+        advice, gain = _more_nodes(limits)
     return Bottleneck(
         stage,
         advice,
@@ -174,6 +206,14 @@ class _Limits:
     def frames(self) -> float:
         """What comes before the device."""
         return min(self.samplers, self.cores)
+
+    def frames_of(self, samplers: float, cores: float) -> float:
+        """The same of so many samplers and cores alone."""
+        stages = self.stages
+        return min(
+            _rate(samplers, stages.fetch_seconds + stages.decode_seconds),
+            _rate(cores, stages.decode_seconds),
+        )
 
     @property
     def devices(self) -> float:
@@ -245,6 +285,23 @@ def _more_devices(limits: _Limits) -> tuple[str, float]:
     stage = "fetch" if limits.stages.fetch_seconds > limits.stages.decode_seconds else "decode"
     then = f" (then {stage} limits)" if reached >= limits.frames else ""
     return f"another GPU {_more(gain)}{then}", gain
+
+
+def _more_nodes(limits: _Limits) -> tuple[str, float]:
+    """What one more node of each kind is worth, as they are on average."""
+    have = limits.have
+    pace = min(limits.frames, limits.devices)
+    sampling, whole = have.nodes, have.devices
+    node = limits.frames_of(have.node_samplers / sampling, have.node_cores / sampling)
+    worker = limits.frames_of(
+        (have.samplers - have.node_samplers) / whole, (have.cores - have.node_cores) / whole
+    )
+    more_sampling = min(limits.frames + node, limits.devices) - pace
+    more_devices = min(limits.frames + worker, limits.with_devices(whole + 1)) - pace
+    kind = "GPU" if have.gpus else "node that embeds"
+    return (
+        f"one more sampler node {_more(more_sampling)}, one more {kind} {more_devices:.1f}"
+    ), max(more_sampling, more_devices)
 
 
 def _unexplained(stages: Stages, have: Capacity) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from db.canary.drifts import Drifts
+from db.progress.ahead import Ahead
 from db.progress.fleet import Fleet, FleetWorker
 from db.progress.halts import Halts
 from db.progress.models import ModelProgress
-from db.progress.rates import Outage
+from db.progress.rates import Outage, Stages
 from producer.status.broker import Broker
 from producer.wording import SHOWN, ago, duration, first_line, listed, plural
 
@@ -23,6 +24,7 @@ REMEDIES = {
     "no_bucket": "check the bucket's name and the workers' endpoint and region",
     "unreachable": "check the address, and name service and network on the workers",
     "unavailable": "check that Postgres answers the workers",
+    "store_unavailable": "check what REELVEC_FRAMES names, and its keys and space",
 }
 
 
@@ -131,6 +133,22 @@ def workers(fleet: Fleet, *, running: int) -> str:
     return f"{line} · without a heartbeat {len(gone)}: {listed(gone)}"
 
 
+def frames(fleet: Fleet, ahead: Ahead, stages: Stages) -> str | None:
+    """How far sampling is ahead, and what of a video goes through the frame store; None: nothing
+    does.
+    """
+    if not (fleet.sampler_nodes or ahead.waiting or ahead.embedding):
+        return None
+    nodes = plural(len(fleet.sampler_nodes), "sampler node")
+    return (
+        f"frames: {nodes}, {plural(ahead.sampling, 'video')} being sampled there, "
+        f"{ahead.waiting:,} sampled ahead, {ahead.embedding:,} being embedded; "
+        f"a video: {stages.bytes_read / 1e6:.1f} MB of it read, "
+        f"{stages.bytes_written / 1e6:.1f} MB of frames written, "
+        f"{stages.frames_bytes / 1e6:.1f} MB read"
+    )
+
+
 def broker(seen: Broker) -> str:
     """The broker's answer, or that there is none."""
     if seen.error is not None:
@@ -206,8 +224,10 @@ def worker_cells(worker: FleetWorker, *, is_alive: bool, refuses: Sequence[str])
 
 def _loadable(worker: FleetWorker) -> str:
     """The models it can load, and those whose weights are not the ones that are wanted; random ones
-    go without saying.
+    go without saying. A sampler node needs none.
     """
+    if worker.stage == "sample":
+        return "only samples"
     if worker.models is None:
         return "-"
     named = [model for model in worker.models if "-random-" not in model]

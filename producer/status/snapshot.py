@@ -11,7 +11,8 @@ from db import session, settings
 from db.canary import drifts
 from db.canary.drifts import Drifts
 from db.jobs import abilities, steering
-from db.progress import census, fleet, halts, models, rates
+from db.progress import ahead, census, fleet, halts, models, rates
+from db.progress.ahead import Ahead
 from db.progress.census import Census, Progress, Waiting
 from db.progress.fleet import Fleet
 from db.progress.halts import Halts
@@ -47,6 +48,7 @@ class Snapshot:
     counts_age_seconds: float = 0.0
     models: tuple[ModelProgress, ...] = ()
     drifts: Drifts = field(default_factory=Drifts)
+    ahead: Ahead = field(default_factory=Ahead)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -54,6 +56,7 @@ class Snapshot:
             "unclaimed_seconds": self.unclaimed_seconds,
             "bottleneck": self.bottleneck and asdict(self.bottleneck),
             "stages": asdict(self.stages),
+            "ahead": asdict(self.ahead),
             "counts_age_seconds": self.counts_age_seconds,
             "categories": [asdict(row) for row in self.rows],
             "models": [asdict(model) for model in self.models],
@@ -82,6 +85,7 @@ def take(database: Engine, broker: Question) -> Snapshot:
         stopped = halts.read(connection, stale_seconds=stale_seconds)
         outages = rates.outages(connection, counted.groups)
         drifted = drifts.read(connection)
+        sampled = ahead.read(connection)
         freed_seconds = steering.freed_seconds(connection)
     facts = Facts(
         census.progress(counted.groups),
@@ -96,7 +100,8 @@ def take(database: Engine, broker: Question) -> Snapshot:
         oldest_run_seconds=census.oldest_run_seconds(counted.groups),
         models=tuple(models.models(counted.groups, able)),
     )
-    return replace(_snapshot(facts, stages, counted.age_seconds), drifts=drifted)
+    seen = _snapshot(facts, stages, sampled, counted.age_seconds)
+    return replace(seen, drifts=drifted, ahead=sampled)
 
 
 def unclaimed_seconds(counted: Census, workers: Fleet, freed_seconds: float | None) -> float:
@@ -111,13 +116,11 @@ def unclaimed_seconds(counted: Census, workers: Fleet, freed_seconds: float | No
     return min([waiting.ready_seconds, *(seconds for seconds in since if seconds is not None)])
 
 
-def _snapshot(facts: Facts, stages: Stages, age_seconds: float) -> Snapshot:
+def _snapshot(facts: Facts, stages: Stages, sampled: Ahead, age_seconds: float) -> Snapshot:
     judged = verdict.judge(facts)
     found = None
     if judged.state in ("RUNNING", "FAILING"):
-        have = bottleneck.capacity(
-            facts.fleet, taken=facts.total.running, ready=facts.waiting.ready
-        )
+        have = bottleneck.capacity(facts.fleet, sampled, ready=facts.waiting.ready)
         found = bottleneck.limiting_stage(stages, have)
     return Snapshot(
         judged,

@@ -401,6 +401,8 @@ def runtime(engine: Engine, me: UUID) -> Any:
     """As much of a worker as claims and finishes."""
     return SimpleNamespace(
         database=engine,
+        engine=object(),
+        frame_store=None,
         worker_id=me,
         draining=threading.Event(),
         settings=SimpleNamespace(retry_seconds=5.0, job_seconds=3600.0),

@@ -52,6 +52,15 @@ BREAKS = {
     "repeated ids": "UPDATE jobs SET encoders = encoders || encoders WHERE video_id = 1",
     "duplicate videos": "DROP INDEX videos_uri; INSERT INTO videos (uri) SELECT uri FROM videos "
     "WHERE video_id = 1",
+    "left of deleted videos": "SET LOCAL session_replication_role = replica; DELETE FROM videos "
+    "WHERE video_id = 1; DELETE FROM jobs WHERE video_id = 1; INSERT INTO strips (video_id, strip) "
+    "VALUES (1, 'x'); INSERT INTO packs (video_id, policy, digest, size_bytes, recipe, written_at) "
+    "VALUES (1, 'notebook', 'ab', 1, 'r', now())",
+    "frames of deleted videos": "INSERT INTO tombstones (digest, buried_at) VALUES ('ab', now() - "
+    "interval '11 minutes'), ('cd', now())",
+    "frames never written": "INSERT INTO packs (video_id, policy, digest, size_bytes, recipe, "
+    "recorded_at) VALUES (1, 'notebook', 'ab', 1, 'r', now() - interval '61 minutes'), (2, "
+    "'notebook', 'cd', 1, 'r', now())",
     "invalid indexes": "UPDATE pg_index SET indisvalid = false WHERE indexrelid = "
     "'videos_category'::regclass",
     "sampled by an older version": "UPDATE videos SET sampler_version = NULL WHERE video_id = 1",
@@ -150,6 +159,7 @@ def test_a_broken_rule_is_counted_named_and_put_right(good: Engine, name: str) -
     shown = {
         "unattended jobs": "video 4", "failures without a code": "video 3", "duplicate videos": "video 5",
         "invalid indexes": "index videos_category", "videos without a job": "video 4",
+        "frames of deleted videos": "object ab",
     }  # fmt: skip
     assert str(found[name].example).startswith(shown.get(name, "video 1"))
     if not found[name].invariant.repair_sql:

@@ -19,6 +19,7 @@ from db.jobs.abilities import Ability
 from db.jobs.catalogue import Counts, Wanted
 from db.jobs.outcome import Failure, Outcome
 from db.jobs.selection import Selection
+from db.jobs.stages import COMMON, Queue
 from db.jobs.steering import Cancelled
 from db.media import Media
 from db.progress import census, models
@@ -92,8 +93,9 @@ def feed(engine: Engine, room: int = 100) -> dict[int | None, list[int]]:
     """As the feeder does it, with as much room in each queue."""
     with session.transaction(engine) as connection:
         fleet = abilities.read(connection, stale_seconds=45.0)
-        rooms = {feeding.COMMON: room, **{makers.encoder_id: room for makers in fleet.rare()}}
-        return feeding.feed(connection, fleet, rooms=rooms)
+        queues = [COMMON, *(Queue(makers.encoder_id) for makers in fleet.rare())]
+        fed = feeding.feed(connection, fleet, rooms=dict.fromkeys(queues, room))
+        return {queue.encoder_id: video_ids for queue, video_ids in fed.items()}
 
 
 def job(engine: Engine, video_id: int = 1) -> str:
@@ -228,7 +230,7 @@ def test_queues_of_which_all_workers_are_gone_are_given_up(engine: Engine, ids: 
     enqueue(engine, 3, *ids)
     assert feed(engine) == {ids.siglip2: [1, 2, 3]}
     with session.transaction(engine) as connection:
-        assert lost_messages.queues(connection) == {ids.siglip2: "siglip2"}
+        assert lost_messages.queues(connection) == {Queue(ids.siglip2): "siglip2"}
         assert lost_messages.requeue_abandoned(connection, []) == set()
         liveness.leave(connection, maker)
         lacking = [
@@ -250,7 +252,9 @@ def test_a_message_is_lost_by_what_its_own_queue_shows(engine: Engine, ids: Ids)
     assert claim(engine, 2, uuid4()) is not None
     with session.transaction(engine) as connection:
         assert (
-            lost_messages.requeue_overtaken(connection, queue=ids.siglip2, older_than_seconds=600.0)
+            lost_messages.requeue_overtaken(
+                connection, queue=Queue(ids.siglip2), older_than_seconds=600.0
+            )
             == 0
         )
         assert lost_messages.requeue_overtaken(connection, older_than_seconds=600.0) == 1
@@ -260,7 +264,8 @@ def test_a_message_is_lost_by_what_its_own_queue_shows(engine: Engine, ids: Ids)
     )
     with session.transaction(engine) as connection:
         assert (
-            lost_messages.requeue_all(connection, queue=ids.siglip2, older_than_seconds=30.0) == 2
+            lost_messages.requeue_all(connection, queue=Queue(ids.siglip2), older_than_seconds=30.0)
+            == 2
         )
 
 

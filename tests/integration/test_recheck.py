@@ -26,7 +26,8 @@ from db.media import Media
 from producer.sources.reading import VideoRow
 from tests import ledgering, media
 from tests.ledgering import execute, one, read
-from workers import pipeline, tasks
+from workers import pipeline
+from workers.attempt import Attempt
 from workers.sampling.pool import SamplerPool
 from workers.sampling.videos import Videos
 from workers.settings import WorkerSettings
@@ -173,12 +174,12 @@ def ran(claimed: Claim, pool: SamplerPool, folder: Path) -> Outcome:
         runtime: Any = SimpleNamespace(
             models=SimpleNamespace(owed=lambda _: [], require=lambda _: None),
             videos=Videos(storage, pool),
-            engine=None,
+            engine=object(),
             settings=SimpleNamespace(engine_wait_seconds=1.0),
             draining=threading.Event(),
             refusals=SimpleNamespace(read=lambda _: False),
         )
-        return tasks._run(runtime, claimed, give_up_at=math.inf)
+        return Attempt(runtime, claimed, math.inf).outcome()
 
 
 def test_what_a_sampler_refuses_says_which_sampler_that_was(

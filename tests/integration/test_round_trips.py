@@ -59,6 +59,8 @@ def test_a_video_costs_as_many_round_trips_as_the_doctor_says(
         made: Any = SimpleNamespace(
             database=database,
             worker_id=worker(engine),
+            engine=object(),
+            frame_store=None,
             draining=threading.Event(),
             settings=WorkerSettings(),
             refusals=Refusals(beat_seconds=10.0),

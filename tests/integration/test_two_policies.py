@@ -21,7 +21,7 @@ from producer.request import declared_encoder
 from producer.sources.reading import VideoRow
 from tests import ledgering
 from tests.ledgering import one
-from workers import tasks
+from workers.attempt import Attempt
 from workers.engine.engine import Engine
 from workers.pipeline import Owed
 from workers.sampling.frames import Frames
@@ -89,7 +89,7 @@ def test_one_that_fails_costs_its_own_encoders_and_no_others(
         draining=threading.Event(),
         refusals=SimpleNamespace(read=lambda _: False),
     )
-    outcome = tasks._run(runtime, claimed, give_up_at=math.inf)
+    outcome = Attempt(runtime, claimed, math.inf).outcome()
     assert ledgering.finish(engine, claimed, outcome) == "failed"
     assert one(engine, "SELECT array_agg(sampling) FROM reelvec.video_embeddings JOIN reelvec.encoders USING (encoder_id)") == [
         policy for policy in POLICIES if policy != failing

@@ -1,13 +1,14 @@
 """A seeded nemesis: strikes a working fleet at random for as long as one likes, and checks that
 nothing was lost.
 
-    python -m tests.soak.nemesis [--seed 1] [--minutes 3] [--workers 4] [--pace 1] [--defaults]
-    [--log FILE]
+    python -m tests.soak.nemesis [--seed 1] [--minutes 3] [--workers 4] [--samplers 0] [--pace 1]
+    [--defaults] [--log FILE]
     python -m tests.soak.nemesis --replay FILE      the same actions at the same times
 
 Two lanes strike at once: one at workers and samplers, the other at servers, connections and
-messages, waiting each time until every worker that lives on has finished a video. The seed alone
-decides what is struck and when. Worker 0 is never killed: its memory and descriptors are written
+messages, waiting each time until every worker that lives on has finished a video. With `--samplers`
+so many of the workers only sample, and the frame store between them and the others is struck, too;
+10 minutes after the end nothing may be left in it. The seed alone decides what is struck and when. Worker 0 is never killed: its memory and descriptors are written
 down, to show that they stay flat. Every action and, at the end, the verdict are lines of the log.
 Exit 1: something was lost, doubled, wrong or stuck.
 """
@@ -35,6 +36,7 @@ from db.exit_codes import ExitCode
 from tests import verdict
 from tests.fleet import Fleet, until
 from tests.soak.people import PEOPLE
+from tests.soak.stores import STORES, objects
 from tests.strikes import STRIKES, WATCHED
 
 #: The lane of workers: what, how often of 100, and how long it waits afterwards (before `--pace`).
@@ -46,6 +48,11 @@ LEFT_OUT = {"sampler-kill", "worker-kill", "worker-kill-all", "worker-term", "wo
 }
 SERVER_ACTIONS = [*(name for name in STRIKES if name not in LEFT_OUT), *PEOPLE]
 SERVER_GAP_SECONDS = (1.0, 8.0)
+OTHERS = {**PEOPLE, **STORES}
+#: So long after the end nothing may be left in the frame store.
+SWEPT_SECONDS = 600.0
+#: What the first line of a log says, so that it can be carried out again.
+PLANNED = ("seed", "minutes", "workers", "samplers")
 #: Worker 0 lives as long as the fleet.
 SPARED = 0
 MEASURE_SECONDS = 10.0
@@ -64,9 +71,12 @@ class Action:
     seed: int
 
 
-def plan(seed: int, minutes: float, workers: int, *, pace: float = 1.0) -> list[Action]:
+def plan(
+    seed: int, minutes: float, workers: int, *, pace: float = 1.0, samplers: int = 0
+) -> list[Action]:
     """What will be done, by lane and time. Pure: the same seed gives the same plan."""
     random = Random(seed)
+    at_servers = [*SERVER_ACTIONS, *(2 * list(STORES) if samplers else ())]
     actions = []
     for lane, gap in (("workers", WORKER_GAP_SECONDS), ("servers", SERVER_GAP_SECONDS)):
         at_seconds = 0.0
@@ -76,7 +86,7 @@ def plan(seed: int, minutes: float, workers: int, *, pace: float = 1.0) -> list[
                 first = SPARED if name == "sampler-kill" else SPARED + 1
                 worker = random.randrange(first, workers)
             else:
-                name, worker = random.choice(SERVER_ACTIONS), -1
+                name, worker = random.choice(at_servers), -1
             actions.append(
                 Action(lane, round(at_seconds, 2), name, worker, random.randrange(1 << 30))
             )
@@ -180,7 +190,7 @@ class Nemesis:
 
     def _strike_servers(self, action: Action) -> dict[str, Any]:
         fleet = self._fleet
-        hit = STRIKES[action.name].hit if action.name in STRIKES else PEOPLE[action.name]
+        hit = OTHERS.get(action.name) or STRIKES[action.name].hit
         hit(fleet, Random(action.seed))
         limit = STUCK_SECONDS if fleet.fast else STUCK_AT_DEFAULTS_SECONDS
         recovery_seconds, stuck = fleet.recover(time.time(), seconds=limit)
@@ -208,6 +218,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--samplers", type=int, default=0, help="how many of them only sample")
     parser.add_argument("--pace", type=float, default=1.0, help="2: half as many strikes")
     parser.add_argument(
         "--defaults", action="store_true", help="the intervals users have, instead of 1/20 of them"
@@ -215,30 +226,31 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("nemesis.jsonl"))
     parser.add_argument("--replay", type=Path, help="a log whose plan is carried out again")
     chosen = parser.parse_args()
-    actions = plan(chosen.seed, chosen.minutes, chosen.workers, pace=chosen.pace)
+    actions = plan(
+        chosen.seed, chosen.minutes, chosen.workers, pace=chosen.pace, samplers=chosen.samplers
+    )
     if chosen.replay:
         first = json.loads(chosen.replay.read_text(encoding="utf-8").splitlines()[0])
         actions = [Action(**action) for action in first["plan"]]
-        chosen.seed, chosen.minutes, chosen.workers = (
-            first["seed"],
-            first["minutes"],
-            first["workers"],
-        )
+        for name in PLANNED:
+            setattr(chosen, name, first.get(name, 0))
     with (
         chosen.log.open("w", encoding="utf-8") as file,
         tempfile.TemporaryDirectory(prefix="reelvec-soak-") as folder,
-        standing(Path(folder), chosen.workers, chosen) as fleet,
+        standing(Path(folder), chosen.workers, chosen, sampling=chosen.samplers) as fleet,
     ):
         sys.exit(soak(fleet, Log(file), actions, chosen))
 
 
 def soak(fleet: Fleet, log: Log, actions: list[Action], chosen: argparse.Namespace) -> int:
     """Strike, let the fleet finish, judge; 0 if everything holds."""
-    facts = {name: getattr(chosen, name) for name in ("seed", "minutes", "workers")}
+    facts = {name: getattr(chosen, name) for name in PLANNED}
     log.write("plan", **facts, commit=commit(), plan=[asdict(action) for action in actions])
     nemesis = Nemesis(fleet, log, seconds=60 * chosen.minutes)
     nemesis.run(actions)
     found = verdict.judge(fleet, seconds=300)
+    if fleet.frames is not None:
+        nemesis.problems += left_in(fleet.frames)
     # one that is started while Postgres is away ends with 69, and is started again
     good = (
         found.holds
@@ -261,6 +273,14 @@ def soak(fleet: Fleet, log: Log, actions: list[Action], chosen: argparse.Namespa
         )
     )
     return 0 if good else 1
+
+
+def left_in(store: Path) -> list[str]:
+    """Objects of the frame store that nobody has swept when it is time."""
+    end = time.monotonic() + SWEPT_SECONDS
+    while (left := objects(store)) and time.monotonic() < end:
+        time.sleep(1.0)
+    return [f"{len(left)} objects are left in the frame store"] if left else []
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from producer.request import declared_encoder
-from workers import pipeline, tasks
+from workers import pipeline
+from workers.attempt import Attempt
 from workers.pipeline import Owed
 from workers.sampling.plan import SHAPE
 
@@ -37,6 +38,8 @@ def test_from_the_third_dead_worker_on_it_is_alone(
         recheck=(),
         wants_strip=True,
         keep_context=False,
+        keep_frames=False,
+        stage="video",
         for_version=lambda _: claimed,
     )
     frames = SimpleNamespace(pixels=np.zeros(SHAPE, np.uint8), damaged_share=0.0)
@@ -53,5 +56,5 @@ def test_from_the_third_dead_worker_on_it_is_alone(
         refusals=SimpleNamespace(read=lambda _: False),
     )
     monkeypatch.setattr(pipeline, "outcome_of", lambda *_, **__: "rows")
-    assert tasks._run(runtime, claimed, give_up_at=math.inf) == "rows"
+    assert Attempt(runtime, claimed, math.inf).outcome() == "rows"
     assert submitted == [alone]

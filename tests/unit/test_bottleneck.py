@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from db.progress.ahead import Ahead
 from db.progress.fleet import Fleet, FleetWorker
 from db.progress.rates import Stages
 from producer.status.bottleneck import MIN_VIDEOS, Bottleneck, Capacity, capacity, limiting_stage
@@ -218,4 +219,45 @@ def test_a_fleet_has_what_its_workers_say_they_have() -> None:
         alive=3, draining=1, in_flight=25, gpus=1, last_beat_seconds=1.0,
         workers=(one, replace(one, draining=True), replace(one, device="cpu", in_flight=7, samplers=3, cores=3.5)),
     )  # fmt: skip
-    assert capacity(fleet, taken=4, ready=5) == Capacity(10, 11.5, 2, 1, slots=25, taken=4, ready=5)
+    assert capacity(fleet, Ahead(whole=4), ready=5) == Capacity(
+        10, 11.5, 2, 1, slots=25, taken=4, ready=5, sides=((4, 25), (0, 0), (0, 0))
+    )
+
+
+def two_kinds(embedding: int = 12) -> Capacity:
+    """A GPU node with one sampler and 12 slots for frames, and two sampler nodes of four."""
+    gpu = FleetWorker(
+        "a", 1, "cuda:0", draining=False, in_flight=6, samplers=1, cores=2, videos_per_batch=4,
+        pack_slots=12,
+    )  # fmt: skip
+    node = FleetWorker(
+        "b", 1, "cpu", draining=False, in_flight=8, samplers=4, cores=4, videos_per_batch=0,
+        stage="sample",
+    )  # fmt: skip
+    fleet = Fleet(
+        alive=3, draining=0, in_flight=34, gpus=1, last_beat_seconds=1.0, workers=(gpu, node, node)
+    )
+    return capacity(fleet, Ahead(whole=0, embedding=embedding, sampling=0), ready=50)
+
+
+def test_one_more_node_of_either_kind_is_worth_what_it_adds() -> None:
+    have = two_kinds()
+    assert (have.devices, have.samplers, have.nodes, have.node_samplers) == (1, 9, 2, 8)
+    found = limiting_stage(means(0.0, 1.0, 0.05), have)  # nine samplers 9/s, the device 20/s
+    assert found.stage == "decode"
+    assert found.advice == (
+        "one more sampler node would give about 4.0 videos/s more, one more GPU 1.0"
+    )
+    assert found.gain_videos_per_second == pytest.approx(4.0)
+    found = limiting_stage(means(0.0, 1.0, 0.2), have)  # the device 5/s
+    assert found.stage == "device"
+    assert found.advice == (
+        "one more sampler node would give about 0.0 videos/s more, one more GPU 5.0"
+    )
+
+
+def test_slots_for_frames_and_for_videos_are_full_each_by_itself() -> None:
+    assert not two_kinds().is_idle, "12 of 12 slots for frames, though 12 of 34 altogether"
+    assert two_kinds(embedding=5).is_idle
+    alone = replace(two_kinds(), devices=0)
+    assert "only sampler nodes" in limiting_stage(means(0.1, 0.1, 0.1), alone).advice

@@ -23,7 +23,11 @@ class Worker:
         self.waiting: int | UnavailableError = 5
         self.consumption = Consumption()
         hub = SimpleNamespace(call_soon=lambda _: self.events.append((self.now, "reconnect")))
-        self.consumption.ready(SimpleNamespace(hub=hub, pool=SimpleNamespace(num_processes=2)))
+        self.listed = ["reelvec"]
+        queues = SimpleNamespace(consume_from=self.listed)
+        app = SimpleNamespace(amqp=SimpleNamespace(queues=queues))
+        pool = SimpleNamespace(num_processes=2)
+        self.consumption.ready(SimpleNamespace(app=app, hub=hub, pool=pool))
         self.watch = Watch(
             self.consumption,
             idle_seconds=60,
@@ -70,6 +74,22 @@ def test_a_full_house_takes_nothing(worker: Worker) -> None:
     worker.consumption.ended()
     worker.idle(60)
     assert worker.events == [(3_660, "reconnect")]
+
+
+def test_videos_are_left_alone_while_their_slots_are_taken_and_frames_are_not() -> None:
+    worker = Worker()
+    worker.consumption.video_slots = 1
+    assert worker.consumption.open_queues() == ["reelvec"]
+    worker.consumption.began("reelvec.siglip2")
+    assert worker.consumption.open_queues() == []
+    worker.idle(3_600)
+    assert worker.events == [], "there is nothing that it could take"
+    worker.listed += ["reelvec.frames", "reelvec.frames.siglip2"]
+    assert worker.consumption.open_queues() == ["reelvec.frames", "reelvec.frames.siglip2"]
+    worker.consumption.began("reelvec.frames.siglip2")
+    assert worker.consumption.open_queues() == []
+    worker.consumption.ended("reelvec.siglip2")
+    assert len(worker.consumption.open_queues()) == 3
 
 
 @pytest.mark.parametrize("waiting", [0, UnavailableError("the broker is away")])

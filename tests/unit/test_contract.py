@@ -37,3 +37,17 @@ def test_a_long_forgery_is_not_shown_whole() -> None:
     with pytest.raises(contract.MalformedMessageError) as caught:
         contract.decode(["x" * 100_000])
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("encoder", "stage", "queue"),
+    [
+        (None, "video", "reelvec"),
+        (None, "frames", "reelvec.frames"),
+        ("siglip2", "video", "reelvec.siglip2"),
+        ("siglip2", "frames", "reelvec.frames.siglip2"),
+    ],
+)
+def test_each_stage_has_queues_of_its_own(encoder: str | None, stage: str, queue: str) -> None:
+    assert contract.queue_of(encoder, stage=stage) == queue
+    assert contract.stage_of(queue) == stage

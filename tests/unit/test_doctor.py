@@ -277,6 +277,9 @@ class TestGpu:
 
 def test_no_worker_packages_is_a_desk_and_some_are_a_failure() -> None:
     assert packages.judge_missing(list(packages.NEEDED.values())).status == "skipped"
+    node = packages.judge_missing(["torch", "transformers", "safetensors"])
+    assert node.status == "skipped"
+    assert "reelvec worker --stage sample" in node.fact
     some = packages.judge_missing(["av"])
     assert some.status == "fail"
     assert "pip install '.[worker]'" in some.advice

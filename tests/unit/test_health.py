@@ -132,7 +132,7 @@ def test_the_facts_are_those_of_the_moment() -> None:
     draining.set()
     runtime = SimpleNamespace(
         settings=WorkerSettings(samplers=15, device="cuda:0", beat_seconds=2), draining=draining,
-        engine=SimpleNamespace(busy=lambda: Load(36, 12), batch_seconds=lambda: 1.5),
+        engine=SimpleNamespace(batch_seconds=lambda: 1.5), load=Load(36, 12),
         samplers=SimpleNamespace(pids=lambda: [1, 2]),
         heart=(threading.current_thread(),), beat_seconds=lambda: 4.0,
         in_hand=lambda: [5], longest_active_seconds=lambda: 2.5,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from db.errors import VIDEO_ERROR_CLASSES, ErrorClass
+from db.progress.ahead import Ahead
 from db.progress.fleet import Fleet, FleetWorker
 from db.progress.halts import ClosedPlace, Halts, PausedBackbone, RefusingWorker
-from db.progress.rates import Outage
+from db.progress.rates import Outage, Stages
 from producer.status import lines
 from producer.status.broker import Broker
 from producer.wording import duration, first_line, listed
@@ -90,6 +91,20 @@ def test_a_worker_in_one_row() -> None:
         lines.worker_cells(replace(told, draining=True), is_alive=True, refuses=[])[4] == "draining"
     )
     assert len(silent) == len(lines.WORKER_COLUMNS)
+    node = replace(WORKER, models=(), stage="sample")
+    assert "only samples" in lines.worker_cells(node, is_alive=True, refuses=[])
+
+
+def test_frames_are_told_of_where_they_are_used() -> None:
+    stages = Stages(20, bytes_read=16.2e6, bytes_written=3.6e6, frames_bytes=3.6e6)
+    assert lines.frames(ALIVE, Ahead(whole=3), stages) is None
+    node = replace(WORKER, stage="sample")
+    assert lines.frames(
+        replace(ALIVE, workers=(node, replace(node, draining=True))), Ahead(1200, 12, 8, 3), stages
+    ) == (
+        "frames: 1 sampler node, 8 videos being sampled there, 1,200 sampled ahead, 12 being "
+        "embedded; a video: 16.2 MB of it read, 3.6 MB of frames written, 3.6 MB read"
+    )
 
 
 def test_failures_come_with_the_command_to_look_at_them() -> None:

@@ -43,6 +43,26 @@ def test_three_strikes_are_poison() -> None:
     assert decide(ErrorClass.STRIKE, strikes=2) == retries.Decision("failed", "poison", 1, 3)
 
 
+def test_lost_frames_burn_no_attempt_and_are_sampled_three_times() -> None:
+    decided = [
+        retries.decide(
+            ErrorClass.FRAMES, "code", attempts=8, strikes=2, frames_lost=lost,
+            first_delay_seconds=5.0, chance=1.0,
+        )
+        for lost in (0, 1, 2)
+    ]  # fmt: skip
+    assert decided == [
+        retries.Decision("pending", "code", 7, 2, frames_lost=1),
+        retries.Decision("pending", "code", 7, 2, frames_lost=2),
+        retries.Decision("failed", "code", 7, 2, frames_lost=3),
+    ]
+    kept = retries.decide(
+        ErrorClass.DEVICE, "code", attempts=1, strikes=0, frames_lost=2,
+        first_delay_seconds=5.0, chance=1.0,
+    )  # fmt: skip
+    assert kept.frames_lost == 2, "another error forgets none of it"
+
+
 def test_an_outage_burns_no_attempt() -> None:
     decision = decide(ErrorClass.INFRA, attempts=8)
     assert (decision.state, decision.attempts, decision.delay_seconds) == ("pending", 7, 60.0)

@@ -19,6 +19,7 @@ MODULES = {
     "backbone_breaker": {WORKER},
     "catalogue": {ENQUEUER},
     "census": {ENQUEUER, WORKER},
+    "ended": {WORKER},
     "feeding": {ENQUEUER, WORKER},
     "head_tags": {ENQUEUER},
     "heads": {ENQUEUER},
@@ -28,14 +29,16 @@ MODULES = {
     "lost_messages": {ENQUEUER, WORKER},
     "maps": {ENQUEUER},
     "outcome": {WORKER},
+    "packs": {WORKER},
     "places": {WORKER},
     "recheck": {ENQUEUER},
     "references": {WORKER},
     "steering": {ENQUEUER},
+    "tombstones": {WORKER},
 }
 #: `invariants` holds cures that `doctor --data` prints for an administrator, who alone imports
-#: vectors (`taking_in`); of `encoders` each does a part.
-OTHERS = {"invariants", "encoders", "taking_in"}
+#: vectors (`taking_in`) and purges frames (`holdings`); of `encoders` each does a part.
+OTHERS = {"invariants", "encoders", "holdings", "taking_in"}
 
 
 def written(module: Path) -> set[tuple[str, str]]:
@@ -67,8 +70,8 @@ def test_encoders_are_declared_by_one_and_bound_by_the_other() -> None:
 
 def test_a_worker_deletes_in_its_results_and_in_what_it_says_of_itself_only() -> None:
     deletes = {right.table for right in rights.rights(WORKER) if right.privilege == "DELETE"}
-    results = {"video_embeddings", "embeddings", "window_embeddings", "scores", "strips"}
-    assert deletes == results | {"workers", "place_workers"}
+    results = {"video_embeddings", "embeddings", "window_embeddings", "scores", "strips", "packs"}
+    assert deletes == results | {"tombstones", "workers", "place_workers"}
     enqueuers = {right.table for right in rights.rights(ENQUEUER) if right.privilege == "DELETE"}
     assert enqueuers == {"maps"}, "what it makes anew from vectors at any time"
 

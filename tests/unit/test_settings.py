@@ -88,3 +88,9 @@ def test_the_shape_is_this_machines_and_what_was_set(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert WorkerSettings(samplers=3).in_flight == 7
     assert WorkerSettings(samplers=3, device="cuda:0").in_flight == 10
+    one_stage = WorkerSettings(samplers=3, device="cuda:0")
+    assert (one_stage.slots, one_stage.pack_slots, one_stage.video_slots) == (10, 0, None)
+    embeds = WorkerSettings(samplers=3, device="cuda:0", frames="/frames")
+    assert (embeds.slots, embeds.pack_slots, embeds.video_slots) == (22, 12, 10)
+    node = WorkerSettings(samplers=3, device="cuda:0", frames="/frames", stage="sample")
+    assert (node.slots, node.pack_slots, node.video_slots, node.on_gpu) == (6, 0, None, False)

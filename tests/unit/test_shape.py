@@ -33,6 +33,18 @@ def test_machines(
     assert made.cores == cores / processes
 
 
+def test_who_only_samples_has_every_core_and_no_model() -> None:
+    made = shape.choose(
+        cores=16, memory_bytes=8 * GIB, processes=1, on_gpu=False, only_samples=True
+    )
+    assert (made.samplers, made.in_flight, made.pack_slots) == (16, 32, 0)
+    assert shape.describe(made, 0) == (
+        "16 samplers (16 cores), 32 videos in flight, frames for other workers; "
+        "REELVEC_SAMPLERS changes it"
+    )
+    assert shape.choose(cores=4, memory_bytes=GIB, processes=1, on_gpu=True).pack_slots == 12
+
+
 def test_what_was_chosen_is_taken() -> None:
     made = shape.choose(
         cores=4, memory_bytes=GIB, processes=1, on_gpu=True, samplers=9, videos_per_batch=2

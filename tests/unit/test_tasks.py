@@ -17,6 +17,7 @@ from db.errors import RefusedConfigurationError, UnavailableError
 from db.exit_codes import ExitCode
 from tests.unit.test_runtime import holding
 from workers import tasks
+from workers.attempt import Attempt
 from workers.delivery import breaker
 from workers.delivery.breaker import Message
 from workers.models import NothingToMakeError
@@ -93,7 +94,7 @@ def test_what_the_place_of_a_video_says(
     asked: Asked,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(breaker, "sort", lambda runtime, video_id: message)
+    monkeypatch.setattr(breaker, "sort", lambda runtime, video_id, stage: message)
     assert (taken(runtime), asked.events) == (end, events)
 
 
@@ -105,7 +106,7 @@ def test_whoever_drains_claims_nothing(runtime: Runtime, asked: Asked) -> None:
 def test_a_drain_ends_the_wait_for_a_database(
     runtime: Runtime, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(runtime: Runtime, video_id: int) -> Message:
+    def away(runtime: Runtime, video_id: int, stage: str) -> Message:
         runtime.draining.set()
         raise UnavailableError("the database is away")
 
@@ -136,7 +137,7 @@ def test_a_claimed_video_that_is_not_finished_is_given_back_first(
     def run(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(tasks, "_run", run)
+    monkeypatch.setattr(Attempt, "outcome", run)
     asked.answer = CLAIM
     assert (taken(runtime), asked.events) == (end, ["claim", "release"])
     assert runtime.drain.codes == codes  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from db import session
 from db.errors import ErrorClass, UnavailableError
-from db.jobs import backbone_breaker, places
+from db.jobs import backbone_breaker, places, stages
 from workers.sources.storage import STAGE as FETCH
 
 if TYPE_CHECKING:
@@ -35,9 +35,11 @@ class Message(Enum):
     LEAVE = "leave"
 
 
-def sort(runtime: Runtime, video_id: int) -> Message:
-    """Asks for a video's place only while this worker refuses one. Raises `UnavailableError`."""
-    if not runtime.refusals:
+def sort(runtime: Runtime, video_id: int, stage: str) -> Message:
+    """Asks for a video's place only while this worker refuses one, and never for one that is
+    sampled already. Raises `UnavailableError`.
+    """
+    if not runtime.refusals or stage == stages.FRAMES:
         return Message.CLAIM
     with session.transaction(runtime.database) as connection:
         standing = places.standing(connection, video_id)

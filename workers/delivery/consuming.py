@@ -11,10 +11,12 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
 from db.errors import UnavailableError
+from db.jobs import stages
 from workers import contract
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,9 @@ class Consumption:
         self._lock = threading.Lock()
         self._consumer: Any = None
         self.taken = 0
-        self._busy = 0
+        #: Slots for videos alone; None: every slot is for anything.
+        self.video_slots: int | None = None
+        self._busy: Counter[str] = Counter()
         self._chosen: frozenset[str] = frozenset()
 
     def ready(self, consumer: Any) -> None:
@@ -53,18 +57,27 @@ class Consumption:
         if self._consumer is not None and self._consumer.hub is not None:
             self._consumer.hub.call_soon(self._listen)
 
-    def began(self) -> None:
+    def began(self, queue: str = contract.QUEUE) -> None:
+        """A video was taken from this queue."""
         with self._lock:
             self.taken += 1
-            self._busy += 1
+            self._busy[contract.stage_of(queue)] += 1
 
-    def ended(self) -> None:
+    def ended(self, queue: str = contract.QUEUE) -> None:
         with self._lock:
-            self._busy -= 1
+            self._busy[contract.stage_of(queue)] -= 1
 
-    def has_slot(self) -> bool:
-        """A worker that never became ready has all of its slots."""
-        return self._consumer is None or self._busy < self._consumer.pool.num_processes
+    def open_queues(self) -> list[str]:
+        """Those of `queues` for which a slot is free. A worker that never became ready has all of
+        its slots.
+        """
+        if self._consumer is None:
+            return self.queues
+        if self._busy.total() >= self._consumer.pool.num_processes:
+            return []
+        if self.video_slots is None or self._busy[stages.VIDEO] < self.video_slots:
+            return self.queues
+        return [queue for queue in self.queues if contract.stage_of(queue) == stages.FRAMES]
 
     def reconnect(self) -> None:
         """Raise a lost connection in Celery's event loop, which then makes connection, channel and
@@ -144,7 +157,7 @@ class Watch:
         """Nothing taken since the last look, though it could have been. The broker is asked last:
         mostly not at all.
         """
-        if self._consumption.taken != self._taken or not self._consumption.has_slot():
+        if self._consumption.taken != self._taken or not self._consumption.open_queues():
             return False
         try:
             return self._waiting() > 0

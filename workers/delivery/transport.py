@@ -18,12 +18,14 @@ from queue import Empty
 from typing import Any
 
 from celery.app import amqp
+from celery.worker import state
 from kombu import connection
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import RedisError
 
+from db.jobs import stages
 from workers import contract
 from workers.contract import MalformedMessageError
 from workers.delivery import messages
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: A broker that answers, but refuses (read-only, no permission), is asked again after this long.
 REFUSED_SECONDS = 1.0
+#: So long frames alone are waited for at most: by then there may be a slot for a video.
+FRAMES_SECONDS = 0.1
 #: Between attempts to connect, in seconds. kombu's own grow from 2 to 30: too long for "back to
 #: work within 30 s".
 PAUSES = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 5.0}
@@ -78,24 +82,60 @@ class QoS(virtual.QoS):
             self.ack(delivery_tag)
 
 
+def videos_in_hand() -> int:
+    """Videos that were taken as such and are not through, whichever connection brought them."""
+    while True:
+        try:
+            return sum(
+                contract.stage_of(request.delivery_info["routing_key"]) == stages.VIDEO
+                for request in state.reserved_requests
+            )
+        except RuntimeError:  # another thread ended one meanwhile
+            continue
+
+
 class RareFirst(round_robin_cycle):
-    """What few can make they take first: everybody else can take the rest. The queues of rare
-    encoders take turns.
+    """Frames that are sampled already come first, as they take no time here. What few can make they
+    take before what everybody can; the queues of rare encoders take turns.
     """
 
     def consume(self, n: int) -> list[str]:
-        return sorted(self.items[:n], key=lambda queue: queue == contract.QUEUE)
+        return sorted(self.items[:n], key=self._rank)
+
+    @staticmethod
+    def _rank(queue: str) -> tuple[bool, bool]:
+        is_video = contract.stage_of(queue) == stages.VIDEO
+        return is_video, queue in (contract.QUEUE, contract.FRAMES_QUEUE)
+
+
+class FramesAlone(RareFirst):
+    """While all slots for videos are taken."""
+
+    def consume(self, n: int) -> list[str]:
+        return [queue for queue in super().consume(n) if contract.stage_of(queue) == stages.FRAMES]
 
 
 class Channel(redis.Channel):
     """Delivers messages that name a video, made anew from its id; drops all others."""
 
     ack_emulation = False
+    #: How many videos are worked on at once, beside frames; None: as many as there are slots.
+    video_slots: int | None = None
+    from_transport_options = (*redis.Channel.from_transport_options, "video_slots")
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.QoS = QoS  # kombu has set its own here
         self._queue_cycle = RareFirst()
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Ask for the next message. While no slot is free for a video none is asked for; without
+        queues of frames that is nothing at all, until a slot is free.
+        """
+        full = self.video_slots is not None and videos_in_hand() >= self.video_slots
+        cycle = FramesAlone if full else RareFirst
+        self._queue_cycle = cycle(self._queue_cycle.items)
+        super()._brpop_start(FRAMES_SECONDS if full else timeout)
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read BRPOP's answer. Raises `Empty` where there was no message of ours in it."""

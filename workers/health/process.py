@@ -37,15 +37,15 @@ def serving(address: Address, runtime: Callable[[], Runtime | None]) -> Iterator
 
 def facts_of(runtime: Runtime, pulse: Pulse) -> Facts:
     """One process at this moment; nothing is waited for."""
-    busy, said = runtime.engine.busy(), runtime.tally.said()
+    busy, said = runtime.load, runtime.tally.said()
     return Facts(
         hub_seconds=pulse.seconds(),
         heartbeat_alive=all(thread.is_alive() for thread in runtime.heart),
         beat_seconds=runtime.beat_seconds(),
         stale_seconds=runtime.settings.stale_seconds,
-        batch_seconds=runtime.engine.batch_seconds(),
+        batch_seconds=0.0 if runtime.engine is None else runtime.engine.batch_seconds(),
         stall_seconds=runtime.settings.engine_wait_seconds,
-        slots=runtime.settings.in_flight,
+        slots=runtime.settings.slots,
         in_hand=len(runtime.in_hand()),
         oldest_video_seconds=runtime.longest_active_seconds(),
         queued_windows=busy.queued,

@@ -17,6 +17,10 @@ SAMPLER_BYTES = 300 << 20
 #: engine.
 VIDEO_BYTES = 30 << 20
 
+#: What a process takes that only samples: Python, and what the pool holds of its processes.
+SAMPLING_BASE_BYTES = 300 << 20
+PACK_BATCHES = 3
+
 #: What the largest batch of a backbone holds: 12 windows of ViViT, 24 of VideoMAE, 48 of
 #: TimeSformer.
 GPU_VIDEOS = 4
@@ -47,6 +51,11 @@ class Shape:
         """
         return 2 * self.samplers + self.videos_per_batch
 
+    @property
+    def pack_slots(self) -> int:
+        """Packs of frames worked on at once: a batch is on the device, one ready, one is read."""
+        return PACK_BATCHES * self.videos_per_batch
+
 
 def choose(
     *,
@@ -56,19 +65,22 @@ def choose(
     on_gpu: bool,
     samplers: int | None = None,
     videos_per_batch: int | None = None,
+    only_samples: bool = False,
 ) -> Shape:
     """The shape of each of `processes` that share a machine; `samplers` and `videos_per_batch`
     where somebody chose them.
 
-    A sampler keeps one core busy; one core is left to the engine and the task threads. Memory may
-    allow fewer samplers.
+    A sampler keeps one core busy; one core is left to the engine and the task threads, none where
+    there is no engine (`only_samples`). Memory may allow fewer samplers.
     """
-    batch = videos_per_batch or (GPU_VIDEOS if on_gpu else 1)
+    batch = 0 if only_samples else videos_per_batch or (GPU_VIDEOS if on_gpu else 1)
+    base_bytes = SAMPLING_BASE_BYTES if only_samples else BASE_BYTES
+    spared = 0 if only_samples else 1
     share = cores / processes
     if samplers is not None:
         return Shape(samplers, batch, share, "REELVEC_SAMPLERS")
-    by_cores = max(1, math.floor(share) - 1)
-    room_bytes = memory_bytes / processes - BASE_BYTES - batch * VIDEO_BYTES
+    by_cores = max(1, math.floor(share) - spared)
+    room_bytes = memory_bytes / processes - base_bytes - batch * VIDEO_BYTES
     by_memory = max(1, math.floor(room_bytes / (SAMPLER_BYTES + 2 * VIDEO_BYTES)))
     of_all = "" if processes == 1 else f"{share:g} of "
     if by_memory < by_cores:
@@ -77,7 +89,10 @@ def choose(
             by_memory, batch, share, f"{memory}; {of_all}{_cores(cores)} would feed {by_cores}"
         )
     return Shape(
-        by_cores, batch, share, f"{of_all}{_cores(cores)}{' less one' if share >= 2 else ''}"
+        by_cores,
+        batch,
+        share,
+        f"{of_all}{_cores(cores)}{' less one' if spared and share >= 2 else ''}",
     )
 
 
@@ -95,7 +110,7 @@ def describe(shape: Shape, batch: int) -> str:
     parts = [
         f"{_count(shape.samplers, 'sampler')} ({shape.reason})",
         f"{shape.in_flight} videos in flight",
-        f"batches of {_count(batch, 'video')}",
+        *([f"batches of {_count(batch, 'video')}"] if batch else ["frames for other workers"]),
     ]
     how = "" if shape.reason == "REELVEC_SAMPLERS" else "; REELVEC_SAMPLERS changes it"
     return ", ".join(parts) + how

@@ -185,17 +185,22 @@ class Child:
         print(f"worker {self.name} {what}", file=sys.stderr)  # noqa: T201
 
 
-def run(gpus: str = "all") -> int:
+def run(gpus: str = "all", stage: str | None = None) -> int:
     """Supervise the workers of this node until all have ended; returns the first exit code that is
-    not 0.
+    not 0. `stage`: `sample` for one that only samples; None: as REELVEC_STAGE says.
 
     Raises `UsageError` for GPUs that are not there and for settings that no child would accept.
     """
     worker_settings.refuse_unknown()
+    if stage is not None:
+        os.environ["REELVEC_STAGE"] = stage
     chosen = settings.load(WorkerSettings)
-    named: list[tuple[str, str | None]] = [
-        (f"gpu{gpu}", gpu) for gpu in choose_gpus(gpus, chosen.device)
-    ] or [("cpu", None)]
+    named: list[tuple[str, str | None]]
+    if chosen.stage == "sample":
+        named = [("sampler", None)]
+    else:
+        found = [(f"gpu{gpu}", gpu) for gpu in choose_gpus(gpus, chosen.device)]
+        named = [*found] or [("cpu", None)]
     lifeline = Lifeline()
     children = [
         Child(

@@ -4,10 +4,13 @@ its words are not trusted.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from db.media import MediaFacts
+from workers.sampling.frames import Frames
 from workers.sampling.plan import FRAMES
 from workers.sampling.wire import SLOTS
 
@@ -92,6 +95,42 @@ class Done(_Answer):
     decode_errors: Count
     damaged_share: Annotated[float, Field(ge=0, le=1)]
     decode_seconds: Seconds
+
+    def frames(
+        self, pixels: np.ndarray, *, version: str | None, bytes_read: int, fetch_seconds: float
+    ) -> Frames:
+        """The frames with these pixels, of this version of the source."""
+        return Frames(
+            pixels=pixels,
+            indices=np.array(self.indices, np.int64),
+            pts_seconds=np.array(self.pts_seconds, np.float64),
+            facts=MediaFacts(
+                self.codec, self.width_px, self.height_px, self.fps, self.duration_seconds
+            ),
+            version=version,
+            frame_count=self.frame_count,
+            frames_decoded=self.frames_decoded,
+            decode_mode=self.decode_mode,
+            decode_errors=self.decode_errors,
+            damaged_share=self.damaged_share,
+            bytes_read=bytes_read,
+            fetch_seconds=fetch_seconds,
+            decode_seconds=self.decode_seconds,
+        )
+
+    @classmethod
+    def of(cls, frames: Frames) -> Self:
+        """What was said of these frames."""
+        same = ("frame_count", "frames_decoded", "decode_mode", "decode_errors", "damaged_share")
+        return cls.model_validate(
+            {
+                "kind": "done",
+                **vars(frames.facts),
+                **{name: getattr(frames, name) for name in (*same, "decode_seconds")},
+                "indices": frames.indices.tolist(),
+                "pts_seconds": frames.pts_seconds.tolist(),
+            }
+        )
 
 
 Answer = Ready | Read | Failed | Aborted | Done

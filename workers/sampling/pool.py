@@ -17,7 +17,6 @@ from queue import SimpleQueue
 import numpy as np
 
 from db.errors import RefusedConfigurationError, VideoError
-from db.media import MediaFacts
 from workers.sampling import policies
 from workers.sampling.answers import Done, Failed, NonsenseError, Read
 from workers.sampling.blocks import Blocks
@@ -296,20 +295,9 @@ def _outcome(
 ) -> Frames | VideoError:
     if isinstance(answer, Failed):
         return VideoError(answer.code, answer.clean_message, stage=STAGE)
-    return Frames(
-        pixels=child.copy_frames(new_frames()),
-        indices=np.array(answer.indices, np.int64),
-        pts_seconds=np.array(answer.pts_seconds, np.float64),
-        facts=MediaFacts(
-            answer.codec, answer.width_px, answer.height_px, answer.fps, answer.duration_seconds
-        ),
+    return answer.frames(
+        child.copy_frames(new_frames()),
         version=source.etag,
-        frame_count=answer.frame_count,
-        frames_decoded=answer.frames_decoded,
-        decode_mode=answer.decode_mode,
-        decode_errors=answer.decode_errors,
-        damaged_share=answer.damaged_share,
         bytes_read=blocks.bytes_read,
         fetch_seconds=blocks.fetch_seconds,
-        decode_seconds=answer.decode_seconds,
     )

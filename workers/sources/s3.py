@@ -17,8 +17,16 @@ from workers.sources.failures import failure, from_network, from_status
 from workers.sources.listing import Walk
 from workers.sources.pools import PlainPoolManager, pool_options
 from workers.sources.remote import RangeRefusedError, RemoteSource
-from workers.sources.response import only_if, read_page, size_in, whole_size_in
-from workers.sources.retrying import PASSING, Limits
+from workers.sources.response import (
+    only_if,
+    read_into,
+    read_page,
+    released,
+    size_in,
+    stated_bytes,
+    whole_size_in,
+)
+from workers.sources.retrying import PASSING, Limits, retried
 from workers.sources.s3_account import Account, account
 from workers.sources.s3_answers import BadListingError, Page, parsed
 from workers.sources.s3_client import USUAL_REGION, S3Client
@@ -105,8 +113,62 @@ class S3Store:
         except Exception as error:
             raise _upload_failure(error, uri, account) from error
 
+    def take(self, uri: str, most_bytes: int) -> bytes:
+        """A whole object in one request, in memory. Raises `VideoError`: as `open`, and
+        request_refused for one of more bytes.
+        """
+        bucket, key = bucket_and_key(uri)
+        deadline = self._limits.deadline(most_bytes)
+
+        def attempt() -> bytes:
+            with released(self._asked("GET", uri, bucket, key)) as response:
+                size_bytes = stated_bytes(response)
+                if size_bytes is None or size_bytes > most_bytes:
+                    raise failure(
+                        "request_refused",
+                        uri,
+                        f"it has {size_bytes} bytes; at most {most_bytes} are read",
+                    )
+                data = bytearray()
+                read_into(response, data, size_bytes, uri=uri, deadline=deadline)
+                return bytes(data)
+
+        return retried(uri, deadline, attempt, self._limits.stop)
+
+    def put(self, uri: str, data: bytes) -> None:
+        """An object in one request, whole or not at all: the service compares its digest. Raises
+        `VideoError` as `upload`.
+        """
+        self._tell("PUT", uri, data)
+
+    def delete(self, uri: str) -> None:
+        """Remove an object; there need not be one. Raises `VideoError` as `upload`."""
+        try:
+            self._tell("DELETE", uri)
+        except VideoError as error:
+            if error.code != "not_found":
+                raise
+
     def close(self) -> None:
         self._pool.clear()
+
+    def _tell(self, method: str, uri: str, data: bytes = b"") -> None:
+        bucket, key = bucket_and_key(uri)
+
+        def attempt() -> None:
+            with released(self._asked(method, uri, bucket, key, data)):
+                pass
+
+        retried(uri, self._limits.deadline(len(data)), attempt, self._limits.stop)
+
+    def _asked(
+        self, method: str, uri: str, bucket: str, key: str, data: bytes = b""
+    ) -> BaseHTTPResponse:
+        try:
+            return self._client.send(method, bucket, key, body=data)
+        except Exception as error:
+            action = {"GET": "s3:GetObject", "PUT": "s3:PutObject"}.get(method, "s3:DeleteObject")
+            raise self._meaning(error, uri, action) from error
 
     def _range(
         self, uri: str, bucket: str, key: str, offset: int, length: int | None, version: str | None

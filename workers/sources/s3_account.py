@@ -7,7 +7,7 @@ from __future__ import annotations
 import configparser
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minio.credentials.credentials import Credentials
@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from db import known_secrets
 from db.errors import RefusedConfigurationError
-from workers.sources.s3_endpoint import endpoint
+from workers.sources.s3_endpoint import Endpoint, endpoint
 
 #: Where there is no instance role, nobody answers: this long is waited, and this long not asked
 #: again.
@@ -75,13 +75,22 @@ class Chain(Provider):
         return None
 
 
-def account() -> Account:
-    """The account of this process's environment.
+def own_account(where: Endpoint | None, keys: tuple[str, str] | None, region: str) -> Account:
+    """An account that is not the sources': another service, other keys, or both; what is not given
+    is as `account` has it. `region`: empty where none is named. Raises as `account`.
+    """
+    usual = account(where)
+    credentials = usual.credentials if keys is None else Chain({"own": StaticProvider(*keys)})
+    return replace(usual, region=region or usual.region, credentials=credentials)
+
+
+def account(where: Endpoint | None = None) -> Account:
+    """The account of this process's environment, for the service it names or for another.
 
     Raises `UsageError` for an endpoint that is no address, `RefusedConfigurationError` for half a
     pair of keys or a profile without keys.
     """
-    where = endpoint()
+    where = where or endpoint()
     profile = _profile()
     region = (
         os.environ.get("AWS_REGION")

@@ -7,6 +7,7 @@ needed; size and etag are taken where they are what they should be.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
@@ -74,8 +75,20 @@ def _listed(element: ElementTree.Element, *, encoded: bool) -> Listed:
         raise BadListingError("one of its entries has no key")
     etag = texts.get("ETag", "").strip().strip('"')
     return Listed(
-        unquote_plus(key) if encoded else key, size_in(texts.get("Size", "").strip()), etag or None
+        unquote_plus(key) if encoded else key,
+        size_in(texts.get("Size", "").strip()),
+        etag or None,
+        _moment(texts.get("LastModified", "").strip()),
     )
+
+
+def _moment(text: str) -> datetime | None:
+    """A time with its zone; None for what is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def error_fields(body: bytes) -> dict[str, str]:

@@ -30,7 +30,6 @@ USUAL_REGION = "us-east-1"
 MAX_HOPS = 3
 #: No error of S3 is longer.
 REFUSAL_BYTES = 1 << 16
-_NOTHING_SHA256 = hashlib.sha256(b"").hexdigest()
 _REGION = re.compile(r"[a-z0-9-]{2,40}")
 _REGION_IN_HOST = re.compile(
     r"s3[.-](?:dualstack\.)?([a-z]{2,}(?:-[a-z]+)+-\d+)\.amazonaws\.com(?:\.cn)?$"
@@ -65,12 +64,27 @@ class S3Client:
         headers: Mapping[str, str] | None = None,
     ) -> BaseHTTPResponse:
         """An unread answer with status 200 or 206. Raises `S3Refusal` and urllib3's exceptions."""
+        return self.send("GET", bucket, key, query=query, headers=headers)
+
+    def send(
+        self,
+        method: str,
+        bucket: str,
+        key: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> BaseHTTPResponse:
+        """The same for a request of any kind; 204 is well, too. The digest of a `body` is signed:
+        the service refuses one that arrives changed.
+        """
         url: SplitResult | None = None
         for hop in range(MAX_HOPS):
             region = self._regions.get(bucket, self._region)
             url = url or self._url(region, bucket, key, query)
-            response, signed = self._send(url, region, headers or {})
-            if response.status in (200, 206):
+            response, signed = self._send(method, url, region, headers or {}, body)
+            if response.status in (200, 204, 206):
                 return response
             refusal = self._refusal(response, region, signed=signed)
             if refusal.region not in (None, region) and hop < MAX_HOPS - 1:
@@ -97,7 +111,12 @@ class S3Client:
             raise RefusedConfigurationError(f"{self._account.asked}: {error}") from error
 
     def _send(
-        self, url: SplitResult, region: str, headers: Mapping[str, str]
+        self,
+        method: str,
+        url: SplitResult,
+        region: str,
+        headers: Mapping[str, str],
+        body: bytes,
     ) -> tuple[BaseHTTPResponse, bool]:
         """The answer, and whether it was asked for with a key.
 
@@ -107,12 +126,14 @@ class S3Client:
         sent: dict[str, str | list[str] | tuple[str]] = {"Host": url.netloc}
         if known is not None:
             now = datetime.now(UTC)
-            sha256 = "UNSIGNED-PAYLOAD" if url.scheme == "https" else _NOTHING_SHA256
+            sha256 = hashlib.sha256(body).hexdigest()
+            if url.scheme == "https" and not body:
+                sha256 = "UNSIGNED-PAYLOAD"
             sent |= {"x-amz-content-sha256": sha256, "x-amz-date": f"{now:%Y%m%dT%H%M%SZ}"}
             if known.session_token:
                 sent["X-Amz-Security-Token"] = known.session_token
             sign_v4_s3(
-                method="GET",
+                method=method,
                 url=url,
                 region=region,
                 headers=sent,
@@ -121,8 +142,9 @@ class S3Client:
                 date=now,
             )
         response = self._pool.urlopen(
-            "GET",
+            method,
             urlunsplit(url),
+            body=body or None,
             headers={**sent, **headers},
             redirect=False,
             retries=False,

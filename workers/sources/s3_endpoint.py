@@ -45,11 +45,12 @@ def endpoint() -> Endpoint:
     """
     for name in VARIABLES:
         if value := os.environ.get(name, "").strip():
-            return _parsed(name, value)
+            return parsed(name, value)
     return Endpoint(AWS_HOST, secure=True, is_aws=True)
 
 
-def _parsed(name: str, value: str) -> Endpoint:
+def parsed(name: str, value: str) -> Endpoint:
+    """The service that the variable `name` names. Raises `UsageError`."""
     if "@" in value:
         raise UsageError(
             f"{name} has a user name or password in it, which S3 does not take there; write "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -39,11 +40,12 @@ class ByteSource(Protocol):
 
 @dataclass(frozen=True)
 class Listed:
-    """One object of a bucket. `size_bytes` None: the service did not say. `etag` without quotes."""
+    """One object of a bucket. None: the service did not say. `etag` without quotes."""
 
     key: str
     size_bytes: int | None
     etag: str | None
+    modified_at: datetime | None = None
 
 
 class Store(Protocol):

@@ -1,0 +1,1 @@
+"""What the frame store holds: its objects by the videos they are of, and those that must go."""
