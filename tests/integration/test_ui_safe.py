@@ -413,21 +413,22 @@ def test_what_the_command_reads_with_can_change_nothing(
     site: Site, stack: StackState, monkeypatch: pytest.MonkeyPatch, allow_changes: bool
 ) -> None:
     """Postgres itself says no; only the steps of --allow-changes have other connections."""
-    given: list[tuple[Engine, Access]] = []
+    given: list[tuple[tuple[Engine, ...], Access]] = []
     monkeypatch.setenv("DATABASE_URL", site.url)
     monkeypatch.setenv("CELERY_BROKER_URL", stack.broker_url)
     monkeypatch.setattr(
-        pages, "application", lambda database, *_, access, **facts: given.append((database, access))
+        pages, "application", lambda *databases, access, **_: given.append((databases, access))
     )
 
     def try_it(*_: object) -> None:
-        ((database, access),) = given
+        ((databases, access),) = given
         statement = "DELETE FROM reelvec.videos WHERE false"
-        with pytest.raises(Exception, match="read-only transaction"):
-            execute(database, statement)
-        alone = session.one_statement(database)
-        with pytest.raises(Exception, match="read-only transaction"), alone as connection:
-            connection.execute(text(statement))
+        for database in databases:
+            with pytest.raises(Exception, match="read-only transaction"):
+                execute(database, statement)
+            alone = session.one_statement(database)
+            with pytest.raises(Exception, match="read-only transaction"), alone as connection:
+                connection.execute(text(statement))
         assert (access.hand is not None) == allow_changes
         if access.hand:
             execute(access.hand.database, statement)
