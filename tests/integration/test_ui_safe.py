@@ -67,7 +67,9 @@ def site(
             hosts = frozenset({HOST})
 
             def plain() -> Guard:
-                return pages.application(reading, reading, access=Access(hosts, any_folder=True), **facts)
+                return pages.application(
+                    reading, reading, access=Access(hosts, any_folder=True), **facts
+                )
 
             access = Access(hosts, True, TOKEN, 8740, Hand(engine, "ann@desk"))
             wide = pages.application(reading, reading, access=access, **facts)
