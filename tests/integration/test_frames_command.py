@@ -23,7 +23,8 @@ from workers.frames.folder import FolderStore
 from workers.frames.store import digest
 
 WHOLE, DAMAGED, CUT, MISSING = b"whole", b"damaged", b"cut off", b"missing"
-ORPHAN, YOUNG = digest(b"nobody's"), digest(b"somebody's soon")
+ORPHANED, SOON = b"nobody's", b"somebody's soon"
+ORPHAN, YOUNG = digest(ORPHANED), digest(SOON)
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def stored(engine: Engine, folder: Path) -> FolderStore:
         engine,
         "UPDATE reelvec.packs SET recorded_at = now() - interval '2 hours' WHERE policy = 'uniform'",
     )
-    for name in (ORPHAN, YOUNG):
-        store.put(name, b"x")
+    store.put(ORPHAN, ORPHANED)
+    store.put(YOUNG, SOON)
     unfinished = folder / ORPHAN[:2] / f"{ORPHAN}.{'a' * 32}.unfinished"
     unfinished.write_bytes(b"x")
     for path in (unfinished, folder / ORPHAN[:2] / ORPHAN):
