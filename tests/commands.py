@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import gc
 import importlib
 import json
 import os
 import pkgutil
+import select
+import shutil
 import signal
 import socket
 import struct
@@ -39,75 +40,78 @@ LIBRARIES = (
     "transformers.models.vivit.modeling_vivit", "transformers.models.vjepa2.modeling_vjepa2",
     "transformers.models.x_clip.modeling_x_clip",
 )  # fmt: skip
+#: The variable that tells all processes of a run (pytest-xdist's) whom to ask.
+ADDRESS = "TESTS_COMMANDS"
 #: What is said of a process: its id, then its exit code.
 NUMBER = struct.Struct("i")
 
 
 class Commands:
-    """The process that forks, started at once and ended by `close`."""
+    """The process that forks, for all processes of a run: it imports when it is first asked, and ends
+    with who made it.
+    """
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
+        self._folder = Path(tempfile.mkdtemp(prefix="reelvec-commands-"))
+        os.environ[ADDRESS] = str(self._folder / "socket")
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment |= {"LANG": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.commands", str(theirs.fileno())],
-            env=environment,
-            cwd=Path(__file__).parents[1],  # a test may have gone elsewhere
-            pass_fds=[theirs.fileno()],
-        )
-        theirs.close()
-        self._socket = ours
-
-    def start(
-        self,
-        arguments: Sequence[str],
-        *,
-        env: dict[str, str],
-        cwd: Path,
-        streams: Sequence[IO[bytes]],
-    ) -> Forked:
-        """Like `subprocess.Popen` with all three streams given."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(
-                self._socket, [b"."], [theirs.fileno(), *(stream.fileno() for stream in streams)]
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(os.environ[ADDRESS])
+            listening.listen(100)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.commands", str(listening.fileno())],
+                env=environment,
+                cwd=Path(__file__).parents[1],
+                stdin=subprocess.PIPE,  # its end is the end of the run
+                pass_fds=[listening.fileno()],
             )
-        asked = {"arguments": list(arguments), "env": env, "cwd": str(cwd)}
-        ours.sendall(json.dumps(asked).encode() + b"\n")
-        return Forked(arguments, ours)
-
-    def run(
-        self,
-        arguments: Sequence[str],
-        *,
-        env: dict[str, str],
-        cwd: Path,
-        stdin: str | None,
-        timeout_seconds: float,
-    ) -> subprocess.CompletedProcess[str]:
-        """Like `subprocess.run` with both streams captured. Raises `subprocess.TimeoutExpired`, the
-        command killed.
-        """
-        with (
-            tempfile.TemporaryFile() as given,
-            tempfile.TemporaryFile() as out,
-            tempfile.TemporaryFile() as err,
-        ):
-            given.write((stdin or "").encode())
-            given.seek(0)
-            process = self.start(arguments, env=env, cwd=cwd, streams=(given, out, err))
-            try:
-                code = process.wait(timeout_seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
-            return subprocess.CompletedProcess(list(arguments), code, _text(out), _text(err))
 
     def close(self) -> None:
-        self._socket.close()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._process.wait(timeout=20)
+        shutil.rmtree(self._folder)
+
+
+def start(
+    arguments: Sequence[str], *, env: dict[str, str], cwd: Path, streams: Sequence[IO[bytes]]
+) -> Forked:
+    """Like `subprocess.Popen` with all three streams given."""
+    told = socket.socket(socket.AF_UNIX)
+    told.connect(os.environ[ADDRESS])
+    socket.send_fds(told, [b"."], [stream.fileno() for stream in streams])
+    asked = {"arguments": list(arguments), "env": env, "cwd": str(cwd)}
+    told.sendall(json.dumps(asked).encode() + b"\n")
+    return Forked(arguments, told)
+
+
+def run(
+    arguments: Sequence[str],
+    *,
+    env: dict[str, str],
+    cwd: Path,
+    stdin: str | None,
+    timeout_seconds: float,
+) -> subprocess.CompletedProcess[str]:
+    """Like `subprocess.run` with both streams captured. Raises `subprocess.TimeoutExpired`, the
+    command killed.
+    """
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+    ):
+        given.write((stdin or "").encode())
+        given.seek(0)
+        process = start(arguments, env=env, cwd=cwd, streams=(given, out, err))
+        try:
+            code = process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        return subprocess.CompletedProcess(list(arguments), code, _text(out), _text(err))
 
 
 class Forked:
@@ -154,18 +158,6 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-@functools.cache
-def shared() -> Commands:
-    """The one of this run, made when it is first needed."""
-    return Commands()
-
-
-def close() -> None:
-    """To be called at the end of the run."""
-    if shared.cache_info().currsize:
-        shared().close()
-
-
 def _text(file: Any) -> str:
     file.seek(0)
     return str(file.read().decode()).replace("\r\n", "\n")
@@ -187,34 +179,30 @@ def _draw_known_frames() -> None:
     pictures.fill = fill
 
 
-def _serve(requests: socket.socket) -> None:
-    """Fork for each request, until the other end is closed."""
-    signal.signal(
-        signal.SIGCHLD, signal.SIG_IGN
-    )  # those that wait for a command are nobody's to wait for
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(requests, 1, 4)
-        if not message:
-            return
-        if os.fork() == 0:
-            requests.close()
-            _attend(*descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
+def _serve(listening: socket.socket) -> None:
+    """Fork for each request, until there is nobody any more who could ask."""
+    # those that wait for a command are nobody's to wait for
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
+        told, _ = listening.accept()
+        with told:
+            if os.fork() == 0:
+                listening.close()
+                _attend(told)
 
 
-def _attend(answers: int, *streams: int) -> NoReturn:
+def _attend(told: socket.socket) -> NoReturn:
     """Fork the command itself, say its process id, wait, say its exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with socket.socket(fileno=answers) as told:
-        asked = json.loads(told.makefile().readline())
-        pid = os.fork()
-        if pid == 0:
-            told.close()
-            _become(asked["arguments"], asked["env"], asked["cwd"], streams)
-        told.sendall(NUMBER.pack(pid))
-        _, status = os.waitpid(pid, 0)
-        told.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
+    _, streams, _, _ = socket.recv_fds(told, 1, 3)
+    asked = json.loads(told.makefile().readline())
+    pid = os.fork()
+    if pid == 0:
+        told.close()
+        _become(asked["arguments"], asked["env"], asked["cwd"], streams)
+    told.sendall(NUMBER.pack(pid))
+    _, status = os.waitpid(pid, 0)
+    told.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
     os._exit(0)
 
 
@@ -231,6 +219,10 @@ def _become(
     os.environ.update(env)
     os.chdir(cwd)
     _forget("huggingface_hub")
+    if "PYTHONPATH" in env:
+        sys.path[:0] = env["PYTHONPATH"].split(os.pathsep)
+        _forget("sitecustomize")
+        importlib.import_module("sitecustomize")
     sys.argv = arguments
     code: object = 0
     try:
@@ -262,7 +254,7 @@ def _entry(script: str, cwd: str) -> Callable[[], object]:
     return {"reelvec": cli.main, "enqueue": cli.enqueue_main}[script]
 
 
-if __name__ == "__main__":
+def _import() -> None:
     import producer
 
     for name in LIBRARIES:
@@ -272,4 +264,10 @@ if __name__ == "__main__":
     _draw_known_frames()
     gc.collect()
     gc.freeze()  # what is never looked at again is never copied
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    listening = socket.socket(fileno=int(sys.argv[1]))
+    if sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
+        _import()
+        _serve(listening)

@@ -30,7 +30,7 @@ from sqlalchemy import Engine
 from db import schema, session
 from db.stack.local_stack import LocalStack, StackState
 from tests import commands
-from tests.commands import Forked
+from tests.commands import Commands, Forked
 from tests.s3_server import S3Server, running
 
 TEMPLATE = "reelvec_template"
@@ -47,7 +47,7 @@ LONGEST = (
 COMMAND_SECONDS = 110
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """No variable of the developer's own shell reaches a test, nor that it was started with nohup
     or in the background.
     """
@@ -67,6 +67,8 @@ def pytest_configure() -> None:
             "SSL_CERT_FILE",
         ):
             del os.environ[name]
+    if commands.ADDRESS not in os.environ:  # the first process of the run
+        config.add_cleanup(Commands().close)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -174,12 +176,6 @@ def app(database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> 
     return made
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _commands_end_with_the_run() -> Iterator[None]:
-    yield
-    commands.close()
-
-
 SCRIPTS = ("enqueue", "reelvec")
 #: What the process that has the libraries can become.
 FORKED = (*SCRIPTS, "celery")
@@ -206,8 +202,8 @@ class Desk:
         process that imports the libraries itself.
         """
         environment = {**self.environment, **variables}
-        if arguments[0] in FORKED and not anew and "PYTHONPATH" not in environment:
-            done = commands.shared().run(
+        if arguments[0] in FORKED and not anew:
+            done = commands.run(
                 arguments,
                 env=environment,
                 cwd=self.folder,
@@ -290,9 +286,9 @@ class WorkerProcess:
         command = ["celery", "-A", app, "worker", "-n", f"{log.stem}@%h"]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         with log.open("wb") as out:
-            if forked and "PYTHONPATH" not in environment:  # whose modules come first
+            if forked:
                 with Path(os.devnull).open("rb") as given:
-                    self.process = commands.shared().start(
+                    self.process = commands.start(
                         command, env=environment, cwd=folder, streams=(given, out, out)
                     )
             else:

@@ -15,12 +15,14 @@ from tests.conftest import Desk
 
 #: A Python in which the worker extra was never installed.
 BASE_INSTALL = """
-import importlib.machinery
+import importlib.machinery, sys
 ABSENT = {"torch", "torchvision", "transformers", "safetensors", "av", "PIL"}
 real = importlib.machinery.PathFinder.find_spec
 def find_spec(name, path=None, target=None):
     return None if name.partition(".")[0] in ABSENT else real(name, path, target)
 importlib.machinery.PathFinder.find_spec = find_spec
+for name in [name for name in sys.modules if name.partition(".")[0] in ABSENT]:
+    del sys.modules[name]
 """
 ADDRESSES = ("DATABASE_URL", "CELERY_BROKER_URL")
 

@@ -85,6 +85,7 @@ def test_a_fleet_at_work(desk: Desk, engine: Engine, videos: int) -> None:
     """One worker with one sampler, 30 videos in 60 s: 0.2 s fetch and 0.8 s decode each, so one a
     second at best.
     """
+    desk.run("reelvec", "--help")  # what a first command imports takes a minute on busy cores
     set_jobs(
         engine,
         "video_id <= 30",
