@@ -277,7 +277,7 @@ VIDEO_ERRORS: dict[str, ErrorCode] = {
     "store_unavailable": ErrorCode(
         ErrorClass.INFRA,
         "the frame store does not answer, refuses, or is full",
-        "check what `REELVEC_FRAMES` names, and its `REELVEC_FRAMES_` keys; for a folder, its mount "
+        "check what `REELVEC_FRAMES` names, and the keys of its service; for a folder, its mount "
         "and its free space",
     ),
     # delivery
