@@ -155,7 +155,8 @@ LOOKS = """
 })()
 """
 LIVE = "document.querySelector('.verdict') !== null"
-JUDGED = "document.querySelector('.matrix') !== null"
+# its scripts and styles have run and are there, too
+JUDGED = "document.readyState === 'complete' && document.querySelector('.matrix') !== null"
 
 
 def pages(site: Site) -> list[str]:
