@@ -503,7 +503,7 @@ def test_the_heart_beats_while_all_connections_are_taken(engine: Engine, databas
     with session.connect(database_url, pool_size=1) as busy, busy.connect():
         beating = SimpleNamespace(
             database=busy, beating=engine, worker=me, draining=threading.Event(), longest_active_seconds=lambda: 0.0,
-            settings=SimpleNamespace(stuck_seconds=9.0, gap_seconds=20.0),
+            settings=SimpleNamespace(stuck_seconds=9.0, gap_seconds=20.0, pack_slots=0),
             models=SimpleNamespace(look=lambda: None, ability=ledger.EVERYTHING),
         )  # fmt: skip
         heart = heartbeat.Heartbeat.__new__(heartbeat.Heartbeat)

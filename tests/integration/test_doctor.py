@@ -113,8 +113,11 @@ class TestPostgres:
         )
         found = look(postgres.checks())
         assert statuses(found) == {**self.GOOD, "rights": "warn"}
-        assert "to enqueue it lacks INSERT on actions, INSERT on census, " in found["rights"].fact
-        assert "to work it lacks DELETE on place_workers, " in found["rights"].fact
+        assert (
+            "to enqueue it lacks DELETE on maps, INSERT on actions, INSERT on census, "
+            in found["rights"].fact
+        )
+        assert "to work it lacks DELETE on packs, DELETE on place_workers, " in found["rights"].fact
         execute(
             engine,
             "GRANT ALL ON ALL TABLES IN SCHEMA reelvec TO visitor; GRANT EXECUTE ON ALL FUNCTIONS "

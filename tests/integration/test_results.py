@@ -101,7 +101,7 @@ def test_stages_are_means_of_what_went_through_all_lately(engine: Engine) -> Non
         **timings,
     )
     found = read(engine, rates.stages)
-    assert astuple(found) == pytest.approx((2, 0.5, 1.0, 2.0, 0.5, 6.0, 1000.0))
+    assert astuple(found)[:7] == pytest.approx((2, 0.5, 1.0, 2.0, 0.5, 6.0, 1000.0))
 
 
 @pytest.mark.usefixtures("videos")

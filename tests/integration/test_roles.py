@@ -287,7 +287,7 @@ def test_the_doctor_says_which_role_lacks_what(
     assert judged("desk")[0] == judged("node")[0] == "ok"
     assert judged("boss") == ("ok", "role boss may read, enqueue and work")
     assert (
-        "role desk may read and enqueue; to work it lacks DELETE on place_workers"
+        "role desk may read and enqueue; to work it lacks DELETE on packs, DELETE on place_workers"
         in judged("desk")[1]
     )
     assert judged("guest")[0] == "warn"
@@ -314,7 +314,7 @@ def test_a_worker_that_may_not_work_refuses_before_its_first_video(
     monkeypatch.setenv("DATABASE_URL", url_of("guest"))
     with pytest.raises(
         RefusedConfigurationError,
-        match=r"role guest lacks DELETE on place_workers, .* GRANT reelvec_worker",
+        match=r"role guest lacks DELETE on packs, .* GRANT reelvec_worker",
     ):
         launch.prepare(None)
 
