@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import psycopg2  # type: ignore[import-untyped]
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -44,53 +44,39 @@ TRIES = 6
 IDLE_SECONDS = 1.0
 
 
-@contextmanager
-def connect(
-    database_url: str,
-    *,
-    pool_size: int = 4,
-    statement_seconds: float | None = None,
-    read_only: bool = False,
-    tell: Callable[[str], None] | None = None,
-) -> Iterator[Engine]:
-    """A pool of at most `pool_size` connections, closed at the end. Raises `UnavailableError` if
-    Postgres does not answer.
-
-    What is given is given to `pool`.
+class PoolOptions(TypedDict, total=False):
+    """`pool_size`: connections at most, 4 if nothing is said. `statement_seconds`: the longest
+    statement, by default REELVEC_STATEMENT_SECONDS; `math.inf` for what may take any time
+    (migrations, a user's own SQL): no limit holds then. `read_only`: Postgres refuses every change.
+    `tell` is told when an answer takes long.
     """
-    with pool(
-        database_url,
-        pool_size=pool_size,
-        statement_seconds=statement_seconds,
-        read_only=read_only,
-        tell=tell,
-    ) as engine:
+
+    pool_size: int
+    statement_seconds: float | None
+    read_only: bool
+    tell: Callable[[str], None] | None
+
+
+@contextmanager
+def connect(database_url: str, **options: Unpack[PoolOptions]) -> Iterator[Engine]:
+    """A pool of connections, closed at the end. Raises `UnavailableError` if Postgres does not
+    answer.
+    """
+    with pool(database_url, **options) as engine:
         with transaction(engine) as connection:
             connection.execute(text("SELECT 1"))
         yield engine
 
 
 @contextmanager
-def pool(
-    database_url: str,
-    *,
-    pool_size: int = 4,
-    statement_seconds: float | None = None,
-    read_only: bool = False,
-    tell: Callable[[str], None] | None = None,
-) -> Iterator[Engine]:
-    """The same without asking whether Postgres answers.
-
-    `statement_seconds`: the longest statement, by default REELVEC_STATEMENT_SECONDS; `math.inf` for
-    what may take any time (migrations, a user's own SQL): no limit holds then. `read_only`: Postgres
-    refuses every change. `tell` is told when an answer takes long.
-    """
-    longest = (
-        load(DatabaseSettings).statement_seconds if statement_seconds is None else statement_seconds
-    )
-    with Watch(ANSWER * longest, tell) as watch:
+def pool(database_url: str, **options: Unpack[PoolOptions]) -> Iterator[Engine]:
+    """The same without asking whether Postgres answers."""
+    longest = options.get("statement_seconds")
+    if longest is None:
+        longest = load(DatabaseSettings).statement_seconds
+    with Watch(ANSWER * longest, options.get("tell")) as watch:
         prefix = "" if math.isinf(longest) else limits(longest)
-        prefix += "SET TRANSACTION READ ONLY; " if read_only else ""
+        prefix += "SET TRANSACTION READ ONLY; " if options.get("read_only") else ""
         engine = create_engine(
             database_url,
             connect_args={
@@ -100,7 +86,7 @@ def pool(
                 ),
             },
             use_native_hstore=False,  # asking for a type that nobody uses is a round trip
-            pool_size=pool_size,
+            pool_size=options.get("pool_size", 4),
             max_overflow=0,
             pool_use_lifo=True,
             pool_recycle=1800,

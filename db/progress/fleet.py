@@ -18,7 +18,8 @@ class FleetWorker:
     are being computed there. `videos_failed` counts attempts that met an error, `videos_per_second`
     is what it got done over the last 10 minutes. `models` are those it can load, `refused` are
     encoders bound to other weights than its own. `stage`: sample for one that only samples,
-    `pack_slots` how many packs of frames it takes at once besides. None: nothing yet, or a version that did not say.
+    `pack_slots` how many packs of frames it takes at once besides. None: nothing yet, or a version
+    that did not say.
     """
 
     host: str
@@ -50,9 +51,9 @@ class FleetWorker:
 class Fleet:
     """`alive` workers have beaten within the stale time, `draining` of them take no more videos.
 
-    `in_flight` is how many videos the others work on at once, sampled ones among them, `gpus` how many of those have a GPU.
-    `last_beat_seconds` is the youngest beat's age. `workers` are those alive, the draining ones
-    among them; `stale` ones have not said goodbye and do not beat.
+    `in_flight` is how many videos the others work on at once, sampled ones among them, `gpus` how
+    many of those have a GPU. `last_beat_seconds` is the youngest beat's age. `workers` are those
+    alive, the draining ones among them; `stale` ones have not said goodbye and do not beat.
     """
 
     alive: int

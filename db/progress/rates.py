@@ -66,9 +66,9 @@ class Stages:
     """Means over `videos` that went through every stage in the last 10 minutes; seconds and bytes
     of one video.
 
-    `bytes_written` and `frames_bytes` are of packs of frames, written and read, which `frames` took
-    to read and unpack. `decode` is CPU time of the sampler, `wait` the wait for the engine with the time on the device
-    in it, `device` the video's share of the device's time, `held` from claim to commit.
+    `decode` is CPU time of the sampler, `wait` the wait for the engine with the time on the device
+    in it, `device` the video's share of the device's time, `held` from claim to commit. Of packs of
+    frames `bytes_written` were written and `frames_bytes` read, which took `frames_seconds`.
     """
 
     videos: int

@@ -6,7 +6,7 @@ Red and blue are taken relative to green, every pixel relative to those left of 
 before. All of these are sums when undone, over whole rows, columns and planes: the differences lie
 in an order in which each sum is one of contiguous bytes, which numpy adds 64 at a time. zstd's
 search for repetitions is all but switched off: in noise it finds what costs more than it saves.
-Measured against other codecs in bench/RESULTS.md (`python -m bench.packs`).
+Measured against other codecs in bench/RESULTS.md (`python -m bench.frames codecs`).
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from __future__ import annotations
 from alembic import op
 from sqlalchemy import text
 
+from db.migrations.concurrently import make_index
+
 revision = "0005"
 down_revision = "0004"
 compatible_from = "0001"
@@ -37,25 +39,12 @@ SELECT max(video_id) FROM (
   SELECT video_id FROM reelvec.videos WHERE video_id > :after ORDER BY video_id LIMIT :batch) batch
 """)
 
-_IS_INVALID = text("""
-SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid)
-""")
-
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
-        _make_indexes()
+        for name, definition in INDEXES.items():
+            make_index(name, definition)
         _fill()
-
-
-def _make_indexes() -> None:
-    connection = op.get_bind()
-    # it waits for transactions that are older than itself, and nobody waits for it
-    connection.execute(text("SET lock_timeout = 0"))
-    for name, definition in INDEXES.items():
-        if connection.execute(_IS_INVALID, {"name": f"reelvec.{name}"}).scalar():
-            op.execute(f"DROP INDEX CONCURRENTLY reelvec.{name}")
-        op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} {definition}")
 
 
 def _fill() -> None:

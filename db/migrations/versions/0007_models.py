@@ -8,7 +8,8 @@ themselves and puts right what it finds wrong there.
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import text
+
+from db.migrations.concurrently import make_index
 
 revision = "0007"
 down_revision = "0006"
@@ -81,11 +82,6 @@ CREATE OR REPLACE TRIGGER taggers_withdrawn AFTER DELETE ON reelvec.taggers
 FOR EACH ROW EXECUTE FUNCTION reelvec.withdraw_tagger();
 """
 
-_IS_INVALID = text("""
-SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid)
-""")
-
-
 #: Whoever waits for a lock holds up everybody who comes after (`db/migrations/env.py`).
 SHORT_LOCKS = "SET lock_timeout = '500ms'"
 
@@ -95,14 +91,5 @@ def upgrade() -> None:
     for statement in (*COLUMNS, PROGRESS, TRIGGERS):
         op.execute(statement)
     with op.get_context().autocommit_block():
-        _make_index()
-
-
-def _make_index() -> None:
-    connection = op.get_bind()
-    # it waits for transactions that are older than itself, and nobody waits for it
-    connection.execute(text("SET lock_timeout = 0"))
-    if connection.execute(_IS_INVALID, {"name": f"reelvec.{INDEX}"}).scalar():
-        op.execute(f"DROP INDEX CONCURRENTLY reelvec.{INDEX}")
-    op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {INDEX} {DEFINITION}")
-    op.execute(SHORT_LOCKS)
+        make_index(INDEX, DEFINITION)
+        op.execute(SHORT_LOCKS)

@@ -7,7 +7,8 @@ is (EXTERNAL): Postgres would try to compress what is compressed.
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import text
+
+from db.migrations.concurrently import make_index
 
 revision = "0016"
 down_revision = "0015"
@@ -32,22 +33,9 @@ STATEMENTS = (
 INDEX = "jobs_failed"
 DEFINITION = "ON reelvec.jobs (error_code, finished_at) WHERE state = 'failed'"
 
-_IS_INVALID = text("""
-SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid)
-""")
-
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():  # each lock is held for one statement
         for statement in STATEMENTS:
             op.execute(statement)
-        _make_index()
-
-
-def _make_index() -> None:
-    connection = op.get_bind()
-    # it waits for transactions that are older than itself, and nobody waits for it
-    connection.execute(text("SET lock_timeout = 0"))
-    if connection.execute(_IS_INVALID, {"name": f"reelvec.{INDEX}"}).scalar():
-        op.execute(f"DROP INDEX CONCURRENTLY reelvec.{INDEX}")
-    op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {INDEX} {DEFINITION}")
+        make_index(INDEX, DEFINITION)
