@@ -532,6 +532,19 @@ def test_closing_does_not_wait_for_a_stalled_device() -> None:
     gate.opened.set()
 
 
+def test_closing_leaves_no_thread_behind() -> None:
+    """One that ends after Python does aborts the process, where it is the last that has a model."""
+
+    class Slow(Batcher):
+        def _watch(self) -> None:
+            super()._watch()
+            time.sleep(0.2)  # on a busy machine
+
+    before = set(threading.enumerate())
+    Slow(Plain(), max_queued_windows=9).close()
+    assert set(threading.enumerate()) <= before
+
+
 # ---- all of it at once
 
 

@@ -129,8 +129,12 @@ class Batcher:
         `device_error`.
         """
         self._end("the engine is closed", lambda item: not item.running)
-        self._threads[0].join(wait_seconds)
+        serving, watching = self._threads
+        serving.join(wait_seconds)
         self._end("the engine is closed", lambda _: True)
+        # Whoever lets go of the models last takes them apart. A thread that does so while Python
+        # ends is cut off in the middle of torch, and the process aborts.
+        watching.join(wait_seconds)
 
     def _room(self, windows: int) -> bool:
         return self._queued() + windows <= max(self._limit, windows)
