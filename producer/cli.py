@@ -4,7 +4,9 @@ here.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from io import TextIOWrapper
@@ -85,7 +87,19 @@ enqueue_alone = typer.Typer(name="enqueue", pretty_exceptions_enable=False)
 enqueue_alone.command()(enqueue.enqueue)
 
 
+def _hear_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised in a callback of its own (every import runs one), a Ctrl-C too:
+    it comes again as soon as that callback is over.
+    """
+    if ignored.exc_type is KeyboardInterrupt:
+        main = threading.main_thread().ident or 0
+        threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(ignored)
+
+
 def _run(command: Callable[[], object]) -> None:
+    sys.unraisablehook = _hear_again
     configure_logging("WARNING")
     if isinstance(
         sys.stdout, TextIOWrapper

@@ -198,12 +198,33 @@ def test_an_interrupted_command_says_so_and_nothing_else(desk: Desk) -> None:
     script = Path(sys.executable).with_name("enqueue")
     process = subprocess.Popen(
         [script, "-", "--backbone", "probe"],
-        env=desk.environment,
+        env={**desk.environment, "PYTHONFAULTHANDLER": "1"},
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
     until(lambda: b"broker" in os.read(process.stderr.fileno(), 4096))
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-    assert process.communicate()[1] == b"interrupted\n"
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # says where it was
+    assert (process.communicate()[1], process.returncode) == (b"interrupted\n", 130)
+
+
+def test_an_interrupt_that_falls_into_a_callback_is_heard_all_the_same() -> None:
+    """Python drops what is raised there, and the command would wait on."""
+    code = """
+import signal, time, weakref
+from producer import cli
+def command():
+    thing = type("Thing", (), {})()
+    callback = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    del thing
+    time.sleep(60)
+cli._run(command)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, timeout=30
+    )
+    assert (ended.returncode, ended.stderr) == (130, b"interrupted\n")
