@@ -32,6 +32,7 @@ from db import copy, encoders, schema, session
 from db.labels import LabelSet
 from db.stack.local_stack import LocalStack
 from producer.categories import load_shipped
+from producer.results import mapping
 from tests.exhibition import picture
 from tests.exhibition_judged import learn
 from tests.ledgering import execute, one
@@ -42,6 +43,7 @@ DIM, ROUNDS = 64, 20
 IDLE_SECONDS, FOLLOWED_SECONDS, QUIET_SECONDS = 15.0, 45.0, 25.0
 #: With vectors, of which the first has an index.
 ENCODERS = ("vivit", "x-clip", "efficientnet")
+MAPPED = ENCODERS[0]
 #: Every so many videos one is uploaded again.
 COPIED = 50
 SCORES = {"tagger_id": copy.smallint, "video_id": copy.bigint, "probabilities": copy.real_array,
@@ -85,6 +87,7 @@ def fill(database: Engine, jobs: int, vectors: int) -> None:
         values[COPIED::COPIED] = values[COPIED - 1 : -1 : COPIED]
         written(database, encoder, values)
     index(database, made[0])
+    mapping.make(database, MAPPED, mapping.PCA, anew=True, who="bench", tell=lambda *_: None)
     score(database, tagger, names, vectors, chance)
     strips = text(
         "INSERT INTO reelvec.strips (video_id, strip) SELECT i, :strip FROM generate_series(1, 2000) i"
@@ -166,6 +169,9 @@ def views(host: str, vectors: int) -> None:
         f"one video, neighbours by {len(ENCODERS)} models, two without an index": f"/look/{vectors // 2}",
         "Search by an id": "/search?words=rt-77",
         "a picture": "/strips/77",
+        "Map": f"/map?model={MAPPED}",
+        "Map, its points": f"/map/points?model={MAPPED}&tagger=x-clip/en",
+        "Map, 24 cards": f"/map/cards?ids={','.join(map(str, range(1, 25)))}",
         "Judge, once it is made": "/judge?tagger=x-clip/en",
     }.items():
         took = sorted(seconds(host, path) for _ in range(ROUNDS))
