@@ -19,6 +19,17 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours / 24:.0f} days"
 
 
+def size(count: float | None) -> str:
+    """`16.4 MB`."""
+    if count is None:
+        return "–"
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} bytes" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
 def plural(count: int, noun: str, many: str | None = None) -> str:
     """`1 video`, `1,234 videos`; `many` where it is not the noun with an s."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"

@@ -14,7 +14,7 @@ import typer
 from producer import selectors
 from producer.commands import options
 from producer.desk import open_database, progress, say
-from producer.wording import plural
+from producer.wording import plural, size
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -89,10 +89,9 @@ def dedupe(
     with _opened(out) as file:
         (desk.write_json if as_json else desk.write_csv)(file, found)
     videos = sum(len(group.videos) for group in found)
-    gigabytes = sum(group.spare_bytes for group in found) / 1e9
     say(
         f"{plural(videos, 'video')} in {plural(len(found), 'group')} of near-duplicates: "
-        f"{videos - len(found):,} could go, {gigabytes:.1f} GB"
+        f"{videos - len(found):,} could go, {size(sum(group.spare_bytes for group in found))}"
     )
 
 

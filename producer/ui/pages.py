@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from producer.ui import changes, charts, look, now, reading
 from producer.ui.matrix import matrix
-from producer.wording import ago, duration, first_line, listed, plural
+from producer.wording import ago, duration, first_line, listed, plural, size
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -113,17 +113,6 @@ def seconds(value: float | None) -> str:
 def span(value: float) -> str:
     """`10 min`, `6 h`: the spans of a chart are whole."""
     return f"{value / 3600:g} h" if value >= 3600 else f"{value / 60:g} min"
-
-
-def size(count: float | None) -> str:
-    """`16.4 MB`."""
-    if count is None:
-        return "–"
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} bytes" if unit == "bytes" else f"{count:,.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
 
 
 def percent(share: float) -> str:
