@@ -19,12 +19,13 @@ from pathlib import Path
 
 import av
 import numpy as np
-from backports import zstd
+import zstandard
 from PIL import Image
 
 from db.media import MediaFacts
 from demo.photographs import PHOTOGRAPHS
 from workers.frames import codec, pack
+from workers.frames.codec import Relative
 from workers.frames.store import digest, verified
 from workers.sampling.frames import Frames
 from workers.sampling.plan import FRAMES, SHAPE, SIDE_PX
@@ -47,13 +48,14 @@ def pan(number: int, noise: float = 1.5) -> np.ndarray:
 
 
 def packed(frames: np.ndarray) -> bytes:
-    payload, over_time = codec.compress(frames)
-    return bytes([over_time]) + payload
+    payload, relative = codec.compress(frames)
+    return bytes([relative.over_time, relative.across]) + payload
 
 
 def unpacked(data: bytes) -> np.ndarray:
     frames = np.empty(SHAPE, np.uint8)
-    codec.decompress(memoryview(data)[1:], frames, over_time=bool(data[0]))
+    relative = Relative(over_time=bool(data[0]), across=bool(data[1]))
+    codec.decompress(memoryview(data)[2:], frames, relative)
     return frames
 
 
@@ -67,11 +69,13 @@ def gradient(frames: np.ndarray) -> bytes:
     rows[:, :, 1:] -= planes[:, :, :-1]
     both = rows.copy()
     both[..., 1:] -= rows[..., :-1]
-    return zstd.compress(both.tobytes(), 1)
+    return zstandard.compress(both.tobytes(), 1)
 
 
 def from_gradient(data: bytes) -> np.ndarray:
-    residual = np.frombuffer(zstd.decompress(data), np.uint8).reshape(FRAMES, 3, SIDE_PX, SIDE_PX)
+    residual = np.frombuffer(zstandard.decompress(data), np.uint8).reshape(
+        FRAMES, 3, SIDE_PX, SIDE_PX
+    )
     planes = np.cumsum(np.cumsum(residual, axis=-1, dtype=np.uint8), axis=2, dtype=np.uint8)
     frames = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
     frames[..., 0] += frames[..., 1]
@@ -139,7 +143,7 @@ def from_webp(data: bytes) -> np.ndarray:
 
 CODECS: dict[str, Codec] = {
     "as they are": (lambda frames: frames.tobytes(), lambda data: np.frombuffer(bytearray(data), np.uint8).reshape(SHAPE)),
-    "zstd 1": (lambda frames: zstd.compress(frames.tobytes(), 1), lambda data: np.frombuffer(bytearray(zstd.decompress(data)), np.uint8).reshape(SHAPE)),
+    "zstd 1": (lambda frames: zstandard.compress(frames.tobytes(), 1), lambda data: np.frombuffer(bytearray(zstandard.decompress(data)), np.uint8).reshape(SHAPE)),
     "planes, gradient, zstd 1 (the sketch)": (gradient, from_gradient),
     "WebP lossless, method 0": (to_webp, from_webp),
     "MagicYUV gbrp, gradient": of_ffmpeg("magicyuv", "gbrp", pred="gradient"),
@@ -171,7 +175,7 @@ def codecs(clips: dict[str, np.ndarray]) -> None:
 
 
 def _whole(clip: str, frames: np.ndarray) -> None:
-    """A pack with its header, held against its digest and its checksum, into memory that is there."""
+    """A pack with its header, held against its digest, into memory that is there."""
     slots = np.arange(FRAMES)
     facts = MediaFacts("h264", 1280, 720, 25.0, 60.0)
     sampled = Frames(

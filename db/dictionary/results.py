@@ -93,7 +93,7 @@ video_id bigint
 policy text
     The sampling policy.
 digest text
-    SHA-256 of the object's bytes, which is its name. Videos with the same bytes share one.
+    BLAKE3 of the object's bytes, which is its name. Videos with the same bytes share one.
 size_bytes bigint
     Of the object.
 recipe text

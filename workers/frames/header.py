@@ -16,7 +16,7 @@ MAX_STRIP_BYTES = 1 << 18
 
 class Header(BaseModel):
     """`sampled`: the sampler's own answer. `recipe`: how pixels were made of the frames.
-    `over_time`: see `workers.frames.codec`. `strip_bytes` None: there is no strip.
+    `over_time`, `across`: see `workers.frames.codec`. `strip_bytes` None: there is no strip.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -30,4 +30,5 @@ class Header(BaseModel):
     fetch_seconds: Seconds
     sampled: Done
     over_time: bool
+    across: bool
     strip_bytes: Annotated[int, Field(ge=0, le=MAX_STRIP_BYTES)] | None

@@ -1,16 +1,15 @@
 """A frame pack: the 96 frames of one video by one sampling policy, in one run of bytes.
 
-Whoever may write to the store may write anything there, so nothing of a pack is believed before it
-was checked, and no size in it is allocated before it was compared with what it must be.
+Whoever may write to the store may write anything there: its name, which the database knows, says
+whether a pack is as it was written (`workers.frames.store`). Whatever comes, no size in it is
+allocated before it was compared with what it must be.
 
-Magic and format, the CRC-32 of all that follows, the length of the header; the header (JSON), the
-strip, the compressed pixels.
+Magic, format and the length of the header; the header (JSON), the strip, the compressed pixels.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from db.errors import PackError
 from db.jobs.sampler_version import VERSION as SAMPLER_VERSION
 from workers.backbones.registry import PREPROCESSING
 from workers.frames import codec
+from workers.frames.codec import Relative
 from workers.frames.header import Header
 from workers.frames.store import MAX_BYTES, digest
 from workers.sampling.answers import Done
@@ -29,11 +29,9 @@ from workers.sampling.plan import SHAPE
 
 __all__ = ["Pack", "decode", "digest", "encode"]
 
-MAGIC, FORMAT = b"reelpack", 1
-#: Magic, format, checksum, bytes of the header.
-_BEGINNING = struct.Struct("<8sIII")
-#: The checksum covers what comes after it.
-_COVERED = _BEGINNING.size - 4
+MAGIC, FORMAT = b"reelpack", 2
+#: Magic, format, bytes of the header.
+_BEGINNING = struct.Struct("<8sII")
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Pack:
 
 def encode(pack: Pack) -> bytes:
     """The pack as bytes, without loss: `decode` gives an equal one."""
-    payload, over_time = codec.compress(pack.frames.pixels)
+    payload, relative = codec.compress(pack.frames.pixels)
     header = Header(
         recipe=PREPROCESSING,
         sampler_version=SAMPLER_VERSION,
@@ -62,12 +60,13 @@ def encode(pack: Pack) -> bytes:
         bytes_read=pack.frames.bytes_read,
         fetch_seconds=pack.frames.fetch_seconds,
         sampled=Done.of(pack.frames),
-        over_time=over_time,
+        over_time=relative.over_time,
+        across=relative.across,
         strip_bytes=None if pack.strip is None else len(pack.strip),
     )
     text = header.model_dump_json().encode()
-    rest = struct.pack("<I", len(text)) + text + (pack.strip or b"") + payload
-    return MAGIC + struct.pack("<II", FORMAT, zlib.crc32(rest)) + rest
+    beginning = _BEGINNING.pack(MAGIC, FORMAT, len(text))
+    return b"".join([beginning, text, pack.strip or b"", payload])
 
 
 def decode(
@@ -76,8 +75,9 @@ def decode(
     """The pack that `data` is. `new_frames` gives the memory for the pixels, uint8
     `[96, 224, 224, 3]` (`Engine.new_frames`).
 
-    Raises `PackError`: pack_damaged for bytes that are not as they were written, pack_foreign for
-    those of another format, sampler or pixel recipe.
+    Raises `PackError`: pack_damaged for bytes that are no pack, pack_foreign for those of another
+    format, sampler or pixel recipe. That they are those that were written is known from their name:
+    `workers.frames.store.verified`.
     """
     header, strip, payload = _parts(data)
     made_by = (header.recipe, header.sampler_version)
@@ -89,7 +89,7 @@ def decode(
         )
     pixels = new_frames()
     try:
-        codec.decompress(payload, pixels, over_time=header.over_time)
+        codec.decompress(payload, pixels, Relative(header.over_time, header.across))
     except codec.BadPayloadError as error:
         raise _damaged(f"its pixels cannot be read: {error}") from error
     frames = header.sampled.frames(
@@ -105,16 +105,13 @@ def _parts(data: bytes) -> tuple[Header, bytes | None, memoryview]:
     """Header, strip and compressed pixels."""
     if not _BEGINNING.size < len(data) <= MAX_BYTES:
         raise _damaged(f"it has {len(data)} bytes")
-    magic, number, checksum, length = _BEGINNING.unpack_from(data)
+    magic, number, length = _BEGINNING.unpack_from(data)
     if magic != MAGIC:
         raise _damaged(f"it begins {magic!r}")
     if number != FORMAT:
         raise PackError(
             "pack_foreign", f"the pack has format {number}, and this version reads {FORMAT}"
         )
-    view = memoryview(data)
-    if zlib.crc32(view[_COVERED:]) != checksum:
-        raise _damaged("its checksum is wrong")
     end = _BEGINNING.size + length
     try:
         header = Header.model_validate_json(data[_BEGINNING.size : end])
@@ -122,6 +119,7 @@ def _parts(data: bytes) -> tuple[Header, bytes | None, memoryview]:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise _damaged(f"its header is wrong: {where}: {first['msg']}") from None
+    view = memoryview(data)
     if header.strip_bytes is None:
         return header, None, view[end:]
     return header, data[end : end + header.strip_bytes], view[end + header.strip_bytes :]

@@ -6,10 +6,11 @@ An object is there whole or not at all, and what is read is compared with its na
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
+
+from blake3 import blake3
 
 from db.errors import PackError, VideoError
 
@@ -59,8 +60,8 @@ class FrameStore(Protocol):
 
 
 def digest(data: bytes) -> str:
-    """The name of an object: the SHA-256 of all its bytes, 64 hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
+    """The name of an object: the BLAKE3 of all its bytes, 64 hexadecimal digits."""
+    return blake3(data).hexdigest()
 
 
 def missing(name: str, where: str) -> PackError:
