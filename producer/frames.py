@@ -119,12 +119,13 @@ def _unreadable(
         return False
 
     with ThreadPoolExecutor(READS_AT_ONCE) as threads:
-        for number, (name, damaged) in enumerate(
-            zip(names, threads.map(is_damaged, names), strict=True), 1
-        ):
-            tell(number, len(names))
-            if damaged:
-                yield name
+        for start in range(0, len(names), NAMES_AT_ONCE):
+            some = names[start : start + NAMES_AT_ONCE]
+            verdicts = zip(some, threads.map(is_damaged, some), strict=True)
+            for number, (name, damaged) in enumerate(verdicts, start + 1):
+                tell(number, len(names))
+                if damaged:
+                    yield name
 
 
 def purge(database: Engine, store: FrameStore, found: Verified) -> int:
@@ -142,6 +143,13 @@ def purge(database: Engine, store: FrameStore, found: Verified) -> int:
 
 
 def forget(database: Engine, selection: Selection) -> int:
-    """Remove the packs of the videos that are selected; the sweeper deletes their objects."""
-    with session.transaction(database) as connection:
-        return holdings.forget_selected(connection, selection)
+    """Remove the packs of the videos that are selected; the sweeper deletes their objects. Returns
+    how many: a worker that writes one of them waits for a page, not for millions.
+    """
+    forgotten = 0
+    while True:
+        with session.transaction(database) as connection:
+            page = holdings.forget_selected(connection, selection)
+        forgotten += page
+        if page < holdings.PAGE_ROWS:
+            return forgotten

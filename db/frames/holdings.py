@@ -95,13 +95,15 @@ def forget(connection: Connection, digests: Sequence[str], *, before: datetime) 
 
 
 def forget_selected(connection: Connection, selection: Selection) -> int:
-    """Remove the rows of all packs that are selected, kept ones too; returns how many."""
+    """Remove the rows of packs that are selected, kept ones too, but no more than `PAGE_ROWS`;
+    returns how many.
+    """
     where, facts = condition(selection, moment="p.recorded_at")
     statement = f"""
         DELETE FROM reelvec.packs WHERE (video_id, policy) IN (
           SELECT video_id, policy FROM reelvec.packs p JOIN reelvec.videos v USING (video_id)
-          LEFT JOIN reelvec.jobs j USING (video_id) WHERE true{where})"""  # noqa: S608
-    return connection.execute(text(statement), facts).rowcount
+          LEFT JOIN reelvec.jobs j USING (video_id) WHERE true{where} LIMIT :most)"""  # noqa: S608
+    return connection.execute(text(statement), {**facts, "most": PAGE_ROWS}).rowcount
 
 
 def bury(connection: Connection, digests: Sequence[str]) -> None:

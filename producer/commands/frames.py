@@ -23,8 +23,6 @@ commands = typer.Typer(
 
 #: Names that are shown; `--json` has all.
 SHOWN = 3
-#: The packs of millions of videos are removed in one statement.
-STATEMENT_SECONDS = 600.0
 
 
 @commands.command("list")
@@ -105,11 +103,7 @@ def purge(
     from producer import frames
 
     selection = selectors.Selectors(category, None, source, since).parsed()
-    with (
-        open_database(statement_seconds=STATEMENT_SECONDS) as database,
-        frames.opened() as store,
-        progress() as tell,
-    ):
+    with open_database() as database, frames.opened() as store, progress() as tell:
         with session.transaction(database) as connection:
             selectors.refuse_unknown_categories(connection, category)
         forgotten = 0

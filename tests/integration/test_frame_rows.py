@@ -13,9 +13,11 @@ from sqlalchemy.exc import DBAPIError
 
 from db import schema, session
 from db.errors import VideoError
-from db.frames import packs, tombstones
+from db.frames import holdings, packs, tombstones
 from db.frames.packs import PackRow
 from db.jobs.catalogue import Wanted
+from db.jobs.selection import Selection
+from producer import frames
 from producer.sources.reading import VideoRow
 from tests import ledgering
 from tests.ledgering import execute, one
@@ -172,6 +174,14 @@ def test_a_store_that_is_away_is_asked_again(
     execute(ledger, "UPDATE reelvec.tombstones SET due_at = now()")
     assert sweep(ledger, store) == many
     assert (objects(store), graves(ledger)) == ([], 0)
+
+
+def test_packs_are_forgotten_page_by_page(ledger: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        assert recorded(ledger, replace(ROW, policy=f"p{number}"))
+    monkeypatch.setattr(holdings, "PAGE_ROWS", 2)
+    assert frames.forget(ledger, Selection()) == 5
+    assert one(ledger, "SELECT count(*) FROM reelvec.packs") == 0
 
 
 def test_one_process_sweeps(ledger: Engine, store: FolderStore, many: int) -> None:

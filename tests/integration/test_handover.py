@@ -35,6 +35,7 @@ from workers.pipeline import Owed
 JOB = "SELECT concat_ws(' ', state, stage, attempts, frames_lost, error_code) FROM reelvec.jobs"
 MODELS = [
     ("probe", "pretrained"),
+    ("efficientnet", "pretrained"),
     *((name, "random-tiny") for name in (*NOTEBOOK, "siglip2", "vjepa2")),
 ]
 

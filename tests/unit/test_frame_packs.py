@@ -16,7 +16,7 @@ from workers.frames import codec, pack
 from workers.frames.codec import Relative
 from workers.frames.header import MAX_STRIP_BYTES
 from workers.frames.pack import Pack
-from workers.frames.store import MAX_BYTES, verified
+from workers.frames.store import MAX_BYTES, digest, verified
 from workers.sampling.frames import Frames
 from workers.sampling.plan import SHAPE
 
@@ -116,8 +116,8 @@ def test_pixels_are_relative_to_what_makes_them_smaller(kind: str, relative: Rel
 
 
 def test_the_name_of_a_pack_is_that_of_its_bytes(good: bytes) -> None:
-    assert pack.digest(good) == pack.digest(bytes(good)) != pack.digest(good + b"\0")
-    assert len(pack.digest(good)) == 64
+    assert digest(good) == digest(bytes(good)) != digest(good + b"\0")
+    assert len(digest(good)) == 64
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.5, 0.9, 0.999999])
@@ -132,7 +132,7 @@ def test_no_flipped_byte_is_overlooked(good: bytes) -> None:
         data = bytearray(good)
         data[place] ^= 1 << int(DICE.integers(0, 8))
         with pytest.raises(PackError) as caught:
-            verified(pack.digest(good), bytes(data))
+            verified(digest(good), bytes(data))
         assert caught.value.code == "pack_damaged"
 
 

@@ -19,7 +19,7 @@ from db.frames.packs import PackRow
 from workers.backbones.registry import PREPROCESSING
 from workers.frames import pack
 from workers.frames.pack import Pack
-from workers.frames.store import STAGE, FrameStore
+from workers.frames.store import STAGE, FrameStore, digest
 from workers.sampling import drawing
 from workers.sampling.frames import Frames
 
@@ -39,7 +39,7 @@ def write(
     row = PackRow(
         video_id,
         made.policy,
-        pack.digest(data),
+        digest(data),
         len(data),
         PREPROCESSING,
         made.frames.version,

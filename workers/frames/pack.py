@@ -22,12 +22,10 @@ from workers.backbones.registry import PREPROCESSING
 from workers.frames import codec
 from workers.frames.codec import Relative
 from workers.frames.header import Header
-from workers.frames.store import MAX_BYTES, digest
+from workers.frames.store import MAX_BYTES
 from workers.sampling.answers import Done
 from workers.sampling.frames import Frames
 from workers.sampling.plan import SHAPE
-
-__all__ = ["Pack", "decode", "digest", "encode"]
 
 MAGIC, FORMAT = b"reelpack", 2
 #: Magic, format, bytes of the header.
