@@ -1,9 +1,10 @@
 """Runs the project's commands and workers as processes whose imports are made already: most of a
 short command's time, and 3 to 6 s of CPU for each worker.
 
-One process has imported the libraries and the commands, none of which reads the environment when
-it is imported; it has no thread and has computed nothing. It forks for each command, which gets its
-own environment, folder, arguments and standard streams, and runs what the installed script runs.
+Two processes have imported the libraries and the commands, none of which reads the environment when
+it is imported; they have no thread and have computed nothing. They fork for each command, which
+gets its own environment, folder, arguments and standard streams, and runs what the installed script
+runs. One of them has no torch: with it, a fork and its end take three times as long.
 What a command imports is tested elsewhere, in processes of its own
 (`tests/acceptance/test_light.py`).
 """
@@ -34,37 +35,45 @@ LIBRARIES = (
     "alembic.command", "av", "celery", "celery.app.amqp", "celery.apps.worker", "celery.bin.celery",
     "celery.concurrency.thread", "kombu.transport.redis", "minio", "numpy", "PIL.Image", "prometheus_client",
     "psycopg2", "pydantic_settings", "rich.console", "rich.progress", "rich.table", "sqlalchemy",
-    "sqlalchemy.dialects.postgresql.psycopg2", "torch", "transformers", "typer", "urllib3",
-    "transformers.models.clip.tokenization_clip", "transformers.models.siglip.modeling_siglip",
+    "sqlalchemy.dialects.postgresql.psycopg2", "typer", "urllib3",
+)  # fmt: skip
+TORCH = (
+    "torch", "transformers", "transformers.models.clip.tokenization_clip", "transformers.models.siglip.modeling_siglip",
     "transformers.models.timesformer.modeling_timesformer", "transformers.models.videomae.modeling_videomae",
     "transformers.models.vivit.modeling_vivit", "transformers.models.vjepa2.modeling_vjepa2",
     "transformers.models.x_clip.modeling_x_clip",
 )  # fmt: skip
+#: The commands that load models or look into their files.
+NEED_TORCH = ("celery", "embed", "models", "search", "tag")
 #: The variable that tells all processes of a run (pytest-xdist's) whom to ask.
 ADDRESS = "TESTS_COMMANDS"
+#: Their sockets, in the folder that it names.
+PLAIN, WITH_TORCH = "plain", "with-torch"
 #: What is said of a process: its id, then its exit code.
 NUMBER = struct.Struct("i")
 
 
 class Commands:
-    """The process that forks, for all processes of a run: it imports when it is first asked, and ends
-    with who made it.
+    """The processes that fork, for all processes of a run: they import when one is first asked, and
+    end with who made them.
     """
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="reelvec-commands-"))
-        os.environ[ADDRESS] = str(self._folder / "socket")
+        os.environ[ADDRESS] = str(self._folder)
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment |= {"LANG": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE"}
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(os.environ[ADDRESS])
-            listening.listen(100)
+        with socket.socket(socket.AF_UNIX) as plain, socket.socket(socket.AF_UNIX) as with_torch:
+            for name, listening in ((PLAIN, plain), (WITH_TORCH, with_torch)):
+                listening.bind(str(self._folder / name))
+                listening.listen(100)
+            numbers = plain.fileno(), with_torch.fileno()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.commands", str(listening.fileno())],
+                [sys.executable, "-m", "tests.commands", *map(str, numbers)],
                 env=environment,
                 cwd=Path(__file__).parents[1],
                 stdin=subprocess.PIPE,  # its end is the end of the run
-                pass_fds=[listening.fileno()],
+                pass_fds=numbers,
             )
 
     def close(self) -> None:
@@ -79,7 +88,8 @@ def start(
 ) -> Forked:
     """Like `subprocess.Popen` with all three streams given."""
     told = socket.socket(socket.AF_UNIX)
-    told.connect(os.environ[ADDRESS])
+    name = WITH_TORCH if {*arguments[:2]} & {*NEED_TORCH} else PLAIN
+    told.connect(str(Path(os.environ[ADDRESS], name)))
     socket.send_fds(told, [b"."], [stream.fileno() for stream in streams])
     asked = {"arguments": list(arguments), "env": env, "cwd": str(cwd)}
     told.sendall(json.dumps(asked).encode() + b"\n")
@@ -180,30 +190,51 @@ def _draw_known_frames() -> None:
 
 
 def _serve(listening: socket.socket) -> None:
-    """Fork for each request, until there is nobody any more who could ask."""
-    # those that wait for a command are nobody's to wait for
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
-        told, _ = listening.accept()
-        with told:
-            if os.fork() == 0:
-                listening.close()
-                _attend(told)
+    """Fork for each request and say of each process when it has ended, until there is nobody any
+    more who could ask.
+    """
+    told: dict[int, socket.socket] = {}
+    ended, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # it wakes the `select`
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    while True:
+        ready, _, _ = select.select([listening, ended, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return
+        if ended in ready:
+            ended.recv(4096)
+            _say_who_ended(told)
+        if listening in ready:
+            asking, _ = listening.accept()
+            if (pid := os.fork()) == 0:
+                for mine in (listening, ended, wake, *told.values()):
+                    mine.close()
+                _attend(asking)
+            told[pid] = asking
+            _say(asking, pid)
 
 
-def _attend(told: socket.socket) -> NoReturn:
-    """Fork the command itself, say its process id, wait, say its exit code."""
+def _say_who_ended(told: dict[int, socket.socket]) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            if found[0] in told:  # and is not the process with torch, at the end of the run
+                with told.pop(found[0]) as asking:
+                    _say(asking, os.waitstatus_to_exitcode(found[1]))
+
+
+def _say(asking: socket.socket, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # who asked has ended
+        asking.sendall(NUMBER.pack(number))
+
+
+def _attend(asking: socket.socket) -> NoReturn:
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _, streams, _, _ = socket.recv_fds(told, 1, 3)
-    asked = json.loads(told.makefile().readline())
-    pid = os.fork()
-    if pid == 0:
-        told.close()
-        _become(asked["arguments"], asked["env"], asked["cwd"], streams)
-    told.sendall(NUMBER.pack(pid))
-    _, status = os.waitpid(pid, 0)
-    told.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
-    os._exit(0)
+    with asking:
+        _, streams, _, _ = socket.recv_fds(asking, 1, 3)
+        asked = json.loads(asking.makefile().readline())
+    _become(asked["arguments"], asked["env"], asked["cwd"], streams)
 
 
 def _become(
@@ -254,20 +285,35 @@ def _entry(script: str, cwd: str) -> Callable[[], object]:
     return {"reelvec": cli.main, "enqueue": cli.enqueue_main}[script]
 
 
-def _import() -> None:
-    import producer
-
-    for name in LIBRARIES:
+def _import(libraries: Sequence[str]) -> None:
+    for name in libraries:
         importlib.import_module(name)
-    for module in pkgutil.walk_packages(producer.__path__, "producer."):
-        importlib.import_module(module.name)
-    _draw_known_frames()
     gc.collect()
     gc.freeze()  # what is never looked at again is never copied
 
 
+def _import_commands() -> None:
+    import producer
+
+    found = pkgutil.walk_packages(producer.__path__, "producer.")
+    _import([*LIBRARIES, *(module.name for module in found)])
+
+
+def _is_asked(*sockets: socket.socket) -> bool:
+    """Waits; whether it was not the end of the run that came."""
+    return sys.stdin not in select.select([*sockets, sys.stdin], [], [])[0]
+
+
 if __name__ == "__main__":
-    listening = socket.socket(fileno=int(sys.argv[1]))
-    if sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
-        _import()
-        _serve(listening)
+    plain, with_torch = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    if _is_asked(plain, with_torch):
+        _import_commands()
+        if os.fork():
+            with_torch.close()
+            _serve(plain)
+        else:
+            plain.close()
+            if _is_asked(with_torch):
+                _import(TORCH)
+                _draw_known_frames()
+                _serve(with_torch)
