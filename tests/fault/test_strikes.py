@@ -28,16 +28,14 @@ SHORT = (
     "worker-kill",
     "worker-stop",
     "messages-garbage",
-    "messages-doubled",
     "broker-half-open",
-    "postgres-kill",
     "postgres-commit-cut",
     "postgres-half-open",
 )
 
 
 #: Longer than elsewhere: while a fleet recovers it works on, and every video costs CPU.
-SOURCE_SECONDS = 0.3
+SOURCE_SECONDS = 0.6
 
 
 @pytest.fixture

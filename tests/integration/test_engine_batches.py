@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,26 +148,6 @@ def test_a_prompt_chunk_or_a_label_set_more_changes_no_probability(
     np.testing.assert_allclose(
         chunked.probabilities[many.digest], whole.probabilities[many.digest], atol=1e-5
     )
-
-
-def test_random_weights_are_the_same_in_another_process(tiny: Device) -> None:
-    code = """
-from workers.engine.device import Device, ModelKey
-device = Device("cpu", None)
-for name in ("x-clip", "vivit"):
-    print(device.load(ModelKey(name, "random-tiny")).digest)
-"""
-    settings = {**os.environ, "PYTHONHASHSEED": "123"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=settings
-    )
-    assert done.stdout.split() == [
-        tiny.load(ModelKey(name, "random-tiny")).digest for name in ("x-clip", "vivit")
-    ]
-    # random weights are loud, and nothing else is said
-    assert [line.split(":")[1] for line in done.stderr.splitlines()] == [
-        " random-tiny weights; its vectors and tags mean nothing"
-    ] * 2
 
 
 def test_a_gpu_torch_cannot_use_is_refused_not_worked_around(monkeypatch, tmp_path: Path) -> None:

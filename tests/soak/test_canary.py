@@ -1,4 +1,6 @@
-"""A healthy fleet is never refused by its canary, however often it is checked."""
+"""A healthy fleet is never refused by its canary, however often it is checked, and a broken worker
+is in every dtype.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,17 @@ import torch
 from sqlalchemy import Engine as Database
 
 from db.canary.drifts import Drifts
-from tests.integration.test_drift import VIVIT, Start, known_frames, start, told
+from tests.integration.test_drift import (
+    VIVIT,
+    Break,
+    Start,
+    assert_it_makes_nothing,
+    damage_weight,
+    known_frames,
+    start,
+    told,
+    wrong_kernel,
+)
 from workers.backbones import tower
 
 __all__ = ["known_frames", "start"]  # fixtures
@@ -33,3 +45,12 @@ def test_a_thousand_checks_refuse_nobody(
             assert not node.refuses
     assert checks > 1000
     assert told(engine) == Drifts()
+
+
+@pytest.mark.parametrize(
+    ("broken", "dtype"), [(damage_weight, "float32"), (wrong_kernel, "bfloat16")]
+)
+def test_a_broken_worker_makes_nothing(
+    engine: Database, start: Start, monkeypatch: pytest.MonkeyPatch, broken: Break, dtype: str
+) -> None:
+    assert_it_makes_nothing(engine, start, monkeypatch, broken, dtype)
