@@ -45,6 +45,8 @@ TORCH = (
 )  # fmt: skip
 #: The commands that load models or look into their files.
 NEED_TORCH = ("celery", "embed", "models", "search", "tag")
+#: Memory of tensors is kept for the next ones: taken anew, every page of it is a fault.
+KEEP_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(1 << 30))
 #: The variable that tells all processes of a run (pytest-xdist's) whom to ask.
 ADDRESS = "TESTS_COMMANDS"
 #: Their sockets, in the folder that it names.
@@ -62,7 +64,7 @@ class Commands:
         self._folder = Path(tempfile.mkdtemp(prefix="reelvec-commands-"))
         os.environ[ADDRESS] = str(self._folder)
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment |= {"LANG": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE"}
+        environment |= {"LANG": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE"} | KEEP_MEMORY
         with socket.socket(socket.AF_UNIX) as plain, socket.socket(socket.AF_UNIX) as with_torch:
             for name, listening in ((PLAIN, plain), (WITH_TORCH, with_torch)):
                 listening.bind(str(self._folder / name))
