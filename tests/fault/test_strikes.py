@@ -21,15 +21,13 @@ from tests.footage import Footage
 from tests.servers import Servers
 from tests.strikes import STRIKES
 
-#: Those that no other test of this folder has (`test_broker.py` kills, wipes and freezes the
-#: broker, `test_lifecycle.py` drains, `test_isolation.py` kills samplers), and on each hop the one
-#: that is hardest to notice.
+#: Of workers and messages one that no other test of this folder has (`test_broker.py` kills, wipes
+#: and freezes the broker, `test_lifecycle.py` drains, `test_isolation.py` kills samplers,
+#: `test_database.py` cuts commits), and on each hop the one that is hardest to notice.
 SHORT = (
     "worker-kill",
-    "worker-stop",
     "messages-garbage",
     "broker-half-open",
-    "postgres-commit-cut",
     "postgres-half-open",
 )
 
