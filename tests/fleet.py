@@ -95,9 +95,13 @@ class Fleet:
             **({"REELVEC_STAGE": "sample"} if index >= self.size - self.sampling else {}),
             **self.variables,
         }
-        self.workers[index] = WorkerProcess(environment, self.folder, log, forked=self.forked)
+        self.workers[index] = self._process(index, environment, log)
         self.started[index] = time.time()
         return self.workers[index]
+
+    def _process(self, index: int, environment: dict[str, str], log: Path) -> WorkerProcess:
+        """On this machine; some fleets have a host for each worker."""
+        return WorkerProcess(environment, self.folder, log, forked=self.forked)
 
     def kill(self, *indexes: int) -> None:
         """SIGKILL to these workers at once, and start them again as a supervisor would."""

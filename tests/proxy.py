@@ -89,8 +89,10 @@ class _Mode:
 
 class Proxy:
     """Passes TCP on to `target` (`host:port`). `connections` counts those it has taken, dead ones
-    too.
+    too. `host`: where all of them listen.
     """
+
+    host = "127.0.0.1"
 
     def __init__(self, target: str) -> None:
         host, port = target.rsplit(":", 1)
@@ -112,7 +114,7 @@ class Proxy:
     @property
     def endpoint(self) -> str:
         """`host:port` to connect to."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def url(self, original: str) -> str:
         """An address of the target, leading through this proxy."""
@@ -203,7 +205,7 @@ class Proxy:
     async def _listen(self, port: int) -> None:
         self._thawed = asyncio.Event()
         self._thawed.set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+        self._server = await asyncio.start_server(self._serve, self.host, port)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def _forward(self) -> None:
