@@ -52,6 +52,7 @@ PICTURES = {
     "look-light": Picture("look?category=films", SHOWN, 760),
     "video-dark": Picture("look/4", SHOWN, 1300, dark=True),
     "video-phone": Picture("look/4", SHOWN, 844, PHONE_WIDTH_PX, dark=True),
+    "search-light": Picture("search?words=rt-4", SHOWN, 900),
     "map-light": Picture(MAPPED, DRAWN, 1090, does=LIT),
     "map-dark": Picture(MAPPED, DRAWN, 1090, dark=True, does=f"{RIGHT}; {POINTED}"),
     "map-phone": Picture(MAPPED, DRAWN, 1300, PHONE_WIDTH_PX, dark=True, does=POINTED),

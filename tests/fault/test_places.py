@@ -16,7 +16,7 @@ from tests.http_server import Handler, WebServer, serving
 from tests.ledgering import one
 from tests.s3_server import S3Server
 
-GOOD, BAD, NOT_MEDIA = 12, 40, 25
+GOOD, BAD, NOT_MEDIA = 12, 40, 50
 
 
 def denied(handler: Handler) -> bool:
