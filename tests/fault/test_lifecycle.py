@@ -53,14 +53,13 @@ def assert_all_is_handed_back(engine: Engine) -> None:
     goodbye.
     """
     assert in_hand(engine) == 0
-    assert (
-        one(
-            engine,
-            "SELECT count(*) FROM reelvec.jobs WHERE state <> 'done' AND attempts + lost_count > 0",
-        )
-        == 0
-    )
+    assert_no_attempt_is_burnt(engine)
     assert one(engine, "SELECT count(*) FROM reelvec.workers") == 0
+
+
+def assert_no_attempt_is_burnt(engine: Engine) -> None:
+    burnt = "SELECT count(*) FROM reelvec.jobs WHERE state IN ('pending', 'queued') AND attempts + lost_count > 0"
+    assert one(engine, burnt) == 0
 
 
 @contextmanager
@@ -99,6 +98,7 @@ def supervise(desk: Desk) -> Iterator[Callable[..., psutil.Popen]]:
         if supervisor.is_running():
             for process in [*supervisor.children(), supervisor]:
                 process.kill()
+            supervisor.wait()
 
 
 @pytest.mark.timeout(300)  # four processes start one after the other, each in 4 s of CPU
@@ -139,7 +139,7 @@ def test_workers_outlive_no_supervisor_and_come_back_whatever_was_away(
         log, REELVEC_RECYCLE_VIDEOS=str(LOT), REELVEC_SPOT_NOTICE=f"test -e {notice}"
     )
     until(lambda: "ended with 76; starting it again at once" in log.read_text())
-    assert_all_is_handed_back(engine)
+    assert_no_attempt_is_burnt(engine)  # the next one may be here; who said goodbye is seen below
     assert before + LOT <= done(engine) < VIDEOS
     with no_connections(stack, engine):
         until(lambda: "ended with 69; starting it again" in log.read_text())
