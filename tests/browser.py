@@ -104,6 +104,7 @@ class Browser:
         page = self.pages[session] = Page(self, session)
         for domain in ("Page", "Runtime", "Network", "Log"):
             page.call(f"{domain}.enable")
+        page.call("Page.setLifecycleEventsEnabled", enabled=True)
         yield page
         self.call("Target.closeTarget", targetId=target)
 
@@ -119,14 +120,14 @@ class Page:
     problems: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     answers: dict[str, dict[str, str]] = field(default_factory=dict)
-    _loads: int = 0
+    _loaded: set[str] = field(default_factory=set)
 
     def call(self, method: str, **facts: Any) -> dict[str, Any]:
         return self.browser.call(method, self.session, **facts)
 
     def happened(self, event: str, facts: dict[str, Any]) -> None:
-        if event == "Page.loadEventFired":
-            self._loads += 1
+        if event == "Page.lifecycleEvent" and facts["name"] == "load":
+            self._loaded.add(facts["loaderId"])
         elif event == "Network.requestWillBeSent":
             self.requests.append(facts["request"]["url"])
         elif event == "Network.responseReceived":
@@ -150,11 +151,10 @@ class Page:
             self.problems.append(f"a dialog: {facts['message']}")
 
     def open(self, address: str) -> None:
-        """Until it is loaded, its pictures too."""
-        before = self._loads
-        failed = self.call("Page.navigate", url=address).get("errorText")
-        assert not failed, f"{address}: {failed}"
-        self.until(lambda: self._loads > before, f"{address} to load")
+        """Until it is loaded, its pictures too; that the page before it is loaded is no answer."""
+        answer = self.call("Page.navigate", url=address)
+        assert not answer.get("errorText"), f"{address}: {answer['errorText']}"
+        self.until(lambda: answer["loaderId"] in self._loaded, f"{address} to load")
 
     def evaluate(self, script: str) -> Any:
         """The value of an expression, or of the promise it is. The page's own policy forbids it no
