@@ -27,6 +27,7 @@ import numpy.typing as npt
 from rich.progress import track
 
 from db.errors import VideoError
+from demo.encoding import priority_kept
 from workers.sampling.frames import refusal
 from workers.sampling.inside import decode
 
@@ -82,6 +83,7 @@ def scenes(paths: list[Path]) -> Iterator[list[np.ndarray]]:
                 yield [frame for frame, _ in zip(frames, range(FRAMES), strict=False)]
 
 
+@priority_kept()
 def encoded(frames: list[np.ndarray], codec: str, **more: str) -> bytes:
     """A file of these frames; `more` options of the encoder."""
     encoder, container_format, options = CODECS[codec]

@@ -20,6 +20,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from demo.encoding import priority_kept
+
 FPS = 30
 RATE = 48_000
 #: A cut to another part of the canvas every so many frames.
@@ -104,6 +106,7 @@ class Footage:
     container_options: dict[str, str] = field(default_factory=dict)
     draw: Callable[[int, int, int], Iterator[np.ndarray]] = camera
 
+    @priority_kept()
     def make(self, folder: Path, seconds: float) -> Path:
         path = folder / self.name
         if path.exists():

@@ -38,6 +38,7 @@ import numpy as np
 from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 
+from demo.encoding import priority_kept
 from workers.sampling.inside import decode, frame_buffer
 from workers.sampling.inside.container import OpenVideo
 from workers.sampling.inside.conversion import Conversion
@@ -132,6 +133,7 @@ def sampling(way: tuple[bool, bool] | None, *, pretend: bool) -> Iterator[None]:
         yield
 
 
+@priority_kept()
 def make(path: Path, codec: str, height: int, options: dict[str, str], seconds: int) -> None:
     chance, width = np.random.default_rng(0), height * 16 // 9
     scene = np.kron(

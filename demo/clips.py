@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from demo.encoding import priority_kept
 from demo.photographs import PHOTOGRAPHS, Photograph
 
 Picture = npt.NDArray[np.uint8]
@@ -82,6 +83,7 @@ def make(folder: Path, advance: Callable[[str], None]) -> None:
     advance(BROKEN.name)
 
 
+@priority_kept()
 def _write(path: Path, clip: Clip, pictures: Iterator[Picture]) -> None:
     unfinished = path.with_name(f".unfinished {path.name}")
     container_format = "matroska" if path.suffix == ".mkv" else path.suffix[1:]

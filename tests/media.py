@@ -20,6 +20,8 @@ from typing import Any, ParamSpec
 import av
 import numpy as np
 
+from demo.encoding import priority_kept
+
 P = ParamSpec("P")
 
 BOARD = 8
@@ -138,6 +140,7 @@ def _made_once(make: Callable[P, Path]) -> Callable[P, Path]:
 
 @_made_once
 @_encoded_again
+@priority_kept()
 def make_clip(
     path: Path,
     *,
@@ -247,6 +250,7 @@ def planes_of(frame: av.VideoFrame) -> list[np.ndarray]:
     return planes
 
 
+@priority_kept()
 def planar_clip(
     path: Path,
     levels: list[np.ndarray],
