@@ -4,9 +4,10 @@ finished and fed.
     python -m bench.scale [--jobs 1000000] [--places 100000] [--base 90cb42d] [--files 4000]
                           [--dim 0]
 
-Half of the rows are of one bucket; with `--dim` each has a vector of so many numbers. The base is checked out beside; its own code makes its schema
-and its workers embed `--files` real clips while this commit's migrations run. Prints the table of
-bench/RESULTS.md.
+Half of the rows are of one bucket; with `--dim` each has a vector of so many numbers. The base is
+checked out beside; its own code makes its schema and its workers embed `--files` real clips while
+this commit's migrations run, with the packages installed here (`90cb42d` needs pgvector's as well).
+Prints the table of bench/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def upgrade(
         environment,
         state.database_url,
     )
-    assert made.wait() == 0, made.stderr
+    assert made.wait() == 0, made.stderr and made.stderr.read()
     videos = folder / "videos"
     clip = small_clips(folder / "clip", 1)[0]
     videos.mkdir()

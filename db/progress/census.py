@@ -132,13 +132,22 @@ FROM held GROUP BY 1, 2, 3, 4, 5, 6, 7
 """)
 
 
+# Postgres expects hundreds of thousands of groups where there are dozens: it would sort for them,
+# which takes twice the time, and leave all to one process. What 64 MB hold needs no files.
+_FOR_A_PASS = text(
+    "SET LOCAL enable_sort = off; SET LOCAL parallel_tuple_cost = 0; SET LOCAL work_mem = '64MB'"
+)
+_AS_BEFORE = text(
+    "SET LOCAL enable_sort = on; SET LOCAL parallel_tuple_cost TO DEFAULT; "
+    "SET LOCAL work_mem TO DEFAULT"
+)
+
+
 def count(connection: Connection) -> tuple[Group, ...]:
-    """One pass over all jobs: 2 s for a million, 4 s where Postgres sorts what it groups, as it
-    would, for it expects as many groups as there are sets of encoders.
-    """
-    connection.execute(text("SET LOCAL enable_sort = off"))
+    """One pass over all jobs: 1.4 s of CPU for a million."""
+    connection.execute(_FOR_A_PASS)
     rows = connection.execute(_GROUPS).all()
-    connection.execute(text("SET LOCAL enable_sort = on"))
+    connection.execute(_AS_BEFORE)
     return tuple(
         Group(**{**row._mapping, "encoders": tuple(row.encoders), "owed": tuple(row.owed)})
         for row in rows
