@@ -168,7 +168,9 @@ def test_below_its_threshold_a_head_gives_no_tag_and_nobody_else_speaks(
     (middle,) = rows(engine, "SELECT percentile_disc(0.3) WITHIN GROUP (ORDER BY s.probability) FROM reelvec.scores s"
                              " JOIN reelvec.heads USING (tagger_id)")[0]  # fmt: skip
     before = rows(engine, WRITTEN)
+    saved("--save", "others")
     found = tagged("--head", "genres", "--unsure-below", repr(middle))
+    assert len(rows(engine, "SELECT FROM reelvec.heads WHERE unsure_below > 0")) == 1, "its own"
     assert found["tagged"] == 0
     assert 20 <= found["unsure"] <= 29
     assert rows(engine, WRITTEN) == before, "no tag is written for that"

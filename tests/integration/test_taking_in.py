@@ -99,6 +99,25 @@ def test_the_notebooks_file_goes_to_the_videos_of_its_names(
         take("windows", **{**old, "embeddings": vectors(5, 9)})
 
 
+def test_a_name_of_two_rows_is_nobodys_and_what_is_new_joins_what_is_there(
+    recorded: Engine, take: Callable[..., Imported]
+) -> None:
+    made = vectors(3, DIM)
+    names = np.array(["c.mp4", "c.mp4", "b ё.mp4"])
+    found = take("some", filenames=names, embeddings=made)
+    assert (found.written, found.ambiguous) == (1, 2), "two rows of one name"
+    found = take("some", filenames=names[1:], embeddings=made[1:])
+    assert (found.written, found.already, found.ambiguous) == (1, 1, 0)
+    with reelvec.connect(url(recorded)) as catalogue:
+        ids, stored = catalogue.vectors("some")
+        assert ids.tolist() == [3, 6]
+        np.testing.assert_array_equal(stored, made[[2, 1]])
+    with pytest.raises(
+        UsageError, match=r"row 0: file:///n b\.mp4 is stored as file:///n%20b\.mp4"
+    ):
+        take("more", uris=np.array(["file:///n b.mp4"]), embeddings=made[:1])
+
+
 def test_what_was_exported_comes_in_again_where_its_videos_are_unknown(
     engine: Engine, empty_database_url: str, tmp_path: Path
 ) -> None:

@@ -211,7 +211,10 @@ def test_windows_and_scores_make_the_two_files_of_x_clip(
     engine: Engine, made: np.ndarray, scored: np.ndarray, tmp_path: Path
 ) -> None:
     vectors, probabilities = tmp_path / "xclip_emb.npz", tmp_path / "xclip_prob.npz"
-    assert desk.export(engine, "probe", vectors, windows=True, tell=nothing) == 50
+    told: list[tuple[int, int]] = []
+    tell = lambda *said: told.append(said)  # noqa: E731
+    assert desk.export(engine, "probe", vectors, windows=True, tell=tell) == 50
+    assert told == [(done, 50) for done in range(10, 51, 10)], "vectors, not videos"
     assert desk.export(engine, "probe/pets", probabilities, windows=True, tell=nothing) == 50
     found = EmbeddingStorage(vectors)
     halves = made.astype(np.float16).astype(np.float32)
@@ -319,6 +322,11 @@ def test_a_folder_is_gone_on_with(
         UsageError, match="25 vectors of the videos up to 25, of which there are now 24"
     ):
         desk.export(engine, "probe", folder, windows=False, tell=nothing)
+    # windows go beside them, and are counted as what they are
+    assert desk.export(engine, "probe", folder, windows=True, tell=nothing) == 48
+    assert desk.export(engine, "probe", folder, windows=True, tell=nothing) == 0
+    parts = sorted(path.name for path in folder.iterdir() if "windows" in path.name)
+    assert parts[0] == "probe-windows-000000000006.parquet", "five videos fill a block, 4 is gone"
 
 
 def test_what_cannot_be_exported_is_told(engine: Engine, tmp_path: Path) -> None:
