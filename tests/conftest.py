@@ -55,6 +55,7 @@ LONGEST = (
 MEMORY, ROOM_BYTES = Path("/dev/shm"), 4 << 30
 #: No command of a test takes longer than this.
 COMMAND_SECONDS = 110
+SCHEDULING = os.sched_getscheduler(0)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -87,6 +88,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: places.get("/".join(item.path.parts[-2:]), len(places))  # the rest stays
     )
+
+
+def pytest_runtest_teardown() -> None:
+    """Whoever becomes a real-time process leaves nothing of the machine to the tests behind it
+    (`demo/encoding.py`).
+    """
+    if os.sched_getscheduler(0) != SCHEDULING:
+        os.sched_setscheduler(0, SCHEDULING, os.sched_param(0))
+        pytest.fail("this test left another scheduling policy: encode below priority_kept()")
 
 
 def pytest_collection_finish() -> None:
