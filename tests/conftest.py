@@ -90,6 +90,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     )
 
 
+@pytest.hookimpl(trylast=True)  # what the test has taken is given back first
 def pytest_runtest_teardown() -> None:
     """Whoever becomes a real-time process leaves nothing of the machine to the tests behind it
     (`demo/encoding.py`).
