@@ -97,14 +97,6 @@ SELECT EXISTS (
 """)
 
 _REAP = text("""
-SELECT EXISTS (
-  SELECT FROM reelvec.workers WHERE worker_id = :worker_id
-    AND beating_since <= now() - make_interval(secs => :stale) AND beat_at > now() - make_interval(secs => :stale))
-  AND pg_postmaster_start_time() <= now() - make_interval(secs => :stale)
-  AND pg_try_advisory_xact_lock(:key)
-""")
-
-_REAP = text("""
 WITH gone AS (
   SELECT j.video_id FROM reelvec.jobs j
   LEFT JOIN reelvec.workers w ON w.worker_id = j.worker_id

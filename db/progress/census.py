@@ -106,20 +106,22 @@ _GROUPS = text("""
 WITH paused AS MATERIALIZED (
   SELECT array_agg(encoder_id) AS encoders FROM reelvec.encoders JOIN reelvec.paused_backbones USING (backbone) WHERE paused
 ), alike AS (
-  SELECT v.category, j.state, j.error_code, j.encoders, coalesce(j.owes, j.encoders) AS owes,
+  SELECT v.category, j.state, j.error_code, j.encoders, j.owes AS remembered,
     coalesce(j.not_before > now(), false) AS is_later,
     j.stage = 'video' AND j.place_id IN (SELECT place_id FROM reelvec.places WHERE closed_at IS NOT NULL) AS is_closed,
     count(*) AS videos, max(j.video_id) AS example_id, max(j.started_at) AS newest_start, min(j.started_at) AS oldest_start,
     min(j.infra_since) AS outage, min(greatest(j.enqueued_at, j.not_before)) AS ready, max(j.not_before) AS due
   FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id)
   GROUP BY 1, 2, 3, 4, 5, 6, 7
+), owing AS (
+  SELECT *, coalesce(remembered, encoders) AS owes FROM alike
 ), held AS (
   SELECT *, state IN ('pending', 'queued') AS waits,
     CASE WHEN state NOT IN ('pending', 'queued') THEN NULL WHEN is_closed THEN 'place'
          WHEN owes <@ (SELECT encoders FROM paused) THEN 'backbone' END AS held,
     CASE WHEN state = 'cancelled' THEN '{}' ELSE encoders END AS wanted,
     CASE WHEN state IN ('cancelled', 'done') THEN '{}' ELSE owes END AS owed
-  FROM alike
+  FROM owing
 )
 SELECT category, state, error_code, held, waits AND held IS NULL AND is_later AS delayed, wanted AS encoders, owed,
   sum(videos)::bigint AS videos, max(example_id) AS example_id,

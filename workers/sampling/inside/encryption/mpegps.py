@@ -22,7 +22,7 @@ from workers.sampling.inside.encryption.base import Encryption, WatchedFile
 LEAST_PERCENT, LEAST = 5, 4
 PACK = b"\0\0\1\xba"
 _START = PACK[:3]
-_END, _PACK, _FIRST_STREAM = 0xB9, 0xBA, 0xBC
+_PACK, _FIRST_STREAM = 0xBA, 0xBC
 _PICTURES = range(0xE0, 0xF0)
 #: What is looked at of a packet.
 _HEAD_BYTES = 14
