@@ -16,6 +16,7 @@ from db import session
 from db.administration import invariants
 from db.stack.server_process import wait_until
 from tests.fleet import Fleet
+from tests.footage import Vector
 from tests.golden_run import stored_vectors
 from tests.servers import PATIENCE_SECONDS, QUEUE
 from tests.strikes import Strike
@@ -67,7 +68,7 @@ def judge(fleet: Fleet, *, seconds: float = PATIENCE_SECONDS) -> Verdict:
         videos=len(fleet.footage.golden),
         lost=_lost(fleet),
         doubled=sum(count - 1 for count in fleet.commits().values()),
-        wrong=_wrong(fleet),
+        wrong=wrong(fleet.servers.engine, fleet.footage.golden),
         reaped=reaped(fleet.servers.engine),
         claimed_again=claimed_again(fleet.servers.engine),
         fenced=said.count(": fenced"),
@@ -118,15 +119,13 @@ def _lost(fleet: Fleet) -> int:
     return _count(fleet.servers.engine, "SELECT count(*) FROM reelvec.jobs WHERE state <> 'done'")
 
 
-def _wrong(fleet: Fleet) -> int:
+def wrong(engine: Engine, golden: dict[str, Vector]) -> int:
     """I2 and I3: rows are complete and unique, and every vector is bit by bit that of the calm
     run.
     """
-    stored = stored_vectors(fleet.servers.engine)
-    wrong = sum(
-        not np.array_equal(vector, fleet.footage.golden[uri]) for uri, vector in stored.items()
-    )
-    checks = invariants.check_all(fleet.servers.engine, timeout_seconds=60)
+    stored = stored_vectors(engine)
+    wrong = sum(not np.array_equal(vector, golden[uri]) for uri, vector in stored.items())
+    checks = invariants.check_all(engine, timeout_seconds=60)
     return wrong + sum(check.count or 0 for check in checks if check.invariant.severity == "fail")
 
 

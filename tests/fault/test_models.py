@@ -21,7 +21,7 @@ from tests.weights import make_models_dir
 VIDEOS = 2
 
 
-def clips(folder: Path, count: int = VIDEOS) -> None:
+def clips(folder: Path, count: int) -> None:
     folder.mkdir()
     media.make_clip(folder / "0.mp4", seconds=1)
     for index in range(1, count):
@@ -37,10 +37,24 @@ def models(desk: Desk, *, expect: int) -> dict[str, dict[str, int]]:
 def test_a_fleet_of_which_one_has_the_weights(
     desk: Desk, tmp_path: Path, start_worker: Callable[..., WorkerProcess], engine: Engine
 ) -> None:
+    assert_what_can_be_made_is_made(desk, tmp_path, start_worker, engine, videos=VIDEOS)
+
+
+def assert_what_can_be_made_is_made(
+    desk: Desk,
+    tmp_path: Path,
+    start_worker: Callable[..., WorkerProcess],
+    engine: Engine,
+    *,
+    videos: int,
+) -> None:
+    """`videos` that want two models and a worker that has one of them; the other is withdrawn, then
+    a worker comes that has both, and as many videos more.
+    """
     make_models_dir(tmp_path / "one", ["vivit"])
     make_models_dir(tmp_path / "both", ["vivit", "siglip2"])
     for folder in ("first", "second"):
-        clips(tmp_path / folder)
+        clips(tmp_path / folder, videos)
     (tmp_path / "pets.txt").write_text("a cat\na dog\n", encoding="utf-8")
     both = ("--backbone", "vivit", "--backbone", "siglip2", "--labels", "pets.txt")
     embedded = (
@@ -59,9 +73,9 @@ def test_a_fleet_of_which_one_has_the_weights(
         "siglip2: the one live worker cannot load it, and its weights are not here either" in told
     )
     until(
-        lambda: one(engine, embedded, encoder="vivit") == VIDEOS,
+        lambda: one(engine, embedded, encoder="vivit") == videos,
         "all have what can be made",
-        seconds=240,
+        seconds=600,
     )
     until(
         lambda: one(engine, "SELECT bool_and(state = 'pending') FROM reelvec.jobs"),
@@ -69,18 +83,18 @@ def test_a_fleet_of_which_one_has_the_weights(
     )
     assert models(desk, expect=1) == {
         "vivit": {
-            "wanted": VIDEOS,
-            "embedded": VIDEOS,
+            "wanted": videos,
+            "embedded": videos,
             "failed": 0,
             "waiting": 0,
             "waiting_for_weights": 0,
         },
         "siglip2": {
-            "wanted": VIDEOS,
+            "wanted": videos,
             "embedded": 0,
             "failed": 0,
-            "waiting": VIDEOS,
-            "waiting_for_weights": VIDEOS,
+            "waiting": videos,
+            "waiting_for_weights": videos,
         },
     }
     assert (
@@ -89,9 +103,9 @@ def test_a_fleet_of_which_one_has_the_weights(
     )
 
     desk.run("reelvec", "cancel", "--backbone", "siglip2")
-    assert desk.run("reelvec", "status").stdout.startswith(f"DONE  {VIDEOS} done, 0 failed")
+    assert desk.run("reelvec", "status").stdout.startswith(f"DONE  {videos} done, 0 failed")
     assert (
-        f"queued 0 · already done {VIDEOS}"
+        f"queued 0 · already done {videos}"
         in desk.run("enqueue", "first", "--backbone", "vivit").stderr
     )
 
@@ -101,13 +115,16 @@ def test_a_fleet_of_which_one_has_the_weights(
         "the other is ready",
         seconds=120,
     )
-    desk.run(
-        "enqueue", "first", "second", *both, "--wait", REELVEC_MODELS_DIR=str(tmp_path / "both")
+    desk.run("enqueue", "first", "second", *both, REELVEC_MODELS_DIR=str(tmp_path / "both"))
+    until(
+        lambda: one(engine, "SELECT bool_and(state = 'done') FROM reelvec.jobs"),
+        "all are done",
+        seconds=600,
     )
     assert (
         one(engine, embedded, encoder="siglip2")
         == one(engine, embedded, encoder="vivit")
-        == 2 * VIDEOS
+        == 2 * videos
     )
     assert one(engine, "SELECT max(token) FROM reelvec.jobs") == 2, (
         "each worker took each video once at most"
