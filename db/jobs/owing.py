@@ -8,7 +8,7 @@ whose row was deleted is owed no more.
 
 from __future__ import annotations
 
-#: What is left to be made, as the job remembers it. The index `jobs_owed` is on this very
+#: What is left to be made, as the job remembers it. The index `jobs_fed` is on this very
 #: expression.
 REMEMBERED = "coalesce(j.owes, j.encoders)"
 
