@@ -25,7 +25,7 @@ from tests import media
 from tests.samplers import BLOCK, Held, MemorySource, is_gone, only_pid, program, seed_of, wait_for
 from workers.sampling import blocks, child
 from workers.sampling.plan import SHAPE
-from workers.sampling.pool import SamplerPool
+from workers.sampling.pool import START_ATTEMPTS, SamplerPool
 from workers.sources.retrying import Cancelled
 
 
@@ -232,6 +232,28 @@ def test_a_process_killed_between_videos_costs_none(pool: SamplerPool, tiny: byt
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: [pid] if is_gone(pid) else [])
     assert seed_of(pool, tiny) == 7
+
+
+def test_many_killed_between_videos_are_no_reason_to_refuse(tiny: bytes) -> None:
+    """As many as may not become ready; but these were."""
+    pool = SamplerPool(START_ATTEMPTS, wall_seconds=60, cpu_seconds=60)
+    try:
+        together = threading.Barrier(START_ATTEMPTS)
+        with ThreadPoolExecutor(START_ATTEMPTS) as threads:
+            one_each = [
+                threads.submit(
+                    pool.sample, MemorySource(tiny, lambda _: together.wait(30)), "notebook"
+                )
+                for _ in range(START_ATTEMPTS)
+            ]
+            assert all(future.result() for future in one_each)
+        pids = pool.pids()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: pids if all(map(is_gone, pids)) else [])
+        assert seed_of(pool, tiny) == 7
+    finally:
+        pool.close()
 
 
 @pytest.mark.parametrize(("killed", "lost"), [(1, False), (2, False), (3, True)])

@@ -290,6 +290,18 @@ def test_what_is_made_again_is_made_once_by_each(engine: Engine, ids: Ids) -> No
     assert one(engine, "SELECT (force, owes)::text FROM reelvec.jobs") == "(f,)"
 
 
+def test_what_waits_to_be_made_again_is_made_although_more_is_wanted(
+    engine: Engine, ids: Ids
+) -> None:
+    enqueue(engine, 1, ids.vivit)
+    assert make(engine, 1, ids.vivit) == "done"
+    enqueue(engine, 1, ids.vivit, force=True)
+    enqueue(engine, 1, *ids)
+    claimed = claim(engine, 1, uuid4())
+    assert claimed is not None
+    assert set(claimed.encoders) == set(ids)
+
+
 def test_a_model_that_fails_leaves_the_others_their_try(engine: Engine, ids: Ids) -> None:
     enqueue(engine, 1, *ids)
     claimed = claim(engine, 1, uuid4(), VIVIT_ALONE)

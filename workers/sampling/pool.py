@@ -215,8 +215,7 @@ class SamplerPool:
                 self._idle.append(child)
                 self._changed.notify()
                 return
-            if not self._closed:
-                self._orders.put(True)
+            self._orders.put(True)  # after the end nobody looks at it
             self._children.discard(child)
         child.bury()
 
