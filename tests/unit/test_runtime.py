@@ -1,4 +1,4 @@
-"""What a worker says of itself with every beat."""
+"""What a worker says of itself with every beat, and when it looks for more work at once."""
 
 from __future__ import annotations
 
@@ -40,3 +40,13 @@ def test_the_load_is_that_of_the_moment() -> None:
     ]
     assert [worker.worker_id for worker in said] == [runtime.worker_id] * 2
     assert (said[0].models, said[0].refused_encoders) == (["vivit"], [3])
+
+
+def test_who_holds_nothing_else_looks_for_more_at_once() -> None:
+    runtime = holding(recycling=SimpleNamespace(count_video=lambda: None))
+    with runtime.hold(1):
+        with runtime.hold(2):
+            runtime.count_video()
+            assert not runtime.look_now.is_set()
+        runtime.count_video()
+        assert runtime.look_now.is_set()
