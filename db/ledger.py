@@ -24,7 +24,8 @@ from db.errors import NOISE_CODES, ErrorClass
 from db.jobs import blame, owing, retries, stages
 from db.jobs import outcome as outcomes
 from db.jobs.abilities import MAKES, Ability
-from db.jobs.outcome import Outcome
+from db.jobs.outcome import Failure, Outcome
+from db.jobs.retries import Decision
 from db.prepared import Prepared
 
 EVERYTHING = Ability()
@@ -214,87 +215,98 @@ def finish(
     `reads_place` is False where this worker refuses the video's place: then no video of it is to
     blame. None: fenced, the row is no longer ours. The caller must roll back and drop the result.
     """
-    failure = outcome.failure
-    decision = retries.Decision("done", "", claimed.attempts, claimed.strikes, claimed.frames_lost)
+    decision, waits_already = _decided(
+        connection,
+        claimed,
+        outcome.failure,
+        first_delay_seconds=first_delay_seconds,
+        reads_place=reads_place,
+    )
     if outcome.is_sampled:  # half of an attempt is none
         decision = replace(decision, state="pending", attempts=claimed.attempts - 1)
-    waits_already = False
-    if failure is not None:
-        waited = None
-        if failure.error_class is ErrorClass.INFRA:
-            waited = blame.waited(
-                connection, claimed.video_id, first_delay_seconds=first_delay_seconds
-            )
-        waits_already = waited is not None
-        decision = retries.decide(
-            failure.error_class,
-            failure.code,
-            attempts=claimed.attempts,
-            strikes=claimed.strikes,
-            frames_lost=claimed.frames_lost,
-            first_delay_seconds=first_delay_seconds,
-            chance=retries.jitter(),
-            waited_seconds=waited.seconds if waited else 0.0,
-            is_alone=waited is not None
-            and waited.is_alone
-            and failure.stage == "fetch"
-            and reads_place,
-        )
     if decision.state == "failed" and _stays_done(claimed, outcome):
         decision, outcome = replace(decision, state="done", code=""), replace(outcome, media=None)
-    error = (
-        None
-        if failure is None or decision.state == "done"
-        else outcomes.clean_text(failure.message)
-    )
-    state = _FINISH.execute(
-        connection,
-        {
-            "video_id": claimed.video_id,
-            "worker_id": claimed.worker_id,
-            "token": claimed.token,
-            "state": decision.state,
-            "code": decision.code or None,
-            "error": error,
-            "attempts": decision.attempts,
-            "strikes": decision.strikes,
-            "frames_lost": decision.frames_lost,
-            "stage": _next_stage(claimed, outcome),
-            "from_frames": claimed.stage == stages.FRAMES,
-            "delay_seconds": decision.delay_seconds,
-            "renewed": outcome.media is not None and claimed.is_renewed(outcome.media.etag),
-            "is_model": failure is not None and failure.encoder is not None,
-            # its vectors go, so that all of them are owed
-            "is_noise": decision.code in NOISE_CODES,
-            "media": None if outcome.media is None else json.dumps(outcome.media.columns()),
-            "etag": None if outcome.media is None else outcome.media.etag,
-            "strip": outcome.strip,
-            "makes": list(claimed.makes),
-            "waits": decision.state == "pending"
-            and failure is not None
-            and failure.error_class is ErrorClass.INFRA,
-            "encoders": [rows.encoder_id for rows in outcome.encoder_rows],
-            "taggers": [rows.tagger_id for rows in outcome.tagger_rows],
-            "bytes_read": outcome.bytes_read,
-            "fetch_seconds": outcome.fetch_seconds,
-            "decode_seconds": outcome.decode_seconds,
-            "bytes_written": outcome.bytes_written,
-            "frames_bytes": outcome.frames_bytes,
-            "frames_seconds": outcome.frames_seconds,
-            "wait_seconds": outcome.wait_seconds,
-            "device_seconds": outcome.device_seconds,
-        },
-    ).scalar()
+    state = _FINISH.execute(connection, _facts(claimed, outcome, decision)).scalar()
     if state is None:
         return None
     outcomes.copy_rows(connection, claimed.video_id, claimed.worker_id, outcome)
-    if failure is not None and not (
+    if outcome.failure is not None and not (
         waits_already and decision.state == "pending"
     ):  # an outage is told once
         outcomes.write_attempt(
-            connection, claimed.video_id, claimed.worker_id, claimed.attempts, failure
+            connection, claimed.video_id, claimed.worker_id, claimed.attempts, outcome.failure
         )
     return str(state)
+
+
+def _decided(
+    connection: Connection,
+    claimed: Claim,
+    failure: Failure | None,
+    *,
+    first_delay_seconds: float,
+    reads_place: bool,
+) -> tuple[Decision, bool]:
+    """What becomes of the video, and whether it waited for its source already."""
+    if failure is None:
+        counts = (claimed.attempts, claimed.strikes, claimed.frames_lost)
+        return Decision("done", "", *counts), False
+    waited = None
+    if failure.error_class is ErrorClass.INFRA:
+        waited = blame.waited(connection, claimed.video_id, first_delay_seconds=first_delay_seconds)
+    may_be_blamed = failure.stage == "fetch" and reads_place
+    decision = retries.decide(
+        failure.error_class,
+        failure.code,
+        attempts=claimed.attempts,
+        strikes=claimed.strikes,
+        frames_lost=claimed.frames_lost,
+        first_delay_seconds=first_delay_seconds,
+        chance=retries.jitter(),
+        waited_seconds=waited.seconds if waited else 0.0,
+        is_alone=waited is not None and waited.is_alone and may_be_blamed,
+    )
+    return decision, waited is not None
+
+
+def _facts(claimed: Claim, outcome: Outcome, decision: Decision) -> dict[str, object]:
+    """The parameters of `_FINISH`."""
+    failure, media = outcome.failure, outcome.media
+    waits = failure is not None and failure.error_class is ErrorClass.INFRA
+    told = failure if decision.state != "done" else None
+    return {
+        "video_id": claimed.video_id,
+        "worker_id": claimed.worker_id,
+        "token": claimed.token,
+        "state": decision.state,
+        "code": decision.code or None,
+        "error": None if told is None else outcomes.clean_text(told.message),
+        "attempts": decision.attempts,
+        "strikes": decision.strikes,
+        "frames_lost": decision.frames_lost,
+        "stage": _next_stage(claimed, outcome),
+        "from_frames": claimed.stage == stages.FRAMES,
+        "delay_seconds": decision.delay_seconds,
+        "renewed": media is not None and claimed.is_renewed(media.etag),
+        "is_model": failure is not None and failure.encoder is not None,
+        # its vectors go, so that all of them are owed
+        "is_noise": decision.code in NOISE_CODES,
+        "media": None if media is None else json.dumps(media.columns()),
+        "etag": None if media is None else media.etag,
+        "strip": outcome.strip,
+        "makes": list(claimed.makes),
+        "waits": waits and decision.state == "pending",
+        "encoders": [rows.encoder_id for rows in outcome.encoder_rows],
+        "taggers": [rows.tagger_id for rows in outcome.tagger_rows],
+        "bytes_read": outcome.bytes_read,
+        "fetch_seconds": outcome.fetch_seconds,
+        "decode_seconds": outcome.decode_seconds,
+        "bytes_written": outcome.bytes_written,
+        "frames_bytes": outcome.frames_bytes,
+        "frames_seconds": outcome.frames_seconds,
+        "wait_seconds": outcome.wait_seconds,
+        "device_seconds": outcome.device_seconds,
+    }
 
 
 def _next_stage(claimed: Claim, outcome: Outcome) -> str:
