@@ -5,6 +5,9 @@ message.
 from __future__ import annotations
 
 import socket
+import threading
+from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 import redis
@@ -15,6 +18,9 @@ from db.errors import UnavailableError
 from db.jobs.catalogue import Wanted
 from tests.ledgering import Row, declare, execute, one, record
 from workers import feeder
+from workers.delivery.refusals import Refusals
+from workers.heartbeat import Heartbeat
+from workers.settings import WorkerSettings
 
 QUEUED = "SELECT count(*) FROM reelvec.jobs WHERE state = 'queued'"
 
@@ -67,3 +73,23 @@ def test_messages_that_are_lost_again_before_anybody_saw_them_come_back_again(
     assert lost.look(engine, 0, now=62) == 0, "just sent"
     execute(engine, aged)
     assert lost.look(engine, 0, now=93) == 20
+
+
+def test_a_worker_that_drains_fetches_no_more_work(engine: Engine, app: Celery) -> None:
+    runtime = SimpleNamespace(
+        database=engine,
+        settings=WorkerSettings(),
+        worker_id=uuid4(),
+        in_hand=list,
+        refusals=Refusals(beat_seconds=10.0),
+        draining=threading.Event(),
+    )
+    heartbeat = Heartbeat.__new__(Heartbeat)
+    heartbeat._runtime, heartbeat._app = runtime, app  # type: ignore[assignment]
+    look = heartbeat.look_after_ledger()
+    runtime.draining.set()
+    look()
+    assert one(engine, QUEUED) == 0
+    runtime.draining.clear()
+    look()
+    assert one(engine, QUEUED) == 20
