@@ -165,7 +165,7 @@ def struck(fleet: Fleet, name: str, seed: int) -> dict[str, Any]:
 def _counted(fleet: Fleet) -> tuple[int, int, int]:
     """What a verdict counts from the fleet's start."""
     engine = fleet.servers.engine
-    return verdict.reaped(engine), verdict.claimed_again(engine), fleet.said().count(": fenced")
+    return verdict.reaped(engine), verdict.claimed_again(engine), verdict.fenced(fleet.said())
 
 
 def _intervals(fast: bool) -> str:

@@ -23,6 +23,8 @@ from tests.strikes import Strike
 
 #: Nothing of ours holds a transaction open for longer than its own few statements take.
 IDLE_SECONDS = 10.0
+#: What a worker says of a result that comes too late (`workers/tasks.py`).
+FENCED = "another worker has it now: result dropped"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def judge(fleet: Fleet, *, seconds: float = PATIENCE_SECONDS) -> Verdict:
         wrong=wrong(fleet.servers.engine, fleet.footage.golden),
         reaped=reaped(fleet.servers.engine),
         claimed_again=claimed_again(fleet.servers.engine),
-        fenced=said.count(": fenced"),
+        fenced=fenced(said),
         broken=broken,
     )
 
@@ -107,6 +109,13 @@ def claimed_again(engine: Engine) -> int:
 def reaped(engine: Engine) -> int:
     """Times a video was taken from a worker that was held to be dead."""
     return _count(engine, "SELECT coalesce(sum(lost_count), 0) FROM reelvec.jobs")
+
+
+def fenced(said: str) -> int:
+    """Results that workers, which have logged this, have thrown away because somebody else had the
+    video: computed again although the process lived.
+    """
+    return said.count(FENCED)
 
 
 def _count(engine: Engine, query: str) -> int:

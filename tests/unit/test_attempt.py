@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from db.errors import UnavailableError
 from db.jobs.outcome import Outcome
 from producer.request import declared_encoder
 from workers import pipeline
 from workers.attempt import Attempt
 from workers.pipeline import Owed
 from workers.sampling.plan import SHAPE
+from workers.sources.retrying import Cancelled
 
 
 def owed(policy: str = "notebook", backbone: str = "probe") -> Owed:
@@ -104,3 +106,18 @@ def test_frames_that_nothing_was_made_of_are_not_kept(monkeypatch: pytest.Monkey
     Attempt(worker.runtime, both, math.inf).outcome()
     assert kept == ["notebook"]
     assert worker.asked == [("probe", False)]
+
+
+def test_what_is_away_while_the_worker_drains_costs_the_video_nothing() -> None:
+    worker = Worker()
+    worker.runtime.models.owed = raising(UnavailableError("Postgres does not answer"))
+    worker.runtime.draining.set()
+    with pytest.raises(Cancelled):
+        Attempt(worker.runtime, claim([owed()]), math.inf).outcome()
+
+
+def raising(error: Exception) -> Callable[[object], None]:
+    def fail(_: object) -> None:
+        raise error
+
+    return fail

@@ -4,8 +4,10 @@ back to the broker for others.
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,9 @@ from celery.exceptions import Reject
 from db import ledger, session
 from db.errors import RefusedConfigurationError, UnavailableError
 from db.exit_codes import ExitCode
+from db.jobs.outcome import Outcome
 from tests.unit.test_runtime import holding
+from tests.verdict import fenced
 from workers import tasks
 from workers.attempt import Attempt
 from workers.delivery import breaker
@@ -141,3 +145,19 @@ def test_a_claimed_video_that_is_not_finished_is_given_back_first(
     asked.answer = CLAIM
     assert (taken(runtime), asked.events) == (end, ["claim", "release"])
     assert runtime.drain.codes == codes  # type: ignore[attr-defined]
+
+
+def test_a_result_that_comes_too_late_is_told_in_words_that_are_counted(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = SimpleNamespace(rollback=lambda: None)
+    monkeypatch.setattr(session, "transaction", lambda database: nullcontext(connection))
+    monkeypatch.setattr(ledger, "finish", lambda *_, **__: None)
+    claimed: Any = SimpleNamespace(video_id=7, place_id=None, stage="video")
+    late = replace(
+        runtime,
+        settings=SimpleNamespace(retry_seconds=5.0),
+        refusals=SimpleNamespace(refuses=lambda place_id: False),
+    )
+    assert tasks._finish(late, claimed, Outcome(), give_up_at=math.inf) is None
+    assert fenced(caplog.text) == 1
