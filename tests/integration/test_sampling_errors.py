@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from random import Random
 
 import av
 import numpy as np
@@ -204,6 +205,23 @@ def test_bad_files_have_stable_codes(name: str, tmp_path: Path) -> None:
     with pytest.raises(VideoError) as caught:
         sampled(path)
     assert (caught.value.code, caught.value.stage) == (code, "sample")
+
+
+@pytest.mark.parametrize("name", ["v.mkv", "v.webm", "v.avi"])
+@pytest.mark.parametrize("rest", ["zeros", "ones", "another file's"])
+def test_half_a_file_with_room_for_the_rest_is_no_file(
+    name: str, rest: str, tmp_path: Path
+) -> None:
+    """As what downloads leave that take the room first: it has all the bytes that it says."""
+    codec = {"v.mkv": "libx264", "v.webm": "libvpx", "v.avi": "mpeg4"}[name]
+    path = media.make_clip(tmp_path / name, seconds=8, width=160, height=120, codec=codec)
+    data = path.read_bytes()
+    room = len(data) - len(data) // 2
+    filling = {"zeros": bytes(room), "ones": b"\xff" * room}.get(rest) or Random(1).randbytes(room)
+    path.write_bytes(data[: len(data) // 2] + filling)
+    with pytest.raises(VideoError, match="what follows is no media") as caught:
+        sampled(path)
+    assert caught.value.code == "truncated"
 
 
 TOLD = {

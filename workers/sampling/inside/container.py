@@ -94,9 +94,10 @@ class OpenVideo:
         self.codec: str = self.decoder.codec.canonical_name
         self._unit_seconds = float(self.stream.time_base or 0)
         self.start_seconds = (self.container.start_time or 0) / av.time_base
-        #: from there to the end of the last packet of any stream, and whether the file has no more
-        #: of them
+        #: from there, and from the file's first byte, to the end of the last packet of any stream;
+        #: and whether the file has no more of them
         self.reached_seconds = 0.0
+        self.reached_bytes = 0
         self.at_end = False
         #: the demuxer ended with an error
         self.broke_off = False
@@ -175,6 +176,8 @@ class OpenVideo:
                         "many are read"
                     )
                     raise VideoError("over_limits", message, stage=STAGE)
+                if packet.pos is not None:
+                    self.reached_bytes = max(self.reached_bytes, packet.pos + packet.size)
                 if packet.pts is not None:
                     if packet.stream_index not in unit_seconds:
                         unit_seconds[packet.stream_index] = float(packet.time_base or 0)
@@ -293,9 +296,10 @@ def _duration_seconds(container: InputContainer, stream: VideoStream) -> float |
 
 
 def is_whole(file: ByteFile) -> bool:
-    """Whether all of a mkv, webm or avi is there. False where that is not stated, too.
+    """Whether a mkv, webm or avi has all the bytes that it says it has. False where it does not say
+    so, too.
 
-    Then what its header says of length or frames is wrong, if it does not have them.
+    Then what its header says of length or frames is wrong, if media fill it and are shorter.
     """
     end = file.seek(0, os.SEEK_END)
     data = read_at(file, 0, HEAD_BYTES)

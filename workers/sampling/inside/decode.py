@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from itertools import chain
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -72,10 +73,17 @@ def _sample(
                 "encrypted", f"{ENCRYPTED}, from {video.reached_seconds:.1f} s on", stage=STAGE
             )
         if missing := _missing(decoding, header, planned=int(indices[-1]) + 1):
-            if video.broke_off or not is_whole(file):
+            if not is_whole(file):
                 raise VideoError(
                     "truncated",
-                    f"the file ends after {missing}: was its upload cut short?",
+                    f"the file ends after {missing.what}: was its upload cut short?",
+                    stage=STAGE,
+                )
+            if missing.ends_with(video):
+                raise VideoError(
+                    "truncated",
+                    f"the file holds {missing.what}, and what follows is no media: was its "
+                    "download cut short?",
                     stage=STAGE,
                 )
             header = video.recounted()
@@ -175,22 +183,36 @@ def _times(video: OpenVideo, fps: float, sources: list[tuple[int, int | None]]) 
     )
 
 
-def _missing(decoding: Decoding, header: Header, *, planned: int) -> str:
-    """How far the file went, if it ended long before what it promised of the first `planned`
-    frames; else nothing.
+class Missing(NamedTuple):
+    """How far a file went that ended long before what it promised: in words, and as a part of the
+    promise.
     """
+
+    what: str
+    share: float
+
+    def ends_with(self, video: OpenVideo) -> bool:
+        """Whether the packets end in the file where the pictures do, rather than where the file
+        does: zeros or other files' bytes follow, as where a download has its room but not its
+        contents. Else they fill it, and the promise was wrong.
+        """
+        return video.reached_bytes / video.size_bytes < (1 + self.share) / 2
+
+
+def _missing(decoding: Decoding, header: Header, *, planned: int) -> Missing | None:
+    """None: the file has (nearly) all of the first `planned` frames that it promised."""
     if not decoding.video.at_end or decoding.packets >= WHOLE * planned:
-        return ""
+        return None
     if header.is_counted:
-        cut, what = True, f"{decoding.packets} of {planned} frames"
-    else:  # frames may come at any pace: only time tells
-        promised_seconds = min(MAX_SECONDS, header.duration_seconds)
-        reached = decoding.video.reached_seconds
-        cut, what = (
-            reached < WHOLE * promised_seconds,
-            f"{reached:.1f} of {promised_seconds:.1f} seconds",
-        )
-    return what if cut else ""
+        what = f"{decoding.packets} of {planned} frames"
+        return Missing(what, decoding.packets / planned)
+    # frames may come at any pace: only time tells
+    promised_seconds = min(MAX_SECONDS, header.duration_seconds)
+    reached_seconds = decoding.video.reached_seconds
+    what = f"{reached_seconds:.1f} of {promised_seconds:.1f} seconds"
+    if reached_seconds >= WHOLE * promised_seconds:
+        return None
+    return Missing(what, reached_seconds / promised_seconds)
 
 
 def _refuse_undecodable(decoding: Decoding, buffer: FrameBuffer) -> None:
