@@ -25,7 +25,7 @@ MENDS: dict[int, dict[str, str]] = {
         "more",
         "poison": "what a file says of itself that is unknown here ends no sampler any more",
     },
-    3: {},  # half a mkv, webm or avi, with other bytes behind it, was taken for a whole one
+    3: {},  # holes in a file, and half a file with other bytes behind it, were not seen
 }
 
 

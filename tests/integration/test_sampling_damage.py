@@ -34,6 +34,10 @@ WHOLE: dict[str, dict[str, Any]] = {
     "mpeg2.ts": {"codec": "mpeg2video"},
     "mjpeg.mov": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
     "prores.mov": {"codec": "prores_ks", "pix_fmt": "yuv422p10le"},
+    "h264.mkv": {},
+    "flv1.flv": {"codec": "flv1"},
+    "mpeg4.nut": {"codec": "mpeg4"},
+    "mpeg2.mxf": {"codec": "mpeg2video"},
 }
 
 
@@ -91,6 +95,21 @@ def test_nor_has_a_recording_that_begins_between_key_frames(name: str, tmp_path:
             )
             container.mux(packet)
     assert sampled(cut.read_bytes()).damaged_share == 0.0
+
+
+@pytest.mark.parametrize("name", ["h264.mkv", "vp8.webm", "flv1.flv", "mpeg4.nut"])
+def test_a_hole_in_the_file_counts_although_no_packet_of_it_comes(
+    name: str, tmp_path: Path
+) -> None:
+    """As where pieces of a download are missing: the demuxer goes on behind it without a word, in a
+    mkv and webm with the next cluster.
+    """
+    facts = {**WHOLE[name], "seconds": 12}
+    data = media.make_clip(tmp_path / name, width=160, height=96, **facts).read_bytes()
+    start, size = len(data) * 3 // 10, len(data) * 4 // 10
+    decoded = sampled(data[:start] + bytes(size) + data[start + size :])
+    assert 0.35 < decoded.damaged_share < 0.75
+    assert refusal(decoded.damaged_share) is not None
 
 
 def test_each_slot_that_another_frame_fills_counts(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_half_a_file_with_room_for_the_rest_is_no_file(
     room = len(data) - len(data) // 2
     filling = {"zeros": bytes(room), "ones": b"\xff" * room}.get(rest) or Random(1).randbytes(room)
     path.write_bytes(data[: len(data) // 2] + filling)
-    with pytest.raises(VideoError, match="what follows is no media") as caught:
+    with pytest.raises(VideoError, match="the rest of its bytes is no media") as caught:
         sampled(path)
     assert caught.value.code == "truncated"
 

@@ -46,6 +46,11 @@ KEPT_BYTES = 64 << 20
 PACKET_BYTES = 1024
 #: A file that ends before this part of what it promised was cut short.
 WHOLE = 0.9
+#: Formats that hold one whole packet behind the other. What is between two of them and as long as
+#: so many are on average is lost: it was to be media. (In others a packet may come after those that
+#: lie within it, as in mpegts, or not tell where it lies, as in ogg.)
+ONE_BY_ONE = ("matroska,webm", "flv", "mxf", "nut")
+LOST_PACKETS = 16
 #: Of a file, in which its outermost part states its size.
 HEAD_BYTES = 4096
 
@@ -94,11 +99,14 @@ class OpenVideo:
         self.codec: str = self.decoder.codec.canonical_name
         self._unit_seconds = float(self.stream.time_base or 0)
         self.start_seconds = (self.container.start_time or 0) / av.time_base
-        #: from there, and from the file's first byte, to the end of the last packet of any stream;
-        #: and whether the file has no more of them
+        #: from there to the end of the last packet of any stream, and whether the file has no more
+        #: of them
         self.reached_seconds = 0.0
-        self.reached_bytes = 0
         self.at_end = False
+        #: where in the file the first packet lies and the last one ends, and what is lost between
+        self._first_byte = 0
+        self.reached_bytes = 0
+        self.lost_bytes = 0
         #: the demuxer ended with an error
         self.broke_off = False
         self._encryption.begin(self.stream)
@@ -177,7 +185,7 @@ class OpenVideo:
                     )
                     raise VideoError("over_limits", message, stage=STAGE)
                 if packet.pos is not None:
-                    self.reached_bytes = max(self.reached_bytes, packet.pos + packet.size)
+                    self._note_bytes(packet.pos, packet.size, count)
                 if packet.pts is not None:
                     if packet.stream_index not in unit_seconds:
                         unit_seconds[packet.stream_index] = float(packet.time_base or 0)
@@ -194,6 +202,25 @@ class OpenVideo:
         except av.error.FFmpegError:
             self.broke_off = True
         self.at_end = True
+
+    def _note_bytes(self, position: int, size: int, count: int) -> None:
+        """Of a packet behind `count` others."""
+        if not count:
+            self._first_byte = self.reached_bytes = position
+        gap_bytes = position - self.reached_bytes
+        usual_bytes = (self.reached_bytes - self._first_byte) / max(1, count)
+        if count >= LOST_PACKETS and gap_bytes > LOST_PACKETS * usual_bytes:
+            self.lost_bytes += gap_bytes
+        self.reached_bytes = max(self.reached_bytes, position + size)
+
+    @property
+    def lost_share(self) -> float:
+        """The part of the bytes passed so far that was to be media and is none, where that can be
+        told: a demuxer passes over it without a word.
+        """
+        if self.container.format.name not in ONE_BY_ONE:
+            return 0.0
+        return self.lost_bytes / max(1, self.reached_bytes - self._first_byte)
 
     def _marked(self, packet: Packet[Stream]) -> Packet[Stream]:
         """The packet as its decoder is to have it, or marked as one that none can decode."""

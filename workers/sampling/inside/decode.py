@@ -79,18 +79,18 @@ def _sample(
                     f"the file ends after {missing.what}: was its upload cut short?",
                     stage=STAGE,
                 )
-            if missing.ends_with(video):
+            if missing.is_lost(video):
                 raise VideoError(
                     "truncated",
-                    f"the file holds {missing.what}, and what follows is no media: was its "
-                    "download cut short?",
+                    f"the file holds {missing.what}, and the rest of its bytes is no media: was "
+                    "its download cut short?",
                     stage=STAGE,
                 )
             header = video.recounted()
             indices = _planned(policy, header)
             mode, decoding, buffer = _fill(video, policy, indices, out)
         _refuse_undecodable(decoding, buffer)
-        damaged_share = _damaged_share(decoding, buffer, mode)
+        damaged_share = min(1.0, _damaged_share(decoding, buffer, mode) + video.lost_share)
         sources = buffer.fill()
         pts_seconds = _times(video, header.fps, sources)
         return Decoded(
@@ -191,12 +191,13 @@ class Missing(NamedTuple):
     what: str
     share: float
 
-    def ends_with(self, video: OpenVideo) -> bool:
-        """Whether the packets end in the file where the pictures do, rather than where the file
-        does: zeros or other files' bytes follow, as where a download has its room but not its
-        contents. Else they fill it, and the promise was wrong.
+    def is_lost(self, video: OpenVideo) -> bool:
+        """Whether as much of the bytes is no media: zeros or other files' bytes, as where a
+        download has taken the room and not got the contents. Else media fill the file, and the
+        promise was wrong.
         """
-        return video.reached_bytes / video.size_bytes < (1 + self.share) / 2
+        media_bytes = video.reached_bytes - video.lost_bytes
+        return media_bytes / video.size_bytes < (1 + self.share) / 2
 
 
 def _missing(decoding: Decoding, header: Header, *, planned: int) -> Missing | None:
@@ -237,4 +238,4 @@ def _damaged_share(decoding: Decoding, buffer: FrameBuffer, mode: str) -> float:
     share = buffer.damaged_slots / FRAMES
     if mode == "full":
         share += decoding.lost / max(1, decoding.packets)
-    return min(1.0, share)
+    return share
