@@ -75,7 +75,8 @@ class TestPostgres:
         login, _, rest = database_url.rpartition("@")
         addresses.setenv("DATABASE_URL", f"{login.rpartition(':')[0]}:hunter2@{rest}")
         found = look(postgres.checks())
-        assert "password authentication failed" in found["server"].fact
+        assert "refuses the login" in found["server"].fact
+        assert found["server"].advice.startswith("Check user and password in REELVEC_DATABASE_URL")
         assert "hunter2" not in str(found)
 
     @pytest.fixture
