@@ -236,6 +236,28 @@ def test_a_prompt_that_is_too_long_is_told_before_any_video_meets_it(
     desk.run(*arguments, REELVEC_MODELS_DIR=str(tmp_path / "elsewhere"))
 
 
+def test_labels_that_no_chosen_model_scores_are_refused(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text(
+        "category,prompt\ncats,a cat\ndogs,a dog\n", encoding="utf-8"
+    )
+    asked = ("enqueue", "s3://bucket/a.mp4", "--labels", "tags.csv")
+    told = desk.run(*asked, "--backbone", "probe", "--backbone", "vivit", expect=2).stderr
+    assert (
+        "--labels tags.csv: nothing would score them, for no model reads text of those chosen (probe, vivit);"
+        in told
+    )
+    assert "give --backbone x-clip (its weights come with reelvec models fetch x-clip) or" in told
+    (tmp_path / "models" / "timesformer").mkdir(parents=True)  # the only weights of this machine
+    here = {"REELVEC_MODELS_DIR": str(tmp_path / "models")}
+    told = desk.run(*asked, expect=2, **here).stderr
+    assert "(timesformer: the default, by the weights that this machine has)" in told
+    tiny = ("--weights", "random-tiny")
+    told = desk.run(*asked, *tiny, "--backbone", "probe", expect=2).stderr
+    assert "give --backbone x-clip or --backbone siglip2, or leave --labels out" in told
+    assert desk.run("reelvec", "db", "sql", "SELECT count(*) FROM videos").stdout.split()[1] == "0"
+    desk.run(*asked, "--backbone", "probe", "--backbone", "x-clip")
+
+
 def test_a_label_file_says_what_is_scored_and_no_videos_category(
     desk: Desk, folder: Path, tmp_path: Path
 ) -> None:
