@@ -215,6 +215,31 @@ def test_a_category_of_the_users_own_is_known_when_a_video_has_it(
     assert counts(desk, "--category", "kittens")["already_waiting"] == 1
 
 
+def test_a_category_that_no_listed_video_has_is_told_with_those_there_are(
+    desk: Desk, folder: Path, tmp_path: Path
+) -> None:
+    asked = ("enqueue", "data", "--backbone", "probe", "--category")
+    told = desk.run(*asked, "music", "--category", "sport").stderr
+    assert (
+        "--category music or sport: none of 6 listed videos has it; their categories: tv-shows, "
+        "animals, films\n" in told
+    )
+    assert "their categories" not in desk.run(*asked, "films").stderr
+    told = desk.run("enqueue", "--category", "music", "--backbone", "probe", expect=2).stderr
+    assert "no recorded video has category 'music'; they have: films. Name a SOURCE" in told
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "a.mp4").write_bytes(b"x")
+    flat = ("enqueue", "flat", "--backbone", "probe", "--category", "films")
+    assert "none of 1 listed video has it; their categories: none" in desk.run(*flat).stderr
+
+
+def test_an_unknown_category_is_told_with_the_known_ones(desk: Desk, folder: Path) -> None:
+    told = desk.run("enqueue", "data", "--category", "qqqqq", expect=2).stderr
+    assert "no category 'qqqqq'; the known ones are animals, anime, art, " in told
+    assert "various, video-games. Your videos have animals, films, tv-shows." in told
+    assert "rutube.csv" not in told
+
+
 def test_non_commercial_weights_are_named_or_refused(desk: Desk, folder: Path) -> None:
     arguments = ("enqueue", str(folder), "--backbone", "videomae", "--weights", "random-tiny")
     told = desk.run(*arguments, "--dry-run").stderr
