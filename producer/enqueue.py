@@ -19,6 +19,7 @@ from db.jobs import catalogue
 from db.jobs.catalogue import Counts, Wanted
 from producer.categories import Categories
 from producer.request import Request, declared_encoder
+from producer.sources.absent import Absent
 from producer.sources.reading import RowError, Unmatched, VideoRow, read_source
 from producer.wording import plural
 from workers.backbones import registry
@@ -42,7 +43,7 @@ class Report:
 
     `unmatched` videos were passed over by `--match`; `other_categories` are the first few of those
     that `--category` passed over, and `without_category` had none. `taggers`: names one would
-    expect, and those that scores get.
+    expect, and those that scores get. `absent`: local files that a list names in vain.
     """
 
     listed: int = 0
@@ -55,6 +56,7 @@ class Report:
     other_categories: list[str] = field(default_factory=list)
     without_category: int = 0
     taggers: list[tuple[str, str]] = field(default_factory=list)
+    absent: Absent = field(default_factory=Absent)
 
 
 def declare(connection: Connection, request: Request) -> Wanted:
@@ -207,6 +209,7 @@ class _Recording:
                 if row.warning is not None:
                     report.warned += 1
                     report.first_warning = report.first_warning or row.warning
+                report.absent.look(row)
                 yield replace(row, category=request.as_category) if request.as_category else row
             else:
                 self._pass_over(row.category)

@@ -309,6 +309,8 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
         say(f"bad row: ... and {report.bad - ERRORS_SHOWN} more")
     if report.first_warning is not None:
         say(f"warning: {report.first_warning} ({plural(report.warned, 'row')})")
+    if (absent := report.absent.warning) is not None:
+        say(f"warning: {absent}")
     counts = report.counts
     parts = [
         f"listed {report.listed:,}",

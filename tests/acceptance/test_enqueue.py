@@ -240,6 +240,25 @@ def test_an_unknown_category_is_told_with_the_known_ones(desk: Desk, folder: Pat
     assert "rutube.csv" not in told
 
 
+def test_local_files_of_a_list_that_are_not_there_are_told_once(
+    desk: Desk, folder: Path, tmp_path: Path
+) -> None:
+    asked = ("enqueue", "-", "--backbone", "probe")
+    told = desk.run(*asked, stdin="a.mp4\nb.mp4\nc.mp4\ns3://bucket/a.mp4\n").stderr
+    assert (
+        "warning: 3 of 3 local files in the list are not on this machine, for example "
+        f"{tmp_path}/a.mp4. That is well if the workers have them there; else" in told
+    )
+    assert told.count("not on this machine") == 1
+    assert "queued 4" in told, "the workers may have them"
+    there = "".join(f"{path}\n" for path in folder.rglob("*.mp4"))
+    for stdin in (there, "s3://bucket/b.mp4\n"):
+        assert "not on this machine" not in desk.run(*asked, stdin=stdin).stderr
+    assert "not on this machine" not in desk.run("enqueue", "data", "--backbone", "probe").stderr
+    many = "".join(f"/nowhere/{number}.mp4\n" for number in range(1_100))
+    assert "1,000 of the first 1,000 local files in" in desk.run(*asked, stdin=many).stderr
+
+
 def test_non_commercial_weights_are_named_or_refused(desk: Desk, folder: Path) -> None:
     arguments = ("enqueue", str(folder), "--backbone", "videomae", "--weights", "random-tiny")
     told = desk.run(*arguments, "--dry-run").stderr
