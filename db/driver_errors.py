@@ -15,6 +15,7 @@ from db.errors import BusyError, ReelvecError, UnavailableError, UsageError
 APPLICATION = "reelvec"
 
 _AWAY = "does not answer"
+_VARIABLES = "REELVEC_DATABASE_URL (or DATABASE_URL)"
 #: By code, or by the two characters that say its class.
 _CANNOT_SERVE = {
     "08": _AWAY,
@@ -46,6 +47,42 @@ _BAD_ADDRESS = re.compile(
     r"exist|has )",
 )
 
+#: What a server (or a pooler before it) says to who may not log in, what that is, and what to check.
+#: libpq passes on no code while it connects, only these words.
+_REFUSED_LOGIN = (
+    (
+        re.compile(r"no pg_hba\.conf entry|pg_hba\.conf rejects connection"),
+        "refuses the login",
+        f"user and database in {_VARIABLES}, and that pg_hba.conf on the server lets this machine "
+        "in as that user",
+    ),
+    (
+        re.compile(r'database "[^"]*" does not exist|no such database'),
+        "has no such database",
+        f"the name of the database in {_VARIABLES}, or have it created",
+    ),
+    (
+        re.compile(r'role "[^"]*" does not exist|no such user'),
+        "refuses the login, for it has no such role",
+        f"the user in {_VARIABLES}, or have that role created",
+    ),
+    (
+        re.compile(r'role "[^"]*" is not permitted to log in'),
+        "refuses the login",
+        f"the user in {_VARIABLES}, or have that role given LOGIN",
+    ),
+    (
+        re.compile(r'permission denied for database "'),
+        "refuses the login",
+        f"user and database in {_VARIABLES}, or have that role given CONNECT on the database",
+    ),
+    (
+        re.compile(r"authentication failed|no password supplied"),
+        "refuses the login",
+        f"user and password in {_VARIABLES}",
+    ),
+)
+
 
 def translated(address: str, error: DBAPIError) -> ReelvecError | None:
     """None: the server is well, and what is wrong is not known here."""
@@ -68,7 +105,7 @@ def translated(address: str, error: DBAPIError) -> ReelvecError | None:
             "part out"
         )
     if not code and _is_of_the_connection(error.orig):
-        return _unavailable(address, _AWAY, said)
+        return _refused_login(address, said) or _unavailable(address, _AWAY, said)
     return None
 
 
@@ -87,10 +124,14 @@ def _is_of_the_connection(error: object) -> bool:
     )
 
 
+def _refused_login(address: str, said: str) -> UnavailableError | None:
+    """None: it did not get as far as a login."""
+    for words, what, advice in _REFUSED_LOGIN:
+        if words.search(said):
+            return UnavailableError(f"Postgres at {address} {what}: {said}. Check {advice}")
+    return None
+
+
 def _unavailable(address: str, what: str, said: str) -> UnavailableError:
-    advice = (
-        ". Check REELVEC_DATABASE_URL (or DATABASE_URL) and that the server runs"
-        if what == _AWAY
-        else ""
-    )
+    advice = f". Check {_VARIABLES} and that the server runs" if what == _AWAY else ""
     return UnavailableError(f"Postgres at {address} {what}: {said}{advice}")

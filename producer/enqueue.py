@@ -19,6 +19,7 @@ from db.jobs import catalogue
 from db.jobs.catalogue import Counts, Wanted
 from producer.categories import Categories
 from producer.request import Request, declared_encoder
+from producer.sources.absent import Absent
 from producer.sources.reading import RowError, Unmatched, VideoRow, read_source
 from producer.wording import plural
 from workers.backbones import registry
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 CHUNK_ROWS = 5_000
 ERRORS_SHOWN = 20
+CATEGORIES_SHOWN = 10
 #: `--sample` draws the same videos from the same source every time.
 SAMPLE_SEED = 0
 
@@ -39,8 +41,9 @@ class Report:
     """What happened, exactly: `listed` rows were read, `bad` of them refused, `counts.selected`
     recorded.
 
-    `unmatched` videos were passed over by `--match`. `taggers`: names one would expect, and those
-    that scores get.
+    `unmatched` videos were passed over by `--match`; `other_categories` are the first few of those
+    that `--category` passed over, and `without_category` had none. `taggers`: names one would
+    expect, and those that scores get. `absent`: local files that a list names in vain.
     """
 
     listed: int = 0
@@ -50,7 +53,10 @@ class Report:
     counts: Counts = field(default_factory=Counts)
     first_errors: list[RowError] = field(default_factory=list)
     unmatched: Unmatched = field(default_factory=Unmatched)
+    other_categories: list[str] = field(default_factory=list)
+    without_category: int = 0
     taggers: list[tuple[str, str]] = field(default_factory=list)
+    absent: Absent = field(default_factory=Absent)
 
 
 def declare(connection: Connection, request: Request) -> Wanted:
@@ -109,6 +115,13 @@ def run(
         first = report.first_errors[0]
         raise UsageError(
             f"all {plural(report.bad, 'row')} refused; the first is {first.where}: {first.reason}"
+        )
+    if not report.listed and not request.sources and request.only_categories:
+        recorded = sorted(catalogue.known_categories(connection))
+        raise UsageError(
+            f"no recorded video has category {' or '.join(map(repr, request.only_categories))}; "
+            f"they have: {', '.join(recorded[:CATEGORIES_SHOWN]) or 'none'}. Name a SOURCE to "
+            "record others"
         )
     if not report.listed and not request.sources:
         raise UsageError(
@@ -196,7 +209,17 @@ class _Recording:
                 if row.warning is not None:
                     report.warned += 1
                     report.first_warning = report.first_warning or row.warning
+                report.absent.look(row)
                 yield replace(row, category=request.as_category) if request.as_category else row
+            else:
+                self._pass_over(row.category)
+
+    def _pass_over(self, category: str | None) -> None:
+        shown = self._report.other_categories
+        if category is None:
+            self._report.without_category += 1
+        elif len(shown) < CATEGORIES_SHOWN and category not in shown:
+            shown.append(category)
 
 
 def _committed(connection: Connection, change: Callable[[], T]) -> T:
@@ -242,12 +265,9 @@ def _categories_of(request: Request) -> set[str]:
 
 def _refuse_category(text: str, categories: Categories, others: set[str]) -> None:
     near = categories.suggest(text)
-    hint = (
-        f"did you mean {', '.join(near)}?"
-        if near
-        else "see producer/labels/rutube.csv or give --labels FILE"
-    )
-    own = f" Your videos have {', '.join(sorted(others)[:10])}." if others else ""
+    known = ", ".join(sorted(category.slug for category in categories.all))
+    hint = f"did you mean {', '.join(near)}?" if near else f"the known ones are {known}."
+    own = f" Your videos have {', '.join(sorted(others)[:CATEGORIES_SHOWN])}." if others else ""
     raise UsageError(f"no category {text!r}; {hint}{own}")
 
 

@@ -73,6 +73,10 @@ def checked(options: Options) -> Request:
     chosen = checked_backbones(
         options.backbones, weights=options.weights, sampling=options.sampling
     )
+    if options.labels is not None:
+        refuse_unscored(
+            options.labels, chosen, were_named=bool(options.backbones), weights=options.weights
+        )
     _refuse_long_prompts(chosen, options.weights, label_sets)
     if options.keep_context and not any(registry.get(name).context_tokens for name in chosen):
         able = [spec.name for spec in registry.specs() if spec.context_tokens]
@@ -110,6 +114,24 @@ def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) 
     for name in chosen:
         registry.refuse_license(name, worker.license)
     return chosen
+
+
+def refuse_unscored(labels: Path, chosen: Sequence[str], *, were_named: bool, weights: str) -> None:
+    """Raise `UsageError` where none of the `chosen` models scores a user's labels."""
+    if any(registry.get(name).has_text for name in chosen):
+        return
+    why = "" if were_named else ": the default, by the weights that this machine has"
+    allowed = settings.load(WorkerSettings).license
+    able = [spec for spec in registry.specs() if spec.has_text and spec.is_allowed(allowed)]
+    advice = [
+        f"--backbone {spec.name}"
+        + (f" (its weights come with {spec.brought_by})" if weights == "pretrained" else "")
+        for spec in able
+    ]
+    raise UsageError(
+        f"--labels {labels}: nothing would score them, for no model reads text of those chosen "
+        f"({', '.join(chosen)}{why}); give {' or '.join(advice)}, or leave --labels out"
+    )
 
 
 def misnamed_weights() -> list[str]:

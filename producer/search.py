@@ -68,6 +68,8 @@ def find(
     the stored vectors, `VideoError` for a file that cannot be embedded.
     """
     if isinstance(sought, Words):
+        if not any(character.isspace() for character in sought.text):
+            say(f"no video has the number, id or address {sought.text!r}: it is taken as a word")
         encoder = searched_encoder(
             space.backbone or registry.DEFAULT_SEARCHED,
             weights=space.weights or "pretrained",

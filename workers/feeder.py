@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from kombu import Queue
-from kombu.exceptions import BatchPublishError, KombuError
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 from sqlalchemy import Connection
 from sqlalchemy import Engine as Database
 
@@ -24,6 +24,7 @@ from db.errors import UnavailableError
 from db.jobs import abilities, feeding, lost_messages, places, stages
 from db.jobs.abilities import Abilities
 from workers import contract
+from workers.delivery import broker_trouble
 from workers.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -50,29 +51,13 @@ def broker_errors() -> Iterator[None]:
     try:
         yield
     except (KombuError, RedisError, OSError) as error:
-        cause = error.__cause__ if isinstance(error, BatchPublishError) else error
-        refused, advice = _reason(cause)
+        cause: BaseException = error
+        while isinstance(cause, KombuError) and cause.__cause__ is not None:
+            cause = cause.__cause__  # Celery's library hides what the client has said
+        trouble = broker_trouble.judge(cause)
         raise UnavailableError(
-            f"the broker {refused}: {str(cause).rstrip('.')}. {advice}"
+            f"the broker {trouble.does}: {trouble.said}. {trouble.advice}"
         ) from error
-
-
-def _reason(cause: object) -> tuple[str, str]:
-    """What the broker did, and what to do about it."""
-    if isinstance(cause, NoPermissionError):
-        return (
-            "refuses",
-            f"Its user lacks a right: ACL SETUSER that_user {contract.BROKER_RIGHTS} gives what is "
-            "needed",
-        )
-    if isinstance(cause, AuthenticationError):
-        return (
-            "does not answer",
-            "Check user and password in REELVEC_BROKER_URL (or CELERY_BROKER_URL)",
-        )
-    if isinstance(cause, ResponseError):
-        return "refuses", "Check its memory and its role"
-    return "does not answer", "Check CELERY_BROKER_URL and that it runs"
 
 
 def depths(app: Any, queues: Iterable[str]) -> dict[str, int]:

@@ -277,7 +277,19 @@ def _record(connection: Connection, request: Request, *, dry_run: bool) -> Repor
             f"no video found: names of videos end in {endings}; with --match also names without an "
             "ending are taken"
         )
+    elif request.only_categories and report.listed > report.bad and not report.counts.selected:
+        say(_none_of_the_category(report, request))
     return report
+
+
+def _none_of_the_category(report: Report, request: Request) -> str:
+    without = report.without_category
+    some = f"; {without:,} have none" if without and report.other_categories else ""
+    return (
+        f"--category {' or '.join(request.only_categories)}: none of "
+        f"{plural(report.listed - report.bad, 'listed video')} has it; their categories: "
+        f"{', '.join(report.other_categories) or 'none'}{some}"
+    )
 
 
 def _say_report(report: Report, *, dry_run: bool) -> None:
@@ -297,6 +309,8 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
         say(f"bad row: ... and {report.bad - ERRORS_SHOWN} more")
     if report.first_warning is not None:
         say(f"warning: {report.first_warning} ({plural(report.warned, 'row')})")
+    if (absent := report.absent.warning) is not None:
+        say(f"warning: {absent}")
     counts = report.counts
     parts = [
         f"listed {report.listed:,}",

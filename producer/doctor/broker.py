@@ -13,6 +13,7 @@ from producer.doctor.configuration import servers
 from producer.status.broker import client_url
 from producer.wording import plural
 from workers.contract import BROKER_RIGHTS, KEY_PREFIX
+from workers.delivery import broker_trouble
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -83,25 +84,9 @@ def _client(address: str) -> Redis:
 
 
 def _refusal(error: Exception, address: str) -> Finding:
-    import redis
-
-    fact = " ".join(str(error).split()).rstrip(".")
-    if (
-        isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError)
-        or "NOAUTH" in fact
-    ):
-        return fail(
-            "server",
-            f"{address} refuses the login: {fact}",
-            "check user and password in the broker's address",
-        )
-    advice = "check REELVEC_BROKER_URL (or CELERY_BROKER_URL) and that it runs"
-    if "SSL" in fact.upper():
-        advice = (
-            "rediss:// and every ssl_ option ask for TLS: leave them out if this server has none, "
-            "else name its CA"
-        )
-    return fail("server", f"{address} does not answer: {fact}", advice)
+    trouble = broker_trouble.judge(error)
+    advice = trouble.advice[:1].lower() + trouble.advice[1:]
+    return fail("server", f"{address} {trouble.does}: {trouble.said}", advice)
 
 
 def judge(facts: Mapping[str, Any]) -> Iterator[Finding]:

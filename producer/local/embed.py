@@ -17,7 +17,7 @@ from db.media import MediaFacts
 from producer.local.targets import whole_file
 from producer.local.vectors import CPU_ENGINE_SECONDS
 from producer.local.videos import LocalVideos
-from producer.request import checked_backbones, declared_encoder
+from producer.request import checked_backbones, declared_encoder, refuse_unscored
 from workers import pipeline
 from workers.backbones import registry
 from workers.engine.engine import Engine
@@ -62,6 +62,8 @@ class Embedder(LocalVideos):
         self._arrays = self._targets("--out", out, ".npz")
         chosen = checked_backbones(backbones or (), weights=weights, sampling=sampling)
         label_set = _label_set(labels)
+        if labels is not None:
+            refuse_unscored(labels, chosen, were_named=bool(backbones), weights=weights)
         self._owed = [
             Owed(
                 declared_encoder(name, weights, sampling),

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 from db.masking import mask, mask_url
 from workers import contract
 from workers.backbones import registry
+from workers.delivery import broker_trouble
 from workers.sampling.policies import POLICIES
 from workers.weights.kinds import WEIGHTS_KINDS
 
@@ -27,13 +28,19 @@ ANSWER_SECONDS = 8.0
 
 @dataclass(frozen=True)
 class Broker:
-    """`messages` wait in the queues at `address` (masked). `error`: why there is no answer; None:
-    there is one.
+    """`messages` wait in the queues at `address` (masked). `error`: why it is of no use; None: it
+    is. `does`: what it does instead; None: it does not answer.
     """
 
     address: str
     messages: int | None = None
     error: str | None = None
+    does: str | None = None
+
+    @property
+    def problem(self) -> str:
+        """What goes behind its name where there is an error."""
+        return f"{self.does or broker_trouble.AWAY}: {self.error}"
 
 
 class Question:
@@ -89,13 +96,10 @@ def _ask_one(client_address: str, shown: str) -> Broker:
             return Broker(shown, messages=sum(lengths))
         finally:
             client.close()
-    except redis.exceptions.NoPermissionError as error:
-        lacks = f"this user lacks a right, {error}: ACL SETUSER that_user {contract.BROKER_RIGHTS}"
-        return Broker(shown, error=mask(lacks))
     except (redis.RedisError, OSError, ValueError, TypeError) as error:
-        return Broker(
-            shown, error=mask(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
-        )
+        trouble = broker_trouble.judge(error)
+        advice = "" if trouble.does == broker_trouble.AWAY else f". {trouble.advice}"
+        return Broker(shown, error=mask(f"{trouble.said}{advice}"), does=trouble.does)
 
 
 def client_url(url: str) -> str:

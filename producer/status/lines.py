@@ -152,7 +152,7 @@ def frames(fleet: Fleet, ahead: Ahead, stages: Stages) -> str | None:
 def broker(seen: Broker) -> str:
     """The broker's answer, or that there is none."""
     if seen.error is not None:
-        return f"broker {seen.address} does not answer: {seen.error}"
+        return f"broker {seen.address} {seen.problem}"
     return f"broker answers, {plural(seen.messages or 0, 'message waits', 'messages wait')} in it"
 
 

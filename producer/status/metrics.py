@@ -107,7 +107,11 @@ def _videos(snapshot: Snapshot) -> Iterator[tuple[str, str, Iterable[Sample]]]:
 
 def _services(snapshot: Snapshot) -> Iterator[tuple[str, str, Iterable[Sample]]]:
     fleet, halts, broker = snapshot.fleet, snapshot.halts, snapshot.broker
-    yield "broker_up", "0 when the broker does not answer.", [({}, int(broker.error is None))]
+    yield (
+        "broker_up",
+        "0 when the broker does not answer or refuses.",
+        [({}, int(broker.error is None))],
+    )
     messages = broker.messages
     yield (
         "broker_messages",

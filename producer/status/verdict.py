@@ -153,7 +153,7 @@ def _why_nothing_can_go_on(facts: Facts) -> str | None:
     """The one cause that holds up everything that is left; None: there is none."""
     waiting, halts = facts.waiting, facts.halts
     if facts.broker.error is not None:
-        return f"the broker at {facts.broker.address} does not answer: {facts.broker.error}"
+        return f"the broker at {facts.broker.address} {facts.broker.problem}"
     if is_blocked(facts.recent, facts.outages, facts.oldest_run_seconds):
         return f"nothing finishes any more: {facts.outages[0].error_code}"
     if facts.total.running or waiting.ready or waiting.delayed:
@@ -311,7 +311,7 @@ def _rates(facts: Facts) -> tuple[float, float]:
 def _broker_too(facts: Facts) -> str:
     if facts.broker.error is None:
         return ""
-    return f" · the broker at {facts.broker.address} does not answer either: {facts.broker.error}"
+    return f" · also, the broker at {facts.broker.address} {facts.broker.problem}"
 
 
 def _places(halts: Halts) -> str:

@@ -90,6 +90,17 @@ def test_mistakes_are_answered(
     assert "secret" not in stderr
 
 
+def test_labels_that_no_chosen_model_scores_are_refused(alone: Desk, tmp_path: Path) -> None:
+    media.make_clip(tmp_path / "a.mp4", seconds=1)
+    (tmp_path / "tags.txt").write_text("cats\ndogs\n", encoding="utf-8")
+    asked = ("reelvec", "embed", "a.mp4", "--backbone", "probe", "--labels", "tags.txt")
+    told = alone.run(*asked, expect=2).stderr
+    assert (
+        "--labels tags.txt: nothing would score them, for no model reads text of those chosen (probe)"
+        in told
+    )
+
+
 def test_without_weights_it_says_where_they_belong(alone: Desk, tmp_path: Path) -> None:
     media.make_clip(tmp_path / "a.mp4", seconds=1)
     assert (

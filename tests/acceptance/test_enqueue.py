@@ -215,6 +215,50 @@ def test_a_category_of_the_users_own_is_known_when_a_video_has_it(
     assert counts(desk, "--category", "kittens")["already_waiting"] == 1
 
 
+def test_a_category_that_no_listed_video_has_is_told_with_those_there_are(
+    desk: Desk, folder: Path, tmp_path: Path
+) -> None:
+    asked = ("enqueue", "data", "--backbone", "probe", "--category")
+    told = desk.run(*asked, "music", "--category", "sport").stderr
+    assert (
+        "--category music or sport: none of 6 listed videos has it; their categories: tv-shows, "
+        "animals, films\n" in told
+    )
+    assert "their categories" not in desk.run(*asked, "films").stderr
+    told = desk.run("enqueue", "--category", "music", "--backbone", "probe", expect=2).stderr
+    assert "no recorded video has category 'music'; they have: films. Name a SOURCE" in told
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "a.mp4").write_bytes(b"x")
+    flat = ("enqueue", "flat", "--backbone", "probe", "--category", "films")
+    assert "none of 1 listed video has it; their categories: none" in desk.run(*flat).stderr
+
+
+def test_an_unknown_category_is_told_with_the_known_ones(desk: Desk, folder: Path) -> None:
+    told = desk.run("enqueue", "data", "--category", "qqqqq", expect=2).stderr
+    assert "no category 'qqqqq'; the known ones are animals, anime, art, " in told
+    assert "various, video-games. Your videos have animals, films, tv-shows." in told
+    assert "rutube.csv" not in told
+
+
+def test_local_files_of_a_list_that_are_not_there_are_told_once(
+    desk: Desk, folder: Path, tmp_path: Path
+) -> None:
+    asked = ("enqueue", "-", "--backbone", "probe")
+    told = desk.run(*asked, stdin="a.mp4\nb.mp4\nc.mp4\ns3://bucket/a.mp4\n").stderr
+    assert (
+        "warning: 3 of 3 local files in the list are not on this machine, for example "
+        f"{tmp_path}/a.mp4. That is well if the workers have them there; else" in told
+    )
+    assert told.count("not on this machine") == 1
+    assert "queued 4" in told, "the workers may have them"
+    there = "".join(f"{path}\n" for path in folder.rglob("*.mp4"))
+    for stdin in (there, "s3://bucket/b.mp4\n"):
+        assert "not on this machine" not in desk.run(*asked, stdin=stdin).stderr
+    assert "not on this machine" not in desk.run("enqueue", "data", "--backbone", "probe").stderr
+    many = "".join(f"/nowhere/{number}.mp4\n" for number in range(1_100))
+    assert "1,000 of the first 1,000 local files in" in desk.run(*asked, stdin=many).stderr
+
+
 def test_non_commercial_weights_are_named_or_refused(desk: Desk, folder: Path) -> None:
     arguments = ("enqueue", str(folder), "--backbone", "videomae", "--weights", "random-tiny")
     told = desk.run(*arguments, "--dry-run").stderr
@@ -234,6 +278,28 @@ def test_a_prompt_that_is_too_long_is_told_before_any_video_meets_it(
     done = desk.run(*arguments, expect=2, REELVEC_MODELS_DIR=str(models))
     assert "tokens long; X-CLIP reads 77" in done.stderr
     desk.run(*arguments, REELVEC_MODELS_DIR=str(tmp_path / "elsewhere"))
+
+
+def test_labels_that_no_chosen_model_scores_are_refused(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text(
+        "category,prompt\ncats,a cat\ndogs,a dog\n", encoding="utf-8"
+    )
+    asked = ("enqueue", "s3://bucket/a.mp4", "--labels", "tags.csv")
+    told = desk.run(*asked, "--backbone", "probe", "--backbone", "vivit", expect=2).stderr
+    assert (
+        "--labels tags.csv: nothing would score them, for no model reads text of those chosen (probe, vivit);"
+        in told
+    )
+    assert "give --backbone x-clip (its weights come with reelvec models fetch x-clip) or" in told
+    (tmp_path / "models" / "timesformer").mkdir(parents=True)  # the only weights of this machine
+    here = {"REELVEC_MODELS_DIR": str(tmp_path / "models")}
+    told = desk.run(*asked, expect=2, **here).stderr
+    assert "(timesformer: the default, by the weights that this machine has)" in told
+    tiny = ("--weights", "random-tiny")
+    told = desk.run(*asked, *tiny, "--backbone", "probe", expect=2).stderr
+    assert "give --backbone x-clip or --backbone siglip2, or leave --labels out" in told
+    assert desk.run("reelvec", "db", "sql", "SELECT count(*) FROM videos").stdout.split()[1] == "0"
+    desk.run(*asked, "--backbone", "probe", "--backbone", "x-clip")
 
 
 def test_a_label_file_says_what_is_scored_and_no_videos_category(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from sqlalchemy import make_url
 
 from db import schema
 from tests.conftest import Desk
@@ -36,6 +37,16 @@ def test_no_database_is_69_without_the_password(desk: Desk, command: tuple[str, 
     done = desk.run(*command, expect=69, DATABASE_URL=NOWHERE_DATABASE)
     assert "127.0.0.1:9" in done.stderr
     assert "hunter2" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_wrong_password_is_69_and_said_to_be_one(desk: Desk, command: tuple[str, ...]) -> None:
+    right = make_url(desk.environment["DATABASE_URL"])
+    wrong = right.set(password="hunter2").render_as_string(hide_password=False)
+    told = desk.run(*command, expect=69, DATABASE_URL=wrong).stderr
+    assert "refuses the login" in told
+    assert "user and password" in told
+    assert "that the server runs" not in told
 
 
 def test_no_broker_is_69_and_nothing_is_lost(desk: Desk) -> None:

@@ -211,6 +211,26 @@ def test_a_broker_that_is_away_is_said(desk: Desk, engine: Engine, videos: int) 
     )
 
 
+def test_a_broker_that_refuses_the_login_is_no_broker_that_is_away(
+    desk: Desk, engine: Engine, videos: int
+) -> None:
+    worker(engine)
+    place = desk.environment["CELERY_BROKER_URL"].rpartition("@")[2]
+    for login, said in (
+        ("", "it asks for a password"),
+        (":canary@", "invalid username-password pair or user is disabled"),
+    ):
+        refused = {"CELERY_BROKER_URL": f"redis://{login}{place}"}
+        done = desk.run("reelvec", "status", expect=1, **refused)
+        verdict = done.stdout.splitlines()[0]
+        assert verdict.startswith("BLOCKED  0 done, 0 failed, 60 waiting; the broker at redis://")
+        told = f"refuses the login: {said}. Check user and password in REELVEC_BROKER_URL"
+        assert told in verdict
+        assert told in done.stdout.partition("\nbroker ")[2]
+        assert "does not answer" not in done.stdout
+        assert "canary" not in done.stdout + done.stderr
+
+
 def test_nothing_is_claimed_although_work_is_ready(desk: Desk, engine: Engine, videos: int) -> None:
     """Workers beat and take nothing, as after a broker was away: from 60 s on that is not
     RUNNING.

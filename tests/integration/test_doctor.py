@@ -75,7 +75,8 @@ class TestPostgres:
         login, _, rest = database_url.rpartition("@")
         addresses.setenv("DATABASE_URL", f"{login.rpartition(':')[0]}:hunter2@{rest}")
         found = look(postgres.checks())
-        assert "password authentication failed" in found["server"].fact
+        assert "refuses the login" in found["server"].fact
+        assert found["server"].advice.startswith("Check user and password in REELVEC_DATABASE_URL")
         assert "hunter2" not in str(found)
 
     @pytest.fixture
@@ -157,6 +158,10 @@ class TestBroker:
         found = look(broker.checks())
         assert "refuses the login" in found["server"].fact
         assert "hunter2" not in str(found)
+        addresses.setenv("CELERY_BROKER_URL", f"redis://{broker_url.rpartition('@')[2]}")
+        found = look(broker.checks())
+        assert found["server"].fact.endswith(" refuses the login: it asks for a password")
+        assert found["server"].advice.startswith("check user and password in REELVEC_BROKER_URL")
 
     def test_users_of_the_broker_with_few_rights_and_with_just_enough(
         self, addresses: pytest.MonkeyPatch, broker_url: str
@@ -183,8 +188,8 @@ class TestBroker:
                     theirs.llen("reelvec:reelvec")
                 theirs.close()
             assert (
-                "lacks a right, No permissions to access a key: ACL SETUSER that_user "
-                f"{BROKER_RIGHTS}" in str(ask(f"redis://other:hunter22@{place}").error)
+                "refuses: No permissions to access a key. Its user lacks a right: ACL SETUSER "
+                f"that_user {BROKER_RIGHTS}" in ask(f"redis://other:hunter22@{place}").problem
             )
             addresses.setenv("CELERY_BROKER_URL", f"redis://ours:hunter22@{place}")
             assert statuses(look(broker.checks())) == {

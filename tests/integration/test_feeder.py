@@ -60,6 +60,17 @@ def test_a_broker_that_never_answers_is_not_waited_for(engine: Engine, app: Cele
     assert one(engine, QUEUED) == 0
 
 
+def test_a_broker_that_asks_for_a_password_is_said_to_refuse_the_login(
+    engine: Engine, app: Celery, broker_url: str
+) -> None:
+    app.conf.broker_url = f"redis://{broker_url.rpartition('@')[2]}"
+    with pytest.raises(
+        UnavailableError, match=r"refuses the login: it asks for a password\. Check"
+    ):
+        feeder.feed(engine, app)
+    assert one(engine, QUEUED) == 0
+
+
 def test_messages_that_are_lost_again_before_anybody_saw_them_come_back_again(
     engine: Engine, app: Celery
 ) -> None:

@@ -242,7 +242,10 @@ TOLD = {
     b"PK\x03\x04": "an archive",
     b"CWS\x09": "a Flash program",
     b"ID3\x03": "sound without pictures",
-    b"hello": "containers that are read: mp4, mov, 3gp, mkv",
+    b"hello": "this is text, no video (the file begins with b'hello'); containers that are read: mp4",
+    "Привет".encode() * 60: "this is text, no video",  # the last letter that is looked at is cut
+    b"\x01\x02hello": "this is no kind of video that is read (the file begins with b'\\x01",
+    b"\xf0hello world": "this is no kind of video that is read",
 }
 
 
@@ -251,7 +254,9 @@ def test_what_is_refused_is_told_what_it_is(content: bytes, tmp_path: Path) -> N
     path = written(content)(tmp_path / "video.mp4")
     with pytest.raises(VideoError, match="the file begins with") as caught:
         sampled(path)
-    assert (caught.value.code, TOLD[content] in str(caught.value)) == ("not_media", True)
+    message = str(caught.value)
+    assert (caught.value.code, TOLD[content] in message) == ("not_media", True)
+    assert message.startswith("this is "), "what it is comes first"
 
 
 def test_almost_whole_is_good_enough(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg2  # type: ignore[import-untyped]
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
+from sqlalchemy.exc import OperationalError
 
-from db import encoders, schema, session
+from db import driver_errors, encoders, schema, session
 from db.errors import RefusedConfigurationError, UnavailableError
 from tests.ledgering import declare, encoder, execute, one
 
@@ -100,6 +102,73 @@ def test_nobody_at_home_is_unavailable_without_the_password() -> None:
         "Postgres at postgresql://u:***@127.0.0.1:9/x does not answer: "
     )  # no driver in it
     assert message.endswith("Check REELVEC_DATABASE_URL (or DATABASE_URL) and that the server runs")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said", "advice"),
+    [
+        (
+            {"password": "hunter2"},
+            " refuses the login: .*password authentication failed for user",
+            "Check user and password in REELVEC_DATABASE_URL (or DATABASE_URL)",
+        ),
+        (
+            {"database": "never_made"},
+            ' has no such database: .*database "never_made" does not exist',
+            "Check the name of the database in REELVEC_DATABASE_URL (or DATABASE_URL), or have it "
+            "created",
+        ),
+        (
+            {"username": "mute", "password": "x"},
+            ' refuses the login: .*role "mute" is not permitted to log in',
+            "have that role given LOGIN",
+        ),
+        (
+            {"username": "shut_out", "password": "x"},
+            ' refuses the login: .*permission denied for database "',
+            "have that role given CONNECT on the database",
+        ),
+    ],
+    ids=["password", "database", "no login", "no right"],
+)
+def test_who_is_refused_is_not_told_that_nobody_answers(
+    database_url: str, engine: Engine, wrong: dict[str, str], said: str, advice: str
+) -> None:
+    url = make_url(database_url)
+    execute(
+        engine,
+        f"REVOKE CONNECT ON DATABASE {url.database} FROM PUBLIC; "
+        "CREATE ROLE mute PASSWORD 'x'; CREATE ROLE shut_out LOGIN PASSWORD 'x'",
+    )
+    try:
+        with (
+            pytest.raises(UnavailableError, match=said) as caught,
+            session.connect(url.set(**wrong).render_as_string(hide_password=False)),
+        ):
+            pass
+    finally:
+        execute(engine, "DROP ROLE mute, shut_out")
+    message = str(caught.value)
+    assert message.endswith(advice)
+    assert "does not answer" not in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "advice"),
+    [
+        ('no pg_hba.conf entry for host "10.0.0.7", user "u"', "refuses the login", "pg_hba.conf"),
+        ('role "u" does not exist', "it has no such role", "have that role created"),
+        ("no such database: x", "has no such database", "the name of the database"),  # a pooler
+    ],
+)
+def test_refusals_of_other_servers(words: str, said: str, advice: str) -> None:
+    """What a server with other rules for its logins says."""
+    fatal = f'connection to server at "10.0.0.1", port 5432 failed: FATAL:  {words}'
+    error = OperationalError(None, None, psycopg2.OperationalError(fatal))
+    message = str(driver_errors.translated("postgresql://h/x", error))
+    assert said in message.partition(": ")[0]
+    assert advice in message.partition(". Check ")[2]
 
 
 def test_an_encoder_is_declared_once(engine: Engine) -> None:

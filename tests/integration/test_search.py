@@ -225,6 +225,13 @@ def test_what_is_searched_is_a_video_before_a_file_and_a_file_before_words(
                 recognised(connection, text)
 
 
+def test_an_id_that_no_video_has_is_said_to_be_taken_as_a_word(desk: Desk) -> None:
+    told = desk.run("reelvec", "search", "rt-77", expect=2).stderr.splitlines()
+    assert told[1] == "no video has the number, id or address 'rt-77': it is taken as a word"
+    assert "no video has a vector of siglip2 yet" in told[2]
+    assert "taken as" not in desk.run("reelvec", "search", "two", "cats", expect=2).stderr
+
+
 def test_a_stored_video_finds_others_of_a_category_and_their_windows(
     engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

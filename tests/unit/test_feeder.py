@@ -28,7 +28,15 @@ def test_the_window_follows_the_fleet_within_bounds() -> None:
         (redis.BusyLoadingError("loading"), "does not answer: loading"),
         (
             redis.AuthenticationError("invalid password"),
-            "does not answer: invalid password. Check user and password",
+            "refuses the login: invalid password. Check user and password",
+        ),
+        (
+            redis.AuthenticationError("Authentication required."),
+            "refuses the login: it asks for a password. Check user and password",
+        ),
+        (
+            redis.AuthenticationWrongNumberOfArgsError("wrong number of arguments for 'auth'"),
+            "refuses the login: wrong number of arguments",  # a server that has no users
         ),
         (redis.OutOfMemoryError("used memory > 'maxmemory'"), "refuses: used memory > 'maxmemory'"),
         (redis.ReadOnlyError("a replica"), "refuses: a replica"),
@@ -46,3 +54,5 @@ def test_every_error_of_the_broker_has_words_of_ours(error: Exception, said: str
         raise error
     with pytest.raises(UnavailableError, match=f"the broker {said}"), feeder.broker_errors():
         raise kombu.BatchPublishError("delivery is uncertain") from error
+    with pytest.raises(UnavailableError, match=f"the broker {said}"), feeder.broker_errors():
+        raise kombu.OperationalError("as kombu has it") from error

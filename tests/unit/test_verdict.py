@@ -224,7 +224,7 @@ class TestBroker:
     def test_it_is_said_beside_other_trouble(self) -> None:
         for fleet in (NOBODY, replace(ALIVE, paused=True)):
             assert (
-                "redis://h does not answer either: Connection refused"
+                "also, the broker at redis://h does not answer: Connection refused"
                 in judge(total(waiting=1), NEVER, fleet, AWAY).line
             )
 

@@ -20,7 +20,7 @@ from workers.sampling.frames import STAGE
 from workers.sampling.inside.boxes import ByteFile
 from workers.sampling.inside.ebml import EBML
 from workers.sampling.inside.formats import CODECS, DECODERS, FORMATS, KNOWN_FORMATS
-from workers.sampling.inside.refused import HEAD_BYTES, description
+from workers.sampling.inside.refused import HEAD_BYTES, description, is_text
 
 #: 36 megapixels: 8K and a little more; a decoder may keep 17 such pictures.
 MAX_PIXELS = 36_000_000
@@ -92,9 +92,13 @@ def _unreadable(file: ByteFile) -> VideoError:
         )
     if head.startswith(EBML):
         return VideoError("truncated", "a mkv or webm that ends within its header", stage=STAGE)
-    what = description(head)
-    message = f"this is {what}" if what else f"containers that are read: {KNOWN_FORMATS}"
-    return VideoError("not_media", f"{message} (the file begins with {head[:16]!r})", stage=STAGE)
+    message = f"(the file begins with {head[:16]!r})"
+    if what := description(head):
+        message = f"this is {what} {message}"
+    else:
+        what = "text, no video" if is_text(head) else "no kind of video that is read"
+        message = f"this is {what} {message}; containers that are read: {KNOWN_FORMATS}"
+    return VideoError("not_media", message, stage=STAGE)
 
 
 def picture_stream(container: InputContainer, codecs: Sequence[str] = CODECS) -> VideoStream:

@@ -72,3 +72,16 @@ def description(head: bytes) -> str:
         if re.match(pattern, text):
             return what
     return next((what for bytes_pattern, what in _BINARIES if re.match(bytes_pattern, head)), "")
+
+
+def is_text(head: bytes) -> bool:
+    """Whether a file that begins so is text in UTF-8: no character is cut but the last, and none is
+    one that no text holds.
+    """
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:
+            return False
+        text = head[: error.start].decode()
+    return bool(text) and all(letter >= " " or letter in "\t\n\r\f" for letter in text)

@@ -1,0 +1,59 @@
+"""What a broker does that is of no use to us, in plain words: one judgement for who feeds it
+(`workers/feeder.py`), who asks it (`reelvec status`) and who examines it (`reelvec doctor`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workers import contract
+
+AWAY = "does not answer"
+VARIABLES = "REELVEC_BROKER_URL (or CELERY_BROKER_URL)"
+#: What it answers to somebody who sends no password; the second is about its newer protocol.
+_WANTS_PASSWORD = ("Authentication required", "HELLO must be called with the client already")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """`does` goes behind the broker's name; `said`: its own words or the client's; `advice`: a
+    sentence without its full stop.
+    """
+
+    does: str
+    said: str
+    advice: str
+
+
+def judge(error: BaseException) -> Trouble:
+    """What lies behind an error of the client (redis-py) or of the system."""
+    # Who only looks at the ledger need not wait for it.
+    from redis import exceptions
+
+    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    if isinstance(error, exceptions.NoPermissionError):
+        return Trouble(
+            "refuses",
+            said,
+            f"Its user lacks a right: ACL SETUSER that_user {contract.BROKER_RIGHTS} gives what is "
+            "needed",
+        )
+    if isinstance(
+        error,
+        exceptions.AuthenticationError
+        | exceptions.AuthenticationWrongNumberOfArgsError
+        | exceptions.AuthorizationError,
+    ):
+        if said.startswith(_WANTS_PASSWORD):
+            said = "it asks for a password"
+        return Trouble("refuses the login", said, f"Check user and password in {VARIABLES}")
+    if isinstance(error, exceptions.ResponseError):
+        return Trouble("refuses", said, "Check its memory and its role")
+    if "SSL" in said.upper():
+        return Trouble(
+            AWAY,
+            said,
+            "rediss:// and every ssl_ option ask for TLS: leave them out if this server has none, "
+            "else name its CA",
+        )
+    return Trouble(AWAY, said, f"Check {VARIABLES} and that it runs")
