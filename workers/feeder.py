@@ -72,7 +72,7 @@ def _reason(cause: object) -> tuple[str, str]:
         )
     if isinstance(cause, ResponseError):
         return "refuses", "Check its memory and its role"
-    return "does not answer", "Check CELERY_BROKER_URL and that it runs"
+    return "does not answer", "Check REELVEC_BROKER_URL (or CELERY_BROKER_URL) and that it runs"
 
 
 def depths(app: Any, queues: Iterable[str]) -> dict[str, int]:

@@ -51,6 +51,23 @@ def test_a_line_is_a_command_with_options_it_has(line: str) -> None:
     assert used <= known | {"--help"}
 
 
+def test_one_pair_of_addresses_is_used_throughout() -> None:
+    """README and guide explain the other pair once, and the reference lists it."""
+    other = re.compile(r"(?<!REELVEC_)DATABASE_URL|CELERY_BROKER_URL")
+    for page in PAGES:
+        if page.name == "configuration.md":
+            continue
+        paragraphs = [
+            part for part in page.read_text(encoding="utf-8").split("\n\n") if other.search(part)
+        ]
+        assert len(paragraphs) == (page.name in ("README.md", "guide.md")), (page.name, paragraphs)
+        for part in paragraphs:
+            words = " ".join(part.split())
+            assert "`REELVEC_DATABASE_URL` wins over `DATABASE_URL`" in words
+            assert "two different brokers are refused" in words
+    assert not other.search(REELVEC.epilog)
+
+
 def commands(command: Any, path: str) -> list[tuple[str, Any]]:
     inner = getattr(command, "commands", {})
     return [
