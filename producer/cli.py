@@ -49,7 +49,7 @@ RUN, WATCH, USE, SET_UP, LOOK = (
 
 reelvec = typer.Typer(
     name="reelvec",
-    epilog="Environment: DATABASE_URL  CELERY_BROKER_URL  REELVEC_MODELS_DIR  (all: "
+    epilog="Environment: REELVEC_DATABASE_URL  REELVEC_BROKER_URL  REELVEC_MODELS_DIR  (all: "
     "docs/configuration.md)",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

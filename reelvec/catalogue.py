@@ -54,7 +54,7 @@ class Scores(NamedTuple):
 @contextmanager
 def connect(database_url: str | None = None) -> Iterator[Catalogue]:
     """The catalogue in a database: the one given, or the one that the commands would use here
-    (`DATABASE_URL` and `CELERY_BROKER_URL`, or the local stack).
+    (`REELVEC_DATABASE_URL` and `REELVEC_BROKER_URL`, or the local stack).
 
     Raises `db.errors.ReelvecError`: no address, no answer, a schema of another version.
 
@@ -262,7 +262,7 @@ class Catalogue:
         if self._broker_url is None:
             raise UsageError(
                 "a catalogue that was connected by its address can only be read: to queue videos "
-                "set DATABASE_URL and CELERY_BROKER_URL, and connect() without an address"
+                "set REELVEC_DATABASE_URL and REELVEC_BROKER_URL, and connect() without an address"
             )
         return self._broker_url
 

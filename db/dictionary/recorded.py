@@ -14,15 +14,16 @@ uri text
     characters are percent-encoded, in s3 ones they are not: compare reelvec.readable(uri) with
     LIKE.
 external_id text
-    The id that your own systems know it by, from the manifest. Two renditions may have one id.
+    The id that your own systems know it by, from the list of videos; NULL if there was none, as with
+    folders and buckets. Two renditions may have one id.
 category text
     What the source said it is; what a model says is in best_tags.
 title text
-    From the manifest, or the name of the file.
+    From the list of videos, or the name of the file.
 group_key text
     Channel, uploader or series: videos that belong together.
 attributes jsonb
-    Every other column of the manifest.
+    Every other column of the list.
 etag text
     Which version of the file the vectors were made from.
 size_bytes bigint

@@ -115,7 +115,9 @@ waiting bigint
 cancelled bigint
     Taken off by an operator.
 videos_per_second numeric
-    Done in the last 10 minutes.
+    How many videos became done in the last 600 seconds, divided by 600: a mean over this time, in
+    which workers may have been idle. reelvec status counts from the start of the work, so after a
+    short job it says more.
 
 VIEW failures
     Every video that failed, and why.

@@ -236,12 +236,13 @@ SELECT DISTINCT ON (h.head) t.tagger, h.kind, ARRAY(
     SELECT e.encoder FROM unnest(h.encoder_ids) WITH ORDINALITY AS u (encoder_id, place)
     JOIN reelvec.encoders e USING (encoder_id) ORDER BY u.place) AS encoders,
   t.categories, h.videos, h.judgement - 'examples' AS judgement
-FROM reelvec.heads h JOIN reelvec.taggers t USING (tagger_id) ORDER BY h.head, h.version DESC
+FROM reelvec.heads h JOIN reelvec.taggers t USING (tagger_id) JOIN reelvec.encoders e USING (encoder_id)
+WHERE e.weights = 'pretrained' ORDER BY h.head, h.version DESC
 """)
 
 
 def kept(connection: Connection) -> list[Kept]:
-    """Of every name the newest."""
+    """Of every name the newest; none that has learnt from random weights, as in the view tags."""
     return [
         Kept(
             **{

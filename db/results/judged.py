@@ -20,7 +20,8 @@ BLOCK_ROWS = 8192
 class Judged:
     """A tagger that reads text, and how many of the videos it has scored have a category that it
     `knows`, one that is `unknown` to it, or `none`. `windows` a video; 0: of some videos only the
-    mean over the windows is stored. Answers are read of one video of `every` so many.
+    mean over the windows is stored. Answers are read of one video of `every` so many. `weights` are
+    its encoder's: what random ones say means nothing.
     """
 
     tagger_id: int
@@ -30,6 +31,7 @@ class Judged:
     unknown: int
     none: int
     windows: int
+    weights: str
     every: int = 1
 
 
@@ -70,8 +72,8 @@ class Cell:
 GROUP = "coalesce(hashtextextended(v.group_key, 0), v.video_id)"
 
 _TAGGERS = text("""
-SELECT t.tagger_id, t.tagger, t.categories, s.known, s.unknown, s.none, s.windows
-FROM reelvec.taggers t JOIN reelvec.label_sets USING (label_set_id)
+SELECT t.tagger_id, t.tagger, t.categories, s.known, s.unknown, s.none, s.windows, e.weights
+FROM reelvec.taggers t JOIN reelvec.label_sets USING (label_set_id) JOIN reelvec.encoders e USING (encoder_id)
 CROSS JOIN LATERAL (
   SELECT count(*) FILTER (WHERE v.category = ANY (t.categories)) AS known,
     count(*) FILTER (WHERE v.category <> ALL (t.categories)) AS unknown,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
@@ -33,8 +34,8 @@ class Addresses:
 
 
 def resolve(*, start: bool = True) -> Addresses:
-    """The addresses this process works with; a local stack that is down is started again unless
-    `start` is False.
+    """The addresses this process works with; a local stack that is down is started again, which
+    stderr is told, unless `start` is False.
 
     Raises `UsageError` for one address without the other or an unusable one,
     `RefusedConfigurationError` for two different brokers, `NoStackError` where nothing is
@@ -52,6 +53,11 @@ def resolve(*, start: bool = True) -> Addresses:
         )
     if start:
         stack.up()
+        if stack.launched:
+            print(  # noqa: T201 - whoever had stopped them should know, in every program
+                f"started the local servers in {stack.data_dir}; reelvec up --stop stops them",
+                file=sys.stderr,
+            )
     database_url, broker_url = stack.urls()
     return Addresses(database_url, broker_url, local=True)
 

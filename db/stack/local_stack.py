@@ -72,6 +72,8 @@ class LocalStack:
     def __init__(self, data_dir: Path, *, disposable: bool = False) -> None:
         self.data_dir = data_dir.expanduser().resolve()
         self.disposable = disposable
+        #: Whether `up` of this object has started a server that did not run.
+        self.launched = False
         self._postgres_folder = self.data_dir / "postgres"
 
     def exists(self) -> bool:
@@ -148,6 +150,7 @@ class LocalStack:
             pids = [server.wait_ready() for server in servers]
             state = StackState(*self.urls(), pids[0], pids[1], servers[0].port, servers[1].port)
             self._write("stack.json", asdict(state))
+            self.launched |= any(server.launched for server in servers)
         except BaseException:  # Ctrl-C too
             for server in servers:
                 if server.launched:

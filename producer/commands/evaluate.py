@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 def evaluate(
     tagger: Annotated[
         list[str] | None,
-        typer.Option(help="Judge only this tagger, such as x-clip/en. Repeatable."),
+        typer.Option(
+            help="Judge only this tagger, such as x-clip/en; default: all but those of random "
+            "weights. Repeatable."
+        ),
     ] = None,
     encoder: Annotated[
         list[str] | None,

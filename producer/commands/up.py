@@ -22,8 +22,9 @@ def up(
     """Start a Postgres and a Valkey (a Redis) of your own on this machine, without Docker or root,
     and prepare the database.
 
-    You may run it as often as you like: servers that run are left alone. REELVEC_DATA_DIR chooses
-    the folder of the data.
+    You may run it as often as you like: servers that run are left alone. Commands that need the
+    servers start them if they are stopped, and say so; `status` and `doctor` start nothing.
+    REELVEC_DATA_DIR chooses the folder of the data.
 
     Example: reelvec up
     """

@@ -9,13 +9,15 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from producer.doctor import child, requirements
-from producer.doctor.check import Check, Finding, fail, ok
+from producer.doctor.check import Check, Finding, fail, ok, warn
 
 GROUP = "Python"
 MINIMUM = (3, 11)
 OURS = ("db", "workers", "producer")
 #: Not ours, but a file of that name in the current folder breaks a worker, too.
 THEIRS = ("celery", "torch", "transformers", "av", "PIL", "numpy")
+#: A module that only reelvec has: a folder that holds it is a copy of reelvec.
+OUR_MARK = "reelvec_origin.py"
 
 
 def checks() -> list[Check]:
@@ -108,19 +110,29 @@ def names() -> Iterator[Finding]:
 
 def judge_names(here: Path, ours: Mapping[str, str], found: Mapping[str, str | None]) -> Finding:
     """`found`: where a program started in `here` finds each module, `ours`: where reelvec's
-    packages are.
+    packages are. Where `here` is another copy of reelvec, such as a clone of the repository, that
+    is worth a look and no failure.
     """
-    shadows = []
+    shadows, only_copies = [], (here / OUR_MARK).is_file()
     for name, place in found.items():
         if name in ours:
             if place is None or Path(place).resolve() != Path(ours[name]).resolve():
                 shadows.append(f"{name} is {place or 'nowhere'}, not {ours[name]}")
+                only_copies &= place is not None and Path(place).resolve() == here.resolve() / name
         elif (
             place is not None
             and Path(place).resolve().is_relative_to(here.resolve())
             and "site-packages" not in place
         ):
             shadows.append(f"{name} is {place}")
+            only_copies = False
+    if shadows and only_copies:
+        return warn(
+            "module names",
+            f"{here} is a copy of reelvec, which only plain `celery -A workers.app` would run in "
+            "place of the installed one",
+            "use reelvec worker, or start Celery in another folder",
+        )
     if shadows:
         return fail(
             "module names",

@@ -86,7 +86,8 @@ def evaluate(database: Engine, asked: Asked, begin: Begin, *, who: str) -> Evalu
             raise UsageError(
                 "nothing to compare: no video that a tagger has scored has a category that the "
                 "tagger knows; categories come from folders, from the column `category` of a "
-                "list, or from enqueue --as. Heads learn your own categories: --encoder"
+                "list, or from enqueue --as. Heads learn your own categories: --encoder. Taggers "
+                "of random weights mean nothing, and are judged only if --tagger names them"
             )
         return Evaluation(zero_shot)
     taught = teach(database, asked.encoders, asked.folds)
@@ -102,8 +103,8 @@ def evaluate(database: Engine, asked: Asked, begin: Begin, *, who: str) -> Evalu
 def zero_shots(
     database: Engine, taggers: Sequence[str], begin: Begin, *, most: int | None = None
 ) -> tuple[ZeroShot, ...]:
-    """`taggers`, or all that have scored a video, by the categories that the sources say; each by
-    about `most` videos, or all. Raises `UsageError` for an unknown one.
+    """`taggers`, or all of trained weights that have scored a video, by the categories that the
+    sources say; each by about `most` videos, or all. Raises `UsageError` for an unknown one.
     """
     with vectors.snapshot(database) as connection:
         chosen = zero_shot.chosen_taggers(connection, taggers)

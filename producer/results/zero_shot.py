@@ -57,7 +57,9 @@ class ZeroShot:
 
 
 def chosen_taggers(connection: Connection, names: Sequence[str]) -> list[Judged]:
-    """Those of `names`, or all that have scores. Raises `UsageError` for one that has none."""
+    """Those of `names`, or all that have scores and no random weights, as the view `tags` has it.
+    Raises `UsageError` for one that has none.
+    """
     found = judged.taggers(connection)
     known = [tagger.tagger for tagger in found]
     for name in names:
@@ -65,7 +67,9 @@ def chosen_taggers(connection: Connection, names: Sequence[str]) -> list[Judged]
             raise UsageError(
                 f"no tagger {name!r} has scored a video; there are {', '.join(known) or 'none'}"
             )
-    return [tagger for tagger in found if not names or tagger.tagger in names]
+    if names:
+        return [tagger for tagger in found if tagger.tagger in names]
+    return [tagger for tagger in found if tagger.weights == "pretrained"]
 
 
 def evaluate(

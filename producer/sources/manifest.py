@@ -1,4 +1,4 @@
-"""What a row of a manifest says: columns by name, whatever kind of list it stands in."""
+"""What a row of a list says: columns by name, whatever kind of list it stands in."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class RowError:
 
 @dataclass(frozen=True)
 class Context:
-    """What the rows of a manifest are read against. `base`: where relative paths start; None
+    """What the rows of a list are read against. `base`: where relative paths start; None
     refuses them.
     """
 

@@ -1,4 +1,4 @@
-"""Parquet manifests, read in batches: the same columns as CSV, with the types they have."""
+"""Parquet lists, read in batches: the same columns as CSV, with the types they have."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BATCH_ROWS = 1_000
 
 
 def read_parquet(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
-    """Stream the rows of a Parquet manifest; columns as in `producer.sources.manifest`.
+    """Stream the rows of a Parquet list; columns as in `producer.sources.manifest`.
 
     Raises `UsageError` at once, before any row: pyarrow is not installed, no Parquet file, no uri
     column, a column twice.

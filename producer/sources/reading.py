@@ -161,7 +161,7 @@ def _one_file(path: Path, facts: os.stat_result) -> VideoRow:
 
 
 def _list_in_bucket(uri: str, context: Context, storage: Storage) -> Iterator[VideoRow | RowError]:
-    """A manifest or list in a bucket: read from a copy that is gone afterwards."""
+    """A list in a bucket: read from a copy that is gone afterwards."""
     folder = tempfile.TemporaryDirectory(prefix="reelvec-list-")
     copy = Path(folder.name) / PurePosixPath(uri).name[-60:]
     try:

@@ -118,12 +118,11 @@ def _error(code: str | None, text: str | None) -> str:
 
 def workers(fleet: Fleet, *, running: int) -> str:
     """Who works, how full their hands are, and who went missing."""
-    beat = "none yet" if fleet.last_beat_seconds is None else ago(fleet.last_beat_seconds)
     draining = f" ({fleet.draining} draining)" if fleet.draining else ""
-    line = (
-        f"workers alive {fleet.alive}{draining}, {plural(running, 'video')} in hand, last beat "
-        f"{beat}"
-    )
+    alive = f"workers alive {fleet.alive}{draining}" if fleet.alive else "no worker is alive"
+    line = f"{alive}, {plural(running, 'video')} in hand"
+    if fleet.last_beat_seconds is not None:  # nothing is kept of workers that ended in order
+        line += f", last beat {ago(fleet.last_beat_seconds)}"
     if not fleet.stale:
         return line
     gone = [

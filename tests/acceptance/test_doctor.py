@@ -112,6 +112,8 @@ def test_a_folder_that_shadows_a_package(base: Desk) -> None:
     found = findings(base, expect=1)
     assert failed(found) == {"Python/module names"}
     assert str(base.folder / "workers") in found["Python/module names"]["fact"]
+    (base.folder / "reelvec_origin.py").touch()  # the folder is a clone of the repository
+    assert findings(base, expect=0)["Python/module names"]["status"] == "warn"
 
 
 def test_broken_rows_are_named(base: Desk) -> None:

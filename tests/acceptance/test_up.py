@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import Desk, clean_environment
 
+STARTED = "started the local servers in "
+
 
 @pytest.fixture
 def own(reachable: Path, tmp_path: Path) -> Iterator[Desk]:
@@ -27,11 +29,17 @@ def test_up_then_everything_finds_it_also_after_a_stop(own: Desk, tmp_path: Path
     queued = own.run("enqueue", "a.mp4", "--backbone", "probe", "--json")
     assert json.loads(queued.stdout)["queued"] == 1
     assert "(local stack)" in queued.stderr
+    assert STARTED not in queued.stderr, "they ran"
     own.run("reelvec", "up", "--stop")
     again = own.run("enqueue", "a.mp4", "--backbone", "probe", "--json")
     assert json.loads(again.stdout)["already_waiting"] == 1, (
         "started again by itself, nothing forgotten"
     )
+    assert again.stderr.splitlines()[0].startswith(STARTED)
+    own.run("reelvec", "up", "--stop")
+    url = own.run("reelvec", "db", "url")
+    assert url.stderr.splitlines()[0].startswith(STARTED)
+    assert url.stdout.startswith("postgresql://")
     assert own.run("reelvec", "status", expect=1).stdout.startswith("STALLED  1 waiting")
 
 

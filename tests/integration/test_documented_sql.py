@@ -69,8 +69,8 @@ def library(
         execute(engine, SCORES, tags=len(labels.categories), tagger=tagger)
     execute(
         engine,
-        "UPDATE reelvec.videos SET category = 'films', title = 'one', uri = 's3://b/кот' || "
-        "video_id",
+        "UPDATE reelvec.videos SET category = 'films', uri = 's3://b/кот' || video_id,"
+        " title = CASE video_id WHEN 7 THEN 'Cat' ELSE 'one' END",
     )
     execute(engine, "INSERT INTO reelvec.jobs (video_id, encoders, state, error_code, error, bytes_read, finished_at)"
                     " SELECT video_id, '{1}', CASE video_id WHEN 50 THEN 'failed' ELSE 'done' END, 'truncated', 'ends early',"

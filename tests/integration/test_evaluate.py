@@ -163,6 +163,20 @@ def test_the_notebooks_tables_come_out_of_stored_probabilities(
     assert "there are x-clip/en, x-clip/many" in str(refused.exception)
 
 
+def test_random_weights_are_judged_only_by_name(desk: Engine) -> None:
+    labelled(desk, ["films", "pets"], [None, None])
+    labels = LabelSet("en", ("films", "pets"), ("films", "pets"))
+    windows = np.full((2, 3, 2), 0.5, np.float32)
+    scored(desk, bound(desk, "x-clip-random-tiny", 4), labels, windows)
+    execute(desk, "UPDATE reelvec.encoders SET weights = 'random-tiny'")
+    refused = CliRunner().invoke(reelvec, ["evaluate"])
+    assert "of random weights" in str(refused.exception)
+    (named,) = told("--tagger", "x-clip-random-tiny/en")["zero_shot"]
+    assert named["videos"] == 2
+    scored(desk, bound(desk, "x-clip", 4), labels, windows)
+    assert [one["tagger"] for one in told()["zero_shot"]] == ["x-clip/en"]
+
+
 def clustered(engine: Engine) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
     """Videos of three categories by 24 channels, and vectors of two encoders that know something of
     both: a channel's videos are alike. One more category has three videos, another is of one

@@ -258,6 +258,9 @@ def test_the_videos_of_a_square_are_those_that_were_counted_in_it(
     assert judgement.chosen("no such") is judgement.judged[0], "it is right more often"
     assert judgement.lacking == ()
     assert matrix(judgement.judged[1].cells or ()).mistakes
+    execute(catalogue, "UPDATE reelvec.encoders SET weights = 'random-tiny'")
+    assert Judging(catalogue).look().judged == ()
+    execute(catalogue, "UPDATE reelvec.encoders SET weights = 'pretrained'")  # for the next test
 
 
 def test_of_copies_the_best_is_kept_and_the_others_are_beside_it(

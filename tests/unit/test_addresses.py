@@ -286,17 +286,27 @@ def test_nothing_configured_and_never_made_names_both_ways_on(tmp_path: Path) ->
 
 
 def test_a_stopped_local_stack_is_started_unless_only_described(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_stopped_stack(tmp_path / "stack")
     started: list[Path] = []
-    monkeypatch.setattr(local_stack.LocalStack, "up", lambda self: started.append(self.data_dir))
+
+    def up(stack: local_stack.LocalStack) -> None:
+        started.append(stack.data_dir)
+        stack.launched = len(started) == 1  # the second time somebody else was faster
+
+    monkeypatch.setattr(local_stack.LocalStack, "up", up)
     found = resolve(start=False)
     assert started == []
     assert found.database_url == "postgresql+psycopg2://reelvec:s3cret@127.0.0.1:15001/reelvec"
     assert found.broker_url == "redis://:s3cret@127.0.0.1:15002/0"
+    assert capsys.readouterr() == ("", "")
     assert resolve() == found
     assert started == [tmp_path / "stack"]
+    line = f"started the local servers in {started[0]}; reelvec up --stop stops them\n"
+    assert capsys.readouterr() == ("", line)
+    resolve()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_line_for_people_names_both_services_and_no_secret() -> None:

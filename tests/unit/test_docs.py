@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from db.dictionary import ENTRIES
 from producer.cli import enqueue_alone, reelvec
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,35 @@ def test_a_line_is_a_command_with_options_it_has(line: str) -> None:
     }
     used = {word for word in rest if word.startswith("--")}
     assert used <= known | {"--help"}
+
+
+def test_a_list_of_videos_is_called_a_list() -> None:
+    """In the pages and in the comments of the database; other formats have manifests."""
+    found = [
+        line
+        for page in PAGES
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if "manifest" in line.replace("sources/manifest.py", "").lower() and "DASH" not in line
+    ]
+    assert found == []
+    assert [entry for entry in ENTRIES if "manifest" in entry.words.lower()] == []
+
+
+def test_one_pair_of_addresses_is_used_throughout() -> None:
+    """README and guide explain the other pair once, and the reference lists it."""
+    other = re.compile(r"(?<!REELVEC_)DATABASE_URL|CELERY_BROKER_URL")
+    for page in PAGES:
+        if page.name == "configuration.md":
+            continue
+        paragraphs = [
+            part for part in page.read_text(encoding="utf-8").split("\n\n") if other.search(part)
+        ]
+        assert len(paragraphs) == (page.name in ("README.md", "guide.md")), (page.name, paragraphs)
+        for part in paragraphs:
+            words = " ".join(part.split())
+            assert "`REELVEC_DATABASE_URL` wins over `DATABASE_URL`" in words
+            assert "two different brokers are refused" in words
+    assert not other.search(REELVEC.epilog)
 
 
 def commands(command: Any, path: str) -> list[tuple[str, Any]]:

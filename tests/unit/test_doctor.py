@@ -205,6 +205,20 @@ class TestPython:
         )
         assert inside.status == "ok", "a virtual environment in the folder shadows nothing"
 
+    def test_a_clone_of_reelvec_shadows_itself_and_that_is_no_failure(self, tmp_path: Path) -> None:
+        ours = {name: f"/env/site-packages/{name}" for name in ("db", "workers")}
+        found = {name: str(tmp_path / name) for name in ours}
+        (tmp_path / "reelvec_origin.py").touch()
+        judged = python.judge_names(tmp_path, ours, found)
+        assert judged.status == "warn"
+        assert "only plain `celery -A workers.app`" in judged.fact
+        for foreign in (
+            {**found, "torch": f"{tmp_path}/torch.py"},
+            {**found, "db": None},
+            {**found, "db": "/elsewhere/db"},
+        ):
+            assert python.judge_names(tmp_path, ours, foreign).status == "fail"
+
 
 class TestGpu:
     GOOD = GpuFacts(

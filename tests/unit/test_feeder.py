@@ -23,7 +23,10 @@ def test_the_window_follows_the_fleet_within_bounds() -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (redis.ConnectionError("Connection refused"), "does not answer: Connection refused"),
+        (
+            redis.ConnectionError("Connection refused"),
+            "does not answer: Connection refused. Check REELVEC_BROKER_URL",
+        ),
         (redis.TimeoutError("Timeout"), "does not answer: Timeout"),
         (redis.BusyLoadingError("loading"), "does not answer: loading"),
         (

@@ -38,7 +38,12 @@ def test_every_outage_has_a_remedy() -> None:
 
 def test_workers_that_went_missing_are_named() -> None:
     assert lines.workers(ALIVE, running=5) == "workers alive 2, 5 videos in hand, last beat 3 s ago"
-    assert lines.workers(Fleet(0, 0, 0, 0, None), running=0).endswith("last beat none yet")
+    nobody = Fleet(0, 0, 0, 0, None)
+    assert lines.workers(nobody, running=0) == "no worker is alive, 0 videos in hand"
+    lost = replace(nobody, last_beat_seconds=60.0, stale=(WORKER,))
+    assert lines.workers(lost, running=3).startswith(
+        "no worker is alive, 3 videos in hand, last beat 60 s ago · without a heartbeat 1: "
+    )
     gone = tuple(replace(WORKER, pid=pid) for pid in range(4711, 4718))
     line = lines.workers(replace(ALIVE, draining=1, stale=gone), running=5)
     assert "alive 2 (1 draining)" in line
