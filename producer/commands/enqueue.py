@@ -326,7 +326,13 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
         "duplicates": counts.duplicates,
         "other category than before": counts.recategorised,
     }
-    parts += [f"{name} {count:,}" for name, count in optional.items() if count]
+    more = {"already waiting": counts.widened}
+    parts += [
+        f"{name} {count:,}"
+        + (f" ({more[name]:,} of them want one more model now)" if more.get(name) else "")
+        for name, count in optional.items()
+        if count
+    ]
     say(("dry run, nothing changed: " if dry_run else "") + " · ".join(parts))
     if counts.already_failed:
         say("failed videos are tried again with: reelvec retry")
