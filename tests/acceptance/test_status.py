@@ -19,6 +19,8 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from db.jobs.catalogue import Wanted
+from db.jobs.steering import Cancelled
+from producer.commands import steer
 from producer.desk import operator
 from tests.conftest import Desk
 from tests.ledgering import Row, declare, execute, one, record, state_of, worker
@@ -455,6 +457,28 @@ def test_retry_and_cancel_say_how_many(desk: Desk, engine: Engine, videos: int) 
     assert (
         one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state IN ('pending', 'queued')") == 20
     )
+    assert "38 waiting videos are cancelled\n" in done.stderr
+    again = desk.run("reelvec", "cancel", "--category", "films").stderr
+    assert "none of these videos was waiting: nothing is cancelled" in again
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (Cancelled(1), "1 waiting video is cancelled"),
+        (
+            Cancelled(0, done=3),
+            "3 videos that had some vectors already get no more, and count as done",
+        ),
+        (
+            Cancelled(2, done=1),
+            "2 waiting videos are cancelled; 1 video that had some vectors already gets no more, "
+            "and counts as done",
+        ),
+    ],
+)
+def test_what_is_cancelled_is_told_without_zeros(found: Cancelled, told: str) -> None:
+    assert steer._cancelled(found) == told
 
 
 @pytest.mark.parametrize(
