@@ -210,7 +210,12 @@ def _wait(database: Engine, connection: Connection, where: Addresses) -> NoRetur
     """Ends the command by what became of the videos that `connection` remembers."""
     from producer import wait
 
-    raise typer.Exit(wait.until_done(database, connection, where.broker_url))
+    try:
+        ended = wait.until_done(database, connection, where.broker_url)
+    except KeyboardInterrupt:
+        say("no longer waiting: the videos stay queued, and reelvec status shows them")
+        raise
+    raise typer.Exit(ended)
 
 
 def _say_choices(request: Request) -> None:

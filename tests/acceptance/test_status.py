@@ -579,6 +579,28 @@ def test_waiting_says_what_holds_it_up(desk: Desk, engine: Engine) -> None:
         process.communicate()
 
 
+def test_who_no_longer_waits_is_told_that_the_videos_stay(desk: Desk, engine: Engine) -> None:
+    (desk.folder / "a.mp4").touch()
+    enqueue = [str(Path(sys.executable).with_name("enqueue")), str(desk.folder)]
+    process = subprocess.Popen(
+        [*enqueue, "--backbone", "probe", "--wait"],
+        env=desk.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until(process, "STALLED", stream="stderr")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    finally:
+        process.kill()
+        told = process.communicate()[1]
+    assert told.endswith(
+        "no longer waiting: the videos stay queued, and reelvec status shows them\ninterrupted\n"
+    )
+    assert one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state = 'queued'") == 1
+
+
 def test_watch_ends_with_ctrl_c(videos: int, watch: Watch) -> None:
     process = watch()
     until(process, "STALLED")
