@@ -170,6 +170,15 @@ def test_without_a_source_it_means_what_is_recorded(desk: Desk, folder: Path) ->
     assert json.loads(widened.stdout)["selected"] == 3
 
 
+def test_sql_that_changes_rows_says_how_many(desk: Desk, folder: Path) -> None:
+    desk.run("enqueue", "data", "--backbone", "probe")
+    sql = ("reelvec", "db", "sql", "--write")
+    changed = desk.run(*sql, "UPDATE jobs SET attempts = 1 WHERE video_id < 3").stderr
+    assert changed.endswith("\ndone: 2 rows\n")
+    assert desk.run(*sql, "DELETE FROM attempts").stderr.endswith("\ndone: 0 rows\n")
+    assert desk.run(*sql, "CREATE TABLE mine (a int)").stderr.endswith("\ndone\n")
+
+
 def test_one_more_model_for_those_that_wait_is_said(desk: Desk, folder: Path) -> None:
     desk.run("enqueue", "data", "--backbone", "probe")
     second = ("enqueue", "data", "--backbone", "vivit", "--weights", "random-tiny")
