@@ -16,6 +16,7 @@ from pathlib import Path
 
 from db.errors import UsageError
 from db.labels import LabelSet
+from producer.sources import separators
 
 SHIPPED = Path(__file__).with_name("labels") / "rutube.csv"
 
@@ -203,11 +204,28 @@ def _read_labels(path: Path) -> list[_Label]:
         raise UsageError(
             f"{path} holds no labels; write columns category,prompt or one name a line"
         )
-    first = {cell.strip(' \t\r\n"').lower() for cell in re.split("[,;\t]", lines[head])}
-    is_csv = len(first) > 1 and not first.isdisjoint({"category", "prompt"})
-    labels = list(_csv_labels(path, lines, head) if is_csv else _text_labels(lines))
+    separator = separators.stated(lines[head])
+    head += separator is not None
+    separator, names = _columns(lines[head] if head < len(lines) else "", separator)
+    is_csv = len(names) > 1 and not {"category", "prompt"}.isdisjoint(names)
+    labels = list(_csv_labels(path, lines, head, separator) if is_csv else _text_labels(lines))
     _check_labels(path, labels)
     return labels
+
+
+def _columns(line: str, separator: str | None) -> tuple[str, list[str]]:
+    """The separator of a label file's first line, unless it was stated, and its columns, in small
+    letters. A line that is no row of a table is one name.
+    """
+    try:
+        if separator is not None:
+            return separator, [name.lower() for name in separators.cells(line, separator)]
+        separator, names = separators.header(
+            line, ",", lambda names: {"category", "prompt"} <= {name.lower() for name in names}
+        )
+    except csv.Error:
+        return ",", [line]
+    return separator, [name.lower() for name in names]
 
 
 def _text_labels(lines: list[str]) -> Iterator[_Label]:
@@ -217,16 +235,13 @@ def _text_labels(lines: list[str]) -> Iterator[_Label]:
             yield _Label(number, name, name)
 
 
-def _csv_labels(path: Path, lines: list[str], head: int) -> Iterator[_Label]:
-    reader = csv.reader(lines[head:])
+def _csv_labels(path: Path, lines: list[str], head: int, separator: str) -> Iterator[_Label]:
+    reader = csv.reader(lines[head:], delimiter=separator)
     try:
         header = [name.strip().lower() for name in next(reader)]
         if missing := [name for name in ("category", "prompt") if name not in header]:
             found = ", ".join(header)
-            raise UsageError(
-                f"{path} line {head + 1}: no column {missing[0]} (found: {found}); separate with "
-                "commas"
-            )
+            raise UsageError(f"{path} line {head + 1}: no column {missing[0]} (found: {found})")
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 row = dict(zip(header, (cell.strip() for cell in cells), strict=False))

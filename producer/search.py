@@ -93,7 +93,7 @@ def _choice(sought: Stored | File, encoder: Encoder, others: Sequence[Encoder]) 
     if encoder.weights.startswith("random"):
         line += ", whose random weights mean nothing"
     if others:
-        line += f"; --backbone chooses among {', '.join(other.name for other in others)}, too"
+        line += f". Other models: {', '.join(f'--backbone {other.name}' for other in others)}"
     return line
 
 

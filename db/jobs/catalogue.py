@@ -60,6 +60,7 @@ class Counts:
     """What recording did. Each selected video is in exactly one of `queued` and the `already_`
     counts.
 
+    `widened`: of those that wait already, who want a model now that they did not want before.
     `changed` are videos whose bytes are not those that were read before. `duplicates` are rows of
     the source whose uri was selected before. `recategorised` are known videos of which this source
     says another category than was recorded.
@@ -72,6 +73,7 @@ class Counts:
     already_done: int = 0
     already_waiting: int = 0
     already_failed: int = 0
+    widened: int = 0
     duplicates: int = 0
     recategorised: int = 0
 
@@ -188,6 +190,7 @@ _KEPT = """CASE WHEN NOT EXISTS (
 _WIDEN_JOBS = text(f"""
 WITH known AS (
   SELECT j.video_id, j.state, chunk.changed,
+    j.state IN ('pending', 'queued', 'running') AND NOT j.encoders @> CAST(:encoders AS smallint[]) AS is_widened,
     array(SELECT DISTINCT e FROM unnest(j.encoders || CAST(:encoders AS smallint[])) e ORDER BY e) AS union_encoders,
     array(SELECT DISTINCT t FROM unnest(j.taggers || CAST(:taggers AS smallint[])) t ORDER BY t) AS union_taggers,
     j.state = 'failed' AND j.error_code = ANY(CAST(:file_codes AS text[])) AND NOT (:force OR chunk.changed) AS is_lost
@@ -218,9 +221,9 @@ WITH known AS (
     finished_at = CASE WHEN is_lost OR new_state = 'done' THEN coalesce(j.finished_at, now()) END,
     enqueued_at = CASE WHEN is_lost OR new_state = 'done' THEN j.enqueued_at ELSE now() END
   FROM widened w WHERE j.video_id = w.video_id
-  RETURNING reopens AND new_state = 'pending' AS reopened
+  RETURNING reopens AND new_state = 'pending' AS reopened, is_widened
 )
-SELECT count(*) FILTER (WHERE reopened) FROM changed
+SELECT count(*) FILTER (WHERE reopened), count(*) FILTER (WHERE is_widened) FROM changed
 """)  # noqa: S608
 
 _STATES = text(
@@ -313,7 +316,8 @@ def _record_jobs(connection: Connection, wanted: Wanted, counts: Counts) -> None
     connection.execute(_INSERT_PLACES)
     counts.queued = connection.execute(_INSERT_JOBS, facts).rowcount
     if counts.queued < counts.selected:
-        counts.queued += int(connection.execute(_WIDEN_JOBS, facts).scalar_one())
+        reopened, counts.widened = connection.execute(_WIDEN_JOBS, facts).one()
+        counts.queued += reopened
         after = _states(connection, _STATES)
         counts.already_done = after.get("done", 0)
         counts.already_failed = after.get("failed", 0)

@@ -217,9 +217,9 @@ class _Notices:
 
 def query(
     connection: Connection, statement: str, *, write: bool, tell: Callable[[str], None]
-) -> tuple[list[str], list[tuple[Any, ...]]]:
+) -> tuple[list[str], list[tuple[Any, ...]], int | None]:
     """Run the user's own SQL; returns column names and rows (both empty for a statement without a
-    result).
+    result), and how many rows it has changed; None: it counts none.
 
     `tell` hears Postgres' notices: `video 42 has no vector of vivit yet: its job is pending`.
     Without `write` the whole session is read-only, so that a COMMIT inside the statement opens no
@@ -234,5 +234,6 @@ def query(
     connection.commit()
     result = connection.exec_driver_sql(statement.replace("%", "%%"))
     if not result.returns_rows:
-        return [], []
-    return list(result.keys()), [tuple(row) for row in result]
+        # CREATE and the like count no rows
+        return [], [], result.rowcount if result.rowcount >= 0 else None
+    return list(result.keys()), [tuple(row) for row in result], None

@@ -46,14 +46,19 @@ def known_tagger(connection: Connection, tagger: str) -> Scoring:
     """
     found = connection.execute(_TAGGER, {"tagger": tagger}).first()
     if found is None:
-        names = connection.execute(text("SELECT tagger FROM reelvec.taggers ORDER BY 1")).scalars()
-        raise UsageError(f"there is no tagger {tagger!r}; there are {', '.join(names) or 'none'}")
+        known = ", ".join(names(connection)) or "none"
+        raise UsageError(f"there is no tagger {tagger!r}; there are {known}")
     if len(found.categories) > WHOLE_CATEGORIES:
         raise UsageError(
             f"{tagger} has {len(found.categories):,} categories, of which only the best "
             f"{KEPT_TAGS} of a video are kept, by name: read them from the view tags"
         )
     return Scoring(found.tagger_id, found.tagger, list(found.categories), found.windows)
+
+
+def names(connection: Connection) -> list[str]:
+    """Of all taggers."""
+    return list(connection.execute(text("SELECT tagger FROM reelvec.taggers ORDER BY 1")).scalars())
 
 
 def count(connection: Connection, scoring: Scoring, *, to: int | None = None) -> int:

@@ -101,7 +101,7 @@ def sql(
     text = statement if statement is not None else sys.stdin.read()
     if not text.strip():
         raise UsageError('no SQL given: reelvec db sql "SELECT * FROM progress"')
-    columns, rows = _query(text, write=write)
+    columns, rows, changed = _query(text, write=write)
     if as_json:
         for row in rows:
             print_json(dict(zip(columns, row, strict=True)))
@@ -109,7 +109,7 @@ def sql(
         print_table(columns, rows)
         say(plural(len(rows), "row"))
     else:
-        say("done")
+        say("done" if changed is None else f"done: {plural(changed, 'row')}")
 
 
 @commands.command()
@@ -247,7 +247,7 @@ def purge(
     say(f"removed {plural(gone.strips, 'picture')}: {gone.size_bytes / 1e6:,.1f} MB")
 
 
-def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, ...]]]:
+def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, ...]], int | None]:
     from sqlalchemy.exc import DBAPIError
 
     from db.errors import UsageError

@@ -210,7 +210,12 @@ def _wait(database: Engine, connection: Connection, where: Addresses) -> NoRetur
     """Ends the command by what became of the videos that `connection` remembers."""
     from producer import wait
 
-    raise typer.Exit(wait.until_done(database, connection, where.broker_url))
+    try:
+        ended = wait.until_done(database, connection, where.broker_url)
+    except KeyboardInterrupt:
+        say("no longer waiting: the videos stay queued, and reelvec status shows them")
+        raise
+    raise typer.Exit(ended)
 
 
 def _say_choices(request: Request) -> None:
@@ -326,7 +331,13 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
         "duplicates": counts.duplicates,
         "other category than before": counts.recategorised,
     }
-    parts += [f"{name} {count:,}" for name, count in optional.items() if count]
+    more = {"already waiting": counts.widened}
+    parts += [
+        f"{name} {count:,}"
+        + (f" ({more[name]:,} of them want one more model now)" if more.get(name) else "")
+        for name, count in optional.items()
+        if count
+    ]
     say(("dry run, nothing changed: " if dry_run else "") + " · ".join(parts))
     if counts.already_failed:
         say("failed videos are tried again with: reelvec retry")

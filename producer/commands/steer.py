@@ -110,8 +110,18 @@ def cancel(
 
 
 def _cancelled(found: Cancelled) -> str:
-    kept = f", {found.done:,} are done with the vectors they have" if found.done else ""
-    return f"{plural(found.cancelled, 'waiting video is', 'waiting videos are')} cancelled{kept}"
+    if not found.cancelled and not found.done:
+        return "none of these videos was waiting: nothing is cancelled"
+    parts = []
+    if found.cancelled:
+        parts.append(
+            f"{plural(found.cancelled, 'waiting video is', 'waiting videos are')} cancelled"
+        )
+    if found.done:
+        ends = ("gets", "counts") if found.done == 1 else ("get", "count")
+        that = plural(found.done, "video that", "videos that")
+        parts.append(f"{that} had some vectors already {ends[0]} no more, and {ends[1]} as done")
+    return "; ".join(parts)
 
 
 def _withdrawn(names: list[str], found: Cancelled) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -20,6 +20,8 @@ GROUP = "Sources"
 SECONDS = 60.0
 #: As many objects as S3 gives for one call; as many rows are looked at for a good one.
 PAGE_OBJECTS = 1000
+#: Videos that are opened until one is not empty.
+OPENED = 10
 #: Variables that say that S3 is meant, besides an s3:// source.
 S3_VARIABLES = (
     "AWS_ENDPOINT_URL_S3",
@@ -92,15 +94,15 @@ def _source(source: str | None) -> Iterator[Finding]:
 
 
 def _try(source: str, storage: Storage) -> Iterator[Finding]:
-    """List until the first video, then open that: of an object or address this reads its first
-    block.
+    """List until the first videos, then open them until one is not empty: of an object or address
+    this reads its first block.
     """
     try:
-        fact, uri = _first(source, storage)
+        fact, uris = _first(source, storage)
     except ReelvecError as error:
         yield _failure("source", "cannot be listed", error)
         return
-    if uri is None:
+    if not uris:
         yield warn(
             "source",
             fact,
@@ -109,10 +111,24 @@ def _try(source: str, storage: Storage) -> Iterator[Finding]:
         return
     yield ok("source", fact)
     try:
-        with storage.open(uri) as opened:
-            yield ok("first video", f"{uri} opens, {opened.size_bytes:,} bytes")
+        yield _opened(uris, storage)
     except VideoError as error:
         yield _failure("first video", "cannot be opened", error)
+
+
+def _opened(uris: Sequence[str], storage: Storage) -> Finding:
+    """Of the first video that is not empty. Raises `VideoError`."""
+    for empty, uri in enumerate(uris):
+        with storage.open(uri) as opened:
+            if opened.size_bytes:
+                before = f"; before it {empty} of 0 bytes" if empty else ""
+                return ok("first video", f"{uri} opens, {opened.size_bytes:,} bytes{before}")
+    others = f", and so have the {len(uris) - 1} after it" if uris[1:] else ""
+    return warn(
+        "first video",
+        f"{uris[0]} has 0 bytes{others}",
+        "upload it again: such a video fails as empty_file",
+    )
 
 
 _CURES = {
@@ -138,9 +154,9 @@ def _failure(name: str, what: str, error: ReelvecError) -> Finding:
     )
 
 
-def _first(source: str, storage: Storage) -> tuple[str, str | None]:
-    """What to say of a source, and the uri of its first video: one real list call, or its first
-    good row.
+def _first(source: str, storage: Storage) -> tuple[str, list[str]]:
+    """What to say of a source, and the uris of its first videos: one real list call, or its first
+    good rows.
     """
     from producer.categories import load_shipped
     from producer.sources.naming import VIDEO_SUFFIXES
@@ -162,18 +178,24 @@ def _first(source: str, storage: Storage) -> tuple[str, str | None]:
                 "videos by name"
             )
             bucket = folder.removesuffix(bucket_and_key(folder)[1])
-            return fact, f"{bucket}{videos[0]}" if videos else None
+            return fact, [f"{bucket}{key}" for key in videos[:OPENED]]
     bad: RowError | None = None
+    uris: list[str] = []
     rows = read_source(
         source, categories=load_shipped(), match=None, s3_endpoint=host, storage=storage
     )
     for row in islice(rows, PAGE_OBJECTS):
-        if not isinstance(row, RowError):
-            return f"{source} can be read", row.uri
-        bad = bad or row
+        if isinstance(row, RowError):
+            bad = bad or row
+        else:
+            uris.append(row.uri)
+        if len(uris) == OPENED:
+            break
+    if uris:
+        return f"{source} can be read", uris
     if bad is not None:
-        return f"{source} has no good row at its beginning: {bad.where}: {bad.reason}", None
-    return f"{source} can be read, but holds no video", None
+        return f"{source} has no good row at its beginning: {bad.where}: {bad.reason}", []
+    return f"{source} can be read, but holds no video", []
 
 
 def _roots() -> Iterator[Finding]:

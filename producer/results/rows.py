@@ -129,12 +129,25 @@ def find(connection: Connection, name: str, *, windows: bool) -> Taken:
     """What an encoder or a tagger (its name has a slash in it) has to take out. Raises `UsageError`
     for a name that nothing has, and where there is nothing yet.
     """
+    if encoders.fetch_encoder(connection, name) is None:
+        _refuse_unknown(connection, name)
     taken = _of_tagger(connection, name, windows) if "/" in name else None
     taken = taken or _of_encoder(connection, name, windows)
     if not taken.videos:
         what = "windows" if windows else "scores" if "/" in name else "vectors"
         raise UsageError(f"{name} has no {what} yet: `reelvec status` says what is waiting")
     return taken
+
+
+def _refuse_unknown(connection: Connection, name: str) -> None:
+    """Raises `UsageError` for a name that neither an encoder nor a tagger has."""
+    taggers = scores.names(connection)
+    if name not in taggers:
+        known = ", ".join(encoders.names(connection)) or "none yet: run enqueue"
+        raise UsageError(
+            f"there is no encoder and no tagger {name!r}; the encoders are {known}; the taggers "
+            f"are {', '.join(taggers) or 'none'}"
+        )
 
 
 def _of_tagger(connection: Connection, name: str, windows: bool) -> Taken:

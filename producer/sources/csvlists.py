@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from db.errors import UsageError
-from producer.sources import packed
+from producer.sources import packed, separators
 from producer.sources.cells import SAVE_AS_UTF8, check_storable, is_empty, is_storable
 from producer.sources.manifest import (
     Context,
@@ -23,7 +23,6 @@ from producer.sources.manifest import (
 from producer.sources.packed import Lines, UnreadableLineError
 
 _MAX_FIELD_CHARACTERS = 1 << 20
-_SEPARATORS = ",;\t|"
 _TAB_SUFFIXES = (".tsv", ".tab")
 
 
@@ -87,23 +86,11 @@ def _header(path: Path, lines: Lines) -> tuple[str, list[str]]:
         line = next((line for line in lines if line.strip()), "")
         if not is_storable(line):
             raise UsageError(f"{path} line {lines.number} is not UTF-8 text; {SAVE_AS_UTF8}")
-        if line.lower().startswith("sep=") and len(line.rstrip("\r\n")) == len("sep=") + 1:
-            separator = line[len("sep=")]
-            return separator, _cells(next(lines, ""), separator)
-        candidates = [usual, *(separator for separator in _SEPARATORS if separator != usual)]
-        found = {separator: _cells(line, separator) for separator in candidates}
+        if (separator := separators.stated(line)) is not None:
+            return separator, separators.cells(next(lines, ""), separator)
+        return separators.header(line, usual, lambda names: bool(address_columns(names)))
     except (csv.Error, UnreadableLineError) as error:
         raise UsageError(f"{path} line {lines.number}: {error}") from error
-    # the first that shows an address column; where none does, the one that makes most of the line
-    best = max(
-        candidates,
-        key=lambda separator: (bool(address_columns(found[separator])), len(found[separator])),
-    )
-    return best, found[best]
-
-
-def _cells(line: str, separator: str) -> list[str]:
-    return [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
 
 
 def _rows(

@@ -170,6 +170,22 @@ def test_without_a_source_it_means_what_is_recorded(desk: Desk, folder: Path) ->
     assert json.loads(widened.stdout)["selected"] == 3
 
 
+def test_sql_that_changes_rows_says_how_many(desk: Desk, folder: Path) -> None:
+    desk.run("enqueue", "data", "--backbone", "probe")
+    sql = ("reelvec", "db", "sql", "--write")
+    changed = desk.run(*sql, "UPDATE jobs SET attempts = 1 WHERE video_id < 3").stderr
+    assert changed.endswith("\ndone: 2 rows\n")
+    assert desk.run(*sql, "DELETE FROM attempts").stderr.endswith("\ndone: 0 rows\n")
+    assert desk.run(*sql, "CREATE TABLE mine (a int)").stderr.endswith("\ndone\n")
+
+
+def test_one_more_model_for_those_that_wait_is_said(desk: Desk, folder: Path) -> None:
+    desk.run("enqueue", "data", "--backbone", "probe")
+    second = ("enqueue", "data", "--backbone", "vivit", "--weights", "random-tiny")
+    assert "already waiting 6 (6 of them want one more model now)" in desk.run(*second).stderr
+    assert "want one more" not in desk.run(*second).stderr
+
+
 def test_as_labels_and_never_selects(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "a.mp4").write_bytes(b"x")

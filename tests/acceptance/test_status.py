@@ -19,6 +19,8 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from db.jobs.catalogue import Wanted
+from db.jobs.steering import Cancelled
+from producer.commands import steer
 from producer.desk import operator
 from tests.conftest import Desk
 from tests.ledgering import Row, declare, execute, one, record, state_of, worker
@@ -455,6 +457,28 @@ def test_retry_and_cancel_say_how_many(desk: Desk, engine: Engine, videos: int) 
     assert (
         one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state IN ('pending', 'queued')") == 20
     )
+    assert "38 waiting videos are cancelled\n" in done.stderr
+    again = desk.run("reelvec", "cancel", "--category", "films").stderr
+    assert "none of these videos was waiting: nothing is cancelled" in again
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (Cancelled(1), "1 waiting video is cancelled"),
+        (
+            Cancelled(0, done=3),
+            "3 videos that had some vectors already get no more, and count as done",
+        ),
+        (
+            Cancelled(2, done=1),
+            "2 waiting videos are cancelled; 1 video that had some vectors already gets no more, "
+            "and counts as done",
+        ),
+    ],
+)
+def test_what_is_cancelled_is_told_without_zeros(found: Cancelled, told: str) -> None:
+    assert steer._cancelled(found) == told
 
 
 @pytest.mark.parametrize(
@@ -553,6 +577,28 @@ def test_waiting_says_what_holds_it_up(desk: Desk, engine: Engine) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_who_no_longer_waits_is_told_that_the_videos_stay(desk: Desk, engine: Engine) -> None:
+    (desk.folder / "a.mp4").touch()
+    enqueue = [str(Path(sys.executable).with_name("enqueue")), str(desk.folder)]
+    process = subprocess.Popen(
+        [*enqueue, "--backbone", "probe", "--wait"],
+        env=desk.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until(process, "STALLED", stream="stderr")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    finally:
+        process.kill()
+        told = process.communicate()[1]
+    assert told.endswith(
+        "no longer waiting: the videos stay queued, and reelvec status shows them\ninterrupted\n"
+    )
+    assert one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state = 'queued'") == 1
 
 
 def test_watch_ends_with_ctrl_c(videos: int, watch: Watch) -> None:

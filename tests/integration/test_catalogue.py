@@ -76,6 +76,19 @@ def test_a_new_backbone_opens_finished_videos_for_it_alone(engine: Engine, wante
     assert again.encoders == (other,)
 
 
+def test_those_that_wait_already_and_get_another_model_are_counted(
+    engine: Engine, wanted: Wanted
+) -> None:
+    record(engine, rows(4), wanted)
+    execute(engine, "UPDATE reelvec.jobs SET state = 'running' WHERE video_id = 1")
+    execute(engine, "UPDATE reelvec.jobs SET state = 'done' WHERE video_id = 2")
+    other = Wanted((declare(engine, "other"),), ())
+    assert record(engine, rows(4), other) == Counts(
+        selected=4, queued=1, already_waiting=3, widened=3
+    )
+    assert record(engine, rows(4), other) == Counts(selected=4, already_waiting=4)
+
+
 def test_an_object_that_was_replaced_is_made_again(engine: Engine, wanted: Wanted) -> None:
     """The etag is that of the bytes the rows were made from; a source that says none, or the same,
     changes nothing.

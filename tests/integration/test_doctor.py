@@ -313,6 +313,7 @@ class TestSources:
         self, addresses: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         media.empty(tmp_path / "a.mp4")
+        (tmp_path / "b.mp4").write_bytes(b"bytes")
         found = look(storage.checks(str(tmp_path)))
         assert statuses(found) == {
             "s3": "skipped",
@@ -329,7 +330,14 @@ class TestSources:
             "first video": "ok",
             "file roots": "fail",
         }
+        told = f"file://{tmp_path}/b.mp4 opens, 5 bytes; before it 1 of 0 bytes"
+        assert found["first video"].fact == told
         assert look(storage.checks(f"{tmp_path}/gone"))["source"].status == "fail"
+        media.empty(tmp_path / "b.mp4")
+        found = look(storage.checks(str(tmp_path)))
+        assert found["first video"].status == "warn"
+        assert found["first video"].fact.endswith("a.mp4 has 0 bytes, and so have the 1 after it")
+        assert "empty_file" in found["first video"].advice
 
 
 def test_a_package_that_crashes_or_is_broken_is_a_line(

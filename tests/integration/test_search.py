@@ -254,6 +254,15 @@ def test_a_stored_video_finds_others_of_a_category_and_their_windows(
     (best,) = found("1", "--windows", "-k", "1")
     assert (best["video_id"], best["window_index"]) == (2, 1), "its own window is as near as can be"
     assert (best["start_seconds"], best["end_seconds"]) == (10, 20)
+    other = bound(engine, declared_encoder("x-clip", "random-tiny", "notebook"), "bbb", 2)
+    execute(
+        engine,
+        "INSERT INTO reelvec.video_embeddings SELECT :other, video_id, embedding, 'float32', "
+        "gen_random_uuid() FROM reelvec.video_embeddings",
+        other=other.encoder_id,
+    )
+    told = CliRunner().invoke(reelvec, ["search", "1"]).stderr
+    assert "file:///1.mp4 by vivit. Other models: --backbone x-clip-random-tiny\n" in told
     with session.transaction(engine) as connection:
         video = recognised(connection, "rt-77")
     with pytest.raises(

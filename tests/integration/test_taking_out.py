@@ -332,14 +332,28 @@ def test_a_folder_is_gone_on_with(
 def test_what_cannot_be_exported_is_told(engine: Engine, tmp_path: Path) -> None:
     bound(engine, "probe", DIM)
     for name, target, told in (
-        ("prob", "x.npz", "there is no encoder 'prob'; there are probe"),
+        (
+            "genres",
+            "x.npz",
+            "there is no encoder and no tagger 'genres'; the encoders are probe; the taggers are "
+            "none",
+        ),
         ("probe", "x.npz", "probe has no vectors yet"),
-        ("probe/cars", "x.npz", "there is no tagger 'probe/cars'; there are none"),
+        ("probe/cars", "x.npz", "there is no encoder and no tagger 'probe/cars'; the encoders"),
         ("probe", "x.xlsx", r"give a name that ends in \.npz, \.parquet, \.csv"),
     ):
         with pytest.raises(UsageError, match=told):
             desk.export(engine, name, tmp_path / target, windows=False, tell=nothing)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_taggers_are_told_beside_encoders(
+    engine: Engine, scored: np.ndarray, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        UsageError, match=r"'genres'; the encoders are probe; the taggers are probe/"
+    ):
+        desk.export(engine, "genres", tmp_path / "x.npz", windows=False, tell=nothing)
 
 
 def test_a_file_that_is_broken_off_does_not_appear(

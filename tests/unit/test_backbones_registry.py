@@ -35,6 +35,14 @@ def test_an_unknown_backbone_names_the_nearest() -> None:
         registry.get("zzz")
 
 
+def test_an_encoder_is_told_its_backbone() -> None:
+    for encoder in ("vivit-random-tiny", "vivit-uniform", "vivit-random-full-uniform"):
+        with pytest.raises(
+            UsageError, match=f"'{encoder}' is an encoder, and no backbone; write viv"
+        ):
+            registry.get(encoder)
+
+
 def test_an_unknown_kind_of_weights_names_the_kinds() -> None:
     with pytest.raises(
         UsageError,

@@ -185,6 +185,19 @@ class TestLabelFile:
         path = write(tmp_path, "# comment\nprompt,category\na cat,cats\na dog,dogs\n", "pets.txt")
         assert label_sets_from_file(path).categories == ("cats", "dogs")
 
+    @pytest.mark.parametrize("begin", ["category;prompt\n", "sep=;\nCategory;Prompt\n"])
+    def test_what_separates_the_columns_of_a_list_does_so_here(
+        self, tmp_path: Path, begin: str
+    ) -> None:
+        path = write(tmp_path, f"{begin}cats;a cat, asleep\ndogs;a dog\n", "pets.csv")
+        labels = label_sets_from_file(path)
+        assert (labels.prompts, labels.prompt_categories) == (
+            ("a cat, asleep", "a dog"),
+            ("cats", "dogs"),
+        )
+        tabs = write(tmp_path, "category\tprompt\ncats\ta cat\ndogs\ta dog\n", "pets.tsv")
+        assert label_sets_from_file(tabs).prompts == ("a cat", "a dog")
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
@@ -200,7 +213,7 @@ class TestLabelFile:
             ("#\ncategory,prompt\na,x\nb,y\na,x\n", "line 5: prompt 'x' of 'a' stands here twice"),
             ("a\nb\n\na\n", "line 4: prompt 'a'"),
             ("category,id,name\na,1,x\n", "line 1: no column prompt"),
-            ("category;prompt\na;x\nb;y\n", "no column category (found: category;prompt)"),
+            ("category;name\na;x\nb;y\n", "line 1: no column prompt (found: category, name)"),
             ("category,prompt,id\na,x,one\nb,y,\n", "line 2: 'one' is not a category id"),
             ("category,prompt,id\na,x,1\nb,y,1\n", "line 3: id 1 belongs to 'a'"),
             ("category,prompt,id\na,x,1\na,y,2\nb,z,\n", "line 3: 'a' has id 1"),

@@ -222,7 +222,11 @@ def test_the_line_is_the_files_own_behind_a_text_of_several_lines(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "found: none"),
+        (
+            "",
+            "videos.csv is empty: it has no columns, of which one must hold the address; accepted",
+        ),
+        ("\n\n", "is empty"),
         (
             "link,name\na,b\n",
             "(found: link, name); accepted: uri, s3_url, s3_uri, contenturl, video_url, url, path",

@@ -53,10 +53,25 @@ def module(name: str) -> Backbone:
 def known(name: str) -> str:
     """The name itself. Raises `UsageError` where it is no backbone's, with the nearest."""
     if name not in BACKBONES:
+        if model := next((one for one in BACKBONES if name in _encoders_of(one)), None):
+            raise UsageError(
+                f"{name!r} is an encoder, and no backbone; write {model}, its backbone"
+            )
         near = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(BACKBONES)}"
         raise UsageError(f"{name!r} is no backbone; {hint}")
     return name
+
+
+def _encoders_of(backbone: str) -> list[str]:
+    """Names of all embedding spaces that a backbone can have."""
+    from workers.weights.kinds import WEIGHTS_KINDS
+
+    return [
+        encoder_name(backbone, weights, sampling)
+        for weights in WEIGHTS_KINDS
+        for sampling in policies.POLICIES
+    ]
 
 
 def get(name: str) -> Spec:
