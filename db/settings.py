@@ -62,8 +62,9 @@ class DatabaseSettings(Settings):
     )
     data_dir: Path | None = Field(
         None,
-        description="Folder of the local stack; default: the folder reelvec in the user's data "
-        "folder.",
+        description="Folder of the local stack; default: ~/.local/share/reelvec/default (in "
+        "XDG_DATA_HOME, if that is set, instead of ~/.local/share), for root "
+        "/var/lib/reelvec/default.",
     )
     pg_bin: Path | None = Field(
         None,

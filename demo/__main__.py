@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -136,20 +137,26 @@ def make_clips(folder: Path) -> None:
         clips.make(folder, lambda name: progress.update(task, advance=1, description=name))
 
 
+def checkout_folder() -> Path:
+    return Path(__file__).resolve().parents[1]
+
+
 def data_folder() -> Path:
-    """One for each checkout, named after its path: two of them may be of different versions."""
-    checkout = Path(__file__).resolve().parents[1]
+    """One for each checkout, named after its path: two of them may be of different versions. It is
+    found again by who has REELVEC_DATA_DIR set to it, as `say_end` advises.
+    """
+    checkout = checkout_folder()
     name = f"demo-{checkout.name}-{hashlib.sha256(str(checkout).encode()).hexdigest()[:8]}"
     folder = local_stack.default_data_dir(name)
-    return (
-        folder / name if "REELVEC_DATA_DIR" in os.environ else folder
-    )  # that one is the user's own stack
+    return folder if folder.name == name else folder / name  # that one is the user's own stack
 
 
 def remove() -> None:
     """Stop this checkout's servers and delete all they hold."""
     folder = data_folder()
-    if folder.exists():
+    if not folder.exists():
+        console.print(f"there is no demonstration in {folder}")
+    else:
         local_stack.LocalStack(folder).down()
         shutil.rmtree(folder)
         console.print(f"removed the demonstration in {folder}")
@@ -189,6 +196,7 @@ def main() -> None:
 def say_end(data_dir: Path, videos: Path, lines: Sequence[str]) -> None:
     console.print("\n" + "\n".join(f"[bold]{line}[/bold]" for line in lines))
     _, clip = clips.PHOTOGRAPHED[0]
+    python = shlex.quote(sys.executable)
     console.print(
         "(what counts as right stands in demo/photographs.py, written before the first run, and so "
         "do the licenses of the photographs)\n"
@@ -204,7 +212,8 @@ def say_end(data_dir: Path, videos: Path, lines: Sequence[str]) -> None:
         '  reelvec db sql "TABLE progress"\n'
         f"  reelvec embed '{videos / clip.folder / clip.name}' --backbone {MODEL}\n"
         "  reelvec up --stop\n"
-        "and without a trace: python -m demo --remove (make clean does it, too)"
+        "and to delete all of it:\n"
+        f"  cd {shlex.quote(str(checkout_folder()))} && {python} -m demo --remove"
     )
 
 

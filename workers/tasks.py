@@ -12,7 +12,7 @@ from typing import Any
 from celery.exceptions import Reject
 
 from db import ledger, session
-from db.errors import RefusedConfigurationError, UnavailableError
+from db.errors import ErrorClass, RefusedConfigurationError, UnavailableError
 from db.frames import ended
 from db.jobs import stages
 from db.jobs.outcome import Outcome
@@ -74,9 +74,21 @@ def _work(runtime: Runtime, claimed: Claim, *, give_up_at: float) -> None:
         code = outcome.failure.code if outcome.failure else None
         became = "sampled" if outcome.is_sampled and state == "pending" else state
         said = fields(became, claimed, code, seconds=round(time.monotonic() - started, 3))
-        log.info("video %d: %s", claimed.video_id, became, extra=said)
+        log.info("video %d: %s%s", claimed.video_id, became, _why(became, outcome), extra=said)
         breaker.settle(runtime, claimed, outcome.failure, state)
     runtime.count_video()
+
+
+def _why(became: str, outcome: Outcome) -> str:
+    """Behind a video that waits again: what for."""
+    failure = outcome.failure
+    if became != "pending":
+        return ""
+    if failure is None:
+        return ", because models are left that this worker did not make"
+    if failure.error_class in (ErrorClass.PERMANENT, ErrorClass.BAD_OUTPUT):
+        return f", because other models are left: {failure.encoder or 'one'} gave {failure.code}"
+    return f", to be tried again after {failure.code}"
 
 
 def _takes(runtime: Runtime, stage: str) -> Sequence[str]:

@@ -22,11 +22,13 @@ from db.results.linear import Floats
 
 @dataclass(frozen=True)
 class Counts:
-    """Of the videos that were asked for: those without a vector of each encoder of the head, those
-    whose tag is made of the vectors they have, and those that are left.
+    """Of the videos that were asked for: those without a vector of each encoder of the head, and how
+    many of these `failed`; those whose tag is made of the vectors they have, and those that are
+    left.
     """
 
     without_vectors: int
+    failed: int
     tagged: int
     left: int
 
@@ -64,6 +66,8 @@ def count(connection: Connection, stored: Stored, chosen: Selection) -> Counts:
     row = connection.execute(
         text(
             f"""SELECT count(*) FILTER (WHERE made.vectors_at IS NULL) AS without_vectors,
+            count(*) FILTER (WHERE made.vectors_at IS NULL AND EXISTS (
+              SELECT FROM reelvec.jobs j WHERE j.video_id = v.video_id AND j.state = 'failed')) AS failed,
             count(*) FILTER (WHERE s.vectors_at = made.vectors_at) AS tagged,
             count(*) FILTER (WHERE s.vectors_at IS DISTINCT FROM made.vectors_at
               AND made.vectors_at IS NOT NULL) AS left

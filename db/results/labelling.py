@@ -23,13 +23,14 @@ COST_JOBS = 1000
 
 @dataclass(frozen=True)
 class Counts:
-    """Of the videos selected: all, those that have the scores, and those of which enough is kept to
-    make them.
+    """Of the videos selected: all, those that have the scores, those of which enough is kept to make
+    them, and those of the rest that `failed`.
     """
 
     selected: int
     scored: int
     scorable: int
+    failed: int
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def count(
     chosen, facts = condition(selection, moment="v.added_at")
     counted = text(
         f"SELECT count(*) AS selected, count(*) FILTER (WHERE {_SCORED}) AS scored, count(*) FILTER"
-        f" (WHERE NOT {_SCORED} AND {_SCORABLE}) AS scorable {_SELECTED}{chosen}"
+        f" (WHERE NOT {_SCORED} AND {_SCORABLE}) AS scorable, count(*) FILTER (WHERE NOT {_SCORED}"
+        f" AND NOT {_SCORABLE} AND j.state = 'failed') AS failed {_SELECTED}{chosen}"
     )
     row = connection.execute(counted, {**facts, **_facts(tagger, needs_context)}).one()
     return Counts(**row._mapping)

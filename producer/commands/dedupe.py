@@ -89,8 +89,9 @@ def dedupe(
     with _opened(out) as file:
         (desk.write_json if as_json else desk.write_csv)(file, found)
     videos = sum(len(group.videos) for group in found)
+    limit = f"a cosine of at least {above:g}; --above changes it"
     say(
-        f"{plural(videos, 'video')} in {plural(len(found), 'group')} of near-duplicates: "
+        f"{plural(videos, 'video')} in {plural(len(found), 'group')} of near-duplicates ({limit}): "
         f"{videos - len(found):,} could go, {size(sum(group.spare_bytes for group in found))}"
     )
 

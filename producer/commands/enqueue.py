@@ -150,15 +150,19 @@ def enqueue(
     if recheck:
         _recheck(asked, dry_run=dry_run, wait=wait, as_json=as_json)
     else:
-        _enqueue(checked(asked), dry_run=dry_run, wait=wait, as_json=as_json)
+        request = checked(asked)
+        by_default = not asked.backbones
+        _enqueue(request, by_default=by_default, dry_run=dry_run, wait=wait, as_json=as_json)
 
 
-def _enqueue(request: Request, *, dry_run: bool, wait: bool, as_json: bool) -> None:
+def _enqueue(
+    request: Request, *, by_default: bool, dry_run: bool, wait: bool, as_json: bool
+) -> None:
     import dataclasses
 
     where = addresses()
     with connect(where) as database, database.connect() as connection:
-        _say_choices(request)
+        _say_choices(request, by_default=by_default)
         _say_missing_weights(database, request)
         report = _record(connection, request, dry_run=dry_run)
         _say_report(report, dry_run=dry_run)
@@ -218,7 +222,8 @@ def _wait(database: Engine, connection: Connection, where: Addresses) -> NoRetur
     raise typer.Exit(ended)
 
 
-def _say_choices(request: Request) -> None:
+def _say_choices(request: Request, *, by_default: bool) -> None:
+    """`by_default`: nobody has named the models."""
     from producer.request import misnamed_weights
 
     for hint in misnamed_weights() if request.weights == "pretrained" else ():
@@ -233,7 +238,8 @@ def _say_choices(request: Request) -> None:
         if not spec.commercial:
             say(f"{name}: weights are {spec.license} (non-commercial)")
         if spec.package and request.weights == "pretrained":
-            say(f"{name}: a first model for small machines; it sees pictures and no motion")
+            why = ", chosen because no other weights are here" if by_default else ""
+            say(f"{name}: a first model for small machines{why}; it sees pictures and no motion")
     if any(registry.get(name).has_text for name in request.backbones):
         shown = (
             request.labels

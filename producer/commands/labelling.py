@@ -66,17 +66,20 @@ def _missing(one: Labelled, labels: Path) -> str:
     cost = ""
     if one.cost is not None:
         decoding, device = (
-            duration(one.missing * seconds)
+            duration((one.missing - one.counts.failed) * seconds)
             for seconds in (one.cost.decode_seconds, one.cost.device_seconds)
         )
         cost = (
             f", about {decoding} of a core for decoding and {device} of a device, by the mean of "
             f"{plural(one.cost.videos, 'video')}"
         )
-    return (
-        f"{one.tagger}: {plural(one.missing, 'video')} not tagged: no {kept} is kept of them. "
-        f"`{_enqueue(one, labels)}` reads them again{cost}"
-    )
+    line = f"{one.tagger}: {plural(one.missing, 'video')} not tagged: no {kept} is kept of them"
+    if failed := one.counts.failed:
+        line += f", and {failed:,} of them failed (reelvec status --failed says why)"
+    if failed == one.missing:
+        return line
+    others = "the others" if failed else "them"
+    return f"{line}. `{_enqueue(one, labels)}` reads {others} again{cost}"
 
 
 def _enqueue(one: Labelled, labels: Path) -> str:

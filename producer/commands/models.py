@@ -110,7 +110,8 @@ def list_(
     """Show which weights there are and where they came from: commit, digest, license, size, place.
 
     Of weights that somebody put there by hand neither checkpoint nor license is known. What is
-    missing is shown with what fetch would bring.
+    missing is shown with what fetch would bring. The model `probe` is not in the table: it has no
+    weights.
 
     Example: reelvec models list --verify
     """
@@ -126,6 +127,8 @@ def list_(
             print_json(asdict(one))
     else:
         _print_table(held)
+        for name in _without_weights():
+            say(f"{name}: has no weights and needs none; it is for tests, and is never a default")
     for one in held:
         if one.problem:
             say(f"{one.backbone}: {one.problem}")
@@ -170,6 +173,11 @@ def _settings() -> WorkerSettings:
 
 def _license(spec: Spec) -> str:
     return spec.license if spec.commercial else f"{spec.license}: non-commercial use only"
+
+
+def _without_weights() -> list[str]:
+    """Backbones that can be asked for and are in no list of weights."""
+    return [spec.name for spec in registry.specs() if spec.checkpoint is None]
 
 
 def _print_table(held: list[Held]) -> None:

@@ -180,7 +180,7 @@ def pause(
     elif names:
         say(f"paused: nothing is computed with {', '.join(names)} until reelvec pause --resume")
     else:
-        say("paused: no worker claims a video until reelvec pause --resume")
+        say("paused: no worker takes a video until reelvec pause --resume")
 
 
 def _backbones(named: list[str] | None) -> list[str]:

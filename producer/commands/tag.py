@@ -109,9 +109,19 @@ def _told(found: Tagged) -> list[str]:
             f"have less than {found.unsure_below:g} and get no tag in best_tags"
         )
     if found.without_vectors:
-        missing = " and ".join(found.encoders)
-        lines.append(
-            f"{plural(found.without_vectors, 'video')} not tagged, for want of a vector of "
-            f"{missing}: enqueue --backbone makes it, then run this again"
-        )
+        lines.append(_without_vectors(found))
     return lines
+
+
+def _without_vectors(found: Tagged) -> str:
+    """How many could not be tagged, and what would help: enqueue leaves those that failed alone."""
+    line = (
+        f"{plural(found.without_vectors, 'video')} not tagged, for want of a vector of "
+        f"{' and '.join(found.encoders)}"
+    )
+    if found.failed:
+        line += f"; {found.failed:,} of them failed, and reelvec status --failed says why"
+    if found.failed == found.without_vectors:
+        return line
+    others = " for the others" if found.failed else ""
+    return f"{line}: enqueue --backbone makes it{others}, then run this again"

@@ -51,7 +51,7 @@ def findings() -> Iterator[Finding]:
     yield from judge_drifts(drifted)
     if found.paused:
         reason = f": {found.pause_reason}" if found.pause_reason else ""
-        yield warn("pause", f"paused{reason}: no worker claims a video", "reelvec pause --resume")
+        yield warn("pause", f"paused{reason}: no worker takes a video", "reelvec pause --resume")
 
 
 def judge_drifts(seen: Drifts) -> Iterator[Finding]:

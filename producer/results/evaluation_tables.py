@@ -13,7 +13,7 @@ from producer.results.zero_shot import ZeroShot
 from producer.tables import print_table
 from producer.wording import listed, plural
 
-SHARES = tuple(f"top {k}, % (95 % of draws; chance)" for k in KS)
+SHARES = tuple(f"top {k}, % (95 % interval; guessing)" for k in KS)
 _RELIABILITY = ("probability", "videos", "mean probability", "right")
 
 

@@ -5,7 +5,7 @@ never split a group.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from db.results.stacked import Labelled
 from producer.results import figures
 from producer.results.figures import Calibration, Ints, Share
 from producer.results.kinds import Learn
+from producer.wording import listed, plural
 
 #: Videos that are kept of each category and answer: as many as a page shows.
 EXAMPLES = 48
@@ -94,9 +95,9 @@ def kept(found: Labelled, folds: int) -> tuple[Labelled, list[Small]]:
     ]
     if whole.sum() < 2:
         raise UsageError(
-            f"heads need two categories that have at least {folds} videos, of two groups or more; "
-            f"there {'is one' if whole.sum() else 'is none'} among {len(found.categories)}: label "
-            "more videos, or give fewer --folds"
+            f"heads need two categories with at least {folds} videos each, of two groups or more; "
+            f"there are {_counted(found.categories, videos, groups)}: label more videos, or give "
+            "fewer --folds"
         )
     rows = whole[found.truth]
     if len(np.unique(found.groups[rows])) < folds:
@@ -110,6 +111,17 @@ def kept(found: Labelled, folds: int) -> tuple[Labelled, list[Small]]:
         Labelled(names, found.video_ids[rows], number[found.truth[rows]], found.groups[rows]),
         small,
     )
+
+
+def _counted(categories: Sequence[str], videos: Ints, groups: Ints) -> str:
+    """How many videos of how many groups each category has, the largest first."""
+    order = np.argsort(-videos, kind="stable")
+    counted = [
+        f"{categories[place]} with {plural(int(videos[place]), 'video')} of "
+        f"{plural(int(groups[place]), 'group')}"
+        for place in order
+    ]
+    return listed(counted) or "none"
 
 
 def split(found: Labelled, folds: int) -> Ints:

@@ -27,8 +27,9 @@ Tell = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Tagged:
-    """`tagged` now; `already` before, from the vectors that are there; `without_vectors` cannot be.
-    `all_tagged` are all videos that this head has ever tagged, and of `unsure` it says no tag.
+    """`tagged` now; `already` before, from the vectors that are there; `without_vectors` cannot be,
+    and `failed` of these not before they are tried again. `all_tagged` are all videos that this
+    head has ever tagged, and of `unsure` it says no tag.
     """
 
     head: str
@@ -36,6 +37,7 @@ class Tagged:
     tagged: int
     already: int
     without_vectors: int
+    failed: int
     all_tagged: int
     unsure: int
     unsure_below: float
@@ -66,6 +68,7 @@ def tag(
         done,
         counts.tagged,
         counts.without_vectors,
+        counts.failed,
         all_tagged,
         unsure,
         stored.unsure_below if unsure_below is None else unsure_below,

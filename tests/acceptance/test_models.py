@@ -79,7 +79,9 @@ def test_fetch_then_everything_works_without_the_hub_and_without_a_variable(
         assert token == (None if path.startswith("/cdn/") else "Bearer hf_secret")
     assert "hf_secret" not in done.stderr + done.stdout
 
-    table = alone.run("reelvec", "models", "list").stdout.splitlines()
+    shown = alone.run("reelvec", "models", "list")
+    table = shown.stdout.splitlines()
+    assert "probe: has no weights and needs none; it is for tests" in shown.stderr
     assert table[0].split("\t")[:3] == ["backbone", "checkpoint", "ref"]
     row = dict(zip(table[0].split("\t"), table[1].split("\t"), strict=True))
     assert row["commit"] == fetched["vivit"]["sha"][:12]

@@ -421,7 +421,8 @@ def test_failed_videos_on_a_terminal(desk: Desk, engine: Engine, videos: int) ->
 def test_who_did_what_is_on_record(desk: Desk, engine: Engine, videos: int) -> None:
     assert "nothing was retried" in desk.run("reelvec", "status", "--log").stderr
     desk.run("reelvec", "cancel", "--category", "films", "--source", "films")
-    desk.run("reelvec", "pause", "--reason", "moving the bucket")
+    paused = desk.run("reelvec", "pause", "--reason", "moving the bucket")
+    assert paused.stderr.splitlines()[-1].startswith("paused: no worker takes a video until ")
     desk.run("reelvec", "pause", "--resume")
     _, *rows = [
         line.split("\t") for line in desk.run("reelvec", "status", "--log").stdout.splitlines()

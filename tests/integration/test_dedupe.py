@@ -158,7 +158,8 @@ def test_the_command_lists_them_as_csv_and_json(
     file = tmp_path / "copies.csv"
     done = run("--keep", "oldest", "--out", str(file))
     assert done.stderr.splitlines()[-1] == (
-        "23 videos in 2 groups of near-duplicates: 21 could go, 21.2 kB"
+        "23 videos in 2 groups of near-duplicates (a cosine of at least 0.95; --above changes it): "
+        "21 could go, 21.2 kB"
     )
     assert "has no index" not in done.stderr, "so few are quick enough"
     assert done.stdout == ""

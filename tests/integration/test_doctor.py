@@ -260,7 +260,7 @@ def test_workers_alive_silent_and_of_another_version(
         "pause": "warn",
     }
     assert "3600 s ago" in found["silent workers"].fact
-    assert "lunch" in found["pause"].fact
+    assert found["pause"].fact == "paused: lunch: no worker takes a video"
 
 
 class TestSources:

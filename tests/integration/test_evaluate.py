@@ -157,6 +157,7 @@ def test_the_notebooks_tables_come_out_of_stored_probabilities(
     assert {row["tagger"] for row in rows} == {"x-clip/en"}
 
     lines = run("evaluate").splitlines()
+    assert lines[0].split("\t")[3:] == [f"top {k}, % (95 % interval; guessing)" for k in (1, 5, 10)]
     assert lines[1].startswith("x-clip/en\twindow 1\t404\t8.17 (")
     assert all("; 2.13)" in line for line in lines[1:6]), "chance beside every figure"
     refused = CliRunner().invoke(reelvec, ["evaluate", "--tagger", "x-clip/fr"])

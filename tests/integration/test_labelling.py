@@ -301,6 +301,17 @@ def test_the_command_says_what_it_did_and_what_the_rest_would_cost(
         f"`enqueue --backbone x-clip --labels {moods} --weights random-tiny` reads them again, about"
         " 60 s of a core for decoding and 4 min of a device, by the mean of 5 videos"
     )
+    execute(
+        fleet.database,
+        "UPDATE reelvec.jobs SET state = 'failed' WHERE video_id = (SELECT max(video_id) FROM reelvec.videos v "
+        "WHERE NOT EXISTS (SELECT FROM reelvec.contexts c WHERE c.video_id = v.video_id))",
+    )
+    done = CliRunner().invoke(reelvec, ["tag", "--labels", str(moods), "--json"])
+    assert (
+        "x-clip-random-tiny/moods: 2 videos not tagged: no context is kept of them, and 1 of them "
+        f"failed (reelvec status --failed says why). `enqueue --backbone x-clip --labels {moods} "
+        "--weights random-tiny` reads the others again, about 30 s"
+    ) in done.stderr
     for arguments, words in (
         ([], "either --labels FILE or --head NAME"),
         (["--labels", "a.csv", "--unsure-below", "0.5"], "--unsure-below is for --head"),

@@ -82,6 +82,13 @@ def saved(*words: str) -> str:
     return str(json.loads(run("evaluate", *BOTH, *words, "--json"))["saved"])
 
 
+def told(*words: str) -> str:
+    """The last line of stderr."""
+    result = CliRunner().invoke(reelvec, list(words))
+    assert result.exit_code == 0, (words, result.output, result.exception)
+    return result.stderr.splitlines()[-1]
+
+
 def tagged(*words: str) -> dict[str, int]:
     return json.loads(run("tag", *words, "--json"))
 
@@ -101,6 +108,29 @@ def broken(engine: Engine) -> set[str]:
 def rows(engine: Engine, statement: str) -> list[tuple]:
     with session.transaction(engine) as connection:
         return [tuple(row) for row in connection.execute(text(statement))]
+
+
+def test_videos_that_failed_are_not_said_to_be_enqueued_again(
+    engine: Engine, made: dict[str, np.ndarray]
+) -> None:
+    saved("--save", "genres")
+    line = "4 videos not tagged, for want of a vector of x-clip and vivit"
+    enqueued = "enqueue --backbone makes it"
+    assert told("tag", "--head", "genres") == f"{line}: {enqueued}, then run this again"
+    failed = "reelvec status --failed says why"
+    for last, said in (
+        (
+            97,
+            f"{line}; 1 of them failed, and {failed}: {enqueued} for the others, then run this again",
+        ),
+        (100, f"{line}; 4 of them failed, and {failed}"),
+    ):
+        execute(
+            engine,
+            "INSERT INTO reelvec.jobs (video_id, encoders, state, error_code) SELECT i, '{1}', 'failed', "
+            f"'truncated' FROM generate_series(97, {last}) i ON CONFLICT DO NOTHING",
+        )
+        assert told("tag", "--head", "genres") == said
 
 
 TAGS_OF_HEAD = """SELECT video_id, s.probabilities FROM reelvec.scores s JOIN reelvec.heads USING (tagger_id)
@@ -134,6 +164,7 @@ def test_a_head_is_learnt_saved_and_tags_all_that_have_its_vectors(
 
     found = tagged("--head", "genres@1")
     assert (found["tagged"], found["already"], found["without_vectors"]) == (96, 0, WITHOUT)
+    assert found["failed"] == 0
     unit = np.concatenate([v / np.linalg.norm(v, axis=1)[:, None] for v in made.values()], axis=1)
     theirs = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     theirs.fit(unit[:LABELLED], NAMES[TRUTH[:LABELLED]])

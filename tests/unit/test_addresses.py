@@ -10,6 +10,7 @@ import pytest
 
 from db import session
 from db.errors import NoStackError, RefusedConfigurationError, UsageError
+from db.settings import DatabaseSettings
 from db.stack import local_stack
 from db.stack.addresses import Addresses, configured_variables, describe, resolve
 
@@ -331,3 +332,6 @@ def test_the_folder_of_the_local_stack(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert local_stack.default_data_dir() == tmp_path / ".local/share/reelvec/default"
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert local_stack.default_data_dir() == tmp_path / "data/reelvec/default"
+    told = str(DatabaseSettings.model_fields["data_dir"].description)
+    assert "~/.local/share/reelvec/default" in told
+    assert "for root /var/lib/reelvec/default" in told

@@ -6,12 +6,15 @@ import os
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from db.exit_codes import ExitCode
 from db.stack import local_stack
 from producer import cli
+from producer.commands import enqueue
 from tests.unit.test_addresses import make_stopped_stack
 
 
@@ -42,6 +45,16 @@ def test_version_and_completion(
     monkeypatch.setenv("COMP_CWORD", "1")
     assert run(monkeypatch, script) == 0
     assert capsys.readouterr().out.strip() == ("status" if script == "reelvec" else "--category")
+
+
+def test_a_model_that_nobody_has_named_says_why_it_was_chosen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    request: Any = SimpleNamespace(weights="pretrained", backbones=("efficientnet",), labels=None)
+    for by_default, why in ((False, ";"), (True, ", chosen because no other weights are here;")):
+        enqueue._say_choices(request, by_default=by_default)
+        said = capsys.readouterr().err
+        assert said.startswith(f"efficientnet: a first model for small machines{why} it sees")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,30 @@ def test_it_is_removed_and_nothing_beside_it(
     demonstration.remove()
     assert stopped == [folder]
     assert list(tmp_path.iterdir()) == [tmp_path / "passwords.json"]
+
+
+def test_the_command_that_it_prints_removes_it_from_any_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REELVEC_DATA_DIR", str(tmp_path))
+    folder = demonstration.data_folder()
+    videos = folder / "videos"
+    videos.mkdir(parents=True)
+    demonstration.say_end(folder, videos, [])
+    said = capsys.readouterr().err.splitlines()
+    done = subprocess.run(
+        said[-1],
+        shell=True,
+        cwd=tmp_path,
+        # as the lines before it say
+        env={**os.environ, "REELVEC_DATA_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.split() == f"removed the demonstration in {folder}".split()
+    assert not folder.exists()
+    assert tmp_path.exists()
 
 
 def test_every_photograph_is_there_and_may_be_called_what_the_tagger_knows() -> None:

@@ -47,6 +47,20 @@ def test_a_channel_is_never_in_two_folds() -> None:
     assert len({(group, number) for group, number in zip(groups, fold, strict=True)}) == 40
 
 
+def test_too_few_categories_are_refused_with_what_each_has() -> None:
+    truth = np.repeat([0, 1, 2], [3, 6, 7])
+    groups = np.concatenate([np.arange(3), [99] * 6, np.arange(10, 17)])
+    with pytest.raises(
+        UsageError,
+        match="at least 5 videos each, of two groups or more; there are good with 7 videos of 7 "
+        "groups, one channel with 6 videos of 1 group, few with 3 videos of 3 groups: label more",
+    ):
+        folds.kept(Labelled(("few", "one channel", "good"), np.arange(16), truth, groups), 5)
+    nothing = np.empty(0, np.int64)
+    with pytest.raises(UsageError, match="there are none: label"):
+        folds.kept(Labelled((), nothing, nothing, nothing), 5)
+
+
 def test_categories_that_no_fold_can_judge_are_left_out_and_named() -> None:
     truth = np.repeat([0, 1, 2, 3], [6, 3, 6, 6])
     groups = np.concatenate([np.arange(15), [99] * 6])
@@ -59,7 +73,9 @@ def test_categories_that_no_fold_can_judge_are_left_out_and_named() -> None:
         ("few", 3, 3),
         ("one channel", 6, 1),
     ]
-    with pytest.raises(UsageError, match="at least 7 videos, of two groups or more; there is none"):
+    with pytest.raises(
+        UsageError, match="at least 7 videos each, of two groups or more; there are a with 6 "
+    ):
         folds.kept(given, 7)
     few = Labelled(("a", "c"), np.arange(12), np.arange(12) // 6, np.arange(12) % 3)
     with pytest.raises(UsageError, match="fewer than 5 groups"):

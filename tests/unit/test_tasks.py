@@ -15,9 +15,9 @@ import pytest
 from celery.exceptions import Reject
 
 from db import ledger, session
-from db.errors import RefusedConfigurationError, UnavailableError
+from db.errors import ErrorClass, RefusedConfigurationError, UnavailableError
 from db.exit_codes import ExitCode
-from db.jobs.outcome import Outcome
+from db.jobs.outcome import Failure, Outcome
 from tests.unit.test_runtime import holding
 from tests.verdict import fenced
 from workers import tasks
@@ -145,6 +145,38 @@ def test_a_claimed_video_that_is_not_finished_is_given_back_first(
     asked.answer = CLAIM
     assert (taken(runtime), asked.events) == (end, ["claim", "release"])
     assert runtime.drain.codes == codes  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (None, "video 7: pending, because models are left that this worker did not make"),
+        (
+            Failure("fetch", "unreachable", ErrorClass.INFRA, "no route"),
+            "video 7: pending, to be tried again after unreachable",
+        ),
+        (
+            Failure("embed", "nonfinite", ErrorClass.BAD_OUTPUT, "NaN", encoder="vivit"),
+            "video 7: pending, because other models are left: vivit gave nonfinite",
+        ),
+    ],
+)
+def test_the_log_says_why_a_video_waits_again(
+    failure: Failure | None,
+    said: str,
+    runtime: Runtime,
+    asked: Asked,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="workers.tasks")
+    asked.answer = CLAIM
+    monkeypatch.setattr(Attempt, "outcome", lambda self: Outcome(failure=failure))
+    monkeypatch.setattr(tasks, "_finish", lambda *_, **__: "pending")
+    monkeypatch.setattr(breaker, "settle", lambda *_: None)
+    monkeypatch.setattr(Runtime, "count_video", lambda self: None)
+    assert taken(runtime) == "acknowledged"
+    assert [record.getMessage() for record in caplog.records] == [said]
 
 
 def test_a_result_that_comes_too_late_is_told_in_words_that_are_counted(
