@@ -196,7 +196,12 @@ class _Recording:
                 if row.warning is not None:
                     report.warned += 1
                     report.first_warning = report.first_warning or row.warning
-                yield replace(row, category=request.as_category) if request.as_category else row
+                yield _said(row, request.as_category) if request.as_category else row
+
+
+def _said(row: VideoRow, category: str) -> VideoRow:
+    """The row with the category that the user gave, which counts as one that a list says."""
+    return replace(row, category=category, derived=row.derived - {"category"})
 
 
 def _committed(connection: Connection, change: Callable[[], T]) -> T:
