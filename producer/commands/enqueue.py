@@ -162,6 +162,7 @@ def _enqueue(request: Request, *, dry_run: bool, wait: bool, as_json: bool) -> N
         _say_missing_weights(database, request)
         report = _record(connection, request, dry_run=dry_run)
         _say_report(report, dry_run=dry_run)
+        _say_facts(report, request, dry_run=dry_run)
         _say_context(report, request)
         _say_frames(report, request)
         published = 0 if dry_run else _feed(database)
@@ -310,12 +311,36 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
         "already failed": counts.already_failed,
         "bad rows": report.bad,
         "duplicates": counts.duplicates,
-        "other category than before": counts.recategorised,
     }
     parts += [f"{name} {count:,}" for name, count in optional.items() if count]
     say(("dry run, nothing changed: " if dry_run else "") + " · ".join(parts))
     if counts.already_failed:
         say("failed videos are tried again with: reelvec retry")
+
+
+def _say_facts(report: Report, request: Request, *, dry_run: bool) -> None:
+    """What became of the categories and titles that were recorded before."""
+    counts = report.counts
+    now = {"category": counts.recategorised, "title": counts.retitled}
+    for fact, videos in now.items():
+        if videos:
+            has = "would have" if dry_run else "has" if videos == 1 else "have"
+            by = "a list or --as" if fact == "category" else "a list"
+            say(
+                f"{plural(videos, 'video')} {has} another {fact} than was recorded before, because "
+                f"{by} says so"
+            )
+    if counts.category_kept:
+        keep = plural(counts.category_kept, "video keeps", "videos keep")
+        say(
+            f"{keep} the category that was recorded before, which is not the name of the folder: "
+            "only a list or --as replaces a category"
+        )
+        if request.only_categories:
+            say(
+                "--category has chosen by the names of the folders; without a SOURCE, and in other "
+                "commands, it means the category that is recorded"
+            )
 
 
 def _say_context(report: Report, request: Request) -> None:
