@@ -127,6 +127,9 @@ def enqueue(
 ) -> None:
     """Record videos from a source and queue them. Running it twice adds nothing.
 
+    Of a video that is known, what a list or --as says replaces category and title; the names of
+    its file and folder only fill in what is missing.
+
     Example: enqueue ./videos --category films --wait
     """
     from producer.request import Options, checked

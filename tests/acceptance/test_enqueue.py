@@ -238,6 +238,11 @@ def test_a_list_replaces_what_a_folder_told(desk: Desk, tmp_path: Path) -> None:
     assert recorded(desk) == ["documentary|Кот"]
 
 
+def test_the_help_says_what_a_second_run_changes(desk: Desk) -> None:
+    told = " ".join(desk.run("enqueue", "--help").stdout.split())
+    assert "the names of its file and folder only fill in what is missing" in told
+
+
 def test_category_chooses_by_the_folder_and_says_what_is_recorded(
     desk: Desk, tmp_path: Path
 ) -> None:
