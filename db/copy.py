@@ -23,6 +23,10 @@ REAL_OID, TEXT_OID = 700, 25
 Encoder = Callable[[Any], bytes]
 
 
+def boolean(value: bool) -> bytes:
+    return b"\x01" if value else b"\x00"
+
+
 def smallint(value: int) -> bytes:
     return struct.pack(">h", value)
 

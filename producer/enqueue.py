@@ -210,7 +210,7 @@ class _Recording:
                     report.warned += 1
                     report.first_warning = report.first_warning or row.warning
                 report.absent.look(row)
-                yield replace(row, category=request.as_category) if request.as_category else row
+                yield _said(row, request.as_category) if request.as_category else row
             else:
                 self._pass_over(row.category)
 
@@ -220,6 +220,11 @@ class _Recording:
             self._report.without_category += 1
         elif len(shown) < CATEGORIES_SHOWN and category not in shown:
             shown.append(category)
+
+
+def _said(row: VideoRow, category: str) -> VideoRow:
+    """The row with the category that the user gave, which counts as one that a list says."""
+    return replace(row, category=category, derived=row.derived - {"category"})
 
 
 def _committed(connection: Connection, change: Callable[[], T]) -> T:

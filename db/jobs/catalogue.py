@@ -38,6 +38,12 @@ class VideoFacts(Protocol):
     def size_bytes(self) -> int | None: ...
     @property
     def etag(self) -> str | None: ...
+    @property
+    def derived(self) -> frozenset[str]:
+        """Which of `category` and `title` nobody said: they were made from names of files and
+        folders.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,9 @@ class Counts:
 
     `widened`: of those that wait already, who want a model now that they did not want before.
     `changed` are videos whose bytes are not those that were read before. `duplicates` are rows of
-    the source whose uri was selected before. `recategorised` are known videos of which this source
-    says another category than was recorded.
+    the source whose uri was selected before. `recategorised` and `retitled` are known videos that
+    now have another category or title than was recorded. `category_kept` are known videos whose
+    folder has another name than the category that they keep.
     """
 
     selected: int = 0
@@ -76,6 +83,8 @@ class Counts:
     widened: int = 0
     duplicates: int = 0
     recategorised: int = 0
+    retitled: int = 0
+    category_kept: int = 0
 
     def add(self, other: Self) -> None:
         for field in fields(self):
@@ -91,14 +100,17 @@ _COLUMNS: dict[str, copy.Encoder] = {
     "attributes": copy.jsonb,
     "size_bytes": copy.bigint,
     "etag": copy.text,
+    "category_derived": copy.boolean,
+    "title_derived": copy.boolean,
 }
 
 _TABLES = """
 DROP TABLE IF EXISTS incoming, chunk, selection;
 CREATE TEMP TABLE incoming (
   uri text, external_id text, category text, title text, group_key text, attributes jsonb, size_bytes bigint,
-  etag text);
-CREATE TEMP TABLE chunk (video_id bigint PRIMARY KEY, changed boolean NOT NULL DEFAULT false);
+  etag text, category_derived boolean, title_derived boolean);
+CREATE TEMP TABLE chunk (video_id bigint PRIMARY KEY, changed boolean NOT NULL DEFAULT false,
+  category_kept boolean NOT NULL DEFAULT false);
 CREATE TEMP TABLE selection (video_id bigint PRIMARY KEY);
 """
 
@@ -121,30 +133,41 @@ _IN_REHEARSAL = text(_INSERT_VIDEOS.format(
     value="-row_number() OVER (ORDER BY md5(uri)) - (SELECT count(*) FROM selection),",
 ))  # fmt: skip
 
-# A later source may know more (a category, the user's id); what it does not say stays.
-_UPDATE_VIDEOS = text("""
+# A later source may know more (a category, the user's id); what it does not say stays. What was made
+# from names only fills what is not there: which of the recorded facts somebody said, nobody knows
+# any more.
+_CATEGORY, _TITLE = (
+    f"CASE WHEN i.{name}_derived THEN coalesce(v.{name}, i.{name}) ELSE coalesce(i.{name}, v.{name}) END"
+    for name in ("category", "title")
+)
+_UPDATE_VIDEOS = text(f"""
 WITH known AS (
-  SELECT v.video_id, v.category AS category_before, i.* FROM incoming i JOIN reelvec.videos v ON md5(v.uri) = md5(i.uri)
+  SELECT v.video_id, v.category AS category_before, v.title AS title_before, i.*
+  FROM incoming i JOIN reelvec.videos v ON md5(v.uri) = md5(i.uri)
   WHERE (v.external_id, v.category, v.title, v.group_key, v.attributes) IS DISTINCT FROM
-      (coalesce(i.external_id, v.external_id), coalesce(i.category, v.category), coalesce(i.title, v.title),
-       coalesce(i.group_key, v.group_key), v.attributes || i.attributes)
+      (coalesce(i.external_id, v.external_id), {_CATEGORY}, {_TITLE}, coalesce(i.group_key, v.group_key),
+       v.attributes || i.attributes)
   ORDER BY v.video_id FOR UPDATE OF v
 ), updated AS (
   UPDATE reelvec.videos v SET
-    external_id = coalesce(i.external_id, v.external_id), category = coalesce(i.category, v.category),
-    title = coalesce(i.title, v.title), group_key = coalesce(i.group_key, v.group_key),
-    attributes = v.attributes || i.attributes
+    external_id = coalesce(i.external_id, v.external_id), category = {_CATEGORY}, title = {_TITLE},
+    group_key = coalesce(i.group_key, v.group_key), attributes = v.attributes || i.attributes
   FROM known i WHERE v.video_id = i.video_id
-  RETURNING i.category_before, v.category
+  RETURNING i.category_before <> v.category AS recategorised, i.title_before <> v.title AS retitled
 )
-SELECT count(*) FROM updated WHERE category_before <> category
-""")
+SELECT count(*) FILTER (WHERE recategorised), count(*) FILTER (WHERE retitled) FROM updated
+""")  # noqa: S608
 
 _CHUNK_FROM_KNOWN = text("""
-INSERT INTO chunk SELECT v.video_id, coalesce(i.etag <> v.etag, false)
+INSERT INTO chunk SELECT v.video_id, coalesce(i.etag <> v.etag, false),
+  i.category_derived AND coalesce(i.category <> v.category, false)
 FROM incoming i JOIN reelvec.videos v ON md5(v.uri) = md5(i.uri)
 ON CONFLICT DO NOTHING
 """)
+
+_KNOWN_CHUNK = text(
+    "SELECT count(*) FILTER (WHERE changed), count(*) FILTER (WHERE category_kept) FROM chunk"
+)
 
 _FORGET_SELECTED = text("DELETE FROM chunk USING selection s WHERE chunk.video_id = s.video_id")
 
@@ -268,14 +291,12 @@ def record(
     if found < len(distinct):
         found += connection.execute(_CHUNK_FROM_KNOWN).rowcount
         again = connection.execute(_FORGET_SELECTED).rowcount
-        counts.changed = int(
-            connection.exec_driver_sql("SELECT count(*) FROM chunk WHERE changed").scalar_one()
-        )
+        counts.changed, counts.category_kept = connection.execute(_KNOWN_CHUNK).one()
     counts.selected = found - again
     counts.duplicates = len(rows) - len(distinct) + again
     _record_jobs(connection, wanted, counts)
     if counts.new_videos < len(distinct):
-        counts.recategorised = int(connection.execute(_UPDATE_VIDEOS).scalar_one())
+        counts.recategorised, counts.retitled = connection.execute(_UPDATE_VIDEOS).one()
     return counts
 
 
@@ -337,6 +358,8 @@ def _incoming(row: VideoFacts) -> tuple[Any, ...]:
         row.attributes,
         row.size_bytes,
         row.etag,
+        "category" in row.derived,
+        "title" in row.derived,
     )
 
 

@@ -127,6 +127,9 @@ def enqueue(
 ) -> None:
     """Record videos from a source and queue them. Running it twice adds nothing.
 
+    Of a video that is known, what a list or --as says replaces category and title; the names of
+    its file and folder only fill in what is missing.
+
     Example: enqueue ./videos --category films --wait
     """
     from producer.request import Options, checked
@@ -166,6 +169,7 @@ def _enqueue(
         _say_missing_weights(database, request)
         report = _record(connection, request, dry_run=dry_run)
         _say_report(report, dry_run=dry_run)
+        _say_facts(report, request, dry_run=dry_run)
         _say_context(report, request)
         _say_frames(report, request)
         published = 0 if dry_run else _feed(database)
@@ -335,7 +339,6 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
         "already failed": counts.already_failed,
         "bad rows": report.bad,
         "duplicates": counts.duplicates,
-        "other category than before": counts.recategorised,
     }
     more = {"already waiting": counts.widened}
     parts += [
@@ -347,6 +350,31 @@ def _say_report(report: Report, *, dry_run: bool) -> None:
     say(("dry run, nothing changed: " if dry_run else "") + " · ".join(parts))
     if counts.already_failed:
         say("failed videos are tried again with: reelvec retry")
+
+
+def _say_facts(report: Report, request: Request, *, dry_run: bool) -> None:
+    """What became of the categories and titles that were recorded before."""
+    counts = report.counts
+    now = {"category": counts.recategorised, "title": counts.retitled}
+    for fact, videos in now.items():
+        if videos:
+            has = "would have" if dry_run else "has" if videos == 1 else "have"
+            by = "a list or --as" if fact == "category" else "a list"
+            say(
+                f"{plural(videos, 'video')} {has} another {fact} than was recorded before, because "
+                f"{by} says so"
+            )
+    if counts.category_kept:
+        keep = plural(counts.category_kept, "video keeps", "videos keep")
+        say(
+            f"{keep} the category that was recorded before, which is not the name of the folder: "
+            "only a list or --as replaces a category"
+        )
+        if request.only_categories:
+            say(
+                "--category has chosen by the names of the folders; without a SOURCE, and in other "
+                "commands, it means the category that is recorded"
+            )
 
 
 def _say_context(report: Report, request: Request) -> None:

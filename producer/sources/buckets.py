@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from db.errors import RefusedConfigurationError, UnavailableError, UsageError, VideoError
 from producer.categories import Categories, looks_like_folder
-from producer.sources.manifest import RowError, VideoRow
+from producer.sources.manifest import FROM_NAMES, RowError, VideoRow
 from producer.sources.naming import folder_category, is_video_name
 from producer.sources.uris import object_uri
 from workers.sources.schemes import bucket_and_key
@@ -92,5 +92,10 @@ def _row(folder: str, listed: Listed, category: str | None) -> VideoRow | RowErr
         return RowError(repr(f"{scheme}://{bucket}/{listed.key}")[1:-1], str(error))
     title = PurePosixPath(listed.key).stem
     return VideoRow(
-        uri, category=category, title=title or None, size_bytes=listed.size_bytes, etag=listed.etag
+        uri,
+        category=category,
+        title=title or None,
+        size_bytes=listed.size_bytes,
+        etag=listed.etag,
+        derived=FROM_NAMES,
     )

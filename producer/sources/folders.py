@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from producer.categories import Categories, looks_like_folder
-from producer.sources.manifest import RowError, VideoRow
+from producer.sources.manifest import FROM_NAMES, RowError, VideoRow
 from producer.sources.naming import folder_category, is_video_name
 from producer.sources.uris import file_uri
 from workers.sources.file import version_of
@@ -58,7 +58,12 @@ def _file_row(path: Path, inside: Path, category: str | None) -> VideoRow | RowE
     if not stat.S_ISREG(facts.st_mode):
         return RowError(_printable(path), "is not a regular file")
     return VideoRow(
-        uri, category=category, title=path.stem, size_bytes=facts.st_size, etag=version_of(facts)
+        uri,
+        category=category,
+        title=path.stem,
+        size_bytes=facts.st_size,
+        etag=version_of(facts),
+        derived=FROM_NAMES,
     )
 
 

@@ -37,9 +37,16 @@ _SCHEME = re.compile(
 )
 
 
+#: What the names of a file and of its folders tell where the source itself says nothing.
+FROM_NAMES = frozenset({"category", "title"})
+
+
 @dataclass(frozen=True)
 class VideoRow:
-    """One video of a source. `category`: slug of a known category, else the source's own text."""
+    """One video of a source. `category`: slug of a known category, else the source's own text.
+
+    `derived`: which facts nobody said, as they were made from names; they replace nothing.
+    """
 
     uri: str
     external_id: str | None = None
@@ -50,6 +57,7 @@ class VideoRow:
     size_bytes: int | None = None
     etag: str | None = None
     warning: str | None = None
+    derived: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from producer.categories import Categories
 from producer.sources.buckets import bucket_rows, command_errors
 from producer.sources.folders import folder_rows
 from producer.sources.lists import READ, list_kind, read_list, refuse_other, refuse_text
-from producer.sources.manifest import Context, RowError, VideoRow
+from producer.sources.manifest import FROM_NAMES, Context, RowError, VideoRow
 from producer.sources.naming import VIDEO_SUFFIXES, matches
 from producer.sources.textlists import read_stream
 from producer.sources.uris import Canonical, canonical, file_uri, folder_uri
@@ -123,7 +123,10 @@ def _name(source: str) -> str:
 
 def _single(place: Canonical, facts: os.stat_result | None = None) -> VideoRow:
     row = VideoRow(
-        place.uri, title=PurePosixPath(key_of(place.uri)).stem or None, warning=place.warning
+        place.uri,
+        title=PurePosixPath(key_of(place.uri)).stem or None,
+        warning=place.warning,
+        derived=FROM_NAMES,
     )
     return row if facts is None else replace(row, size_bytes=facts.st_size, etag=version_of(facts))
 

@@ -12,7 +12,13 @@ from typing import BinaryIO
 from db.errors import UsageError
 from producer.sources import packed
 from producer.sources.cells import SAVE_AS_UTF8, is_storable
-from producer.sources.manifest import Context, RowError, VideoRow, looks_like_address
+from producer.sources.manifest import (
+    FROM_NAMES,
+    Context,
+    RowError,
+    VideoRow,
+    looks_like_address,
+)
 from producer.sources.packed import Lines, UnreadableLineError
 from producer.sources.uris import canonical
 from workers.sources.schemes import key_of
@@ -109,5 +115,8 @@ def _row(line: str | UnreadableLineError, context: Context) -> VideoRow:
         )
     place = canonical(line, base=context.base, s3_endpoint=context.s3_endpoint)
     return VideoRow(
-        place.uri, title=PurePosixPath(key_of(place.uri)).stem or None, warning=place.warning
+        place.uri,
+        title=PurePosixPath(key_of(place.uri)).stem or None,
+        warning=place.warning,
+        derived=FROM_NAMES,
     )

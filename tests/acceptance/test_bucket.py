@@ -110,6 +110,25 @@ def test_one_object_is_one_video_by_whatever_address(
     assert "SECRET" not in done.stderr
 
 
+def test_a_bucket_takes_nothing_away_from_a_list(
+    at_bucket: Desk, s3: S3Server, engine: Engine
+) -> None:
+    bucket = s3.bucket()
+    for key in ("videos/space/cat.mp4", "videos/space/moon.mp4"):
+        s3.put(bucket, key, b"x")
+    listing = at_bucket.folder / "list.csv"
+    listing.write_text(
+        f"uri,title,category\ns3://{bucket}/videos/space/cat.mp4,Кот,documentary\n"
+        f"s3://{bucket}/videos/space/moon.mp4,,\n",
+        encoding="utf-8",
+    )
+    facts = "SELECT string_agg(category || '|' || title, ' ' ORDER BY uri) FROM reelvec.videos"
+    at_bucket.run("enqueue", str(listing), "--backbone", "probe")
+    for source in (f"s3://{bucket}/videos", f"s3://{bucket}/videos/space/cat.mp4"):
+        at_bucket.run("enqueue", source, "--backbone", "probe")
+        assert one(engine, facts) == "documentary|Кот space|moon"
+
+
 def test_an_object_without_an_ending_is_itself(
     at_bucket: Desk, s3: S3Server, engine: Engine
 ) -> None:

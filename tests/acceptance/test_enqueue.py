@@ -196,6 +196,85 @@ def test_as_labels_and_never_selects(desk: Desk, tmp_path: Path) -> None:
     ]
 
 
+def recorded(desk: Desk) -> list[str]:
+    """`category|title` of every video, by its address."""
+    sql = "SELECT concat_ws('|', category, title) FROM videos ORDER BY uri"
+    return desk.run("reelvec", "db", "sql", sql).stdout.splitlines()[1:]
+
+
+def test_a_folder_takes_nothing_away_from_a_list(desk: Desk, tmp_path: Path) -> None:
+    """Names of files and folders fill what nobody has said; a list and `--as` say it."""
+    (tmp_path / "clips" / "space").mkdir(parents=True)
+    for name in ("a cat.mp4", "b moon.mp4"):
+        (tmp_path / "clips" / "space" / name).write_bytes(b"x")
+    (tmp_path / "list.csv").write_text(
+        "path,title,category\nclips/space/a cat.mp4,Кот,documentary\nclips/space/b moon.mp4,,\n",
+        encoding="utf-8",
+    )
+    said, filled = ["documentary|Кот", ""], ["documentary|Кот", "space|b moon"]
+    desk.run("enqueue", "list.csv", "--backbone", "probe")
+    assert recorded(desk) == said
+    done = desk.run("enqueue", "clips", "--backbone", "probe", "--json")
+    found = json.loads(done.stdout)
+    assert (found["recategorised"], found["retitled"], found["category_kept"]) == (0, 0, 1)
+    assert "1 video keeps the category that was recorded before" in done.stderr
+    assert "--category has chosen" not in done.stderr
+    assert recorded(desk) == filled
+    for source in ("clips/space/a cat.mp4", "list.csv"):
+        again = counts(desk, source)
+        assert (again["recategorised"], again["retitled"], again["category_kept"]) == (0, 0, 0)
+    done = desk.run("enqueue", "-", "--backbone", "probe", stdin="clips/space/a cat.mp4\n")
+    assert "than was recorded" not in done.stderr
+    assert recorded(desk) == filled
+    done = desk.run("enqueue", "clips", "--as", "pets", "--backbone", "probe", "--json")
+    found = json.loads(done.stdout)
+    assert (found["recategorised"], found["retitled"], found["category_kept"]) == (2, 0, 0)
+    assert "2 videos have another category than was recorded before, because a" in done.stderr
+    assert recorded(desk) == ["pets|Кот", "pets|b moon"]
+    counts(desk, "clips")
+    assert recorded(desk) == ["pets|Кот", "pets|b moon"]
+
+
+def test_a_list_replaces_what_a_folder_told(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "clips" / "space").mkdir(parents=True)
+    (tmp_path / "clips" / "space" / "cat.mp4").write_bytes(b"x")
+    (tmp_path / "list.csv").write_text(
+        "path,title,category\nclips/space/cat.mp4,Кот,documentary\n", encoding="utf-8"
+    )
+    counts(desk, "clips")
+    assert recorded(desk) == ["space|cat"]
+    dry = desk.run("enqueue", "list.csv", "--backbone", "probe", "--dry-run").stderr
+    assert "1 video would have another title than was recorded before" in dry
+    assert recorded(desk) == ["space|cat"]
+    done = desk.run("enqueue", "list.csv", "--backbone", "probe", "--json")
+    found = json.loads(done.stdout)
+    assert (found["recategorised"], found["retitled"], found["category_kept"]) == (1, 1, 0)
+    assert "1 video has another category than was recorded before, because a list" in done.stderr
+    assert "1 video has another title than was recorded before, because a list" in done.stderr
+    assert recorded(desk) == ["documentary|Кот"]
+
+
+def test_the_help_says_what_a_second_run_changes(desk: Desk) -> None:
+    told = " ".join(desk.run("enqueue", "--help").stdout.split())
+    assert "the names of its file and folder only fill in what is missing" in told
+
+
+def test_category_chooses_by_the_folder_and_says_what_is_recorded(
+    desk: Desk, tmp_path: Path
+) -> None:
+    (tmp_path / "clips" / "space").mkdir(parents=True)
+    (tmp_path / "clips" / "space" / "cat.mp4").write_bytes(b"x")
+    counts(desk, "clips/space/cat.mp4", "--as", "documentary")
+    done = desk.run("enqueue", "clips", "--category", "space", "--backbone", "probe", "--json")
+    found = json.loads(done.stdout)
+    assert (found["selected"], found["category_kept"]) == (1, 1)
+    assert "1 video keeps the category that was recorded before" in done.stderr
+    assert "without a SOURCE, and in other commands, it means the category that is" in done.stderr
+    assert counts(desk, "--category", "documentary")["selected"] == 1
+    counts(desk, "clips", "--category", "space", "--as", "space")
+    assert counts(desk, "--category", "space")["selected"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "told"),
     [
@@ -337,7 +416,7 @@ def test_a_label_file_says_what_is_scored_and_no_videos_category(
     )
     labels.write_text("category,prompt,id\ncats,a cat,48\ndogs,a dog,900\n", encoding="utf-8")
     told = desk.run(*arguments).stderr
-    assert "other category" not in told
+    assert "another category" not in told
     assert "not x-clip" not in told
     assert desk.run("reelvec", "db", "sql", categories).stdout == before
     labels.write_text("category,prompt\ncats,a cat\ndogs,two dogs\n", encoding="utf-8")
@@ -348,7 +427,7 @@ def test_a_label_file_says_what_is_scored_and_no_videos_category(
         told,
     )
     told = desk.run("enqueue", str(folder), "--backbone", "probe", "--as", "cats").stderr
-    assert "other category than before 6" in told
+    assert "6 videos have another category than was recorded before" in told
 
 
 def test_a_glob_that_fits_nothing_says_so_by_itself(desk: Desk, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from db.jobs import catalogue, liveness
 from db.jobs.catalogue import Wanted
 from db.jobs.outcome import Outcome
 from db.media import Media
+from producer.sources.manifest import FROM_NAMES
 from tests.ledgering import (
     Row,
     claim,
@@ -340,14 +341,16 @@ def test_a_role_without_connections_or_rights(
 def test_producers_and_workers_on_the_same_videos_never_fail(
     engine: Engine, database_url: str, probe: int
 ) -> None:
-    """Four producers, the same uris, titles of their own, orders of their own, beside two threads
-    that claim and finish.
+    """Four producers, the same uris, titles of their own (of two of them only names), orders of
+    their own, beside two threads that claim and finish.
     """
     videos, chunk, ended = 2_000, 500, threading.Event()
 
     def produce(index: int) -> int:
+        names = FROM_NAMES if index < 2 else frozenset()
         rows = [
-            Row(f"file:///v{i}", title=f"of {index}", category=f"c{index}") for i in range(videos)
+            Row(f"file:///v{i}", title=f"of {index}", category=f"c{index}", derived=names)
+            for i in range(videos)
         ]
         random.Random(index).shuffle(rows)
         wanted = Wanted((probe,), (), force=index == 3)

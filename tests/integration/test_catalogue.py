@@ -15,6 +15,7 @@ from db.jobs import catalogue
 from db.jobs.catalogue import Counts, Wanted
 from db.jobs.outcome import Outcome
 from db.media import Media
+from producer.sources.manifest import FROM_NAMES
 from tests.ledgering import Row, claim, declare, execute, finish, one, record, state_of, vectors
 from workers.pipeline import failure_of
 
@@ -204,6 +205,40 @@ def test_a_later_source_adds_what_it_knows_and_erases_nothing(
         engine,
         "SELECT concat_ws('|', external_id, category, title, attributes) FROM reelvec.videos",
     ) == ('rt-1|films|Ночь|{"lang": "ru", "likes": "1"}')
+
+
+def facts_of(engine: Engine, uri: str) -> object:
+    facts = "SELECT concat_ws('|', category, title) FROM reelvec.videos WHERE uri = :uri"
+    return one(engine, facts, uri=uri)
+
+
+def test_what_is_made_from_names_fills_gaps_and_replaces_nothing(
+    engine: Engine, wanted: Wanted
+) -> None:
+    folder = Row("file:///space/cat.mp4", category="space", title="cat", derived=FROM_NAMES)
+    said = Row(folder.uri, category="documentary", title="Кот")
+    record(engine, [replace(said, title=None)], wanted)
+    again = record(engine, [folder], wanted)
+    assert (again.recategorised, again.retitled, again.category_kept) == (0, 0, 1)
+    assert facts_of(engine, folder.uri) == "documentary|cat", "the title was nobody's"
+    listed = record(engine, [said], wanted)
+    assert (listed.recategorised, listed.retitled, listed.category_kept) == (0, 1, 0)
+    record(engine, [folder], wanted)
+    assert facts_of(engine, folder.uri) == "documentary|Кот"
+
+
+def test_what_is_said_replaces_what_was_made_from_names(engine: Engine, wanted: Wanted) -> None:
+    """By a list both facts, by `--as` the category alone: the title beside it is still a name."""
+    folder = Row("file:///space/cat.mp4", category="space", title="cat", derived=FROM_NAMES)
+    record(engine, [folder], wanted)
+    assert facts_of(engine, folder.uri) == "space|cat"
+    counts = record(engine, [Row(folder.uri, category="documentary", title="Кот")], wanted)
+    assert (counts.recategorised, counts.retitled, counts.category_kept) == (1, 1, 0)
+    assert facts_of(engine, folder.uri) == "documentary|Кот"
+    as_pets = replace(folder, category="pets", derived=frozenset({"title"}))
+    counts = record(engine, [as_pets], wanted)
+    assert (counts.recategorised, counts.retitled, counts.category_kept) == (1, 0, 0)
+    assert facts_of(engine, folder.uri) == "pets|Кот"
 
 
 def test_recorded_videos_can_be_selected_again_by_category(engine: Engine, wanted: Wanted) -> None:

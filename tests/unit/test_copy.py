@@ -20,6 +20,11 @@ def test_a_two_dimensional_array_keeps_its_shape() -> None:
     assert struct.unpack(">ififif", data[28:]) == (4, 1.0, 4, 2.0, 4, 3.0)
 
 
+def test_a_boolean_is_one_byte() -> None:
+    data = copy.stream((copy.boolean, copy.boolean), [(True, False)]).getvalue()
+    assert data.removesuffix(copy.TRAILER).endswith(struct.pack(">hiBiB", 2, 1, 1, 1, 0))
+
+
 def test_none_is_null_and_rows_of_another_length_are_refused() -> None:
     data = copy.stream((copy.bigint,), [(None,)]).getvalue()
     assert data.endswith(struct.pack(">hih", 1, -1, -1))

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from db.errors import UsageError
 from db.settings import load
 from producer.categories import load_shipped
+from producer.sources.manifest import FROM_NAMES
 from producer.sources.reading import RowError, VideoRow, read_source
 from workers.settings import WorkerSettings
 from workers.sources.storage import Storage
@@ -455,4 +456,4 @@ def test_addresses_of_other_systems_are_named(tmp_path: Path, address: str, said
     ],
 )
 def test_other_spellings_of_an_object_mean_it(address: str) -> None:
-    assert read(address) == [VideoRow("s3://bucket/a/k.mp4", title="k")]
+    assert read(address) == [VideoRow("s3://bucket/a/k.mp4", title="k", derived=FROM_NAMES)]

@@ -18,6 +18,7 @@ from db.errors import UsageError
 from db.settings import load
 from producer.categories import load_shipped
 from producer.settings import ProducerSettings
+from producer.sources.manifest import FROM_NAMES
 from producer.sources.reading import FORMS, RowError, VideoRow, read_source
 from workers.settings import PRODUCER_VARIABLES, WorkerSettings
 from workers.sources.schemes import key_of
@@ -98,6 +99,7 @@ class TestFolder:
             category="serials",
             title="Episode 1",
             size_bytes=5,
+            derived=FROM_NAMES,
         )
         assert row.etag is not None
 
@@ -212,6 +214,7 @@ class TestList:
             ("s3://bucket/x#1.mp4", "x#1", None),
             ("https://host.org/c.mp4?v=1", "c", None),
         ]
+        assert all(row.derived == FROM_NAMES for row in videos(read(path)))
 
     def test_bad_lines_are_named(self, tmp_path: Path) -> None:
         path = tmp_path / "list.TXT"
@@ -235,7 +238,8 @@ class TestList:
 class TestSingle:
     def test_a_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = make(tmp_path / "a b.mp4", size=7)
-        expected = VideoRow(f"file://{tmp_path}/a%20b.mp4", title="a b", size_bytes=7)
+        uri = f"file://{tmp_path}/a%20b.mp4"
+        expected = VideoRow(uri, title="a b", size_bytes=7, derived=FROM_NAMES)
         monkeypatch.chdir(tmp_path)
         for source in (str(path), "a b.mp4", f"file://{tmp_path}/a%20b.mp4"):
             (row,) = videos(read(source))
@@ -243,9 +247,11 @@ class TestSingle:
 
     def test_an_address(self) -> None:
         assert read("https://host.org/a%20b.mp4") == [
-            VideoRow("https://host.org/a%20b.mp4", title="a b")
+            VideoRow("https://host.org/a%20b.mp4", title="a b", derived=FROM_NAMES)
         ]
-        assert read("s3://bucket/a/b.mp4") == [VideoRow("s3://bucket/a/b.mp4", title="b")]
+        assert read("s3://bucket/a/b.mp4") == [
+            VideoRow("s3://bucket/a/b.mp4", title="b", derived=FROM_NAMES)
+        ]
         (row,) = videos(read("https://storage.example.net/bucket/b.mp4?X-Amz-Signature=SECRET"))
         assert row.uri == "s3://bucket/b.mp4"
         assert "X-Amz-Signature" in (row.warning or "")
