@@ -17,7 +17,7 @@ import warnings
 from typing import Any
 
 from celery import Celery, bootsteps, signals
-from celery.exceptions import CPendingDeprecationWarning, Reject
+from celery.exceptions import CPendingDeprecationWarning, Reject, SecurityWarning
 from celery.loaders.app import AppLoader
 from celery.utils.nodenames import node_format
 
@@ -86,6 +86,8 @@ def _defaults() -> dict[str, Any]:
 
 # Told with every lost connection: of a setting that is chosen above.
 warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+# Told to root: of pickles, which we do not accept, and of an option that `reelvec worker` lacks.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 
 class Loader(AppLoader):

@@ -5,6 +5,7 @@ modules it runs.
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,14 @@ def test_celery_finds_no_task_of_ours_in_the_current_folder(
     with pytest.raises(ModuleNotFoundError):
         app.loader.import_from_cwd("theirs_alone")
     assert app.loader.import_from_cwd("workers.contract") is contract
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="is told to root alone")
+def test_root_is_not_told_of_an_option_that_reelvec_worker_lacks() -> None:
+    """As Celery does it when a worker starts."""
+    check = "from celery.platforms import check_privileges; check_privileges(['json'])"
+    for before, words in (("", "--uid"), ("import workers.app; ", "")):
+        done = subprocess.run(
+            [sys.executable, "-c", before + check], capture_output=True, text=True, check=True
+        )
+        assert words in done.stderr if words else done.stderr == ""
