@@ -82,16 +82,17 @@ def stream(encoders: Sequence[Encoder], rows: Iterable[Sequence[Any]]) -> io.Byt
     """The bytes of `COPY ... FROM STDIN BINARY` for `rows`; None becomes NULL."""
     out = io.BytesIO()
     out.write(HEADER)
+    write, length = out.write, struct.Struct(">i").pack  # looked up once, not for every field
     count = struct.pack(">h", len(encoders))
     for row in rows:
-        out.write(count)
+        write(count)
         for encode, value in zip(encoders, row, strict=True):
             if value is None:
-                out.write(NULL)
+                write(NULL)
             else:
                 data = encode(value)
-                out.write(struct.pack(">i", len(data)))
-                out.write(data)
+                write(length(len(data)))
+                write(data)
     out.write(TRAILER)
     out.seek(0)
     return out

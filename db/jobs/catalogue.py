@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -89,6 +89,21 @@ class Counts:
     def add(self, other: Self) -> None:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+class _Incoming(NamedTuple):
+    """A row of the table `incoming`."""
+
+    uri: str
+    external_id: str | None
+    category: str | None
+    title: str | None
+    group_key: str | None
+    attributes: dict[str, Any]
+    size_bytes: int | None
+    etag: str | None
+    category_derived: bool
+    title_derived: bool
 
 
 _COLUMNS: dict[str, copy.Encoder] = {
@@ -281,9 +296,9 @@ def record(
 
     `rehearsal`: the transaction will be rolled back.
     """
-    distinct = {row.uri: row for row in rows}
+    distinct = _distinct(rows)
     connection.exec_driver_sql("TRUNCATE incoming, chunk")
-    copy.copy_rows(connection, "incoming", _COLUMNS, (_incoming(row) for row in distinct.values()))
+    copy.copy_rows(connection, "incoming", _COLUMNS, distinct.values())
     counts = Counts(
         new_videos=connection.execute(_IN_REHEARSAL if rehearsal else _FOR_GOOD).rowcount
     )
@@ -348,8 +363,28 @@ def _record_jobs(connection: Connection, wanted: Wanted, counts: Counts) -> None
     connection.exec_driver_sql("INSERT INTO selection SELECT video_id FROM chunk")
 
 
-def _incoming(row: VideoFacts) -> tuple[Any, ...]:
-    return (
+def _distinct(rows: Sequence[VideoFacts]) -> dict[str, _Incoming]:
+    """One row for each video, by its uri."""
+    distinct: dict[str, _Incoming] = {}
+    for facts in rows:
+        row, uri = _incoming(facts), facts.uri
+        distinct[uri] = _together(distinct[uri], row) if uri in distinct else row
+    return distinct
+
+
+def _together(before: _Incoming, row: _Incoming) -> _Incoming:
+    """Two rows of one video, as if they came in two chunks (`_UPDATE_VIDEOS`)."""
+    said = {name: value for name, value in row._asdict().items() if value is not None}
+    for fact in ("category", "title"):
+        known, new = getattr(before, fact), getattr(row, fact)
+        if new is None or (known is not None and said[f"{fact}_derived"]):
+            said[fact] = known
+            said[f"{fact}_derived"] = getattr(before, f"{fact}_derived")
+    return before._replace(**{**said, "attributes": before.attributes | row.attributes})
+
+
+def _incoming(row: VideoFacts) -> _Incoming:
+    return _Incoming(
         row.uri,
         row.external_id,
         row.category,

@@ -254,6 +254,17 @@ def test_a_list_replaces_what_a_folder_told(desk: Desk, tmp_path: Path) -> None:
     assert recorded(desk) == ["documentary|Кот"]
 
 
+def test_a_list_and_its_folder_in_one_enqueue(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "clips" / "space").mkdir(parents=True)
+    (tmp_path / "clips" / "space" / "cat.mp4").write_bytes(b"x")
+    (tmp_path / "list.csv").write_text(
+        "path,title,category\nclips/space/cat.mp4,Кот,documentary\n", encoding="utf-8"
+    )
+    both = counts(desk, "list.csv", "clips")
+    assert (both["listed"], both["selected"], both["duplicates"]) == (2, 1, 1)
+    assert recorded(desk) == ["documentary|Кот"]
+
+
 def test_the_help_says_what_a_second_run_changes(desk: Desk) -> None:
     told = " ".join(desk.run("enqueue", "--help").stdout.split())
     assert "the names of its file and folder only fill in what is missing" in told

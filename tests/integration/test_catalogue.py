@@ -241,6 +241,40 @@ def test_what_is_said_replaces_what_was_made_from_names(engine: Engine, wanted: 
     assert facts_of(engine, folder.uri) == "pets|Кот"
 
 
+def test_rows_of_one_video_are_taken_together_wherever_they_stand(
+    engine: Engine, wanted: Wanted
+) -> None:
+    """In one chunk as in two: `enqueue list.csv clips` loses nothing that the list says."""
+    said = {"external_id": "7", "category": "documentary", "title": "Кот"}
+    facts = (
+        "SELECT concat_ws('|', external_id, category, title, attributes->>'a', attributes->>'b',"
+        " size_bytes) FROM reelvec.videos WHERE uri = :uri"
+    )
+    for name, together in (("one", True), ("two", False)):
+        uri = f"file:///space/{name}.mp4"
+        listed = Row(uri, **said, attributes={"a": "1"})  # type: ignore[arg-type]
+        folder = Row(uri, category="space", title=name, size_bytes=5, derived=FROM_NAMES)
+        later = Row(uri, title="Cat", attributes={"b": "2"})
+        for chunk in ([[folder, listed, folder, later]] if together else
+                      [[folder], [listed], [folder], [later]]):  # fmt: skip
+            record(engine, chunk, wanted)
+        assert one(engine, facts, uri=uri) == "7|documentary|Cat|1|2|5", name
+
+
+def test_a_category_from_a_name_gives_way_to_one_that_is_said_beside_it(
+    engine: Engine, wanted: Wanted
+) -> None:
+    """Rows that say nothing leave the other row's facts what they were: said, or from names."""
+    known = Row("file:///space/cat.mp4", category="pets", title="Кот")
+    folder = Row(known.uri, category="space", title="cat", derived=FROM_NAMES)
+    record(engine, [known], wanted)
+    counts = record(engine, [folder, Row(known.uri, "7")], wanted)
+    assert (counts.duplicates, counts.recategorised, counts.category_kept) == (1, 0, 1)
+    assert facts_of(engine, known.uri) == "pets|Кот"
+    record(engine, [Row(known.uri, category="films"), folder], wanted)
+    assert facts_of(engine, known.uri) == "films|Кот"
+
+
 def test_recorded_videos_can_be_selected_again_by_category(engine: Engine, wanted: Wanted) -> None:
     record(engine, [*rows(3, category="films"), Row("file:///x", category="animals")], wanted)
     other = Wanted((declare(engine, "other"),), ())
