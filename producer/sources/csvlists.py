@@ -12,6 +12,7 @@ from db.errors import UsageError
 from producer.sources import packed, separators
 from producer.sources.cells import SAVE_AS_UTF8, check_storable, is_empty, is_storable
 from producer.sources.manifest import (
+    ACCEPTED,
     Context,
     RowError,
     VideoRow,
@@ -62,12 +63,17 @@ def read_table(path: Path, context: Context) -> Iterator[VideoRow | RowError]:
     """Stream the rows of a CSV or TSV list. Columns as in `producer.sources.manifest`, in any case.
 
     Of two columns for one thing the first with a value counts; a column nobody knows is kept as an
-    attribute. Raises `UsageError` at once, before any row: unreadable, its first line not UTF-8, no
-    address column, a column twice.
+    attribute. Raises `UsageError` at once, before any row: unreadable, empty, its first line not
+    UTF-8, no address column, a column twice.
     """
     csv.field_size_limit(_MAX_FIELD_CHARACTERS)
     with packed.opened(path) as file:
         _, header = _header(path, Lines(file))
+    if not any(header):
+        raise UsageError(
+            f"{path} is empty: it has no columns, of which one must hold the address; accepted: "
+            f"{ACCEPTED}"
+        )
     check_columns(path, header)
     return _opened_again(path, context)
 

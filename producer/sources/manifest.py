@@ -87,21 +87,16 @@ def address_columns(header: Collection[str]) -> tuple[str, ...]:
 
 
 def check_columns(path: Path, header: Sequence[str]) -> None:
-    """Raises `UsageError`: no columns at all, none for the address, a column twice, a name that
-    cannot be stored.
+    """Raises `UsageError`: no column for the address, a column twice, a name that cannot be
+    stored.
     """
     names = [name.lower() for name in header if name]
     if not is_storable("".join(header)):
         raise UsageError(
             f"{path}: the names of its columns hold NUL characters or are not UTF-8 text"
         )
-    if not names:
-        raise UsageError(
-            f"{path} is empty: it has no columns, of which one must hold the address; accepted: "
-            f"{ACCEPTED}"
-        )
     if not address_columns(names):
-        found = ", ".join(name[:60] for name in names[:20])
+        found = ", ".join(name[:60] for name in names[:20]) or "none"
         raise UsageError(
             f"{path} has no column for the address (found: {found}); {_how_to_name_one(names)}"
         )
