@@ -208,3 +208,14 @@ def test_how_old_counts_may_be_grows_with_the_ledger() -> None:
 
     assert census.fresh_seconds([group(100_000)]) == 5.0
     assert census.fresh_seconds([group(600_000), group(400_000)]) == 10.0
+
+
+def test_all_processes_group_although_no_job_has_failed(engine: Engine) -> None:
+    """Postgres does not expect hundreds of codes and sets where every row is NULL."""
+    execute(engine, "ANALYZE reelvec.jobs")
+    expected = (
+        "SELECT n_distinct FROM pg_stats WHERE schemaname = 'reelvec' AND tablename = 'jobs' AND "
+        "attname = :column"
+    )
+    assert one(engine, expected, column="owes") == 20
+    assert one(engine, expected, column="error_code") == 30
