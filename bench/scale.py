@@ -325,15 +325,24 @@ def feeds(engine: Engine, what: str) -> None:
         )
 
 
-def looks(state: StackState) -> None:
-    """`reelvec status` as an operator types it; the broker and a census are behind it."""
+def looks(engine: Engine, state: StackState) -> None:
+    """`reelvec status` as an operator types it; the broker and a census are behind it. It takes
+    longest where no state is much commoner than the others.
+    """
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": os.environ.get("HOME", "/"),
         "PYTHONPATH": str(ROOT),
     }
     servers = {"DATABASE_URL": state.database_url, "CELERY_BROKER_URL": state.broker_url}
-    for what in ("first look", "second look", "third look"):
+    half = """
+    UPDATE reelvec.jobs SET state = 'done' WHERE video_id % 2 = 0;
+    DELETE FROM reelvec.census;
+    ANALYZE reelvec.jobs"""
+    for what in ("first look", "second look", "third look", "first look, half of all done"):
+        if "half" in what:
+            with session.transaction(engine) as connection:
+                connection.execute(text(half))
         started = time.perf_counter()
         subprocess.run(
             [*REELVEC, "status", "--json"],
@@ -370,7 +379,7 @@ def main() -> None:
                 print("| what | figure |\n|---|---|")
                 upgrade(engine, state, tree, folder, chosen)
                 claims_and_feeds(engine, chosen.seconds)
-                looks(state)
+                looks(engine, state)
         finally:
             stack.down()
 

@@ -23,7 +23,7 @@ from db.errors import ReelvecError, RefusedConfigurationError, UnavailableError
 from db.exit_codes import ExitCode
 from db.frames import ended
 from db.jobs import abilities, liveness, stages
-from db.progress import census
+from db.progress import shared_census
 from workers import contract, feeder
 from workers.delivery import breaker, consuming
 from workers.ending.at_once import end_process
@@ -167,7 +167,7 @@ class Heartbeat:
             if not runtime.draining.is_set():
                 feeder.feed(runtime.database, app)
             with session.transaction(runtime.database) as connection:
-                census.refresh(connection)
+                shared_census.refresh(connection)
 
         return keep
 

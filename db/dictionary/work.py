@@ -177,11 +177,13 @@ taken_at timestamptz
 looked_at timestamptz
     When somebody asked for them last; workers keep them fresh for 10 minutes after that.
 groups jsonb
-    Videos counted by category, state, error code and more.
+    Videos counted by state, error code, what they want and owe, and more.
+categories jsonb
+    Videos counted by category and state.
 sets jsonb
-    What the videos of each group want and owe.
+    Used by versions before 0022 alone.
 sets_of text
-    The hash of the groups that sets belongs to.
+    Used by versions before 0022 alone.
 
 TABLE schema_revisions
     Every revision of this schema.

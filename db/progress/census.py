@@ -1,37 +1,21 @@
-"""All jobs counted in one pass, so that everything said about them agrees; at a million jobs the
-counts are shared.
-
-A pass over a million jobs takes most of a second. Where the ledger is that large, whoever counts
-stores what it found, the next ones take it while it is a few seconds old, and the workers keep it
-fresh for as long as somebody looks.
-"""
+"""All jobs counted in one statement, so that everything said about them agrees."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Connection, text
 
 ALL, NO_CATEGORY = "(all)", "(none)"
 WAITING_STATES = ("pending", "queued")
 
-#: A ledger of fewer jobs (as Postgres estimates them) always counts itself.
-SHARED_JOBS = 100_000
-#: Shared counts are this old at most, or a second older for each so many jobs: counting takes a
-#: tenth of the time at most.
-FRESH_SECONDS, JOBS_PER_SECOND_OF_AGE = 5.0, 100_000
-#: Workers keep the counts fresh for this long after somebody looked.
-WATCHED_SECONDS = 600.0
-CENSUS_LOCK = 7_120_431_005
-
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs of one category, state and error code that wait, or do not, for the same reason.
+    """Jobs of one state and error code that wait, or do not, for the same reason.
 
     `held` ones wait behind a closed place (`place`), for a paused backbone alone (`backbone`) or
     for weights that no worker has (`weights`, see `db.progress.models`); of the `encoders` wanted
@@ -42,7 +26,6 @@ class Group:
     their videos.
     """
 
-    category: str | None
     state: str
     error_code: str | None
     held: str | None
@@ -58,11 +41,20 @@ class Group:
     owed: tuple[int, ...] = ()
 
 
+class InState(NamedTuple):
+    """Jobs of one category (None: without one) in one state."""
+
+    category: str | None
+    state: str
+    videos: int
+
+
 @dataclass(frozen=True)
 class Census:
-    """What was counted, and how long ago."""
+    """What was counted, and how long ago: the same jobs in two ways."""
 
     groups: tuple[Group, ...]
+    categories: tuple[InState, ...]
     age_seconds: float = 0.0
 
 
@@ -102,17 +94,21 @@ class Waiting:
 
 # Rows are grouped by what stands in them; what that means is worked out for the few groups alone.
 # The other way round takes twice the time.
-_GROUPS = text("""
+#
+# The category stands with the video, and joining a million rows takes longer than all the rest. So
+# only jobs in other states than `:commonest` are joined: those in it are what is left of a
+# category's videos. (Videos without a job, as `reelvec db import` records them, are no jobs.)
+_COUNT = text("""
 WITH paused AS MATERIALIZED (
   SELECT array_agg(encoder_id) AS encoders FROM reelvec.encoders JOIN reelvec.paused_backbones USING (backbone) WHERE paused
-), alike AS (
-  SELECT v.category, j.state, j.error_code, j.encoders, j.owes AS remembered,
+), alike AS MATERIALIZED (
+  SELECT j.state, j.error_code, j.encoders, j.owes AS remembered,
     coalesce(j.not_before > now(), false) AS is_later,
     j.stage = 'video' AND j.place_id IN (SELECT place_id FROM reelvec.places WHERE closed_at IS NOT NULL) AS is_closed,
     count(*) AS videos, max(j.video_id) AS example_id, max(j.started_at) AS newest_start, min(j.started_at) AS oldest_start,
     min(j.infra_since) AS outage, min(greatest(j.enqueued_at, j.not_before)) AS ready, max(j.not_before) AS due
-  FROM reelvec.jobs j JOIN reelvec.videos v USING (video_id)
-  GROUP BY 1, 2, 3, 4, 5, 6, 7
+  FROM reelvec.jobs j
+  GROUP BY 1, 2, 3, 4, 5, 6
 ), owing AS (
   SELECT *, coalesce(remembered, encoders) AS owes FROM alike
 ), held AS (
@@ -122,15 +118,34 @@ WITH paused AS MATERIALIZED (
     CASE WHEN state = 'cancelled' THEN '{}' ELSE encoders END AS wanted,
     CASE WHEN state IN ('cancelled', 'done') THEN '{}' ELSE owes END AS owed
   FROM owing
+), groups AS (
+  SELECT state, error_code, held, waits AND held IS NULL AND is_later AS delayed, wanted AS encoders, owed,
+    sum(videos)::bigint AS videos, max(example_id) AS example_id,
+    extract(epoch FROM now() - max(newest_start))::double precision AS newest_start_seconds,
+    extract(epoch FROM now() - min(oldest_start))::double precision AS oldest_start_seconds,
+    extract(epoch FROM now() - min(outage))::double precision AS outage_seconds,
+    extract(epoch FROM now() - min(ready) FILTER (WHERE waits AND held IS NULL))::double precision AS ready_seconds,
+    extract(epoch FROM max(due) FILTER (WHERE waits AND held IS NULL AND is_later) - now())::double precision AS delay_seconds
+  FROM held GROUP BY 1, 2, 3, 4, 5, 6
+), recorded AS MATERIALIZED (
+  SELECT category, count(*) AS videos FROM reelvec.videos GROUP BY 1
+), others AS (
+  SELECT category, state, count(*) AS videos FROM reelvec.jobs JOIN reelvec.videos USING (video_id)
+  WHERE state <> :commonest GROUP BY 1, 2
+), jobless AS (
+  SELECT category, count(*) AS videos FROM reelvec.videos v
+  WHERE (SELECT sum(videos) FROM recorded) <> (SELECT sum(videos) FROM alike)
+    AND NOT EXISTS (SELECT FROM reelvec.jobs j WHERE j.video_id = v.video_id) GROUP BY 1
 )
-SELECT category, state, error_code, held, waits AND held IS NULL AND is_later AS delayed, wanted AS encoders, owed,
-  sum(videos)::bigint AS videos, max(example_id) AS example_id,
-  extract(epoch FROM now() - max(newest_start))::double precision AS newest_start_seconds,
-  extract(epoch FROM now() - min(oldest_start))::double precision AS oldest_start_seconds,
-  extract(epoch FROM now() - min(outage))::double precision AS outage_seconds,
-  extract(epoch FROM now() - min(ready) FILTER (WHERE waits AND held IS NULL))::double precision AS ready_seconds,
-  extract(epoch FROM max(due) FILTER (WHERE waits AND held IS NULL AND is_later) - now())::double precision AS delay_seconds
-FROM held GROUP BY 1, 2, 3, 4, 5, 6, 7
+SELECT (SELECT jsonb_agg(groups) FROM groups) AS groups,
+  (SELECT jsonb_agg(jsonb_build_array(category, videos)) FROM recorded) AS recorded,
+  (SELECT jsonb_agg(jsonb_build_array(category, state, videos)) FROM others) AS others,
+  (SELECT jsonb_agg(jsonb_build_array(category, videos)) FROM jobless) AS jobless
+""")
+# As far as Postgres knows: it decides how long counting takes, and nothing else.
+_COMMONEST = text("""
+SELECT (most_common_vals::text::text[])[1] FROM pg_stats
+WHERE schemaname = 'reelvec' AND tablename = 'jobs' AND attname = 'state'
 """)
 
 
@@ -145,122 +160,32 @@ _AS_BEFORE = text(
 )
 
 
-def count(connection: Connection) -> tuple[Group, ...]:
-    """One pass over all jobs: 1.4 s of CPU for a million."""
+def count(connection: Connection) -> Census:
+    """All jobs as they are now."""
     connection.execute(_FOR_A_PASS)
-    rows = connection.execute(_GROUPS).all()
+    commonest = connection.execute(_COMMONEST).scalar() or WAITING_STATES[0]
+    counted = connection.execute(_COUNT, {"commonest": commonest}).one()
     connection.execute(_AS_BEFORE)
-    return tuple(
-        Group(**{**row._mapping, "encoders": tuple(row.encoders), "owed": tuple(row.owed)})
-        for row in rows
-    )
+    others = [InState(*row) for row in counted.others or ()]
+    left = Counter(dict(counted.recorded or ()))
+    left.subtract(dict(counted.jobless or ()))
+    for category, _, videos in others:
+        left[category] -= videos
+    rest = [InState(category, commonest, videos) for category, videos in left.items() if videos]
+    return Census(tuple(map(group, counted.groups or ())), (*others, *rest))
 
 
-_STORED = text("""
-SELECT (SELECT reltuples >= :shared_jobs FROM pg_class WHERE oid = 'reelvec.jobs'::regclass) AS is_large,
-  has_table_privilege('reelvec.census', 'INSERT') AND has_table_privilege('reelvec.census', 'UPDATE')
-    AND NOT current_setting('transaction_read_only')::boolean AS may_store,
-  extract(epoch FROM now() - taken_at)::double precision AS age_seconds,
-  extract(epoch FROM now() - looked_at)::double precision AS looked_seconds, groups,
-  CASE WHEN sets_of = md5(groups::text) THEN sets END AS sets
-FROM (SELECT) always LEFT JOIN reelvec.census ON true
-""")
-_STORE = text("""
-INSERT INTO reelvec.census (groups, sets, sets_of, looked_at)
-VALUES (:groups, :sets, md5(CAST(:groups AS jsonb)::text), CASE WHEN :looked THEN now() END)
-ON CONFLICT (census_id) DO UPDATE SET taken_at = now(), groups = excluded.groups, sets = excluded.sets,
-  sets_of = excluded.sets_of, looked_at = coalesce(excluded.looked_at, census.looked_at)
-""").bindparams(bindparam("groups", type_=JSONB), bindparam("sets", type_=JSONB))
-_LOOKED = text("UPDATE reelvec.census SET looked_at = now()")
-_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
+def group(facts: dict[str, Any]) -> Group:
+    """A group from JSON, which knows no tuples."""
+    return Group(**{**facts, "encoders": tuple(facts["encoders"]), "owed": tuple(facts["owed"])})
 
 
-def look(connection: Connection) -> Census:
-    """All jobs, counted now; on a large ledger as somebody has counted them a few seconds ago, if
-    anybody did.
-
-    Whoever may not write (a read-only role, a replica) counts for itself alone.
-    """
-    stored = connection.execute(_STORED, {"shared_jobs": SHARED_JOBS}).one()
-    if not stored.is_large:
-        return Census(count(connection))
-    known = _aged(stored)
-    is_first = stored.may_store and connection.execute(_TRY_LOCK, {"key": CENSUS_LOCK}).scalar()
-    if known is not None and known.age_seconds <= fresh_seconds(known.groups):
-        if is_first and (
-            stored.looked_seconds is None or stored.looked_seconds > WATCHED_SECONDS / 10
-        ):
-            connection.execute(_LOOKED)
-        return known
-    if (
-        known is not None
-        and stored.may_store
-        and not is_first
-        and known.age_seconds <= WATCHED_SECONDS
-    ):
-        return known  # somebody is counting just now
-    groups = count(connection)
-    if is_first:
-        _store(connection, groups, looked=True)
-    return Census(groups)
-
-
-def refresh(connection: Connection) -> bool:
-    """Count again for those who look, if anybody has lately and nobody counts already. False: there
-    was no need.
-    """
-    stored = connection.execute(_STORED, {"shared_jobs": SHARED_JOBS}).one()
-    if not (stored.is_large and stored.may_store) or stored.looked_seconds is None:
-        return False
-    known = _aged(stored)
-    if stored.looked_seconds > WATCHED_SECONDS:
-        return False
-    if known is not None and known.age_seconds < fresh_seconds(known.groups) / 2:
-        return False
-    if not connection.execute(_TRY_LOCK, {"key": CENSUS_LOCK}).scalar():
-        return False
-    _store(connection, count(connection), looked=False)
-    return True
-
-
-def fresh_seconds(groups: Iterable[Group]) -> float:
-    """How old shared counts of so many jobs may be."""
-    return max(FRESH_SECONDS, sum(group.videos for group in groups) / JOBS_PER_SECOND_OF_AGE)
-
-
-def _store(connection: Connection, groups: Iterable[Group], *, looked: bool) -> None:
-    facts = [asdict(group) for group in groups]
-    sets = [{name: each.pop(name) for name in ("encoders", "owed")} for each in facts]
-    connection.execute(_STORE, {"groups": facts, "sets": sets, "looked": looked})
-
-
-def _aged(stored: Row[Any]) -> Census | None:
-    """Stored counts, with their times told from now; None: there are none, or an older version has
-    stored them.
-    """
-    if stored.sets is None:
-        return None
-    groups = [
-        Group(**facts, encoders=tuple(sets["encoders"]), owed=tuple(sets["owed"]))
-        for facts, sets in zip(stored.groups, stored.sets, strict=True)
-    ]
-    return Census(tuple(_older(group, stored.age_seconds) for group in groups), stored.age_seconds)
-
-
-def _older(group: Group, seconds: float) -> Group:
-    times = ("newest_start_seconds", "oldest_start_seconds", "outage_seconds", "ready_seconds")
-    older = {name: value + seconds for name in times if (value := getattr(group, name)) is not None}
-    delay = None if group.delay_seconds is None else max(0.0, group.delay_seconds - seconds)
-    return replace(group, **older, delay_seconds=delay)
-
-
-def progress(groups: Iterable[Group]) -> list[Progress]:
+def progress(categories: Iterable[InState]) -> list[Progress]:
     """Total first, then the categories by size. Empty if nothing is recorded."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for group in groups:
-        state = "waiting" if group.state in WAITING_STATES else group.state
-        for name in (ALL, group.category if group.category is not None else NO_CATEGORY):
-            counts[name][state] += group.videos
+    for category, state, videos in categories:
+        for name in (ALL, NO_CATEGORY if category is None else category):
+            counts[name]["waiting" if state in WAITING_STATES else state] += videos
     rows = [
         Progress(
             name,

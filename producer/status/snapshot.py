@@ -11,7 +11,7 @@ from db import session, settings
 from db.canary import drifts
 from db.canary.drifts import Drifts
 from db.jobs import abilities, steering
-from db.progress import ahead, census, fleet, halts, models, rates
+from db.progress import ahead, census, fleet, halts, models, rates, shared_census
 from db.progress.ahead import Ahead
 from db.progress.census import Census, Progress, Waiting
 from db.progress.fleet import Fleet
@@ -76,7 +76,7 @@ def take(database: Engine, broker: Question) -> Snapshot:
     """
     stale_seconds = settings.load(WorkerSettings).stale_seconds
     with session.transaction(database) as connection:
-        counted = census.look(connection)
+        counted = shared_census.look(connection)
         able = abilities.read(connection, stale_seconds=stale_seconds)
         counted = replace(counted, groups=models.hold(counted.groups, able))
         recent = rates.recent(connection)
@@ -88,7 +88,7 @@ def take(database: Engine, broker: Question) -> Snapshot:
         sampled = ahead.read(connection)
         freed_seconds = steering.freed_seconds(connection)
     facts = Facts(
-        census.progress(counted.groups),
+        census.progress(counted.categories),
         recent,
         workers,
         broker.answer(),

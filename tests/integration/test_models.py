@@ -122,7 +122,7 @@ def progress(engine: Engine) -> dict[str, tuple[int, ...]]:
         fleet = abilities.read(connection, stale_seconds=45.0)
         counted = {
             model.encoder: astuple(model)[1:]
-            for model in models.models(census.count(connection), fleet)
+            for model in models.models(census.count(connection).groups, fleet)
         }
         viewed = {
             row[0]: tuple(row[1:])
@@ -439,5 +439,5 @@ def test_what_waits_for_weights_is_not_ready(engine: Engine, ids: Ids) -> None:
     record(engine, [Row("s3://bucket/x.mp4")], Wanted((ids.siglip2,), ()))
     with session.transaction(engine) as connection:
         fleet = abilities.read(connection, stale_seconds=45.0)
-        waiting = census.waiting(models.hold(census.count(connection), fleet))
+        waiting = census.waiting(models.hold(census.count(connection).groups, fleet))
     assert (waiting.ready, waiting.weights) == (2, 1)

@@ -14,6 +14,7 @@ from db.jobs import liveness, selection
 from db.jobs.liveness import Worker
 from db.jobs.selection import Selection
 from db.progress import census, fleet, rates
+from db.progress.census import Census
 from db.progress.fleet import Fleet, FleetWorker
 from tests.ledgering import ago, execute, read, set_jobs, ten_videos, worker
 
@@ -28,7 +29,7 @@ def read_fleet(engine: Engine) -> Fleet:
 
 
 def test_an_empty_database_has_nothing_to_say(engine: Engine) -> None:
-    assert read(engine, census.count) == ()
+    assert read(engine, census.count) == Census((), ())
     assert census.progress([]) == []
     assert read(engine, rates.recent) == rates.Recent(0, 0, 0, 0.0, None)
     assert read(engine, rates.stages) == rates.Stages(0)
@@ -203,7 +204,7 @@ def test_outages_are_videos_that_wait_for_a_service(engine: Engine) -> None:
         engine, "9", state="'failed'", error_code="'no_bucket'", error="'gone'", started_at=ago(1)
     )
     with session.transaction(engine) as connection:
-        found = rates.outages(connection, census.count(connection))
+        found = rates.outages(connection, census.count(connection).groups)
     assert [(outage.error_code, outage.videos, outage.example) for outage in found] == [
         ("bad_credentials", 4, "no such key"),
         ("no_bucket", 1, "gone"),

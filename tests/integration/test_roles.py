@@ -19,7 +19,7 @@ from db.errors import ErrorClass, RefusedConfigurationError
 from db.jobs import backbone_breaker, liveness, lost_messages, places
 from db.jobs.outcome import Failure, Outcome
 from db.media import Media, MediaFacts
-from db.progress import census
+from db.progress import shared_census
 from db.stack.local_stack import StackState
 from producer.cli import reelvec
 from producer.doctor import data, fleet, postgres
@@ -151,8 +151,10 @@ def test_a_whole_life_of_a_worker_works_as_worker(login: Callable[[str], Engine]
         liveness.leave(connection, me)
     for role in (desk, node):
         with session.transaction(role) as connection:
-            connection.execute(census._STORE, {"groups": [], "sets": [], "looked": True})
-            connection.execute(census._LOOKED)
+            connection.execute(
+                shared_census._STORE, {"groups": [], "categories": [], "looked": True}
+            )
+            connection.execute(shared_census._LOOKED)
     assert one(login("guest"), "SELECT count(*) FROM reelvec.x_clip") == 1, (
         "the view is a reader's, too"
     )

@@ -18,7 +18,6 @@ MODULES_OF_DB = sorted(path for path in DB.rglob("*.py") if "migrations" not in 
 MODULES = {
     "backbone_breaker": {WORKER},
     "catalogue": {ENQUEUER},
-    "census": {ENQUEUER, WORKER},
     "ended": {WORKER},
     "feeding": {ENQUEUER, WORKER},
     "head_tags": {ENQUEUER},
@@ -33,6 +32,7 @@ MODULES = {
     "places": {WORKER},
     "recheck": {ENQUEUER},
     "references": {WORKER},
+    "shared_census": {ENQUEUER, WORKER},
     "steering": {ENQUEUER},
     "tombstones": {WORKER},
 }
