@@ -41,7 +41,8 @@ def test_what_a_full_broker_refuses_is_pending_again(
     client.config_set("maxmemory", 1)
     try:
         with pytest.raises(
-            UnavailableError, match=r"the broker refuses: .*command not allowed when used memory"
+            UnavailableError,
+            match=r"the broker refuses: .*command not allowed when used memory.* It is full",
         ):
             feeder.feed(engine, app)
     finally:
@@ -49,6 +50,27 @@ def test_what_a_full_broker_refuses_is_pending_again(
     assert one(engine, QUEUED) == 0
     assert feeder.feed(engine, app) == 20
     assert one(engine, QUEUED) == client.llen("reelvec:reelvec") == 20
+
+
+def test_what_helps_is_said_for_each_refusal(
+    engine: Engine, app: Celery, client: redis.Redis, broker_url: str
+) -> None:
+    def refusal() -> str:
+        with pytest.raises(UnavailableError, match="the broker refuses: ") as refused:
+            feeder.feed(engine, app)
+        assert one(engine, QUEUED) == 0
+        return str(refused.value)
+
+    client.set("reelvec:reelvec", "hello")
+    assert "delete that key" in refusal()
+    client.delete("reelvec:reelvec")
+    client.replicaof("127.0.0.1", 1)
+    try:
+        assert "the primary's address" in refusal()
+    finally:
+        client.replicaof("NO", "ONE")
+    app.conf.broker_url = f"{broker_url.rpartition('/')[0]}/9999"
+    assert "a smaller number" in refusal()
 
 
 def test_a_broker_that_never_answers_is_not_waited_for(engine: Engine, app: Celery) -> None:

@@ -12,6 +12,15 @@ AWAY = "does not answer"
 VARIABLES = "REELVEC_BROKER_URL (or CELERY_BROKER_URL)"
 #: What it answers to somebody who sends no password; the second is about its newer protocol.
 _WANTS_PASSWORD = ("Authentication required", "HELLO must be called with the client already")
+#: Words of its refusals, and what helps.
+_HELP = {
+    "WRONGTYPE": "Another program keeps something else under this name: delete that key, or give "
+    f"reelvec a database of its own, the number at the end of {VARIABLES}",
+    "maxmemory": "It is full: give it more memory (CONFIG SET maxmemory), or a server of its own",
+    "MISCONF": "It cannot write to its disk: make room there",
+    "read only replica": f"It is a replica: give the primary's address in {VARIABLES}",
+    "DB index": f"It has fewer databases: give a smaller number at the end of {VARIABLES}",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ def judge(error: BaseException) -> Trouble:
             said = "it asks for a password"
         return Trouble("refuses the login", said, f"Check user and password in {VARIABLES}")
     if isinstance(error, exceptions.ResponseError):
-        return Trouble("refuses", said, "Check its memory and its role")
+        found = (advice for words, advice in _HELP.items() if words in said)
+        return Trouble("refuses", said, next(found, "Its own log may say more"))
     if "SSL" in said.upper():
         return Trouble(
             AWAY,
