@@ -158,7 +158,7 @@ class Catalogue:
 
         space = desk.checked(desk.Space(backbone))
         with self._read() as connection:
-            found = recognised(connection, str(sought))
+            found = recognised(connection, str(sought), log.warning)
             asked = desk.Asked(k, _recorded(connection, category), windows)
         return list(desk.find(self._database, found, space, asked, log.info))
 
