@@ -17,7 +17,8 @@ from db import encoders, session, settings
 from db.errors import UsageError
 from db.jobs import catalogue
 from db.jobs.catalogue import Counts, Wanted
-from producer.categories import Categories
+from producer import named_categories
+from producer.named_categories import CATEGORIES_SHOWN
 from producer.request import Request, declared_encoder
 from producer.sources.absent import Absent
 from producer.sources.reading import RowError, Unmatched, VideoRow, read_source
@@ -31,7 +32,6 @@ T = TypeVar("T")
 
 CHUNK_ROWS = 5_000
 ERRORS_SHOWN = 20
-CATEGORIES_SHOWN = 10
 #: `--sample` draws the same videos from the same source every time.
 SAMPLE_SEED = 0
 
@@ -144,7 +144,7 @@ class _Recording:
 
     def report_of_all(self) -> Report:
         connection, request = self._connection, self._request
-        chosen = _resolve_categories(connection, request)
+        chosen = named_categories.chosen(connection, request, lambda: _categories_of(request))
         if self._dry_run:
             session.allow_pauses(connection)
         self._step(lambda: catalogue.begin(connection))
@@ -232,48 +232,12 @@ def _committed(connection: Connection, change: Callable[[], T]) -> T:
         return change()
 
 
-def _resolve_categories(connection: Connection, request: Request) -> frozenset[str] | None:
-    """Slugs that `--category` means. One that no list, no recorded video and no source knows is a
-    `UsageError`.
-    """
-    if not request.only_categories:
-        return None
-    chosen, unknown = set(), []
-    recorded = catalogue.known_categories(connection)
-    connection.rollback()  # reading a source takes long
-    for text in request.only_categories:
-        found = request.categories.find(text)
-        if found is not None:
-            chosen.add(found.slug)
-        elif text in recorded:
-            chosen.add(text)
-        else:
-            unknown.append(text)
-    if unknown:
-        in_source = (
-            _categories_of(request) if request.sources and "-" not in request.sources else set()
-        )
-        for text in unknown:
-            if text not in in_source:
-                _refuse_category(text, request.categories, recorded | in_source)
-        chosen.update(unknown)
-    return frozenset(chosen)
-
-
 def _categories_of(request: Request) -> set[str]:
     return {
         row.category
         for row in _rows(request)
         if isinstance(row, VideoRow) and row.category is not None
     }
-
-
-def _refuse_category(text: str, categories: Categories, others: set[str]) -> None:
-    near = categories.suggest(text)
-    known = ", ".join(sorted(category.slug for category in categories.all))
-    hint = f"did you mean {', '.join(near)}?" if near else f"the known ones are {known}."
-    own = f" Your videos have {', '.join(sorted(others)[:CATEGORIES_SHOWN])}." if others else ""
-    raise UsageError(f"no category {text!r}; {hint}{own}")
 
 
 def _rows(request: Request, unmatched: Unmatched | None = None) -> Iterator[VideoRow | RowError]:

@@ -82,13 +82,14 @@ def refuse_unknown_categories(connection: Connection, categories: Sequence[str] 
     "nothing failed".
     """
     from db.jobs import catalogue, selection
-    from producer.categories import load_shipped
+    from producer.categories import Categories, load_shipped
 
     for text in categories or ():
         if selection.recorded_categories(connection, _spellings(text)):
             continue
         recorded = sorted(catalogue.known_categories(connection))
-        near = [slug for slug in load_shipped().suggest(text) if slug in recorded]
+        shipped = tuple(one for one in load_shipped().all if one.slug in recorded)
+        near = Categories(shipped).suggest(text, recorded)
         hint = (
             f"did you mean {', '.join(near)}?"
             if near
