@@ -190,12 +190,8 @@ def import_(
 
 @commands.command()
 def dump(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="The file to write. One that is there is replaced when all is written."
-        ),
-    ],
+    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write all videos, jobs, vectors and scores into one file, as they are at this moment. Workers
     may go on.
@@ -205,8 +201,12 @@ def dump(
     Example: reelvec db dump videos.reelvec
     """
     from db.administration import transfer
+    from producer.local.targets import refuse_file, whole_file
 
-    transfer.dump(addresses().database_url, file, say)
+    refuse_file("FILE", file, overwrite=overwrite)
+    where = addresses()
+    with whole_file(file, overwrite=overwrite) as target:
+        transfer.dump(where.database_url, target, say)
     say(f"wrote {file}: {file.stat().st_size / 1e6:,.1f} MB; reelvec db restore reads it")
 
 

@@ -58,6 +58,7 @@ def dedupe(
         Path | None,
         typer.Option(metavar="FILE.csv", help="Write to this file instead of stdout."),
     ] = None,
+    overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """List groups of videos that are nearly the same, and which one of each to keep.
@@ -71,8 +72,11 @@ def dedupe(
     """
     from db import session
     from db.administration import indexes
+    from producer.local.targets import refuse_file
     from producer.results import dedupe as desk
 
+    if out is not None:
+        refuse_file("--out", out, overwrite=overwrite)
     selection = selectors.Selectors(category, None, source, since).parsed()
     with open_database(statement_seconds=float("inf")) as database:
         with session.transaction(database) as connection:
@@ -86,7 +90,7 @@ def dedupe(
             found = list(
                 desk.groups(database, encoder, selection, above=above, keep=keep, tell=tell)
             )
-    with _opened(out) as file:
+    with _opened(out, overwrite=overwrite) as file:
         (desk.write_json if as_json else desk.write_csv)(file, found)
     videos = sum(len(group.videos) for group in found)
     limit = f"a cosine of at least {above:g}; --above changes it"
@@ -97,7 +101,7 @@ def dedupe(
 
 
 @contextmanager
-def _opened(out: Path | None) -> Iterator[TextIO]:
+def _opened(out: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
     if out is None:
         yield sys.stdout
         return
@@ -105,7 +109,7 @@ def _opened(out: Path | None) -> Iterator[TextIO]:
 
     from producer.local.targets import whole_file
 
-    with whole_file(out) as file:
+    with whole_file(out, overwrite=overwrite) as file:
         text = TextIOWrapper(file, encoding="utf-8", newline="")
         yield text
         text.flush()

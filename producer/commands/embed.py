@@ -27,6 +27,7 @@ def embed(
             "several."
         ),
     ] = None,
+    overwrite: options.Overwrite = False,
     backbone: options.Backbones = None,
     weights: options.Weights = "pretrained",
     sampling: options.Sampling = policies.DEFAULT,
@@ -48,7 +49,13 @@ def embed(
 
     incomplete = False
     with Embedder(
-        backbone, weights=weights, sampling=sampling, labels=labels, out=out, files=files
+        backbone,
+        weights=weights,
+        sampling=sampling,
+        labels=labels,
+        out=out,
+        files=files,
+        overwrite=overwrite,
     ) as embedder:
         for made in results_in_turn(embedder.videos, embedder.embed, as_json=as_json):
             incomplete = incomplete or bool(made.failures)

@@ -13,11 +13,13 @@ import typer
 
 from producer.commands import options
 from producer.desk import open_database, operator, progress, say
-from producer.local.targets import whole_file
+from producer.local.targets import refuse_file, whole_file
 from producer.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from producer.results.evaluate import Begin
+
+STDOUT = "-"
 
 
 def evaluate(
@@ -51,6 +53,7 @@ def evaluate(
             help="Write which categories are mistaken for which into a file, or print it.",
         ),
     ] = None,
+    overwrite: options.Overwrite = False,
     save: Annotated[
         str | None,
         typer.Option(
@@ -74,6 +77,8 @@ def evaluate(
     from producer.results import evaluation_tables as tables
     from producer.results import kinds
 
+    if confusion is not None and str(confusion) != STDOUT:
+        refuse_file("--confusion", confusion, overwrite=overwrite)
     asked = desk.Asked(
         tuple(tagger or ()), tuple(encoder or ()), tuple(kind or [kinds.DEFAULT]), folds, save
     )
@@ -84,21 +89,21 @@ def evaluate(
     else:
         tables.print_tables(found)
     if confusion is not None:
-        _write(confusion, tables.confusion_rows(found))
+        _write(confusion, tables.confusion_rows(found), overwrite=overwrite)
     for line in tables.remarks(found):
         say(line)
 
 
-def _write(target: Path, rows: Sequence[Sequence[object]]) -> None:
-    """Which categories were taken for which, into a CSV file or, for `-`, to stdout."""
+def _write(target: Path, rows: Sequence[Sequence[object]], *, overwrite: bool) -> None:
+    """Which categories were taken for which, into a CSV file or to stdout."""
     columns = ("tagger", "category", "tag", "videos")
-    if str(target) == "-":
+    if str(target) == STDOUT:
         print("")  # noqa: T201 - a table of its own
         print_table(columns, rows, right=("videos",))
         return
     text = io.StringIO(newline="")
     csv.writer(text).writerows([columns, *rows])
-    with whole_file(target) as file:
+    with whole_file(target, overwrite=overwrite) as file:
         file.write(text.getvalue().encode())
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from producer.commands import options
 from producer.desk import open_database, progress, say
 from producer.wording import plural
 
@@ -29,6 +30,7 @@ def export(
             "Parquet; after a break the same command goes on behind the last part.",
         ),
     ],
+    overwrite: options.Overwrite = False,
     windows: Annotated[
         bool,
         typer.Option(
@@ -47,6 +49,7 @@ def export(
     """
     from producer.results import export as desk
 
+    desk.refuse_target(to, overwrite=overwrite)
     with open_database(statement_seconds=float("inf")) as database, progress() as tell:
-        written = desk.export(database, name, to, windows=windows, tell=tell)
+        written = desk.export(database, name, to, windows=windows, overwrite=overwrite, tell=tell)
     say(f"{plural(written, 'vector')} of {name} written to {to}")

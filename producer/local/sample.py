@@ -102,12 +102,19 @@ class Sampling(LocalVideos):
     """
 
     def __init__(
-        self, files: Sequence[str], *, policy: str, out: Path | None, sheet: Path | None
+        self,
+        files: Sequence[str],
+        *,
+        policy: str,
+        out: Path | None,
+        sheet: Path | None,
+        overwrite: bool = False,
     ) -> None:
         super().__init__(files)
         self._policy = policies.get(policy).name
-        self._arrays = self._targets("--out", out, ".npz")
-        self._sheets = self._targets("--sheet", sheet, ".png")
+        self._overwrite = overwrite
+        self._arrays = self._targets("--out", out, ".npz", overwrite=overwrite)
+        self._sheets = self._targets("--sheet", sheet, ".png", overwrite=overwrite)
 
     def sample(self, number: int) -> Sampled:
         """Sample the video of this number and write what was asked for. Raises `VideoError`,
@@ -120,9 +127,10 @@ class Sampling(LocalVideos):
         paths = [written[number] for written in (self._arrays, self._sheets) if written]
         made = replace(made, written=tuple(map(str, paths)))
         if self._arrays:
-            _write_arrays(made, self._arrays[number])
+            _write_arrays(made, self._arrays[number], overwrite=self._overwrite)
         if self._sheets:
-            _write_sheet(made, key_of(video.uri).rpartition("/")[2], self._sheets[number])
+            title = key_of(video.uri).rpartition("/")[2]
+            _write_sheet(made, title, self._sheets[number], overwrite=self._overwrite)
         return made
 
 
@@ -181,8 +189,8 @@ def _range(frame_indices: np.ndarray) -> str:
     return f"{different[0]:,} to {different[-1]:,}, {step}{repeated}"
 
 
-def _write_arrays(made: Sampled, path: Path) -> None:
-    with whole_file(path) as file:
+def _write_arrays(made: Sampled, path: Path, *, overwrite: bool) -> None:
+    with whole_file(path, overwrite=overwrite) as file:
         np.savez(
             file,
             frames=made.frames.pixels,
@@ -191,7 +199,7 @@ def _write_arrays(made: Sampled, path: Path) -> None:
         )
 
 
-def _write_sheet(made: Sampled, title: str, path: Path) -> None:
+def _write_sheet(made: Sampled, title: str, path: Path, *, overwrite: bool) -> None:
     picture = drawn(made, title)
-    with whole_file(path) as file:
+    with whole_file(path, overwrite=overwrite) as file:
         picture.save(file, "png")

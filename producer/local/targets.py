@@ -1,5 +1,5 @@
-"""Where a command writes what it made of each video: one file for one video, or a folder with a
-file for each.
+"""Files that a command writes where its user says: never over one that is there unless that was
+asked for, and whole or not at all.
 """
 
 from __future__ import annotations
@@ -9,18 +9,35 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+from uuid import uuid4
 
 from db.errors import UsageError
 from workers.sources.schemes import key_of
 
 
-def targets(option: str, given: Path, suffix: str, uris: Sequence[str]) -> list[Path]:
+def refuse_file(option: str, path: Path, *, overwrite: bool) -> None:
+    """Before any work: `UsageError` for a file that cannot be written with `whole_file`, or is
+    there.
+    """
+    _refuse_unwritable(option, path.parent)
+    _refuse_existing([path], overwrite=overwrite)
+
+
+def targets(
+    option: str, given: Path, suffix: str, uris: Sequence[str], *, overwrite: bool
+) -> list[Path]:
     """A path for each canonical uri, to be written with `whole_file`. Nothing is made yet.
 
     `given`: a name that ends in `suffix`, for one video, or a folder, there already or not. Raises
-    `UsageError` for all else, for two videos with one name, and for a folder that cannot be
-    written.
+    `UsageError` for all else, for two videos with one name, for a folder that cannot be written,
+    and for files that are there, unless they may be overwritten.
     """
+    paths = _paths(option, given, suffix, uris)
+    _refuse_existing(paths, overwrite=overwrite)
+    return paths
+
+
+def _paths(option: str, given: Path, suffix: str, uris: Sequence[str]) -> list[Path]:
     if not given.suffix or _is_folder(given):
         names = [(PurePosixPath(key_of(uri)).stem or "video") + suffix for uri in uris]
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -56,19 +73,35 @@ def _refuse_unwritable(option: str, folder: Path) -> None:
         raise UsageError(f"{option}: this user may not write to the folder {folder}; name another")
 
 
+def _refuse_existing(paths: Sequence[Path], *, overwrite: bool) -> None:
+    there = [path for path in paths if path.exists()]
+    if odd := next((path for path in there if not path.is_file()), None):
+        what = "a folder: name a file in it" if odd.is_dir() else "no ordinary file: name another"
+        raise UsageError(f"{odd} is {what}")
+    if there and not overwrite:
+        more, them = (f" and {len(there) - 1:,} more are", "them") if there[1:] else (" is", "it")
+        raise UsageError(
+            f"{there[0]}{more} there already: --overwrite replaces {them}, or name another"
+        )
+
+
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """A file to write to that takes the place of `path` when all is written, and is gone if not.
-    Raises `UsageError`.
+    Raises `UsageError`, for one that is there, too, unless it may be overwritten.
     """
-    unfinished = path.with_name(f".reelvec-{os.getpid()}.part")
+    target = path.resolve()  # a link stays one, to what is written
+    unfinished = target.with_name(f".reelvec-{uuid4().hex}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_existing([path], overwrite=overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
             yield file
-        unfinished.replace(path)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):  # it is not there any more, or never was
             unfinished.unlink()

@@ -54,9 +54,12 @@ class LocalVideos:
         self._stills = stills
         self._stack = ExitStack()
 
-    def _targets(self, option: str, given: Path | None, suffix: str) -> list[Path]:
+    def _targets(
+        self, option: str, given: Path | None, suffix: str, *, overwrite: bool
+    ) -> list[Path]:
         """A path for each video, as `targets` says; none where none is asked for."""
-        return targets(option, given, suffix, [video.uri for video in self.videos]) if given else []
+        uris = [video.uri for video in self.videos]
+        return targets(option, given, suffix, uris, overwrite=overwrite) if given else []
 
     def __enter__(self) -> Self:
         pool = SamplerPool(

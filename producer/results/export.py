@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from db.errors import UsageError
 from db.results import csv, vectors, videos
-from producer.local.targets import whole_file
+from producer.local.targets import refuse_file, whole_file
 from producer.results import npz, parquet, rows
 from producer.results.rows import Rows, Taken
 
@@ -29,7 +29,32 @@ Tell = Callable[[int, int], None]
 """Told how many vectors of how many are written."""
 
 
-def export(database: Engine, name: str, target: Path, *, windows: bool, tell: Tell) -> int:
+def refuse_target(target: Path, *, overwrite: bool) -> None:
+    """Before any work: `UsageError` for a target that `export` would refuse."""
+    if _is_folder(target):
+        if overwrite:
+            raise UsageError(
+                f"--overwrite replaces a file, and --to {target} is a folder: leave --overwrite "
+                "out to go on behind the last part, or name a new folder"
+            )
+        return
+    if target.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"--to {target}: give a name that ends in {', '.join(SUFFIXES)}, or a folder, which "
+            "gets parts in Parquet"
+        )
+    refuse_file("--to", target, overwrite=overwrite)
+
+
+def export(
+    database: Engine,
+    name: str,
+    target: Path,
+    *,
+    windows: bool,
+    overwrite: bool = False,
+    tell: Tell,
+) -> int:
     """Write all vectors of the encoder `name`, or all probabilities of the tagger `name`, to
     `target`, a file that ends in one of `SUFFIXES` or a folder; returns how many were written now.
 
@@ -37,17 +62,13 @@ def export(database: Engine, name: str, target: Path, *, windows: bool, tell: Te
     be written, and for a folder that was begun before videos got their vectors that belong into
     its parts.
     """
+    refuse_target(target, overwrite=overwrite)
     kind = target.suffix.lower()
-    if kind not in ("", *SUFFIXES) and not target.is_dir():
-        raise UsageError(
-            f"--to {target}: give a name that ends in {', '.join(SUFFIXES)}, or a folder, which "
-            "gets parts in Parquet"
-        )
     with vectors.snapshot(database) as connection:
         taken = rows.find(connection, name, windows=windows)
-        if kind not in SUFFIXES or target.is_dir():
+        if _is_folder(target):
             return _parts(connection, taken, target, tell)
-        with whole_file(target) as file:
+        with whole_file(target, overwrite=overwrite) as file:
             if kind == ".csv":
                 csv.write(
                     connection,
@@ -67,6 +88,10 @@ def export(database: Engine, name: str, target: Path, *, windows: bool, tell: Te
     return taken.vectors
 
 
+def _is_folder(target: Path) -> bool:
+    return target.is_dir() or not target.suffix
+
+
 def _parts(connection: Connection, taken: Taken, folder: Path, tell: Tell) -> int:
     """One part after the other, each named by the last video in it."""
     prefix = f"{taken.name.replace('/', '-')}{'-windows' if taken.windows else ''}-"
@@ -82,7 +107,7 @@ def _parts(connection: Connection, taken: Taken, folder: Path, tell: Tell) -> in
     with taken.read(connection, after=after) as blocks:
         while some := list(itertools.islice(blocks, PART_BLOCKS)):
             last = some[-1].facts["video_id"][-1]
-            with whole_file(folder / f"{prefix}{last:012d}.parquet") as file:
+            with whole_file(folder / f"{prefix}{last:012d}.parquet", overwrite=True) as file:
                 parquet.write(file, some, taken)
             done += sum(len(block.numbers) for block in some) * taken.per_video
             tell(done, taken.vectors)
