@@ -123,12 +123,6 @@ def run(
             f"they have: {', '.join(recorded[:CATEGORIES_SHOWN]) or 'none'}. Name a SOURCE to "
             "record others"
         )
-    if not report.listed and not request.sources:
-        raise UsageError(
-            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, "
-            "s3://bucket/prefix, a list such as videos.csv, a video file or URL, or - for a list "
-            "on stdin), or set REELVEC_SOURCE"
-        )
     return report
 
 
@@ -144,14 +138,18 @@ class _Recording:
 
     def report_of_all(self) -> Report:
         connection, request = self._connection, self._request
+        if not request.sources:
+            _refuse_nothing(connection)
         chosen = named_categories.chosen(connection, request, lambda: _categories_of(request))
         if self._dry_run:
             session.allow_pauses(connection)
+        # a source that is not there leaves nothing behind, no encoder either
+        rows = _rows(request, self._report.unmatched) if request.sources else None
         self._step(lambda: catalogue.begin(connection))
         wanted = self._step(lambda: declare(connection, request))
         self._report.taggers = self._step(lambda: _renamed(connection, request, wanted))
-        if request.sources:
-            self._record_sources(chosen, wanted)
+        if rows is not None:
+            self._record_sources(rows, chosen, wanted)
         else:
             self._record_recorded(chosen, wanted)
         return self._report
@@ -169,11 +167,13 @@ class _Recording:
         left = CHUNK_ROWS if limit is None else max(0, limit - self._report.counts.queued)
         return min(left, CHUNK_ROWS)
 
-    def _record_sources(self, chosen: frozenset[str] | None, wanted: Wanted) -> None:
-        rows = self._selected(chosen)
+    def _record_sources(
+        self, rows: Iterator[VideoRow | RowError], chosen: frozenset[str] | None, wanted: Wanted
+    ) -> None:
+        selected = self._selected(rows, chosen)
         if self._request.sample is not None:
-            rows = iter(_draw(rows, self._request.sample))
-        while chunk := list(islice(rows, self._room)):
+            selected = iter(_draw(selected, self._request.sample))
+        while chunk := list(islice(selected, self._room)):
             record = functools.partial(
                 catalogue.record, self._connection, chunk, wanted, rehearsal=self._dry_run
             )
@@ -196,9 +196,11 @@ class _Recording:
             self._advance(counts.selected)
             self._report.counts.add(counts)
 
-    def _selected(self, chosen: frozenset[str] | None) -> Iterator[VideoRow]:
+    def _selected(
+        self, rows: Iterator[VideoRow | RowError], chosen: frozenset[str] | None
+    ) -> Iterator[VideoRow]:
         request, report = self._request, self._report
-        for row in _rows(request, report.unmatched):
+        for row in rows:
             report.listed += 1
             self._advance(1)
             if isinstance(row, RowError):
@@ -220,6 +222,17 @@ class _Recording:
             self._report.without_category += 1
         elif len(shown) < CATEGORIES_SHOWN and category not in shown:
             shown.append(category)
+
+
+def _refuse_nothing(connection: Connection) -> None:
+    is_any = catalogue.is_any_recorded(connection)
+    connection.rollback()
+    if not is_any:
+        raise UsageError(
+            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, "
+            "s3://bucket/prefix, a list such as videos.csv, a video file or URL, or - for a list "
+            "on stdin), or set REELVEC_SOURCE"
+        )
 
 
 def _said(row: VideoRow, category: str) -> VideoRow:

@@ -98,6 +98,16 @@ def refuse_unknown_categories(connection: Connection, categories: Sequence[str] 
         raise UsageError(f"no recorded video has category {text!r}; {hint} (by {CATEGORY_FORMS})")
 
 
+def unknown_source(connection: Connection, selection: Selection) -> str | None:
+    """What to say beside a selection of nothing: that no video at all is from its `--source`."""
+    from db.jobs import selection as selections
+
+    prefix = selection.uri_prefix
+    if prefix is None or selections.is_from_anywhere(connection, prefix):
+        return None
+    return f"--source: no recorded video is from {prefix}; a source is {SOURCE_FORMS}"
+
+
 def recorded_category(connection: Connection, category: str) -> str:
     """The same category as recorded videos have it. Raises as `refuse_unknown_categories`."""
     from db.jobs import selection

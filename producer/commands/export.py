@@ -52,4 +52,7 @@ def export(
     desk.refuse_target(to, overwrite=overwrite)
     with open_database(statement_seconds=float("inf")) as database, progress() as tell:
         written = desk.export(database, name, to, windows=windows, overwrite=overwrite, tell=tell)
-    say(f"{plural(written, 'vector')} of {name} written to {to}")
+    if written:
+        say(f"{plural(written, 'vector')} of {name} written to {to}")
+    else:
+        say(f"{to} has all vectors of {name} already: nothing was written")

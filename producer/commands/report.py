@@ -9,6 +9,7 @@ import typer
 
 from producer.commands import options
 from producer.desk import addresses, connect, say
+from producer.wording import size
 
 STATEMENT_SECONDS = 60.0
 
@@ -42,4 +43,4 @@ def report(
         made = making.html(database, broker_url=where.broker_url, shown=describe(where)).encode()
     with whole_file(out, overwrite=overwrite) as file:
         file.write(made)
-    say(f"wrote {out}: {len(made) / 1e6:.1f} MB")
+    say(f"wrote {out}: {size(len(made))}")

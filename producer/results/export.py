@@ -31,6 +31,11 @@ Tell = Callable[[int, int], None]
 
 def refuse_target(target: Path, *, overwrite: bool) -> None:
     """Before any work: `UsageError` for a target that `export` would refuse."""
+    if _is_folder(target) and target.is_file():
+        raise UsageError(
+            f"--to {target} is a file there: give a name that ends in {', '.join(SUFFIXES)}, or "
+            "another folder"
+        )
     if _is_folder(target):
         if overwrite:
             raise UsageError(

@@ -352,6 +352,14 @@ def test_mistakes_are_answered(
     ]
 
 
+@pytest.mark.parametrize("arguments", [(), ("nowhere",), ("data", "nowhere")])
+def test_what_is_refused_leaves_no_encoder_behind(
+    desk: Desk, folder: Path, arguments: tuple[str, ...]
+) -> None:
+    desk.run("enqueue", *arguments, "--backbone", "probe", expect=2)
+    assert desk.run("reelvec", "db", "sql", "SELECT encoder FROM encoders").stdout == "encoder\n"
+
+
 def test_a_category_of_the_users_own_is_known_when_a_video_has_it(
     desk: Desk, tmp_path: Path
 ) -> None:

@@ -342,10 +342,12 @@ def test_what_cannot_be_exported_is_told(engine: Engine, tmp_path: Path) -> None
         ("probe", "x.npz", "probe has no vectors yet"),
         ("probe/cars", "x.npz", "there is no encoder and no tagger 'probe/cars'; the encoders"),
         ("probe", "x.xlsx", r"give a name that ends in \.npz, \.parquet, \.csv"),
+        ("probe", "vivit", "vivit is a file there: give a name that ends in"),
     ):
+        (tmp_path / "vivit").write_text("somebody's")
         with pytest.raises(UsageError, match=told):
             desk.export(engine, name, tmp_path / target, windows=False, tell=nothing)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["vivit"]
 
 
 def test_taggers_are_told_beside_encoders(
