@@ -48,12 +48,9 @@ def made_anew(connection: Connection, request: Request) -> str | None:
     name = request.as_category
     if name is None or request.categories.find(name) or request.categories.has_label(name):
         return None
-    is_recorded = selection.recorded_categories(connection, [name])
-    recorded = set() if is_recorded else catalogue.known_categories(connection)
-    connection.rollback()  # reading a source takes long
-    if is_recorded:
+    if selection.recorded_categories(connection, [name]):
         return None
-    near = request.categories.slip_of(name, recorded)
+    near = request.categories.slip_of(name, catalogue.known_categories(connection))
     return f"{name} is a new category" + (f"; did you mean {near}?" if near else "")
 
 

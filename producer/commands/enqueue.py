@@ -266,7 +266,9 @@ def _say_new_category(connection: Connection, request: Request) -> None:
     """A slip in `--as` would make a category without a word."""
     from producer import named_categories
 
-    if (said := named_categories.made_anew(connection, request)) is not None:
+    said = named_categories.made_anew(connection, request)
+    connection.rollback()  # reading a source takes long
+    if said is not None:
         say(said)
 
 
