@@ -192,7 +192,6 @@ def import_(
 @commands.command()
 def dump(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
-    overwrite: options.Overwrite = False,
 ) -> None:
     """Write all videos, jobs, vectors and scores into one file, as they are at this moment. Workers
     may go on.
@@ -202,13 +201,14 @@ def dump(
     Example: reelvec db dump videos.reelvec
     """
     from db.administration import transfer
-    from producer.local.targets import refuse_file, whole_file
+    from producer.local.targets import refuse_file, whole_file, wrote
 
-    refuse_file("FILE", file, overwrite=overwrite)
+    refuse_file("FILE", file)
     where = addresses()
-    with whole_file(file, overwrite=overwrite) as target:
+    done = wrote(file)
+    with whole_file(file) as target:
         transfer.dump(where.database_url, target, say)
-    say(f"wrote {file}: {size(file.stat().st_size)}; reelvec db restore reads it")
+    say(f"{done} {file}: {size(file.stat().st_size)}; reelvec db restore reads it")
 
 
 @commands.command()

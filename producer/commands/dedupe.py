@@ -58,7 +58,6 @@ def dedupe(
         Path | None,
         typer.Option(metavar="FILE.csv", help="Write to this file instead of stdout."),
     ] = None,
-    overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """List groups of videos that are nearly the same, and which one of each to keep.
@@ -76,7 +75,7 @@ def dedupe(
     from producer.results import dedupe as desk
 
     if out is not None:
-        refuse_file("--out", out, overwrite=overwrite)
+        refuse_file("--out", out)
     selection = selectors.Selectors(category, None, source, since).parsed()
     with open_database(statement_seconds=float("inf")) as database:
         with session.transaction(database) as connection:
@@ -90,7 +89,7 @@ def dedupe(
             found = list(
                 desk.groups(database, encoder, selection, above=above, keep=keep, tell=tell)
             )
-    with _opened(out, overwrite=overwrite) as file:
+    with _opened(out) as file:
         (desk.write_json if as_json else desk.write_csv)(file, found)
     videos = sum(len(group.videos) for group in found)
     limit = f"a cosine of at least {above:g}; --above changes it"
@@ -101,7 +100,7 @@ def dedupe(
 
 
 @contextmanager
-def _opened(out: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
+def _opened(out: Path | None) -> Iterator[TextIO]:
     if out is None:
         yield sys.stdout
         return
@@ -109,7 +108,7 @@ def _opened(out: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
 
     from producer.local.targets import whole_file
 
-    with whole_file(out, overwrite=overwrite) as file:
+    with whole_file(out) as file:
         text = TextIOWrapper(file, encoding="utf-8", newline="")
         yield text
         text.flush()

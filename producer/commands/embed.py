@@ -27,7 +27,6 @@ def embed(
             "several."
         ),
     ] = None,
-    overwrite: options.Overwrite = False,
     backbone: options.Backbones = None,
     weights: options.Weights = "pretrained",
     sampling: options.Sampling = policies.DEFAULT,
@@ -55,7 +54,6 @@ def embed(
         labels=labels,
         out=out,
         files=files,
-        overwrite=overwrite,
     ) as embedder:
         for made in results_in_turn(embedder.videos, embedder.embed, as_json=as_json):
             incomplete = incomplete or bool(made.failures)

@@ -53,7 +53,6 @@ def evaluate(
             help="Write which categories are mistaken for which into a file, or print it.",
         ),
     ] = None,
-    overwrite: options.Overwrite = False,
     save: Annotated[
         str | None,
         typer.Option(
@@ -78,7 +77,7 @@ def evaluate(
     from producer.results import kinds
 
     if confusion is not None and str(confusion) != STDOUT:
-        refuse_file("--confusion", confusion, overwrite=overwrite)
+        refuse_file("--confusion", confusion)
     asked = desk.Asked(
         tuple(tagger or ()), tuple(encoder or ()), tuple(kind or [kinds.DEFAULT]), folds, save
     )
@@ -89,12 +88,12 @@ def evaluate(
     else:
         tables.print_tables(found)
     if confusion is not None:
-        _write(confusion, tables.confusion_rows(found), overwrite=overwrite)
+        _write(confusion, tables.confusion_rows(found))
     for line in tables.remarks(found):
         say(line)
 
 
-def _write(target: Path, rows: Sequence[Sequence[object]], *, overwrite: bool) -> None:
+def _write(target: Path, rows: Sequence[Sequence[object]]) -> None:
     """Which categories were taken for which, into a CSV file or to stdout."""
     columns = ("tagger", "category", "tag", "videos")
     if str(target) == STDOUT:
@@ -103,7 +102,7 @@ def _write(target: Path, rows: Sequence[Sequence[object]], *, overwrite: bool) -
         return
     text = io.StringIO(newline="")
     csv.writer(text).writerows([columns, *rows])
-    with whole_file(target, overwrite=overwrite) as file:
+    with whole_file(target) as file:
         file.write(text.getvalue().encode())
 
 

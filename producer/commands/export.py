@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from producer.commands import options
 from producer.desk import open_database, progress, say
 from producer.wording import plural
 
@@ -30,7 +29,6 @@ def export(
             "Parquet; after a break the same command goes on behind the last part.",
         ),
     ],
-    overwrite: options.Overwrite = False,
     windows: Annotated[
         bool,
         typer.Option(
@@ -49,10 +47,11 @@ def export(
     """
     from producer.results import export as desk
 
-    desk.refuse_target(to, overwrite=overwrite)
+    desk.refuse_target(to)
+    place = f"{to}, in the place of the file that was there" if to.is_file() else str(to)
     with open_database(statement_seconds=float("inf")) as database, progress() as tell:
-        written = desk.export(database, name, to, windows=windows, overwrite=overwrite, tell=tell)
+        written = desk.export(database, name, to, windows=windows, tell=tell)
     if written:
-        say(f"{plural(written, 'vector')} of {name} written to {to}")
+        say(f"{plural(written, 'vector')} of {name} written to {place}")
     else:
         say(f"{to} has all vectors of {name} already: nothing was written")

@@ -18,7 +18,4 @@ Weights = Annotated[
     ),
 ]
 Sampling = Annotated[str, typer.Option(help=policies.HELP)]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace a file that is there already.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print the same as JSON on stdout.")]

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from producer.commands import options
 from producer.desk import addresses, connect, say
 from producer.wording import size
 
@@ -18,7 +17,6 @@ def report(
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Write into this file.")
     ] = Path("report.html"),
-    overwrite: options.Overwrite = False,
 ) -> None:
     """Write one HTML page with what `reelvec ui` shows: progress, failures, and the newest videos
     as pictures, some with their neighbours, and the map.
@@ -35,12 +33,13 @@ def report(
     except ImportError as error:
         raise UsageError(f"the page needs more packages ({error}): pip install '.[ui]'") from error
     from db.stack.addresses import describe
-    from producer.local.targets import refuse_file, whole_file
+    from producer.local.targets import refuse_file, whole_file, wrote
 
-    refuse_file("--out", out, overwrite=overwrite)
+    refuse_file("--out", out)
     where = addresses(start=False)
     with connect(where, statement_seconds=STATEMENT_SECONDS, read_only=True) as database:
         made = making.html(database, broker_url=where.broker_url, shown=describe(where)).encode()
-    with whole_file(out, overwrite=overwrite) as file:
+    done = wrote(out)
+    with whole_file(out) as file:
         file.write(made)
-    say(f"wrote {out}: {size(len(made))}")
+    say(f"{done} {out}: {size(len(made))}")

@@ -35,7 +35,6 @@ def sample(
             help="Draw a contact sheet here: a .png file for one video, a folder for several."
         ),
     ] = None,
-    overwrite: options.Overwrite = False,
 ) -> None:
     """Show the 96 frames a worker would look at, and what it takes to get them.
 
@@ -43,7 +42,7 @@ def sample(
     """
     from producer.local.sample import Sampling
 
-    with Sampling(files, policy=sampling, out=out, sheet=sheet, overwrite=overwrite) as here:
+    with Sampling(files, policy=sampling, out=out, sheet=sheet) as here:
         for made in results_in_turn(here.videos, here.sample, as_json=as_json):
             if as_json:
                 print_json(made.summary())

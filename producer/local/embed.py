@@ -57,11 +57,9 @@ class Embedder(LocalVideos):
         labels: Path | None,
         out: Path | None,
         files: Sequence[str],
-        overwrite: bool = False,
     ) -> None:
         super().__init__(files)
-        self._overwrite = overwrite
-        self._arrays = self._targets("--out", out, ".npz", overwrite=overwrite)
+        self._arrays = self._targets("--out", out, ".npz")
         chosen = checked_backbones(backbones or (), weights=weights, sampling=sampling)
         label_set = _label_set(labels)
         if labels is not None:
@@ -96,7 +94,7 @@ class Embedder(LocalVideos):
         result = self._result(number)
         made = _summarise(self.videos[number].shown, result, self._owed)
         if self._arrays:
-            with whole_file(self._arrays[number], overwrite=self._overwrite) as file:
+            with whole_file(self._arrays[number]) as file:
                 np.savez(file, **_arrays(result, self._owed))
             made.written = str(self._arrays[number])
         return made

@@ -108,13 +108,11 @@ class Sampling(LocalVideos):
         policy: str,
         out: Path | None,
         sheet: Path | None,
-        overwrite: bool = False,
     ) -> None:
         super().__init__(files)
         self._policy = policies.get(policy).name
-        self._overwrite = overwrite
-        self._arrays = self._targets("--out", out, ".npz", overwrite=overwrite)
-        self._sheets = self._targets("--sheet", sheet, ".png", overwrite=overwrite)
+        self._arrays = self._targets("--out", out, ".npz")
+        self._sheets = self._targets("--sheet", sheet, ".png")
 
     def sample(self, number: int) -> Sampled:
         """Sample the video of this number and write what was asked for. Raises `VideoError`,
@@ -127,10 +125,10 @@ class Sampling(LocalVideos):
         paths = [written[number] for written in (self._arrays, self._sheets) if written]
         made = replace(made, written=tuple(map(str, paths)))
         if self._arrays:
-            _write_arrays(made, self._arrays[number], overwrite=self._overwrite)
+            _write_arrays(made, self._arrays[number])
         if self._sheets:
             title = key_of(video.uri).rpartition("/")[2]
-            _write_sheet(made, title, self._sheets[number], overwrite=self._overwrite)
+            _write_sheet(made, title, self._sheets[number])
         return made
 
 
@@ -189,8 +187,8 @@ def _range(frame_indices: np.ndarray) -> str:
     return f"{different[0]:,} to {different[-1]:,}, {step}{repeated}"
 
 
-def _write_arrays(made: Sampled, path: Path, *, overwrite: bool) -> None:
-    with whole_file(path, overwrite=overwrite) as file:
+def _write_arrays(made: Sampled, path: Path) -> None:
+    with whole_file(path) as file:
         np.savez(
             file,
             frames=made.frames.pixels,
@@ -199,7 +197,7 @@ def _write_arrays(made: Sampled, path: Path, *, overwrite: bool) -> None:
         )
 
 
-def _write_sheet(made: Sampled, title: str, path: Path, *, overwrite: bool) -> None:
+def _write_sheet(made: Sampled, title: str, path: Path) -> None:
     picture = drawn(made, title)
-    with whole_file(path, overwrite=overwrite) as file:
+    with whole_file(path) as file:
         picture.save(file, "png")

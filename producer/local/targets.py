@@ -1,5 +1,5 @@
-"""Files that a command writes where its user says: never over one that is there unless that was
-asked for, and whole or not at all.
+"""Files that a command writes where its user says: whole, or not at all. One that is there is
+replaced when the new one is whole, and that is said.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from db.errors import UsageError
 from workers.sources.schemes import key_of
 
 
-def refuse_file(option: str, path: Path, *, overwrite: bool) -> None:
-    """Before any work: `UsageError` for a file that cannot be written with `whole_file`, or is
-    there.
-    """
-    _refuse_unwritable(option, path.parent)
-    _refuse_existing([path], overwrite=overwrite)
+def refuse_file(option: str, path: Path) -> None:
+    """Before any work: `UsageError` for a file that cannot be written with `whole_file`."""
+    _refuse_unwritable(option, _nearest(path.parent))
+    _refuse_odd([path])
 
 
-def targets(
-    option: str, given: Path, suffix: str, uris: Sequence[str], *, overwrite: bool
-) -> list[Path]:
+def wrote(path: Path) -> str:
+    """What will have happened to it, asked before it is written."""
+    return "replaced" if path.exists() else "wrote"
+
+
+def targets(option: str, given: Path, suffix: str, uris: Sequence[str]) -> list[Path]:
     """A path for each canonical uri, to be written with `whole_file`. Nothing is made yet.
 
     `given`: a name that ends in `suffix`, for one video, or a folder, there already or not. Raises
-    `UsageError` for all else, for two videos with one name, for a folder that cannot be written,
-    and for files that are there, unless they may be overwritten.
+    `UsageError` for all else, for two videos with one name, and for a folder that cannot be
+    written.
     """
     paths = _paths(option, given, suffix, uris)
-    _refuse_existing(paths, overwrite=overwrite)
+    _refuse_odd(paths)
     return paths
 
 
@@ -45,9 +46,7 @@ def _paths(option: str, given: Path, suffix: str, uris: Sequence[str]) -> list[P
             raise UsageError(
                 f"{option} {given}: two videos would be written to {twice}; run them apart"
             )
-        _refuse_unwritable(
-            option, next(folder for folder in (given, *given.parents) if os.access(folder, os.F_OK))
-        )
+        _refuse_unwritable(option, _nearest(given))
         return [given / name for name in names]
     if given.suffix.lower() != suffix:
         raise UsageError(
@@ -62,6 +61,11 @@ def _paths(option: str, given: Path, suffix: str, uris: Sequence[str]) -> list[P
     return [given]
 
 
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the first above it that is there."""
+    return next(above for above in (folder, *folder.parents) if os.access(above, os.F_OK))
+
+
 def _is_folder(path: Path) -> bool:
     return os.access(path, os.F_OK) and path.is_dir()
 
@@ -73,27 +77,21 @@ def _refuse_unwritable(option: str, folder: Path) -> None:
         raise UsageError(f"{option}: this user may not write to the folder {folder}; name another")
 
 
-def _refuse_existing(paths: Sequence[Path], *, overwrite: bool) -> None:
-    there = [path for path in paths if path.exists()]
-    if odd := next((path for path in there if not path.is_file()), None):
+def _refuse_odd(paths: Sequence[Path]) -> None:
+    if odd := next((path for path in paths if path.exists() and not path.is_file()), None):
         what = "a folder: name a file in it" if odd.is_dir() else "no ordinary file: name another"
         raise UsageError(f"{odd} is {what}")
-    if there and not overwrite:
-        more, them = (f" and {len(there) - 1:,} more are", "them") if there[1:] else (" is", "it")
-        raise UsageError(
-            f"{there[0]}{more} there already: --overwrite replaces {them}, or name another"
-        )
 
 
 @contextmanager
-def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that takes the place of `path` when all is written, and is gone if not.
-    Raises `UsageError`, for one that is there, too, unless it may be overwritten.
+    Raises `UsageError`.
     """
     target = path.resolve()  # a link stays one, to what is written
     unfinished = target.with_name(f".reelvec-{uuid4().hex}.part")
     try:
-        _refuse_existing([path], overwrite=overwrite)
+        _refuse_odd([path])
         target.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
             yield file

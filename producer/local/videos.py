@@ -54,12 +54,10 @@ class LocalVideos:
         self._stills = stills
         self._stack = ExitStack()
 
-    def _targets(
-        self, option: str, given: Path | None, suffix: str, *, overwrite: bool
-    ) -> list[Path]:
+    def _targets(self, option: str, given: Path | None, suffix: str) -> list[Path]:
         """A path for each video, as `targets` says; none where none is asked for."""
         uris = [video.uri for video in self.videos]
-        return targets(option, given, suffix, uris, overwrite=overwrite) if given else []
+        return targets(option, given, suffix, uris) if given else []
 
     def __enter__(self) -> Self:
         pool = SamplerPool(

@@ -29,7 +29,7 @@ Tell = Callable[[int, int], None]
 """Told how many vectors of how many are written."""
 
 
-def refuse_target(target: Path, *, overwrite: bool) -> None:
+def refuse_target(target: Path) -> None:
     """Before any work: `UsageError` for a target that `export` would refuse."""
     if _is_folder(target) and target.is_file():
         raise UsageError(
@@ -37,18 +37,13 @@ def refuse_target(target: Path, *, overwrite: bool) -> None:
             "another folder"
         )
     if _is_folder(target):
-        if overwrite:
-            raise UsageError(
-                f"--overwrite replaces a file, and --to {target} is a folder: leave --overwrite "
-                "out to go on behind the last part, or name a new folder"
-            )
         return
     if target.suffix.lower() not in SUFFIXES:
         raise UsageError(
             f"--to {target}: give a name that ends in {', '.join(SUFFIXES)}, or a folder, which "
             "gets parts in Parquet"
         )
-    refuse_file("--to", target, overwrite=overwrite)
+    refuse_file("--to", target)
 
 
 def export(
@@ -57,7 +52,6 @@ def export(
     target: Path,
     *,
     windows: bool,
-    overwrite: bool = False,
     tell: Tell,
 ) -> int:
     """Write all vectors of the encoder `name`, or all probabilities of the tagger `name`, to
@@ -67,13 +61,13 @@ def export(
     be written, and for a folder that was begun before videos got their vectors that belong into
     its parts.
     """
-    refuse_target(target, overwrite=overwrite)
+    refuse_target(target)
     kind = target.suffix.lower()
     with vectors.snapshot(database) as connection:
         taken = rows.find(connection, name, windows=windows)
         if _is_folder(target):
             return _parts(connection, taken, target, tell)
-        with whole_file(target, overwrite=overwrite) as file:
+        with whole_file(target) as file:
             if kind == ".csv":
                 csv.write(
                     connection,
@@ -112,7 +106,7 @@ def _parts(connection: Connection, taken: Taken, folder: Path, tell: Tell) -> in
     with taken.read(connection, after=after) as blocks:
         while some := list(itertools.islice(blocks, PART_BLOCKS)):
             last = some[-1].facts["video_id"][-1]
-            with whole_file(folder / f"{prefix}{last:012d}.parquet", overwrite=True) as file:
+            with whole_file(folder / f"{prefix}{last:012d}.parquet") as file:
                 parquet.write(file, some, taken)
             done += sum(len(block.numbers) for block in some) * taken.per_video
             tell(done, taken.vectors)

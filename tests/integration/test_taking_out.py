@@ -181,7 +181,7 @@ def test_a_frame_is_the_table_of_the_parquet_file(
     execute(engine, "UPDATE reelvec.encoders SET weights = 'pretrained'")
     for name, windows in (("probe", False), ("probe", True), ("probe/pets", True)):
         path = tmp_path / "x.parquet"
-        desk.export(engine, name, path, windows=windows, overwrite=True, tell=nothing)
+        desk.export(engine, name, path, windows=windows, tell=nothing)
         with reelvec.connect(url(engine)) as catalogue:
             table = catalogue.frame(name, windows=windows)
         assert table.equals(parquet.read_table(path))
@@ -250,7 +250,7 @@ def test_tables_hold_every_float(
         ("probe/pets", False, "probabilities", scored.mean(axis=1)),
         ("probe/pets", True, "probabilities", scored),
     ):
-        desk.export(engine, name, path, windows=windows, overwrite=True, tell=nothing)
+        desk.export(engine, name, path, windows=windows, tell=nothing)
         found = cells(path, column)
         np.testing.assert_array_equal(found.reshape(expected.shape), expected)
     with path.open(encoding="utf-8", newline="") as file:
@@ -264,7 +264,7 @@ def test_tables_hold_every_float(
     table = parquet.read_table(path)
     found = np.array(table.column("vector").to_pylist(), np.float32)
     np.testing.assert_array_equal(found, made)
-    desk.export(engine, "probe", path, windows=True, overwrite=True, tell=nothing)
+    desk.export(engine, "probe", path, windows=True, tell=nothing)
     table = parquet.read_table(path)
     assert table.num_rows == 50
     assert str(table.schema.field("vector").type) == f"fixed_size_list<element: float>[{DIM}]"
@@ -289,7 +289,7 @@ def test_a_parquet_file_has_the_places_of_the_map_once_there_is_one(
     assert len(places) == 23
     path = tmp_path / "probe.parquet"
     for windows in (False, True):
-        desk.export(engine, "probe", path, windows=windows, overwrite=True, tell=nothing)
+        desk.export(engine, "probe", path, windows=windows, tell=nothing)
         table = parquet.read_table(path)
         assert str(table.schema.field("projection_x").type) == "float"
         found = zip(*(table.column(name).to_pylist() for name in ("video_id", "projection_x", "projection_y")), strict=True)  # fmt: skip

@@ -8,20 +8,16 @@ from pathlib import Path
 import pytest
 
 from db.errors import UsageError
-from producer.local.targets import refuse_file, targets, whole_file
+from producer.local.targets import refuse_file, targets, whole_file, wrote
 
 A, B = "file:///videos/a.mp4", "s3://bucket/x/b.tar.mkv"
 
 
 def test_one_video_to_a_file_or_a_folder_several_to_a_folder(tmp_path: Path) -> None:
-    assert targets("--out", tmp_path / "x.npz", ".npz", [A], overwrite=False) == [
-        tmp_path / "x.npz"
-    ]
-    assert targets("--out", tmp_path / "X.NPZ", ".npz", [A], overwrite=False) == [
-        tmp_path / "X.NPZ"
-    ]
+    assert targets("--out", tmp_path / "x.npz", ".npz", [A]) == [tmp_path / "x.npz"]
+    assert targets("--out", tmp_path / "X.NPZ", ".npz", [A]) == [tmp_path / "X.NPZ"]
     folder = tmp_path / "new" / "folder"
-    assert targets("--out", folder, ".npz", [A, B], overwrite=False) == [
+    assert targets("--out", folder, ".npz", [A, B]) == [
         folder / "a.npz",
         folder / "b.tar.npz",
     ]
@@ -30,15 +26,11 @@ def test_one_video_to_a_file_or_a_folder_several_to_a_folder(tmp_path: Path) -> 
 
 def test_a_folder_that_is_there_may_have_any_name(tmp_path: Path) -> None:
     (tmp_path / "v1.0").mkdir()
-    assert targets("--sheet", tmp_path / "v1.0", ".png", [A], overwrite=False) == [
-        tmp_path / "v1.0" / "a.png"
-    ]
+    assert targets("--sheet", tmp_path / "v1.0", ".png", [A]) == [tmp_path / "v1.0" / "a.png"]
 
 
 def test_an_address_without_a_path_has_a_name_too(tmp_path: Path) -> None:
-    assert targets("--out", tmp_path, ".npz", ["https://host.example/"], overwrite=False) == [
-        tmp_path / "video.npz"
-    ]
+    assert targets("--out", tmp_path, ".npz", ["https://host.example/"]) == [tmp_path / "video.npz"]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +49,7 @@ def test_what_cannot_be_written_is_told(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=told):
-        targets("--sheet", tmp_path / given, ".png", uris, overwrite=True)
+        targets("--sheet", tmp_path / given, ".png", uris)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -75,11 +67,11 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir(mode=0o500)
     for given in ("theirs/x.npz", "theirs/new", "theirs"):
         with pytest.raises(UsageError, match=r"may not write to the folder .*theirs;"):
-            targets("--out", tmp_path / given, ".npz", [A], overwrite=False)
+            targets("--out", tmp_path / given, ".npz", [A])
 
 
 def write_half(path: Path) -> None:
-    with whole_file(path, overwrite=True) as file:
+    with whole_file(path) as file:
         file.write(b"half")
         file.flush()
         assert path.read_text() == "old"
@@ -92,32 +84,15 @@ def test_what_is_not_written_to_the_end_leaves_the_old_file(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         write_half(path)
     assert [(made.name, made.read_text()) for made in tmp_path.iterdir()] == [("frames.npz", "old")]
-    with whole_file(path, overwrite=True) as file:
+    with whole_file(path) as file:
         file.write(b"new")
     assert [(made.name, made.read_text()) for made in tmp_path.iterdir()] == [("frames.npz", "new")]
 
 
-def test_a_file_that_is_there_is_replaced_only_if_that_was_asked_for(tmp_path: Path) -> None:
-    there, other = tmp_path / "a.npz", tmp_path / "b.tar.npz"
-    there.write_text("old")
-    for refused in (
-        lambda: refuse_file("--out", there, overwrite=False),
-        lambda: targets("--out", there, ".npz", [A], overwrite=False),
-        lambda: targets("--out", tmp_path, ".npz", [B, A], overwrite=False),
-        whole_file(there).__enter__,
-    ):
-        with pytest.raises(
-            UsageError, match=r"a\.npz is there already: --overwrite replaces it, or name another"
-        ):
-            refused()
-    refuse_file("--out", there, overwrite=True)
-    other.write_text("old")
-    with pytest.raises(
-        UsageError, match=r"a\.npz and 1 more are there already: --overwrite replaces them"
-    ):
-        targets("--out", tmp_path, ".npz", [A, B], overwrite=False)
-    assert targets("--out", tmp_path, ".npz", [A, B], overwrite=True) == [there, other]
-    assert there.read_text() == other.read_text() == "old"
+def test_whether_a_file_is_replaced_is_known(tmp_path: Path) -> None:
+    assert wrote(tmp_path / "a.csv") == "wrote"
+    (tmp_path / "a.csv").write_text("old")
+    assert wrote(tmp_path / "a.csv") == "replaced"
 
 
 def test_what_is_no_ordinary_file_is_never_replaced(tmp_path: Path) -> None:
@@ -130,18 +105,20 @@ def test_what_is_no_ordinary_file_is_never_replaced(tmp_path: Path) -> None:
         ("link", "link is no ordinary file: name another"),
     ):
         with pytest.raises(UsageError, match=told):
-            refuse_file("--out", tmp_path / name, overwrite=True)
-        with pytest.raises(UsageError, match=told), whole_file(tmp_path / name, overwrite=True):
+            refuse_file("--out", tmp_path / name)
+        with pytest.raises(UsageError, match=told), whole_file(tmp_path / name):
             pass
-    with pytest.raises(UsageError, match=r"--out: there is no folder .*none; make it"):
-        refuse_file("--out", tmp_path / "none" / "a.csv", overwrite=False)
+    refuse_file("--out", tmp_path / "none" / "a.csv")
+    assert not (tmp_path / "none").exists(), "it is made when there is something to write"
+    with pytest.raises(UsageError, match=r"--out: there is no folder .*pipe; make it"):
+        refuse_file("--out", tmp_path / "pipe" / "a.csv")
 
 
 def test_a_link_leads_to_what_is_written(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "latest").symlink_to("store/today")
     for text in (b"old", b"new"):
-        with whole_file(tmp_path / "latest", overwrite=text == b"new") as file:
+        with whole_file(tmp_path / "latest") as file:
             file.write(text)
         assert (tmp_path / "latest").is_symlink()
         assert (tmp_path / "store" / "today").read_bytes() == text
