@@ -25,7 +25,7 @@ _CANNOT_SERVE = {
     "53": "is short of resources",
     "53100": "has no space left on its disk",
     "53200": "is out of memory",
-    "53300": "has no connection left",
+    "53300": "has no free connection",
     "57014": "ended a statement that took too long (REELVEC_STATEMENT_SECONDS is the limit)",
     "57P": _AWAY,
     "58": "cannot use its files",
@@ -47,9 +47,10 @@ _BAD_ADDRESS = re.compile(
     r"exist|has )",
 )
 
-#: What a server (or a pooler before it) says to who may not log in, what that is, and what to check.
+_WHO_HOLDS = "who holds them (SELECT * FROM pg_stat_activity), and run fewer workers, or have"
+#: What a server (or a pooler before it) says to who is not let in, what that is, and what to check.
 #: libpq passes on no code while it connects, only these words.
-_REFUSED_LOGIN = (
+_NOT_LET_IN = (
     (
         re.compile(r"no pg_hba\.conf entry|pg_hba\.conf rejects connection"),
         "refuses the login",
@@ -81,6 +82,25 @@ _REFUSED_LOGIN = (
         "refuses the login",
         f"user and password in {_VARIABLES}",
     ),
+    (
+        re.compile(r'too many connections for role "'),
+        "has no free connection for this role",
+        f"{_WHO_HOLDS} its limit raised: ALTER ROLE ... CONNECTION LIMIT",
+    ),
+    (
+        re.compile(r'too many connections for database "'),
+        "has no free connection for this database",
+        f"{_WHO_HOLDS} its limit raised: ALTER DATABASE ... CONNECTION LIMIT",
+    ),
+    (
+        re.compile(
+            r"too many clients already|remaining connection slots are reserved|no more connections "
+            r"allowed|max clients reached",
+            re.IGNORECASE,
+        ),
+        "has no free connection",
+        f"{_WHO_HOLDS} max_connections raised (of a pooler: max_client_conn)",
+    ),
 )
 
 
@@ -105,7 +125,7 @@ def translated(address: str, error: DBAPIError) -> ReelvecError | None:
             "part out"
         )
     if not code and _is_of_the_connection(error.orig):
-        return _refused_login(address, said) or _unavailable(address, _AWAY, said)
+        return _not_let_in(address, said) or _unavailable(address, _AWAY, said)
     return None
 
 
@@ -124,9 +144,9 @@ def _is_of_the_connection(error: object) -> bool:
     )
 
 
-def _refused_login(address: str, said: str) -> UnavailableError | None:
+def _not_let_in(address: str, said: str) -> UnavailableError | None:
     """None: it did not get as far as a login."""
-    for words, what, advice in _REFUSED_LOGIN:
+    for words, what, advice in _NOT_LET_IN:
         if words.search(said):
             return UnavailableError(f"Postgres at {address} {what}: {said}. Check {advice}")
     return None

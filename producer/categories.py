@@ -9,7 +9,7 @@ import difflib
 import io
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,6 +23,9 @@ SHIPPED = Path(__file__).with_name("labels") / "rutube.csv"
 _ID = re.compile(r"([0-9]{1,9})(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]*)?")
 _FOLDER = re.compile(r"([0-9]{1,9})(?:\.0*)?_(.+)")
+#: How alike two names are of which one is taken for a slip of the other: "filsm" and "films" are
+#: 0.8 alike, "cats" and "art" 0.57.
+_SLIP = 0.75
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class Categories:
     """All categories one can choose from, in their order.
 
     `numbered` are those of a label file: they lend their ids to sources that say numbers, and
-    nothing else, so that a video's category does not depend on which label set is scored.
+    nothing else, so that a video's category does not depend on which label set is scored. So a
+    video can have one, and it can be asked for.
     """
 
     all: tuple[Category, ...]
@@ -105,13 +109,38 @@ class Categories:
             return named if named is not None and named.id in (None, int(match[1])) else None
         return None
 
-    def suggest(self, text: str) -> list[str]:
-        """Up to three slugs near a text that `find` does not know, nearest first."""
-        folder = _FOLDER.fullmatch(text.strip())
-        wanted = _key(folder[2] if folder else text)
-        near = difflib.get_close_matches(wanted, self._by_key, n=6)
-        near += [key for key in self._by_key if wanted and wanted in key]
-        return list(dict.fromkeys(self._by_key[key].slug for key in near))[:3]
+    def has_label(self, name: str) -> bool:
+        """Whether the label file has a category of exactly this name."""
+        return any(label.slug == name for label in self.numbered)
+
+    def suggest(self, text: str, others: Iterable[str] = ()) -> list[str]:
+        """Up to three names near a text that nobody knows, nearest first: names that begin with it,
+        that are like it, that hold it. `others`: names beside these categories' own.
+        """
+        wanted, names = _wanted(text), self._names(others)
+        near = sorted((key for key in names if wanted and key.startswith(wanted)), key=len)
+        near += difflib.get_close_matches(wanted, names, n=6)
+        near += [key for key in names if wanted and wanted in key]
+        return list(dict.fromkeys(names[key] for key in near))[:3]
+
+    def slip_of(self, text: str, others: Iterable[str] = ()) -> str | None:
+        """The name that a text was probably meant to be; None for one that is like no other."""
+        names = self._names(others)
+        near = difflib.get_close_matches(_wanted(text), names, n=1, cutoff=_SLIP)
+        return names[near[0]] if near else None
+
+    def _names(self, others: Iterable[str]) -> dict[str, str]:
+        """All names by their key, those of these categories before others."""
+        names = {key: category.slug for key, category in self._by_key.items()}
+        for name in (*(label.slug for label in self.numbered), *others):
+            names.setdefault(_key(name), name)
+        return names
+
+
+def _wanted(text: str) -> str:
+    """What a text says beside an id."""
+    folder = _FOLDER.fullmatch(text.strip())
+    return _key(folder[2] if folder else text)
 
 
 @cache

@@ -17,7 +17,8 @@ from db import encoders, session, settings
 from db.errors import UsageError
 from db.jobs import catalogue
 from db.jobs.catalogue import Counts, Wanted
-from producer.categories import Categories
+from producer import named_categories
+from producer.named_categories import CATEGORIES_SHOWN
 from producer.request import Request, declared_encoder
 from producer.sources.absent import Absent
 from producer.sources.reading import RowError, Unmatched, VideoRow, read_source
@@ -31,7 +32,6 @@ T = TypeVar("T")
 
 CHUNK_ROWS = 5_000
 ERRORS_SHOWN = 20
-CATEGORIES_SHOWN = 10
 #: `--sample` draws the same videos from the same source every time.
 SAMPLE_SEED = 0
 
@@ -123,12 +123,6 @@ def run(
             f"they have: {', '.join(recorded[:CATEGORIES_SHOWN]) or 'none'}. Name a SOURCE to "
             "record others"
         )
-    if not report.listed and not request.sources:
-        raise UsageError(
-            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, "
-            "s3://bucket/prefix, a list such as videos.csv, a video file or URL, or - for a list "
-            "on stdin), or set REELVEC_SOURCE"
-        )
     return report
 
 
@@ -144,14 +138,18 @@ class _Recording:
 
     def report_of_all(self) -> Report:
         connection, request = self._connection, self._request
-        chosen = _resolve_categories(connection, request)
+        if not request.sources:
+            _refuse_nothing(connection)
+        chosen = named_categories.chosen(connection, request, lambda: _categories_of(request))
         if self._dry_run:
             session.allow_pauses(connection)
+        # a source that is not there leaves nothing behind, no encoder either
+        rows = _rows(request, self._report.unmatched) if request.sources else None
         self._step(lambda: catalogue.begin(connection))
         wanted = self._step(lambda: declare(connection, request))
         self._report.taggers = self._step(lambda: _renamed(connection, request, wanted))
-        if request.sources:
-            self._record_sources(chosen, wanted)
+        if rows is not None:
+            self._record_sources(rows, chosen, wanted)
         else:
             self._record_recorded(chosen, wanted)
         return self._report
@@ -169,11 +167,13 @@ class _Recording:
         left = CHUNK_ROWS if limit is None else max(0, limit - self._report.counts.queued)
         return min(left, CHUNK_ROWS)
 
-    def _record_sources(self, chosen: frozenset[str] | None, wanted: Wanted) -> None:
-        rows = self._selected(chosen)
+    def _record_sources(
+        self, rows: Iterator[VideoRow | RowError], chosen: frozenset[str] | None, wanted: Wanted
+    ) -> None:
+        selected = self._selected(rows, chosen)
         if self._request.sample is not None:
-            rows = iter(_draw(rows, self._request.sample))
-        while chunk := list(islice(rows, self._room)):
+            selected = iter(_draw(selected, self._request.sample))
+        while chunk := list(islice(selected, self._room)):
             record = functools.partial(
                 catalogue.record, self._connection, chunk, wanted, rehearsal=self._dry_run
             )
@@ -196,9 +196,11 @@ class _Recording:
             self._advance(counts.selected)
             self._report.counts.add(counts)
 
-    def _selected(self, chosen: frozenset[str] | None) -> Iterator[VideoRow]:
+    def _selected(
+        self, rows: Iterator[VideoRow | RowError], chosen: frozenset[str] | None
+    ) -> Iterator[VideoRow]:
         request, report = self._request, self._report
-        for row in _rows(request, report.unmatched):
+        for row in rows:
             report.listed += 1
             self._advance(1)
             if isinstance(row, RowError):
@@ -222,6 +224,17 @@ class _Recording:
             shown.append(category)
 
 
+def _refuse_nothing(connection: Connection) -> None:
+    is_any = catalogue.is_any_recorded(connection)
+    connection.rollback()
+    if not is_any:
+        raise UsageError(
+            "nothing is recorded yet, so there is nothing to queue: name a SOURCE (a folder, "
+            "s3://bucket/prefix, a list such as videos.csv, a video file or URL, or - for a list "
+            "on stdin), or set REELVEC_SOURCE"
+        )
+
+
 def _said(row: VideoRow, category: str) -> VideoRow:
     """The row with the category that the user gave, which counts as one that a list says."""
     return replace(row, category=category, derived=row.derived - {"category"})
@@ -232,48 +245,12 @@ def _committed(connection: Connection, change: Callable[[], T]) -> T:
         return change()
 
 
-def _resolve_categories(connection: Connection, request: Request) -> frozenset[str] | None:
-    """Slugs that `--category` means. One that no list, no recorded video and no source knows is a
-    `UsageError`.
-    """
-    if not request.only_categories:
-        return None
-    chosen, unknown = set(), []
-    recorded = catalogue.known_categories(connection)
-    connection.rollback()  # reading a source takes long
-    for text in request.only_categories:
-        found = request.categories.find(text)
-        if found is not None:
-            chosen.add(found.slug)
-        elif text in recorded:
-            chosen.add(text)
-        else:
-            unknown.append(text)
-    if unknown:
-        in_source = (
-            _categories_of(request) if request.sources and "-" not in request.sources else set()
-        )
-        for text in unknown:
-            if text not in in_source:
-                _refuse_category(text, request.categories, recorded | in_source)
-        chosen.update(unknown)
-    return frozenset(chosen)
-
-
 def _categories_of(request: Request) -> set[str]:
     return {
         row.category
         for row in _rows(request)
         if isinstance(row, VideoRow) and row.category is not None
     }
-
-
-def _refuse_category(text: str, categories: Categories, others: set[str]) -> None:
-    near = categories.suggest(text)
-    known = ", ".join(sorted(category.slug for category in categories.all))
-    hint = f"did you mean {', '.join(near)}?" if near else f"the known ones are {known}."
-    own = f" Your videos have {', '.join(sorted(others)[:CATEGORIES_SHOWN])}." if others else ""
-    raise UsageError(f"no category {text!r}; {hint}{own}")
 
 
 def _rows(request: Request, unmatched: Unmatched | None = None) -> Iterator[VideoRow | RowError]:

@@ -84,14 +84,24 @@ def checked(options: Options) -> Request:
             f"--keep-context is for {', '.join(able)}: of {', '.join(chosen)} other labels need "
             "nothing more than is stored anyway"
         )
-    found = categories.find(options.as_category) if options.as_category is not None else None
     filled = replace(
         options,
         sources=sources,
         backbones=chosen,
-        as_category=found.slug if found else options.as_category,
+        as_category=_meant(options.as_category, categories),
     )
     return Request(**vars(filled), categories=categories, label_sets=label_sets)
+
+
+def _meant(as_category: str | None, categories: Categories) -> str | None:
+    """The slug that `--as` names, or a name of the user's own."""
+    if as_category is None:
+        return None
+    name = as_category.strip()
+    if not name:
+        raise UsageError("--as is empty: name a category, or leave --as out")
+    found = categories.find(name)
+    return found.slug if found else name
 
 
 def checked_backbones(backbones: Sequence[str], *, weights: str, sampling: str) -> tuple[str, ...]:

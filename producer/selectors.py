@@ -82,19 +82,30 @@ def refuse_unknown_categories(connection: Connection, categories: Sequence[str] 
     "nothing failed".
     """
     from db.jobs import catalogue, selection
-    from producer.categories import load_shipped
+    from producer.categories import Categories, load_shipped
 
     for text in categories or ():
         if selection.recorded_categories(connection, _spellings(text)):
             continue
         recorded = sorted(catalogue.known_categories(connection))
-        near = [slug for slug in load_shipped().suggest(text) if slug in recorded]
+        shipped = tuple(one for one in load_shipped().all if one.slug in recorded)
+        near = Categories(shipped).suggest(text, recorded)
         hint = (
             f"did you mean {', '.join(near)}?"
             if near
             else f"they have: {', '.join(recorded[:10]) or 'none'}"
         )
         raise UsageError(f"no recorded video has category {text!r}; {hint} (by {CATEGORY_FORMS})")
+
+
+def unknown_source(connection: Connection, selection: Selection) -> str | None:
+    """What to say beside a selection of nothing: that no video at all is from its `--source`."""
+    from db.jobs import selection as selections
+
+    prefix = selection.uri_prefix
+    if prefix is None or selections.is_from_anywhere(connection, prefix):
+        return None
+    return f"--source: no recorded video is from {prefix}; a source is {SOURCE_FORMS}"
 
 
 def recorded_category(connection: Connection, category: str) -> str:

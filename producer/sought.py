@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
@@ -36,17 +37,24 @@ class Words:
 Sought: TypeAlias = Stored | File | Words
 
 
-def recognised(connection: Connection, text: str) -> Sought:
+def recognised(connection: Connection, text: str, say: Callable[[str], None]) -> Sought:
     """A number is a video's own before it is a user's id; then an address that is recorded, then a
     file; whatever is none of these is words.
 
-    Raises `UsageError` for what looks like a video that is not there: words are never guessed.
+    `say` hears of a number that is another video's id. Raises `UsageError` for what looks like a
+    video that is not there: words are never guessed.
     """
     if (
         text.isascii()
         and text.isdigit()
         and (found := search.find_by_number(connection, int(text)))
     ):
+        other = search.find_by_id(connection, text)
+        if other is not None and other.video_id != found.video_id:
+            say(
+                f"{text} is taken as a video's number; it is also the id of {other.uri}, which is "
+                f"found by its own number: {other.video_id}"
+            )
         return found
     if found := search.find_by_id(connection, text):
         return found

@@ -158,7 +158,7 @@ class Catalogue:
 
         space = desk.checked(desk.Space(backbone))
         with self._read() as connection:
-            found = recognised(connection, str(sought))
+            found = recognised(connection, str(sought), log.warning)
             asked = desk.Asked(k, _recorded(connection, category), windows)
         return list(desk.find(self._database, found, space, asked, log.info))
 
@@ -201,7 +201,7 @@ class Catalogue:
         command would refuse, `UnavailableError` where the broker does not answer: the videos are
         recorded then, and workers queue them.
         """
-        from producer import enqueue
+        from producer import enqueue, named_categories
         from producer.request import Options, checked
         from workers import feeder
         from workers.app import app
@@ -222,6 +222,11 @@ class Catalogue:
                 force=force,
             )
         )
+        if as_category is not None:
+            with self._read() as connection:
+                new = named_categories.made_anew(connection, request)
+            if new is not None:
+                log.warning("%s", new)
         if dry_run:
             with self._database.connect() as connection:
                 return enqueue.run(connection, request, dry_run=True, advance=lambda _rows: None)

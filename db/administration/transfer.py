@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -47,33 +47,22 @@ class About:
         return f"reelvec.{table} ({', '.join(self.tables[table])})"
 
 
-def dump(database_url: str, path: Path, tell: Tell) -> None:
-    """Write all rows as they are at one moment; workers go on meanwhile. The file appears at the
-    end, whole.
+def dump(database_url: str, target: BinaryIO, tell: Tell) -> None:
+    """Write all rows as they are at one moment; workers go on meanwhile.
 
-    `tell` hears of each table. Raises `UsageError` for a file that cannot be written,
-    `RefusedConfigurationError`.
+    `tell` hears of each table. Raises `RefusedConfigurationError`, `OSError` of the target.
     """
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        with (
-            _transaction(database_url) as connection,
-            zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
-        ):
-            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            about = _about(connection)
-            file.writestr(ABOUT, json.dumps(asdict(about), ensure_ascii=False, indent=1))
-            for table in about.tables:
-                with file.open(table, "w", force_zip64=True) as member:
-                    rows = copy.run(
-                        connection, f"COPY {about.copied(table)} TO STDOUT BINARY", member
-                    )
-                tell(f"{table}: {rows:,} rows")
-        unfinished.replace(path)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        _transaction(database_url) as connection,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
+    ):
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        about = _about(connection)
+        file.writestr(ABOUT, json.dumps(asdict(about), ensure_ascii=False, indent=1))
+        for table in about.tables:
+            with file.open(table, "w", force_zip64=True) as member:
+                rows = copy.run(connection, f"COPY {about.copied(table)} TO STDOUT BINARY", member)
+            tell(f"{table}: {rows:,} rows")
 
 
 def restore(database_url: str, path: Path, tell: Tell) -> None:

@@ -398,6 +398,11 @@ def _incoming(row: VideoFacts) -> _Incoming:
     )
 
 
+def is_any_recorded(connection: Connection) -> bool:
+    """Whether there is a video at all."""
+    return bool(connection.execute(text("SELECT EXISTS (SELECT FROM reelvec.videos)")).scalar_one())
+
+
 def known_categories(connection: Connection) -> set[str]:
     rows = connection.execute(
         text("SELECT DISTINCT category FROM reelvec.videos WHERE category IS NOT NULL")

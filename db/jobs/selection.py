@@ -46,6 +46,14 @@ def condition(selection: Selection, *, moment: str) -> tuple[str, dict[str, Any]
     return "".join(f" AND {part}" for part in parts), facts
 
 
+def is_from_anywhere(connection: Connection, uri_prefix: str) -> bool:
+    """Whether any recorded video's uri begins like this."""
+    statement = text(
+        "SELECT EXISTS (SELECT FROM reelvec.videos v WHERE starts_with(v.uri, :prefix))"
+    )
+    return bool(connection.execute(statement, {"prefix": uri_prefix}).scalar_one())
+
+
 def recorded_categories(connection: Connection, categories: Sequence[str]) -> set[str]:
     """Those of `categories` that any video has."""
     rows = connection.execute(

@@ -13,7 +13,7 @@ import typer
 from producer.commands import options
 from producer.desk import addresses, open_database, progress, say
 from producer.tables import print_json, print_table
-from producer.wording import plural
+from producer.wording import plural, size
 
 commands = typer.Typer(
     help="Look after the database: upgrade it, dump, restore and import, and run SQL on it.",
@@ -148,8 +148,9 @@ def import_(
     file: Annotated[
         Path,
         typer.Argument(
+            metavar="FILE",
             help="A .npz with embeddings [videos, numbers], or [videos, windows, numbers], of "
-            "which the mean is taken; filenames or uris; and labels, if there are any."
+            "which the mean is taken; filenames or uris; and labels, if there are any.",
         ),
     ],
     name: Annotated[
@@ -190,12 +191,7 @@ def import_(
 
 @commands.command()
 def dump(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="The file to write. One that is there is replaced when all is written."
-        ),
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
 ) -> None:
     """Write all videos, jobs, vectors and scores into one file, as they are at this moment. Workers
     may go on.
@@ -205,13 +201,20 @@ def dump(
     Example: reelvec db dump videos.reelvec
     """
     from db.administration import transfer
+    from producer.local.targets import refuse_file, whole_file, wrote
 
-    transfer.dump(addresses().database_url, file, say)
-    say(f"wrote {file}: {file.stat().st_size / 1e6:,.1f} MB; reelvec db restore reads it")
+    refuse_file("FILE", file)
+    where = addresses()
+    done = wrote(file)
+    with whole_file(file) as target:
+        transfer.dump(where.database_url, target, say)
+    say(f"{done} {file}: {size(file.stat().st_size)}; reelvec db restore reads it")
 
 
 @commands.command()
-def restore(file: Annotated[Path, typer.Argument(help="What reelvec db dump wrote.")]) -> None:
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What reelvec db dump wrote.")],
+) -> None:
     """Fill a database that has no videos yet with the rows of such a file: all of them, or none.
 
     It makes the schema, and the extension where this role may; indexes that were added are made
@@ -244,7 +247,7 @@ def purge(
         raise UsageError("say what to remove: reelvec db purge --thumbnails")
     with open_database() as database, session.transaction(database) as connection:
         gone = strips.purge(connection)
-    say(f"removed {plural(gone.strips, 'picture')}: {gone.size_bytes / 1e6:,.1f} MB")
+    say(f"removed {plural(gone.strips, 'picture')}: {size(gone.size_bytes)}")
 
 
 def _query(statement: str, *, write: bool) -> tuple[list[str], list[tuple[Any, ...]], int | None]:

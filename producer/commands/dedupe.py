@@ -71,8 +71,11 @@ def dedupe(
     """
     from db import session
     from db.administration import indexes
+    from producer.local.targets import refuse_file
     from producer.results import dedupe as desk
 
+    if out is not None:
+        refuse_file("--out", out)
     selection = selectors.Selectors(category, None, source, since).parsed()
     with open_database(statement_seconds=float("inf")) as database:
         with session.transaction(database) as connection:

@@ -167,6 +167,7 @@ def _enqueue(
     with connect(where) as database, database.connect() as connection:
         _say_choices(request, by_default=by_default)
         _say_missing_weights(database, request)
+        _say_new_category(connection, request)
         report = _record(connection, request, dry_run=dry_run)
         _say_report(report, dry_run=dry_run)
         _say_facts(report, request, dry_run=dry_run)
@@ -259,6 +260,16 @@ def _say_missing_weights(database: Engine, request: Request) -> None:
 
     for line in weights.missing(database, request):
         say(f"warning: {line}")
+
+
+def _say_new_category(connection: Connection, request: Request) -> None:
+    """A slip in `--as` would make a category without a word."""
+    from producer import named_categories
+
+    said = named_categories.made_anew(connection, request)
+    connection.rollback()  # reading a source takes long
+    if said is not None:
+        say(said)
 
 
 def _record(connection: Connection, request: Request, *, dry_run: bool) -> Report:

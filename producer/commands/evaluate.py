@@ -13,11 +13,13 @@ import typer
 
 from producer.commands import options
 from producer.desk import open_database, operator, progress, say
-from producer.local.targets import whole_file
+from producer.local.targets import refuse_file, whole_file
 from producer.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from producer.results.evaluate import Begin
+
+STDOUT = "-"
 
 
 def evaluate(
@@ -74,6 +76,8 @@ def evaluate(
     from producer.results import evaluation_tables as tables
     from producer.results import kinds
 
+    if confusion is not None and str(confusion) != STDOUT:
+        refuse_file("--confusion", confusion)
     asked = desk.Asked(
         tuple(tagger or ()), tuple(encoder or ()), tuple(kind or [kinds.DEFAULT]), folds, save
     )
@@ -90,9 +94,9 @@ def evaluate(
 
 
 def _write(target: Path, rows: Sequence[Sequence[object]]) -> None:
-    """Which categories were taken for which, into a CSV file or, for `-`, to stdout."""
+    """Which categories were taken for which, into a CSV file or to stdout."""
     columns = ("tagger", "category", "tag", "videos")
-    if str(target) == "-":
+    if str(target) == STDOUT:
         print("")  # noqa: T201 - a table of its own
         print_table(columns, rows, right=("videos",))
         return

@@ -47,6 +47,11 @@ def export(
     """
     from producer.results import export as desk
 
+    desk.refuse_target(to)
+    place = f"{to}, in the place of the file that was there" if to.is_file() else str(to)
     with open_database(statement_seconds=float("inf")) as database, progress() as tell:
         written = desk.export(database, name, to, windows=windows, tell=tell)
-    say(f"{plural(written, 'vector')} of {name} written to {to}")
+    if written:
+        say(f"{plural(written, 'vector')} of {name} written to {place}")
+    else:
+        say(f"{to} has all vectors of {name} already: nothing was written")

@@ -69,7 +69,7 @@ def search(
     space = desk.checked(desk.Space(backbone, weights, sampling))
     with open_database() as database:
         with session.transaction(database) as connection:
-            found = recognised(connection, text)
+            found = recognised(connection, text, say)
             within = None if category is None else recorded_category(connection, category)
         hits = desk.find(database, found, space, desk.Asked(limit, within, windows), say)
     _show(hits, as_json=as_json)

@@ -283,6 +283,9 @@ def _failures(
     with open_database(start=False) as database, session.transaction(database) as connection:
         selectors.refuse_unknown_categories(connection, categories)
         found = rates.failures(connection, selection, limit=limit)
+        strange = None if found else selectors.unknown_source(connection, selection)
+    if strange is not None:
+        say(strange)
     if as_json:
         print_json([asdict(row) for row in found])
         return

@@ -59,6 +59,9 @@ def retry(
         with session.transaction(database) as connection:
             selectors.refuse_unknown_categories(connection, category)
             count = steering.retry(connection, selection, outdated=outdated, **record)
+            strange = None if count else selectors.unknown_source(connection, selection)
+        if strange is not None:
+            say(strange)
         say(f"{plural(count, 'failed video is', 'failed videos are')} waiting again")
         if as_json:
             print_json({"retried": count})
@@ -102,6 +105,9 @@ def cancel(
             found = steering.withdraw(connection, names, selection, **record)
         else:
             found = steering.cancel(connection, selection, **record)
+        strange = None if found.videos else selectors.unknown_source(connection, selection)
+    if strange is not None:
+        say(strange)
     say(_withdrawn(names, found) if names else _cancelled(found))
     if as_json:
         print_json(

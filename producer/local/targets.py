@@ -1,5 +1,5 @@
-"""Where a command writes what it made of each video: one file for one video, or a folder with a
-file for each.
+"""Files that a command writes where its user says: whole, or not at all. One that is there is
+replaced when the new one is whole, and that is said.
 """
 
 from __future__ import annotations
@@ -9,9 +9,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+from uuid import uuid4
 
 from db.errors import UsageError
 from workers.sources.schemes import key_of
+
+
+def refuse_file(option: str, path: Path) -> None:
+    """Before any work: `UsageError` for a file that cannot be written with `whole_file`."""
+    _refuse_unwritable(option, _nearest(path.parent))
+    _refuse_odd([path])
+
+
+def wrote(path: Path) -> str:
+    """What will have happened to it, asked before it is written."""
+    return "replaced" if path.exists() else "wrote"
 
 
 def targets(option: str, given: Path, suffix: str, uris: Sequence[str]) -> list[Path]:
@@ -21,6 +33,12 @@ def targets(option: str, given: Path, suffix: str, uris: Sequence[str]) -> list[
     `UsageError` for all else, for two videos with one name, and for a folder that cannot be
     written.
     """
+    paths = _paths(option, given, suffix, uris)
+    _refuse_odd(paths)
+    return paths
+
+
+def _paths(option: str, given: Path, suffix: str, uris: Sequence[str]) -> list[Path]:
     if not given.suffix or _is_folder(given):
         names = [(PurePosixPath(key_of(uri)).stem or "video") + suffix for uri in uris]
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -28,9 +46,7 @@ def targets(option: str, given: Path, suffix: str, uris: Sequence[str]) -> list[
             raise UsageError(
                 f"{option} {given}: two videos would be written to {twice}; run them apart"
             )
-        _refuse_unwritable(
-            option, next(folder for folder in (given, *given.parents) if os.access(folder, os.F_OK))
-        )
+        _refuse_unwritable(option, _nearest(given))
         return [given / name for name in names]
     if given.suffix.lower() != suffix:
         raise UsageError(
@@ -45,6 +61,11 @@ def targets(option: str, given: Path, suffix: str, uris: Sequence[str]) -> list[
     return [given]
 
 
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the first above it that is there."""
+    return next(above for above in (folder, *folder.parents) if os.access(above, os.F_OK))
+
+
 def _is_folder(path: Path) -> bool:
     return os.access(path, os.F_OK) and path.is_dir()
 
@@ -56,19 +77,29 @@ def _refuse_unwritable(option: str, folder: Path) -> None:
         raise UsageError(f"{option}: this user may not write to the folder {folder}; name another")
 
 
+def _refuse_odd(paths: Sequence[Path]) -> None:
+    if odd := next((path for path in paths if path.exists() and not path.is_file()), None):
+        what = "a folder: name a file in it" if odd.is_dir() else "no ordinary file: name another"
+        raise UsageError(f"{odd} is {what}")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that takes the place of `path` when all is written, and is gone if not.
     Raises `UsageError`.
     """
-    unfinished = path.with_name(f".reelvec-{os.getpid()}.part")
+    target = path.resolve()  # a link stays one, to what is written
+    unfinished = target.with_name(f".reelvec-{uuid4().hex}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_odd([path])
+        target.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
             yield file
-        unfinished.replace(path)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):  # it is not there any more, or never was
             unfinished.unlink()

@@ -56,7 +56,8 @@ class LocalVideos:
 
     def _targets(self, option: str, given: Path | None, suffix: str) -> list[Path]:
         """A path for each video, as `targets` says; none where none is asked for."""
-        return targets(option, given, suffix, [video.uri for video in self.videos]) if given else []
+        uris = [video.uri for video in self.videos]
+        return targets(option, given, suffix, uris) if given else []
 
     def __enter__(self) -> Self:
         pool = SamplerPool(

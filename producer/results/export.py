@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from db.errors import UsageError
 from db.results import csv, vectors, videos
-from producer.local.targets import whole_file
+from producer.local.targets import refuse_file, whole_file
 from producer.results import npz, parquet, rows
 from producer.results.rows import Rows, Taken
 
@@ -29,7 +29,31 @@ Tell = Callable[[int, int], None]
 """Told how many vectors of how many are written."""
 
 
-def export(database: Engine, name: str, target: Path, *, windows: bool, tell: Tell) -> int:
+def refuse_target(target: Path) -> None:
+    """Before any work: `UsageError` for a target that `export` would refuse."""
+    if _is_folder(target) and target.is_file():
+        raise UsageError(
+            f"--to {target} is a file there: give a name that ends in {', '.join(SUFFIXES)}, or "
+            "another folder"
+        )
+    if _is_folder(target):
+        return
+    if target.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"--to {target}: give a name that ends in {', '.join(SUFFIXES)}, or a folder, which "
+            "gets parts in Parquet"
+        )
+    refuse_file("--to", target)
+
+
+def export(
+    database: Engine,
+    name: str,
+    target: Path,
+    *,
+    windows: bool,
+    tell: Tell,
+) -> int:
     """Write all vectors of the encoder `name`, or all probabilities of the tagger `name`, to
     `target`, a file that ends in one of `SUFFIXES` or a folder; returns how many were written now.
 
@@ -37,15 +61,11 @@ def export(database: Engine, name: str, target: Path, *, windows: bool, tell: Te
     be written, and for a folder that was begun before videos got their vectors that belong into
     its parts.
     """
+    refuse_target(target)
     kind = target.suffix.lower()
-    if kind not in ("", *SUFFIXES) and not target.is_dir():
-        raise UsageError(
-            f"--to {target}: give a name that ends in {', '.join(SUFFIXES)}, or a folder, which "
-            "gets parts in Parquet"
-        )
     with vectors.snapshot(database) as connection:
         taken = rows.find(connection, name, windows=windows)
-        if kind not in SUFFIXES or target.is_dir():
+        if _is_folder(target):
             return _parts(connection, taken, target, tell)
         with whole_file(target) as file:
             if kind == ".csv":
@@ -65,6 +85,10 @@ def export(database: Engine, name: str, target: Path, *, windows: bool, tell: Te
                 else:
                     parquet.write(file, told, taken)
     return taken.vectors
+
+
+def _is_folder(target: Path) -> bool:
+    return target.is_dir() or not target.suffix
 
 
 def _parts(connection: Connection, taken: Taken, folder: Path, tell: Tell) -> int:

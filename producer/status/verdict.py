@@ -108,7 +108,8 @@ class Facts:
 def judge(facts: Facts) -> Verdict:
     """The first of these that holds is the state."""
     if not facts.rows:
-        return Verdict("IDLE", "IDLE  nothing is recorded yet: enqueue SOURCE", 0, 0.0, 0.0, None)
+        line = f"IDLE  nothing is recorded yet: enqueue SOURCE{_paused_too(facts)}"
+        return Verdict("IDLE", line, 0, 0.0, 0.0, None)
     if facts.left == 0:
         return _done(facts)
     return _halted(facts) or _unclaimed(facts) or _running(facts)
@@ -146,7 +147,16 @@ def _done(facts: Facts) -> Verdict:
             "reelvec retry"
         )
     failed_rate = facts.recent.failed / max(1.0, facts.recent.span_seconds)
-    return Verdict("DONE", f"DONE  {' · '.join(parts)}", int(blame), rate, failed_rate, None)
+    line = f"DONE  {' · '.join(parts)}{_paused_too(facts)}"
+    return Verdict("DONE", line, int(blame), rate, failed_rate, None)
+
+
+def _paused_too(facts: Facts) -> str:
+    """What will hold up the next videos, where none is left."""
+    if not facts.fleet.paused:
+        return ""
+    why = f" ({facts.fleet.pause_reason})" if facts.fleet.pause_reason else ""
+    return f" · paused{why}, so no other video will begin: reelvec pause --resume"
 
 
 def _why_nothing_can_go_on(facts: Facts) -> str | None:

@@ -196,6 +196,26 @@ def test_as_labels_and_never_selects(desk: Desk, tmp_path: Path) -> None:
     ]
 
 
+def test_a_category_that_only_as_knows_is_said_once_and_taken(
+    desk: Desk, folder: Path, tmp_path: Path
+) -> None:
+    """A slip is seen before it is in a million rows, and a name of one's own is nobody's mistake."""
+    asked = ("enqueue", "data", "--backbone", "probe", "--json", "--as")
+    dry = desk.run(*asked, "filsm", "--dry-run").stderr
+    assert dry.count("filsm is a new category; did you mean films?\n") == 1
+    first = desk.run(*asked, " kittens ")
+    assert first.stderr.count("kittens is a new category\n") == 1
+    assert json.loads(first.stdout)["selected"] == 6
+    slip = desk.run(*asked, "kitten", "--dry-run").stderr
+    assert "kitten is a new category; did you mean kittens?\n" in slip
+    for known in ("kittens", "48", "Фильмы"):
+        assert "new category" not in desk.run(*asked, known).stderr
+    (tmp_path / "pets.txt").write_text("parrots\ncats\n", encoding="utf-8")
+    labels = ("--labels", "pets.txt", "--backbone", "x-clip", "--weights", "random-tiny")
+    assert "new category" not in desk.run(*asked, "parrots", *labels).stderr
+    assert "--as is empty: name a category" in desk.run(*asked, " ", expect=2).stderr
+
+
 def recorded(desk: Desk) -> list[str]:
     """`category|title` of every video, by its address."""
     sql = "SELECT concat_ws('|', category, title) FROM videos ORDER BY uri"
@@ -233,6 +253,26 @@ def test_a_folder_takes_nothing_away_from_a_list(desk: Desk, tmp_path: Path) -> 
     assert recorded(desk) == ["pets|Кот", "pets|b moon"]
     counts(desk, "clips")
     assert recorded(desk) == ["pets|Кот", "pets|b moon"]
+
+
+@pytest.mark.parametrize("sources", [("data", "data/films"), ("data/films", "data")])
+def test_the_first_of_two_folders_that_hold_a_video_gives_its_category(
+    desk: Desk, tmp_path: Path, sources: tuple[str, str]
+) -> None:
+    """By names alone it is another one from each; which one is recorded never changes unsaid."""
+    (tmp_path / "data" / "films" / "new").mkdir(parents=True)
+    (tmp_path / "data" / "films" / "new" / "a.mp4").write_bytes(b"x")
+    first = "films" if sources[0] == "data" else "new"
+    for at, source in enumerate((*sources, *sources)):
+        done = desk.run("enqueue", source, "--backbone", "probe", "--json")
+        found = json.loads(done.stdout)
+        assert recorded(desk) == [f"{first}|a"]
+        assert (found["recategorised"], found["category_kept"]) == (0, at % 2)
+        kept = "1 video keeps the category that was recorded before" in done.stderr
+        assert kept == (source != sources[0])
+    desk.run("reelvec", "db", "sql", "--write", "DELETE FROM videos")
+    counts(desk, *sources)
+    assert recorded(desk) == [f"{first}|a"], "in one command, too"
 
 
 def test_a_list_replaces_what_a_folder_told(desk: Desk, tmp_path: Path) -> None:
@@ -312,6 +352,14 @@ def test_mistakes_are_answered(
     ]
 
 
+@pytest.mark.parametrize("arguments", [(), ("nowhere",), ("data", "nowhere")])
+def test_what_is_refused_leaves_no_encoder_behind(
+    desk: Desk, folder: Path, arguments: tuple[str, ...]
+) -> None:
+    desk.run("enqueue", *arguments, "--backbone", "probe", expect=2)
+    assert desk.run("reelvec", "db", "sql", "SELECT encoder FROM encoders").stdout == "encoder\n"
+
+
 def test_a_category_of_the_users_own_is_known_when_a_video_has_it(
     desk: Desk, tmp_path: Path
 ) -> None:
@@ -337,6 +385,23 @@ def test_a_category_that_no_listed_video_has_is_told_with_those_there_are(
     (tmp_path / "flat" / "a.mp4").write_bytes(b"x")
     flat = ("enqueue", "flat", "--backbone", "probe", "--category", "films")
     assert "none of 1 listed video has it; their categories: none" in desk.run(*flat).stderr
+
+
+def test_a_category_of_the_label_file_or_of_ones_own_is_known_and_suggested(
+    desk: Desk, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pets.txt").write_text("parrots\ncats\n", encoding="utf-8")
+    labels = ("--labels", "pets.txt", "--backbone", "x-clip", "--weights", "random-tiny")
+    asked = ("enqueue", "data", *labels, "--category")
+    told = desk.run(*asked, "cat", expect=2).stderr
+    assert "no category 'cat'; did you mean cats, art?" in told
+    told = desk.run(*asked, "cats").stderr
+    assert "--category cats: none of 6 listed videos has it; their categories: " in told
+    counts(desk, "data", "--as", "kittens")
+    told = desk.run("enqueue", "--backbone", "probe", "--category", "kitten", expect=2).stderr
+    assert "no category 'kitten'; did you mean kittens?" in told
+    told = desk.run("reelvec", "retry", "--category", "kitten", expect=2).stderr
+    assert "no recorded video has category 'kitten'; did you mean kittens?" in told
 
 
 def test_an_unknown_category_is_told_with_the_known_ones(desk: Desk, folder: Path) -> None:

@@ -509,6 +509,16 @@ def test_mistakes_change_nothing(
     assert one(engine, "SELECT count(*) FROM reelvec.jobs WHERE state = 'pending'") == videos
 
 
+@pytest.mark.parametrize("command", [("retry",), ("cancel",), ("status", "--failed")])
+def test_a_source_that_no_video_is_from_is_said(
+    desk: Desk, videos: int, command: tuple[str, ...]
+) -> None:
+    told = desk.run("reelvec", *command, "--source", "nowhere").stderr
+    assert f"--source: no recorded video is from file://{desk.folder}/nowhere; a source is" in told
+    none = ("--since", "2000-01-01") if command == ("retry",) else ("--error", "truncated")
+    assert "--source" not in desk.run("reelvec", *command, *none).stderr
+
+
 def test_watch_ends_when_all_is_done(engine: Engine, videos: int, watch: Watch) -> None:
     text_lines, json_lines = watch(), watch("--json")
     assert until(text_lines, "STALLED") == (

@@ -187,7 +187,11 @@ def test_the_python_of_its_page_gives_arrays(
 
 
 def test_a_catalogue_by_address_is_only_read_and_wait_alone_waits_for_all(
-    library: dict[str, str], engine: Engine, monkeypatch: pytest.MonkeyPatch
+    library: dict[str, str],
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
     import reelvec as package
 
@@ -212,3 +216,7 @@ def test_a_catalogue_by_address_is_only_read_and_wait_alone_waits_for_all(
         assert catalogue.wait().done == 3
         report = catalogue.enqueue(backbones=["vivit"], dry_run=True)
         assert (report.counts.selected, report.counts.already_done) == (50, 49)
+        (tmp_path / "a.mp4").write_bytes(b"x")
+        catalogue.enqueue(tmp_path, backbones=["vivit"], as_category="filsm", dry_run=True)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "filsm is a new category; did you mean films?" in warned

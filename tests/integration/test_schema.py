@@ -128,8 +128,18 @@ def test_nobody_at_home_is_unavailable_without_the_password() -> None:
             ' refuses the login: .*permission denied for database "',
             "have that role given CONNECT on the database",
         ),
+        (
+            {"username": "crowded", "password": "x"},
+            ' has no free connection for this role: .*too many connections for role "crowded"',
+            "run fewer workers, or have its limit raised: ALTER ROLE ... CONNECTION LIMIT",
+        ),
+        (
+            {"username": "late", "password": "x"},
+            " has no free connection for this database: .*too many connections for database",
+            "run fewer workers, or have its limit raised: ALTER DATABASE ... CONNECTION LIMIT",
+        ),
     ],
-    ids=["password", "database", "no login", "no right"],
+    ids=["password", "database", "no login", "no right", "full role", "full database"],
 )
 def test_who_is_refused_is_not_told_that_nobody_answers(
     database_url: str, engine: Engine, wrong: dict[str, str], said: str, advice: str
@@ -138,7 +148,11 @@ def test_who_is_refused_is_not_told_that_nobody_answers(
     execute(
         engine,
         f"REVOKE CONNECT ON DATABASE {url.database} FROM PUBLIC; "
-        "CREATE ROLE mute PASSWORD 'x'; CREATE ROLE shut_out LOGIN PASSWORD 'x'",
+        "CREATE ROLE mute PASSWORD 'x'; CREATE ROLE shut_out LOGIN PASSWORD 'x'; "
+        "CREATE ROLE crowded LOGIN CONNECTION LIMIT 0 PASSWORD 'x'; "
+        "CREATE ROLE late LOGIN PASSWORD 'x'; "
+        f"GRANT CONNECT ON DATABASE {url.database} TO crowded, late; "
+        f"ALTER DATABASE {url.database} CONNECTION LIMIT 0",
     )
     try:
         with (
@@ -147,7 +161,11 @@ def test_who_is_refused_is_not_told_that_nobody_answers(
         ):
             pass
     finally:
-        execute(engine, "DROP ROLE mute, shut_out")
+        execute(
+            engine,
+            f"REVOKE CONNECT ON DATABASE {url.database} FROM crowded, late; "
+            "DROP ROLE mute, shut_out, crowded, late",
+        )
     message = str(caught.value)
     assert message.endswith(advice)
     assert "does not answer" not in message
@@ -160,6 +178,13 @@ def test_who_is_refused_is_not_told_that_nobody_answers(
         ('no pg_hba.conf entry for host "10.0.0.7", user "u"', "refuses the login", "pg_hba.conf"),
         ('role "u" does not exist', "it has no such role", "have that role created"),
         ("no such database: x", "has no such database", "the name of the database"),  # a pooler
+        ("sorry, too many clients already", "has no free connection", "max_connections"),
+        (
+            "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+            "has no free connection",
+            "max_connections",
+        ),
+        ("no more connections allowed (max_client_conn)", "has no free connection", "of a pooler"),
     ],
 )
 def test_refusals_of_other_servers(words: str, said: str, advice: str) -> None:

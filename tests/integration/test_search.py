@@ -207,13 +207,13 @@ def test_what_is_searched_is_a_video_before_a_file_and_a_file_before_words(
               f"{tmp_path}/../{tmp_path.name}/known.mp4": 1}  # fmt: skip
     with session.transaction(engine) as connection:
         for text, video_id in videos.items():
-            found = recognised(connection, text)
+            found = recognised(connection, text, str)
             assert isinstance(found, Stored), text
             assert found.video_id == video_id, "a number is a video's before it is an id"
         for text in ("new.mp4", "s3://bucket/three", "https://h/y.mp4?x=1", "a dog"):
-            assert recognised(connection, text) == File(text)
+            assert recognised(connection, text, str) == File(text)
         for text in ("a dog on a beach", "собака", "cats/dogs", "48.0"):
-            assert recognised(connection, text) == Words(text)
+            assert recognised(connection, text, str) == Words(text)
         for text, told in (
             ("17", "there is no video 17, and none has it as its id"),
             (str(2**70), "there is no video"),
@@ -222,7 +222,26 @@ def test_what_is_searched_is_a_video_before_a_file_and_a_file_before_words(
             ("ftp://h/a.mp4", "ftp: is not supported"),
         ):
             with pytest.raises(UsageError, match=told):
-                recognised(connection, text)
+                recognised(connection, text, str)
+
+
+def test_a_number_that_is_another_videos_id_is_said_with_the_way_to_that_one(
+    engine: Engine,
+) -> None:
+    columns = "INSERT INTO reelvec.videos (uri, external_id) VALUES "
+    execute(engine, columns + "('s3://b/one', '2'), ('s3://b/two', NULL), ('s3://b/three', '3')")
+    said: list[str] = []
+    with session.transaction(engine) as connection:
+        found = recognised(connection, "2", said.append)
+        assert isinstance(found, Stored)
+        assert found.video_id == 2
+        assert said == [
+            "2 is taken as a video's number; it is also the id of s3://b/one, which is found by "
+            "its own number: 1"
+        ]
+        for text in ("1", "3"):
+            recognised(connection, text, said.append)
+    assert len(said) == 1, "a video whose id is its number is one and the same"
 
 
 def test_an_id_that_no_video_has_is_said_to_be_taken_as_a_word(desk: Desk) -> None:
@@ -264,7 +283,7 @@ def test_a_stored_video_finds_others_of_a_category_and_their_windows(
     told = CliRunner().invoke(reelvec, ["search", "1"]).stderr
     assert "file:///1.mp4 by vivit. Other models: --backbone x-clip-random-tiny\n" in told
     with session.transaction(engine) as connection:
-        video = recognised(connection, "rt-77")
+        video = recognised(connection, "rt-77", str)
     with pytest.raises(
         UsageError,
         match=r"1, file:///1.mp4, has no vector of x-clip: it was never queued; it has one of vivit",

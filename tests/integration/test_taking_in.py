@@ -161,6 +161,10 @@ def test_nobody_makes_or_misses_an_imported_encoder(
     assert "elsewhere: 1 vector written, 0 there already, 0 new videos" in told.output
     told = CliRunner().invoke(command, ["export", "elsewhere", "--to", str(new)])
     assert f"1 vector of elsewhere written to {new}" in told.output
+    parts = ["export", "elsewhere", "--to", str(tmp_path / "parts")]
+    assert "1 vector of elsewhere written to" in CliRunner().invoke(command, parts).output
+    again = CliRunner().invoke(command, parts).output
+    assert "parts has all vectors of elsewhere already: nothing was written" in again
     encoder = ledgering.declare(recorded, "probe")
     wanted = ledgering.Wanted((encoder,), ())
     ledgering.record(recorded, [ledgering.Row("s3://b/c.mp4")], wanted)

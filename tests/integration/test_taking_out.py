@@ -228,8 +228,9 @@ def test_windows_and_scores_make_the_two_files_of_x_clip(
     np.testing.assert_array_equal(found.embeddings, scored)
     with np.load(probabilities) as data:
         assert data["tags"].tolist() == ["cats", "dogs"]
-    assert desk.export(engine, "probe/pets", probabilities, windows=False, tell=nothing) == 25
-    np.testing.assert_array_equal(EmbeddingStorage(probabilities).embeddings, scored.mean(axis=1))
+    mean = tmp_path / "mean.npz"
+    assert desk.export(engine, "probe/pets", mean, windows=False, tell=nothing) == 25
+    np.testing.assert_array_equal(EmbeddingStorage(mean).embeddings, scored.mean(axis=1))
 
 
 def cells(path: Path, column: str) -> np.ndarray:
@@ -341,10 +342,12 @@ def test_what_cannot_be_exported_is_told(engine: Engine, tmp_path: Path) -> None
         ("probe", "x.npz", "probe has no vectors yet"),
         ("probe/cars", "x.npz", "there is no encoder and no tagger 'probe/cars'; the encoders"),
         ("probe", "x.xlsx", r"give a name that ends in \.npz, \.parquet, \.csv"),
+        ("probe", "vivit", "vivit is a file there: give a name that ends in"),
     ):
+        (tmp_path / "vivit").write_text("somebody's")
         with pytest.raises(UsageError, match=told):
             desk.export(engine, name, tmp_path / target, windows=False, tell=nothing)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["vivit"]
 
 
 def test_taggers_are_told_beside_encoders(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,19 @@ def test_a_restore_that_breaks_off_leaves_no_rows(
     assert run(database_url, "restore", file).exit_code == 0, "an empty schema can be filled"
 
 
+def test_a_dump_replaces_a_file_only_when_it_is_whole(
+    engine: Engine, database_url: str, empty_database_url: str, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.reelvec"
+    file.write_text("yesterday's")
+    assert run(empty_database_url, "dump", file).exit_code == 1, "it has no schema"
+    assert file.read_text() == "yesterday's"
+    done = run(database_url, "dump", file)
+    assert re.search(r"\nreplaced \S+: [0-9.]+ kB; reelvec db restore reads it\n$", done.stderr)
+    assert zipfile.is_zipfile(file)
+    assert [path.name for path in tmp_path.iterdir()] == ["all.reelvec"]
+
+
 def test_files_that_are_none_and_of_other_versions_are_told(
     engine: Engine, database_url: str, run: Run, tmp_path: Path
 ) -> None:
@@ -143,8 +157,8 @@ def test_files_that_are_none_and_of_other_versions_are_told(
         run(database_url, "restore", text_file).exception
     )
     assert "No such file" in str(run(database_url, "restore", tmp_path / "none").exception)
-    assert "cannot be written: No such file" in str(
-        run(database_url, "dump", tmp_path / "none" / "file").exception
+    assert "there is no folder " in str(
+        run(database_url, "dump", text_file / "all.reelvec").exception
     )
     newer = tmp_path / "newer"
     with zipfile.ZipFile(newer, "w") as file:

@@ -146,6 +146,19 @@ class TestFind:
         assert suggestions[0].startswith(nearest)
         assert len(suggestions) <= 3
 
+    def test_suggests_what_begins_with_it_before_what_is_like_it(self) -> None:
+        labels = replace(load_shipped(), numbered=(Category("cats", None, ()),))
+        assert load_shipped().suggest("cat")[0] == "art"
+        assert labels.suggest("cat") == ["cats", "art"]
+        assert load_shipped().suggest("cat", ["catwalks", "cats"]) == ["cats", "catwalks", "art"]
+        assert load_shipped().suggest("film", ["FILMS"]) == ["films"], "the shipped name of two"
+
+    def test_tells_a_slip_from_a_name_of_ones_own(self) -> None:
+        for slip, meant in (("filsm", "films"), ("фильм", "films"), ("Kitten", "kittens")):
+            assert load_shipped().slip_of(slip, ["kittens"]) == meant
+        for own in ("cats", "pets", "games", "drama", "", "qqqqq"):
+            assert load_shipped().slip_of(own) is None, own
+
     def test_suggests_nothing_for_nonsense(self) -> None:
         assert load_shipped().suggest("qqqqq") == []
         assert load_shipped().suggest("") == []

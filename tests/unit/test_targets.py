@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from db.errors import UsageError
-from producer.local.targets import targets, whole_file
+from producer.local.targets import refuse_file, targets, whole_file, wrote
 
 A, B = "file:///videos/a.mp4", "s3://bucket/x/b.tar.mkv"
 
@@ -17,7 +17,10 @@ def test_one_video_to_a_file_or_a_folder_several_to_a_folder(tmp_path: Path) -> 
     assert targets("--out", tmp_path / "x.npz", ".npz", [A]) == [tmp_path / "x.npz"]
     assert targets("--out", tmp_path / "X.NPZ", ".npz", [A]) == [tmp_path / "X.NPZ"]
     folder = tmp_path / "new" / "folder"
-    assert targets("--out", folder, ".npz", [A, B]) == [folder / "a.npz", folder / "b.tar.npz"]
+    assert targets("--out", folder, ".npz", [A, B]) == [
+        folder / "a.npz",
+        folder / "b.tar.npz",
+    ]
     assert not list(tmp_path.iterdir())
 
 
@@ -84,6 +87,41 @@ def test_what_is_not_written_to_the_end_leaves_the_old_file(tmp_path: Path) -> N
     with whole_file(path) as file:
         file.write(b"new")
     assert [(made.name, made.read_text()) for made in tmp_path.iterdir()] == [("frames.npz", "new")]
+
+
+def test_whether_a_file_is_replaced_is_known(tmp_path: Path) -> None:
+    assert wrote(tmp_path / "a.csv") == "wrote"
+    (tmp_path / "a.csv").write_text("old")
+    assert wrote(tmp_path / "a.csv") == "replaced"
+
+
+def test_what_is_no_ordinary_file_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name, told in (
+        ("folder", "folder is a folder: name a file in it"),
+        ("pipe", "pipe is no ordinary file: name another"),
+        ("link", "link is no ordinary file: name another"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            refuse_file("--out", tmp_path / name)
+        with pytest.raises(UsageError, match=told), whole_file(tmp_path / name):
+            pass
+    refuse_file("--out", tmp_path / "none" / "a.csv")
+    assert not (tmp_path / "none").exists(), "it is made when there is something to write"
+    with pytest.raises(UsageError, match=r"--out: there is no folder .*pipe; make it"):
+        refuse_file("--out", tmp_path / "pipe" / "a.csv")
+
+
+def test_a_link_leads_to_what_is_written(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "latest").symlink_to("store/today")
+    for text in (b"old", b"new"):
+        with whole_file(tmp_path / "latest") as file:
+            file.write(text)
+        assert (tmp_path / "latest").is_symlink()
+        assert (tmp_path / "store" / "today").read_bytes() == text
 
 
 def test_the_folder_is_made_with_the_first_file(tmp_path: Path) -> None:

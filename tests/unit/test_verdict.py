@@ -61,6 +61,17 @@ def test_states(rows: list[Progress], fleet: Fleet, state: str, code: int) -> No
     assert verdict.line.startswith(state)
 
 
+def test_who_has_nothing_left_is_told_that_nothing_new_will_begin() -> None:
+    paused = replace(ALIVE, paused=True, pause_reason="bucket")
+    for rows in (total(done=5), []):
+        verdict = judge(rows, STEADY, paused)
+        assert verdict.exit_code == 0
+        assert verdict.line.endswith(
+            " · paused (bucket), so no other video will begin: reelvec pause --resume"
+        )
+        assert "paused" not in judge(rows, STEADY, ALIVE).line
+
+
 def test_a_running_line_reads_as_promised() -> None:
     rows = total(done=41_207, failed=312, running=100, waiting=158_793, cancelled=7)
     verdict = judge(rows, Recent(10_900, 80, 0, 600.0, 0.0), ALIVE)
