@@ -224,9 +224,12 @@ class OpenVideo:
         """The part of the bytes or seconds passed so far that was to be media and is none, where
         that can be told: a demuxer passes over it without a word.
         """
-        if self.container.format.name in ONE_BY_ONE:
+        name = self.container.format.name
+        if name in ONE_BY_ONE:
             return self.lost_bytes / max(1, self.reached_bytes - self._first_byte)
-        return max(self._holes.lost_share(at_end=self.at_end), self._gaps.lost_share)
+        if name == self._holes.demuxer:
+            return max(self._holes.lost_share(at_end=self.at_end), self._gaps.lost_share)
+        return 0.0
 
     def _marked(self, packet: Packet[Stream]) -> Packet[Stream]:
         """The packet as its decoder is to have it, or marked as one that none can decode."""

@@ -28,15 +28,16 @@ def holes_of(file: ByteFile) -> Holes:
         if not data:
             return Holes(file)
         packets = partial(Steps, mark=MARK, step=data.packet_bytes, run=2)
-        return Holes(file, packets, data.start, data.stop)
-    if head.startswith(mpegps.PACK):
-        return Holes(file, Packs)
+        return Holes(file, "asf", packets, data.start, data.stop)
     if head.startswith(CAPTURE):
-        return Holes(file, Pages)
+        return Holes(file, "ogg", Pages)
     if layout := mpegts.layout(head):
         first, step = layout
-        return Holes(file, partial(Steps, mark=bytes([mpegts.SYNC]), step=step, run=5), first)
-    return Holes(file)
+        packets = partial(Steps, mark=bytes([mpegts.SYNC]), step=step, run=5)
+        return Holes(file, "mpegts", packets, first)
+    # a recording may begin within a pack
+    start = head.find(mpegps.PACK)
+    return Holes(file, "mpeg", Packs, start) if start >= 0 else Holes(file)
 
 
 __all__ = ["Holes", "holes_of"]

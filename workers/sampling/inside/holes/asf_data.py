@@ -20,8 +20,8 @@ _IS_LIVE = 1
 
 
 class AsfData(NamedTuple):
-    """In bytes: where the first packet begins, where the last one is to end (None: it does not say,
-    as in a live recording), and the size of each.
+    """In bytes: where the first packet begins, where the last one is to end (None: the file does
+    not say, as in a live recording), and the size of each.
     """
 
     start: int
@@ -42,7 +42,10 @@ def asf_data(file: ByteFile) -> AsfData | None:
     flags, least, most = (int.from_bytes(facts[at : at + 4], "little") for at in (64, 68, 72))
     if not len(MARK) < least == most:
         return None
-    size_bytes = int.from_bytes(data[16:24], "little")
-    is_stated = size_bytes > _DATA_BYTES and not flags & _IS_LIVE
-    stop = header_bytes + size_bytes if is_stated else None
+    # both tell where packets end: one alone may be wrong
+    data_bytes, file_bytes = (
+        int.from_bytes(size, "little") for size in (data[16:24], facts[16:24])
+    )
+    is_stated = data_bytes > _DATA_BYTES and file_bytes and not flags & _IS_LIVE
+    stop = min(header_bytes + data_bytes, file_bytes) if is_stated else None
     return AsfData(header_bytes + _DATA_BYTES, stop, least)

@@ -22,24 +22,28 @@ class Holes:
     where it says that its last one ends (`stop`; None: its end), and apart from that at its end,
     where FFmpeg looks for the last times.
 
-    `file` is what FFmpeg is to read. Without `begin` nothing is watched.
+    `file` is what FFmpeg is to read. `demuxer`: FFmpeg's name of the format that `begin` is for.
+    Without `begin` nothing is watched.
     """
 
     def __init__(
         self,
         file: ByteFile,
+        demuxer: str = "",
         begin: Begin | None = None,
         start: int = 0,
         stop: int | None = None,
     ) -> None:
-        self._size_bytes = file.seek(0, os.SEEK_END)
+        self.demuxer = demuxer
         self._start = start
-        self._stop = self._size_bytes if stop is None else stop
+        size_bytes = file.seek(0, os.SEEK_END)
+        self._stop = size_bytes if stop is None else stop
+        self._end = min(self._stop, size_bytes)
         self._begin = begin
         self._front = begin(start) if begin else None
         self._seen_to = start
         #: what FFmpeg has looked at apart from what it read in a row, and where packets end there
-        self._apart_from = self._size_bytes
+        self._apart_from = self._end
         self._apart_kept_to = 0
         self.file = WatchedFile(file, self._see, self._see_apart) if begin else file
 
@@ -51,7 +55,7 @@ class Holes:
             self._seen_to = position + first + len(data)
 
     def _see_apart(self, position: int, data: bytes) -> None:
-        if self._begin:
+        if self._begin and position < self._end:
             stretch = self._begin(None)
             stretch.see(position, data)
             self._apart_from = min(self._apart_from, position)
@@ -70,11 +74,11 @@ class Holes:
         if not front:
             return 0.0
         # what it has not read behind bytes that are no media, or behind the end, is lost, too
-        is_over = at_end and (front.is_lost or self._seen_to >= self._size_bytes)
-        passed_to = max(self._stop, self._seen_to) if is_over else self._seen_to
+        is_over = at_end and (front.is_lost or self._seen_to >= self._end)
+        passed_to = self._stop if is_over else self._seen_to
         lost_bytes = front.lost_bytes + front.missing_bytes + counted(passed_to - self._seen_to)
-        end_bytes = counted(self._size_bytes - max(self._apart_from, self._apart_kept_to))
+        end_bytes = counted(self._end - max(self._apart_from, self._apart_kept_to))
         return max(
             lost_bytes / max(1, passed_to + front.missing_bytes - self._start),
-            end_bytes / max(1, self._size_bytes - self._start),
+            end_bytes / max(1, self._end - self._start),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from workers.sampling.inside.holes.stretch import Stretch
+from workers.sampling.inside.holes.stretch import Stretch, counted
 
 CAPTURE = b"OggS"
 #: Version, flags, time, serial number of the stream, number of the page, checksum, and how many
@@ -34,6 +34,9 @@ class Pages(Stretch):
         self._pages = 0
         self._page_bytes = 0
         self._wrong = 0
+        #: how many are missing, and the bytes of the file that are where some of them were to be
+        self._missing = 0
+        self._in_their_place = 0
 
     def _walk(self, data: bytes, position: int, at: int) -> int:
         while at + _HEAD.size <= len(data):
@@ -62,11 +65,16 @@ class Pages(Stretch):
             return
         missing = number - self._numbers.get(stream, number)
         if missing > 0:
-            in_file = 0 if self._lost_from is None else place - self._lost_from
-            self._miss(missing * self._page_bytes // self._pages - in_file)
+            self._missing += missing
+            self._in_their_place += 0 if self._lost_from is None else place - self._lost_from
             self._break(place)
         if stream in self._numbers or len(self._numbers) < _MOST_STREAMS:
             self._numbers[stream] = number + 1
+
+    @property
+    def missing_bytes(self) -> int:
+        usual_bytes = self._page_bytes / max(1, self._pages)
+        return counted(int(self._missing * usual_bytes) - self._in_their_place)
 
 
 def _size(data: bytes, at: int) -> int:

@@ -15,14 +15,12 @@ class Stretch(ABC):
     None: anywhere.
 
     `breaks`: the places where packets are missing or something is in their way, rising. `kept_to`:
-    where the last packet ends, or None. `missing_bytes`: of packets that are not in the file at
-    all.
+    where the last packet ends, or None.
     """
 
     def __init__(self, start: int | None) -> None:
         self.breaks: list[int] = []
         self.kept_to: int | None = None
-        self.missing_bytes = 0
         self._next = start
         #: where the next packet was to be, while none is found
         self._lost_from: int | None = None
@@ -58,8 +56,10 @@ class Stretch(ABC):
         open_from = self._seen_to if self._lost_from is None else self._lost_from
         return self._lost_bytes + counted(self._seen_to - open_from)
 
-    def _miss(self, missing_bytes: int) -> None:
-        self.missing_bytes += counted(missing_bytes)
+    @property
+    def missing_bytes(self) -> int:
+        """Of packets that are not in the file at all, where the container tells how many."""
+        return 0
 
     def _lose(self, place: int) -> None:
         """A packet was to begin here, and does not."""
