@@ -16,6 +16,7 @@ _FILE = UUID("8cabdca1-a947-11cf-8ee4-00c00c205365").bytes_le
 _DATA = UUID("75b22636-668e-11cf-a6d9-00aa0062ce6c").bytes_le
 _OBJECT_BYTES, _HEADER_BYTES, _DATA_BYTES = 24, 30, 50
 _MOST_BYTES = 1 << 20
+_MOST_PACKET_BYTES = 1 << 16
 _IS_LIVE = 1
 
 
@@ -30,7 +31,7 @@ class AsfData(NamedTuple):
 
 
 def asf_data(file: ByteFile) -> AsfData | None:
-    """None if packets differ in size or begin otherwise, or the header is damaged."""
+    """None if packets differ in size, are huge or begin otherwise, or the header is damaged."""
     header_bytes = int.from_bytes(read_at(file, 16, 8), "little")
     if header_bytes > _MOST_BYTES:
         return None
@@ -40,7 +41,7 @@ def asf_data(file: ByteFile) -> AsfData | None:
     if _FILE not in header or not data.startswith(_DATA) or not data.endswith(MARK):
         return None
     flags, least, most = (int.from_bytes(facts[at : at + 4], "little") for at in (64, 68, 72))
-    if not len(MARK) < least == most:
+    if not len(MARK) < least == most <= _MOST_PACKET_BYTES:
         return None
     # both tell where packets end: one alone may be wrong
     data_bytes, file_bytes = (
