@@ -22,6 +22,8 @@ from workers.sampling.inside import ebml
 from workers.sampling.inside.boxes import ByteFile, is_fragmented, read_at
 from workers.sampling.inside.encryption import Encryption
 from workers.sampling.inside.formats import LOOSE_FORMATS, PICTURE_FORMATS, UNTIMED_FORMATS
+from workers.sampling.inside.gaps import Gaps
+from workers.sampling.inside.holes import holes_of
 from workers.sampling.inside.opening import (
     MAX_PIXELS,
     open_container,
@@ -48,7 +50,7 @@ PACKET_BYTES = 1024
 WHOLE = 0.9
 #: Formats that hold one whole packet behind the other. What is between two of them and as long as
 #: so many are on average is lost: it was to be media. (In others a packet may come after those that
-#: lie within it, as in mpegts, or not tell where it lies, as in ogg.)
+#: lie within it, as in mpegts, or not tell where it lies, as in ogg: see `holes`.)
 ONE_BY_ONE = ("matroska,webm", "flv", "mxf", "nut")
 LOST_PACKETS = 16
 #: Of a file, in which its outermost part states its size.
@@ -83,7 +85,9 @@ class OpenVideo:
         if not self.size_bytes:
             raise VideoError("empty_file", "the file has no bytes", stage=STAGE)
         self._encryption = encryption
-        self._file = encryption.file
+        self._holes = holes_of(encryption.file)
+        self._file = self._holes.file
+        self._gaps = Gaps(self._holes)
         self._fragmented = is_fragmented(file)
         self._start()
         if not self.decoder.width:
@@ -107,6 +111,7 @@ class OpenVideo:
         self._first_byte = 0
         self.reached_bytes = 0
         self.lost_bytes = 0
+        self._gaps.rewind()
         #: the demuxer ended with an error
         self.broke_off = False
         self._encryption.begin(self.stream)
@@ -196,6 +201,7 @@ class OpenVideo:
                         self.reached_seconds, end_seconds - self.start_seconds
                     )
                 if packet.size and packet.stream_index == self.stream.index:
+                    self._gaps.see(packet, self._unit_seconds)
                     yield self._marked(packet)
         except IndexError:
             pass  # PyAV's own, at the end of an mpegts in which a stream appeared late
@@ -215,12 +221,15 @@ class OpenVideo:
 
     @property
     def lost_share(self) -> float:
-        """The part of the bytes passed so far that was to be media and is none, where that can be
-        told: a demuxer passes over it without a word.
+        """The part of the bytes or seconds passed so far that was to be media and is none, where
+        that can be told: a demuxer passes over it without a word.
         """
-        if self.container.format.name not in ONE_BY_ONE:
-            return 0.0
-        return self.lost_bytes / max(1, self.reached_bytes - self._first_byte)
+        name = self.container.format.name
+        if name in ONE_BY_ONE:
+            return self.lost_bytes / max(1, self.reached_bytes - self._first_byte)
+        if name == self._holes.demuxer:
+            return max(self._holes.lost_share(at_end=self.at_end), self._gaps.lost_share)
+        return 0.0
 
     def _marked(self, packet: Packet[Stream]) -> Packet[Stream]:
         """The packet as its decoder is to have it, or marked as one that none can decode."""

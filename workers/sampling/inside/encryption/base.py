@@ -51,14 +51,15 @@ See = Callable[[int, bytes], None]
 class WatchedFile:
     """A file that is looked at while FFmpeg reads it, so that nothing is read for that alone."""
 
-    def __init__(self, file: ByteFile, see: See) -> None:
+    def __init__(self, file: ByteFile, see: See, see_apart: See | None = None) -> None:
         """`see` gets what each read adds to the part that is known from the start of the file on,
         and its position.
 
-        What FFmpeg reads elsewhere, the end for the last time in it, is not looked at.
+        `see_apart` gets what FFmpeg reads beyond that part: the end, for the last time in it.
         """
         self._file = file
         self._see = see
+        self._see_apart = see_apart
         self._known_bytes = 0
 
     def read(self, count: int) -> bytes:
@@ -68,6 +69,8 @@ class WatchedFile:
         if 0 < new <= len(data):
             self._known_bytes += new
             self._see(self._known_bytes - new, data[len(data) - new :])
+        elif new > len(data) and data and self._see_apart:
+            self._see_apart(position, data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
