@@ -6,7 +6,7 @@ from __future__ import annotations
 #: a file may end otherwise than before (another code, frames instead of a code), and say in `MENDS`
 #: which failures that mends. What changes the pixels of a good file is no new version but another
 #: `preprocessing`: another embedding space.
-VERSION = 3
+VERSION = 4
 #: Rows without a number were made by this one, which looked for neither encryption nor damage.
 UNNUMBERED = 1
 
@@ -25,7 +25,9 @@ MENDS: dict[int, dict[str, str]] = {
         "more",
         "poison": "what a file says of itself that is unknown here ends no sampler any more",
     },
-    3: {},  # holes in a file, and half a file with other bytes behind it, were not seen
+    # holes in a file, and half a file with other bytes behind it, were not seen
+    3: {},  # in mkv, webm, avi, flv, mxf and nut
+    4: {},  # in mpegts, MPEG-PS, asf and ogg
 }
 
 
