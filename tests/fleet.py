@@ -35,8 +35,9 @@ SOURCE_SECONDS = 0.1
 #: Unfinished videos per worker that are kept in store: more than it can finish while one look at
 #: the ledger is on its way, and few, as all are worked off after each strike.
 STORE = 12
-#: At the default intervals the broker is filled every 10 s only.
-STORE_AT_DEFAULTS = 250
+#: At the default intervals the broker is filled every 10 s only; three workers on two cores finish
+#: fewer in that time.
+STORE_AT_DEFAULTS = 120
 #: The worker that can be cut off from Postgres while the others are not.
 CUT_OFF = 0
 

@@ -56,7 +56,8 @@ class Servers:
             Proxy(_endpoint(database_url)) as database_hop,
             Proxy(_endpoint(broker_url)) as broker_hop,
             Proxy(database_hop.endpoint) as private_hop,
-            session.connect(database_url, pool_size=8) as engine,
+            # thousands of vectors are read and compared after each strike, beside busy workers
+            session.connect(database_url, pool_size=8, statement_seconds=60.0) as engine,
         ):
             yield cls(
                 local, database_url, broker_url, database_hop, broker_hop, private_hop, engine
