@@ -42,7 +42,7 @@ class Group:
 
 
 class InState(NamedTuple):
-    """Jobs of one category (None: without one) in one state."""
+    """Jobs of one category (None: without one) in one state; of those that wait, in any such."""
 
     category: str | None
     state: str
@@ -96,7 +96,7 @@ class Waiting:
 # The other way round takes twice the time.
 #
 # The category stands with the video, and joining a million rows takes longer than all the rest. So
-# only jobs in other states than `:commonest` are joined: those in it are what is left of a
+# only jobs that are in none of the `:commonest` states are joined: the others are what is left of a
 # category's videos. (Videos without a job, as `reelvec db import` records them, are no jobs.)
 _COUNT = text("""
 WITH paused AS MATERIALIZED (
@@ -131,7 +131,7 @@ WITH paused AS MATERIALIZED (
   SELECT category, count(*) AS videos FROM reelvec.videos GROUP BY 1
 ), others AS (
   SELECT category, state, count(*) AS videos FROM reelvec.jobs JOIN reelvec.videos USING (video_id)
-  WHERE state <> :commonest GROUP BY 1, 2
+  WHERE state <> ALL (:commonest) GROUP BY 1, 2
 ), jobless AS (
   SELECT category, count(*) AS videos FROM reelvec.videos v
   WHERE (SELECT sum(videos) FROM recorded) <> (SELECT sum(videos) FROM alike)
@@ -163,15 +163,16 @@ _AS_BEFORE = text(
 def count(connection: Connection) -> Census:
     """All jobs as they are now."""
     connection.execute(_FOR_A_PASS)
-    commonest = connection.execute(_COMMONEST).scalar() or WAITING_STATES[0]
-    counted = connection.execute(_COUNT, {"commonest": commonest}).one()
+    commonest = connection.execute(_COMMONEST).scalar()
+    left_out = WAITING_STATES if commonest in (None, *WAITING_STATES) else (commonest,)
+    counted = connection.execute(_COUNT, {"commonest": list(left_out)}).one()
     connection.execute(_AS_BEFORE)
     others = [InState(*row) for row in counted.others or ()]
     left = Counter(dict(counted.recorded or ()))
     left.subtract(dict(counted.jobless or ()))
     for category, _, videos in others:
         left[category] -= videos
-    rest = [InState(category, commonest, videos) for category, videos in left.items() if videos]
+    rest = [InState(category, left_out[0], videos) for category, videos in left.items() if videos]
     return Census(tuple(map(group, counted.groups or ())), (*others, *rest))
 
 
