@@ -69,16 +69,14 @@ class Sampled:
             f"{video.duration_seconds:.1f} s, {made.frame_count:,} frames",
             "decoded": f"{made.frames_decoded:,} of {made.frame_count:,} frames, "
             f"{_mode(made.decode_mode)}",
-            "damaged": f"{made.decode_errors:,} packets or frames, {_verdict(made.damaged_share)}",
+            "damaged": _damage(made),
             "read": f"{made.bytes_read:,} of {self.size_bytes:,} bytes "
             f"({made.bytes_read / self.size_bytes:.0%})",
             "time": f"fetch {made.fetch_seconds:.3f} s, decode {made.decode_seconds:.3f} s of CPU, "
             f"{self.wall_seconds:.3f} s in all",
             "frames": f"{_range(made.indices)}, policy {self.policy}",
         }
-        if not made.decode_errors:
-            del words["damaged"]
-        return words
+        return {subject: said for subject, said in words.items() if said}
 
     def table(self) -> list[str]:
         """Lines with position and time of each frame; one that fills several slots is there
@@ -166,9 +164,13 @@ def _mode(decode_mode: str) -> str:
     )
 
 
-def _verdict(damaged_share: float) -> str:
-    refused = ": too many, so no vectors are computed" if refusal(damaged_share) else ""
-    return f"{damaged_share:.0%} of the {FRAMES} pictures{refused}"
+def _damage(made: Frames) -> str:
+    """Nothing of a file that has none. A hole is damage without an error."""
+    reported = f"{made.decode_errors:,} packets or frames, " if made.decode_errors else ""
+    if not reported and not made.damaged_share:
+        return ""
+    refused = ": too many, so no vectors are computed" if refusal(made.damaged_share) else ""
+    return f"{reported}{made.damaged_share:.0%} of the {FRAMES} pictures{refused}"
 
 
 def _range(frame_indices: np.ndarray) -> str:

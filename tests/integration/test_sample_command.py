@@ -122,6 +122,16 @@ def test_full_decoding_and_damage_are_told(alone: Desk, tmp_path: Path) -> None:
     assert "packets or frames" in alone.run("reelvec", "sample", "x.mp4", "--sheet", "x.png").stdout
 
 
+def test_a_hole_is_told_although_no_decoder_has_met_it(alone: Desk, tmp_path: Path) -> None:
+    data = media.make_clip(tmp_path / "x.ts", seconds=8).read_bytes()
+    assert "damaged" not in alone.run("reelvec", "sample", "x.ts").stdout
+    half = len(data) // 2
+    (tmp_path / "x.ts").write_bytes(data[:half] + bytes(len(data) - half))
+    said = alone.run("reelvec", "sample", "x.ts").stdout
+    assert "of the 96 pictures: too many, so no vectors are computed" in said
+    assert "packets or frames" not in said
+
+
 def test_a_bad_video_costs_only_itself_and_leaves_no_file(alone: Desk, tmp_path: Path) -> None:
     media.make_clip(tmp_path / "a.mp4", seconds=1, seed=1)
     media.make_clip(tmp_path / "b.mkv", seconds=1, seed=2)
