@@ -42,7 +42,9 @@ class Group:
 
 
 class InState(NamedTuple):
-    """Jobs of one category (None: without one) in one state; of those that wait, in any such."""
+    """Jobs of one category (None: without one) in one state. Those that wait may all be counted
+    under one of the `WAITING_STATES`.
+    """
 
     category: str | None
     state: str

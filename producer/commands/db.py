@@ -191,7 +191,13 @@ def import_(
 
 @commands.command()
 def dump(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="The file to write. One that is there is replaced when all is written.",
+        ),
+    ],
 ) -> None:
     """Write all videos, jobs, vectors and scores into one file, as they are at this moment. Workers
     may go on.

@@ -48,12 +48,7 @@ def embed(
 
     incomplete = False
     with Embedder(
-        backbone,
-        weights=weights,
-        sampling=sampling,
-        labels=labels,
-        out=out,
-        files=files,
+        backbone, weights=weights, sampling=sampling, labels=labels, out=out, files=files
     ) as embedder:
         for made in results_in_turn(embedder.videos, embedder.embed, as_json=as_json):
             incomplete = incomplete or bool(made.failures)

@@ -15,7 +15,7 @@ STATEMENT_SECONDS = 60.0
 
 def report(
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Write into this file.")
+        Path, typer.Option("--out", metavar="FILE", help="Write here; a file there is replaced.")
     ] = Path("report.html"),
 ) -> None:
     """Write one HTML page with what `reelvec ui` shows: progress, failures, and the newest videos

@@ -100,12 +100,7 @@ class Sampling(LocalVideos):
     """
 
     def __init__(
-        self,
-        files: Sequence[str],
-        *,
-        policy: str,
-        out: Path | None,
-        sheet: Path | None,
+        self, files: Sequence[str], *, policy: str, out: Path | None, sheet: Path | None
     ) -> None:
         super().__init__(files)
         self._policy = policies.get(policy).name
@@ -125,8 +120,7 @@ class Sampling(LocalVideos):
         if self._arrays:
             _write_arrays(made, self._arrays[number])
         if self._sheets:
-            title = key_of(video.uri).rpartition("/")[2]
-            _write_sheet(made, title, self._sheets[number])
+            _write_sheet(made, key_of(video.uri).rpartition("/")[2], self._sheets[number])
         return made
 
 

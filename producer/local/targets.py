@@ -1,5 +1,5 @@
 """Files that a command writes where its user says: whole, or not at all. One that is there is
-replaced when the new one is whole, and that is said.
+replaced when the new one is whole.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that takes the place of `path` when all is written, and is gone if not.
     Raises `UsageError`.
     """
-    target = path.resolve()  # a link stays one, to what is written
+    target = Path(os.path.realpath(path))  # a link stays one, to what is written
     unfinished = target.with_name(f".reelvec-{uuid4().hex}.part")
     try:
         _refuse_odd([path])

@@ -56,8 +56,7 @@ class LocalVideos:
 
     def _targets(self, option: str, given: Path | None, suffix: str) -> list[Path]:
         """A path for each video, as `targets` says; none where none is asked for."""
-        uris = [video.uri for video in self.videos]
-        return targets(option, given, suffix, uris) if given else []
+        return targets(option, given, suffix, [video.uri for video in self.videos]) if given else []
 
     def __enter__(self) -> Self:
         pool = SamplerPool(

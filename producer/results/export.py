@@ -46,14 +46,7 @@ def refuse_target(target: Path) -> None:
     refuse_file("--to", target)
 
 
-def export(
-    database: Engine,
-    name: str,
-    target: Path,
-    *,
-    windows: bool,
-    tell: Tell,
-) -> int:
+def export(database: Engine, name: str, target: Path, *, windows: bool, tell: Tell) -> int:
     """Write all vectors of the encoder `name`, or all probabilities of the tagger `name`, to
     `target`, a file that ends in one of `SUFFIXES` or a folder; returns how many were written now.
 

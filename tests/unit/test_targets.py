@@ -114,6 +114,16 @@ def test_what_is_no_ordinary_file_is_never_replaced(tmp_path: Path) -> None:
         refuse_file("--out", tmp_path / "pipe" / "a.csv")
 
 
+def test_a_link_in_a_circle_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with (
+        pytest.raises(UsageError, match="a/c cannot be written: "),
+        whole_file(tmp_path / "a" / "c"),
+    ):
+        pass
+
+
 def test_a_link_leads_to_what_is_written(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "latest").symlink_to("store/today")
