@@ -187,7 +187,7 @@ def main() -> None:
                 print("| what | figure |\n|---|---|")
                 beside_a_bad_host(fleet, clip, chosen.good, chosen.bad)
                 with s3_server.running(folder / "s3") as server:
-                    one_wrong_key_of_three(fleet, server, clip, 2 * chosen.good)
+                    one_wrong_key_of_three(fleet, server, clip, 6 * chosen.good)
         finally:
             stack.down()
 
